@@ -1,0 +1,2 @@
+//! samosa
+fn main() {}
