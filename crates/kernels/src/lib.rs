@@ -1,1 +1,50 @@
-//! kernels
+//! Compute kernels: slices in, slices out. The only crate of the project that holds `unsafe`.
+//!
+//! What it is: matrix products over packed weights, paged attention, and the row operations of the
+//! nanochat transformer, each for AVX-512 (with and without its bf16 dot product), AVX2, NEON and
+//! portable scalar code; and the pool of threads that they run on. What it is not: it knows no model,
+//! file, request or clock.
+//!
+//! Reading order: [`isa`] (which instruction sets this CPU has), [`pool`] (who computes), [`matmul`]
+//! (packed weights, and the tile that everything else is built on), [`attention`] (keys and values in
+//! pages), [`rows`] (norm, rotary, softcap). `scalar/` is the specification: one short file per
+//! operation, tested against every other implementation.
+//!
+//! Batch invariance: every output element is one chain of operations whose order depends on the shapes
+//! of the weights and on absolute positions only. How many rows share a call, how tasks fall to
+//! threads, or where a prompt was cut never changes a bit.
+
+pub mod attention;
+pub mod bf16;
+pub mod isa;
+pub mod matmul;
+pub mod pool;
+pub mod rows;
+
+mod scalar;
+mod simd;
+mod tile;
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+pub use isa::Isa;
+pub use matmul::{Epilogue, Packed, WeightFormat, matmul};
+pub use pool::{Pool, Rows};
+
+/// What a kernel needs besides its data: the instruction set to use and the threads to run on.
+pub struct Compute {
+    /// The instruction set, proved to be present.
+    pub isa: Isa,
+    /// The threads.
+    pub pool: Pool,
+}
+
+impl Compute {
+    /// A context with `threads` threads (the caller's included) on instruction set `isa`.
+    pub fn new(isa: Isa, threads: usize) -> Self {
+        Self { isa, pool: Pool::new(threads) }
+    }
+}

@@ -1,0 +1,283 @@
+//! The compute threads. A job is cut into numbered tasks; whoever is running takes the next one, the
+//! caller included, so a thread that the operating system has put aside never holds the others up.
+//! Threads spin for a few microseconds between jobs and then park.
+//!
+//! Which thread runs a task never matters for the result: tasks write disjoint places and every element
+//! is computed inside one task.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle, Thread};
+
+/// Spins before a thread parks: some 20 µs, a little more than the gap between two jobs of a decode step.
+const SPINS: u32 = 2_000;
+/// Tasks a job may have; their count shares a word with the job's number.
+const MAX_TASKS: usize = 0xffff;
+/// Below this many numbers, rows are cheaper to compute than to hand out.
+const SERIAL_ELEMENTS: usize = 16 * 1024;
+
+/// A fixed set of threads that run one job at a time.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Only one thread may be inside [`Pool::run`]; others wait here.
+    running: std::sync::Mutex<()>,
+}
+
+/// One call of [`Pool::run`]; lives on the caller's stack until every task is done.
+struct Job<'a> {
+    task: &'a (dyn Fn(usize) + Sync),
+    unfinished: AtomicUsize,
+    panicked: AtomicBool,
+    caller: Thread,
+}
+
+struct Shared {
+    /// Number of the current job (32 bits), how many tasks it has (16), the next task to take (16). A task
+    /// is taken by compare-and-swap on all three: a thread that looks late cannot take one of a job that
+    /// has ended, since by then every task of it was taken.
+    next: AtomicU64,
+    job: AtomicPtr<Job<'static>>,
+    stopping: AtomicBool,
+}
+
+impl Pool {
+    /// `threads` threads, the caller's own included (at least one).
+    pub fn new(threads: usize) -> Self {
+        let shared = Arc::new(Shared {
+            next: AtomicU64::new(0),
+            job: AtomicPtr::new(std::ptr::null_mut()),
+            stopping: AtomicBool::new(false),
+        });
+        let workers = (1..threads.max(1))
+            .filter_map(|i| {
+                let shared = Arc::clone(&shared);
+                // A pool short of threads is slower, not wrong.
+                thread::Builder::new().name(format!("compute-{i}")).spawn(move || shared.work()).ok()
+            })
+            .collect();
+        Self { shared, workers, running: std::sync::Mutex::new(()) }
+    }
+
+    /// Threads that may compute at once, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `task(0) … task(n_tasks - 1)`, each once, and returns when all are done. A panic in a task is
+    /// raised again here.
+    pub fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        assert!(n_tasks <= MAX_TASKS, "a job has at most {MAX_TASKS} tasks");
+        if n_tasks <= 1 || self.workers.is_empty() {
+            (0..n_tasks).for_each(task);
+            return;
+        }
+        let _one_at_a_time = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let job = Job {
+            task,
+            unfinished: AtomicUsize::new(n_tasks),
+            panicked: AtomicBool::new(false),
+            caller: thread::current(),
+        };
+        self.shared.publish(&job, n_tasks);
+        for worker in self.workers.iter().take(n_tasks - 1) {
+            worker.thread().unpark();
+        }
+        while self.shared.take_one() {}
+        job.wait();
+        if job.panicked.load(Ordering::Relaxed) {
+            resume_unwind(Box::new("a compute task panicked"));
+        }
+    }
+
+    /// Calls `row(i, [row i of each buffer])` for each of `n_rows` rows; small work stays on this thread.
+    pub fn rows<const N: usize>(
+        &self,
+        n_rows: usize,
+        buffers: [Rows<'_>; N],
+        row: impl Fn(usize, [&mut [f32]; N]) + Sync,
+    ) {
+        for buffer in &buffers {
+            assert!(buffer.data.len() >= n_rows * buffer.width, "a row buffer is too short");
+        }
+        let elements: usize = buffers.iter().map(|b| b.width * n_rows).sum();
+        let parts = buffers.map(|b| (Shareable(b.data.as_mut_ptr()), b.width));
+        let n_tasks = if elements < SERIAL_ELEMENTS { 1 } else { n_rows.min(self.threads() * 4) };
+        self.run(n_tasks, &|task| {
+            for i in task * n_rows / n_tasks..(task + 1) * n_rows / n_tasks {
+                // SAFETY: row i is inside each buffer (asserted above), and only the task that i falls to
+                // touches it.
+                row(i, parts.each_ref().map(|(start, width)| unsafe {
+                    std::slice::from_raw_parts_mut(start.get().add(i * width), *width)
+                }));
+            }
+        });
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        for worker in &self.workers {
+            worker.thread().unpark();
+        }
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of its tasks; there is nothing left to report here.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// A buffer seen as rows of `width` numbers.
+pub struct Rows<'a> {
+    /// All rows, one after another.
+    pub data: &'a mut [f32],
+    /// Numbers in a row.
+    pub width: usize,
+}
+
+/// A pointer that tasks of one job share; each touches its own part.
+#[derive(Clone, Copy)]
+pub(crate) struct Shareable<T>(pub(crate) *mut T);
+
+impl<T> Shareable<T> {
+    /// A method, so that closures capture the whole wrapper and not the bare pointer.
+    pub(crate) fn get(self) -> *mut T {
+        self.0
+    }
+}
+
+// SAFETY: the tasks of a job access disjoint elements, which each user of this type argues for itself.
+unsafe impl<T: Send> Send for Shareable<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shareable<T> {}
+
+impl Shared {
+    /// Makes `job` the current one.
+    fn publish(&self, job: &Job<'_>, n_tasks: usize) {
+        let number = (self.next.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        self.job.store(std::ptr::from_ref(job).cast_mut().cast(), Ordering::Relaxed);
+        // Release: whoever reads this word also sees the job.
+        self.next.store(number << 32 | (n_tasks as u64) << 16, Ordering::Release);
+    }
+
+    /// Takes and runs one task of the current job; false when none is left to take.
+    fn take_one(&self) -> bool {
+        let seen = self.next.load(Ordering::Acquire);
+        let (task, n_tasks) = ((seen & 0xffff) as usize, (seen >> 16 & 0xffff) as usize);
+        if task >= n_tasks {
+            return false;
+        }
+        let job = self.job.load(Ordering::Relaxed);
+        if self.next.compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return true;
+        }
+        // SAFETY: the exchange succeeded, so the job that `seen` numbers still had this task to give; its
+        // caller stays inside `run`, and the job on its stack, until this task is counted as finished. The
+        // pointer was stored before the word that was read, and a newer one would have changed the word.
+        let job = unsafe { &*job };
+        if catch_unwind(AssertUnwindSafe(|| (job.task)(task))).is_err() {
+            job.panicked.store(true, Ordering::Relaxed);
+        }
+        let caller = job.caller.clone();
+        if job.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
+            caller.unpark();
+        }
+        true
+    }
+
+    fn work(&self) {
+        let mut idle_spins = 0;
+        while !self.stopping.load(Ordering::Acquire) {
+            if self.take_one() {
+                idle_spins = 0;
+            } else if idle_spins < SPINS {
+                idle_spins += 1;
+                std::hint::spin_loop();
+            } else {
+                thread::park();
+                idle_spins = 0;
+            }
+        }
+    }
+}
+
+impl Job<'_> {
+    /// Waits until every task is done: others may still be inside theirs.
+    fn wait(&self) {
+        let mut spins = 0;
+        while self.unfinished.load(Ordering::Acquire) > 0 {
+            if spins < SPINS {
+                spins += 1;
+                std::hint::spin_loop();
+            } else {
+                thread::park();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_whatever_the_number_of_threads() {
+        for threads in [1, 2, 3, 5] {
+            let pool = Pool::new(threads);
+            for n_tasks in (0..40).chain([1000]) {
+                let counts: Vec<AtomicUsize> = (0..n_tasks).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(n_tasks, &|i| {
+                    counts[i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1), "{threads} threads, {n_tasks} tasks");
+            }
+        }
+    }
+
+    #[test]
+    fn many_short_jobs_from_several_callers() {
+        let pool = Pool::new(3);
+        let total = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..5_000 {
+                        pool.run(7, &|_| {
+                            total.fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(total.load(Ordering::Relaxed), 4 * 5_000 * 7);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = Pool::new(2);
+        let outcome = catch_unwind(AssertUnwindSafe(|| pool.run(8, &|i| assert_ne!(i, 5))));
+        assert!(outcome.is_err());
+        let ran = AtomicUsize::new(0);
+        pool.run(8, &|_| {
+            ran.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(ran.load(Ordering::Relaxed), 8);
+    }
+
+    #[test]
+    fn rows_are_disjoint_and_complete() {
+        let pool = Pool::new(2);
+        let (mut wide, mut narrow) = (vec![0.0; 300 * 100], vec![0.0; 300]);
+        pool.rows(
+            300,
+            [Rows { data: &mut wide, width: 100 }, Rows { data: &mut narrow, width: 1 }],
+            |i, [wide, narrow]| {
+                wide.fill(i as f32);
+                narrow[0] += i as f32;
+            },
+        );
+        assert!((0..300).all(|i| narrow[i] == i as f32 && wide[i * 100 + 99] == i as f32));
+    }
+}

@@ -1,0 +1,28 @@
+//! Norm, rotary, residual mix and softcap, as nanochat.
+
+use crate::rows::NORM_EPSILON;
+
+pub(crate) fn scaled_norm(row: &mut [f32], scale: f32) {
+    let mean = row.iter().map(|x| x * x).sum::<f32>() / row.len() as f32;
+    let factor = scale / (mean + NORM_EPSILON).sqrt();
+    row.iter_mut().for_each(|x| *x *= factor);
+}
+
+pub(crate) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let half = cos.len();
+    for i in 0..half {
+        let (x, y) = (head[i], head[i + half]);
+        head[i] = x * cos[i] + y * sin[i];
+        head[i + half] = y * cos[i] - x * sin[i];
+    }
+}
+
+pub(crate) fn mix(x: &mut [f32], keep: f32, other: &[f32], share: f32) {
+    for (x, &other) in x.iter_mut().zip(other) {
+        *x = *x * keep + other * share;
+    }
+}
+
+pub(crate) fn softcap(logits: &mut [f32], cap: f32) {
+    logits.iter_mut().for_each(|z| *z = cap * (*z / cap).tanh());
+}

@@ -1,0 +1,105 @@
+//! The few vector operations that the kernels are written in, once; each instruction set implements
+//! them. All methods inline into a function compiled for that set (see `isa::dispatch`).
+
+/// A vector of `LANES` f32. Panels are 32 wide, so `LANES` divides 32.
+pub(crate) trait Simd: Copy + 'static {
+    /// Numbers in a vector.
+    const LANES: usize;
+    /// Rows that one register tile of two vectors may have.
+    const MAX_ROWS: usize;
+    /// Whether [`Simd::dot_bf16`] is an instruction here.
+    const HAS_BF16_DOT: bool = false;
+    /// The register.
+    type V: Copy;
+
+    fn splat(value: f32) -> Self::V;
+    /// # Safety
+    /// `LANES` numbers are readable at `from`.
+    unsafe fn load(from: *const f32) -> Self::V;
+    /// # Safety
+    /// `LANES` numbers are writable at `to`.
+    unsafe fn store(to: *mut f32, value: Self::V);
+    /// `a * b + c`, rounded once.
+    fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    fn add(a: Self::V, b: Self::V) -> Self::V;
+    fn sub(a: Self::V, b: Self::V) -> Self::V;
+    fn mul(a: Self::V, b: Self::V) -> Self::V;
+    fn div(a: Self::V, b: Self::V) -> Self::V;
+    fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The nearest whole number, ties to even.
+    fn round(a: Self::V) -> Self::V;
+    /// 2 to the whole number `a`, which lies in -126 ..= 127.
+    fn exp2_whole(a: Self::V) -> Self::V;
+    /// `then` in lanes where `a < b`, `otherwise` elsewhere.
+    fn select_less(a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
+    /// Splits `LANES` pairs of bf16 into their first and their second halves.
+    /// # Safety
+    /// `LANES` words are readable at `from`.
+    unsafe fn load_bf16_pairs(from: *const u32) -> (Self::V, Self::V);
+    /// `acc + x.0 * w.0 + x.1 * w.1` over pairs of bf16.
+    /// # Safety
+    /// `LANES` words are readable at `weights`, and `HAS_BF16_DOT` holds.
+    unsafe fn dot_bf16(acc: Self::V, weights: *const u32, pair: u32) -> Self::V {
+        let _ = (acc, weights, pair);
+        unreachable!("guarded by HAS_BF16_DOT")
+    }
+
+    /// The sum of the lanes, halves added pairwise.
+    #[inline(always)]
+    fn sum(a: Self::V) -> f32 {
+        Self::fold(a, |x, y| x + y)
+    }
+
+    /// The largest lane.
+    #[inline(always)]
+    fn largest(a: Self::V) -> f32 {
+        Self::fold(a, f32::max)
+    }
+
+    #[inline(always)]
+    fn fold(a: Self::V, f: impl Fn(f32, f32) -> f32) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: LANES is at most 16.
+        unsafe { Self::store(lanes.as_mut_ptr(), a) };
+        let mut width = Self::LANES;
+        while width > 1 {
+            width /= 2;
+            for i in 0..width {
+                lanes[i] = f(lanes[i], lanes[i + width]);
+            }
+        }
+        lanes[0]
+    }
+
+    /// e to the power `x`; within 2 units in the last place for -87.3 ≤ x ≤ 88, 0 below that range.
+    #[inline(always)]
+    fn exp(x: Self::V) -> Self::V {
+        let low = Self::splat(EXP_LOWEST);
+        let clamped = Self::select_less(x, low, low, x);
+        let whole = Self::round(Self::mul(clamped, Self::splat(std::f32::consts::LOG2_E)));
+        let rest = Self::mul_add(whole, Self::splat(-LN2_HIGH), clamped);
+        let rest = Self::mul_add(whole, Self::splat(-LN2_LOW), rest);
+        let mut sum = Self::splat(EXP_TERMS[0]);
+        for &term in &EXP_TERMS[1..] {
+            sum = Self::mul_add(sum, rest, Self::splat(term));
+        }
+        Self::select_less(x, low, Self::splat(0.0), Self::mul(sum, Self::exp2_whole(whole)))
+    }
+}
+
+/// Below this e^x is treated as 0; just above it the result is still a normal number.
+pub(crate) const EXP_LOWEST: f32 = -87.3;
+/// ln 2 in two parts, the first with so few bits that a whole number times it is exact.
+pub(crate) const LN2_HIGH: f32 = 0.693_359_4;
+pub(crate) const LN2_LOW: f32 = -2.121_944_4e-4;
+/// The Taylor terms of e^r for |r| ≤ ln 2 / 2, the highest power first.
+pub(crate) const EXP_TERMS: [f32; 8] = [
+    1.0 / 5040.0,
+    1.0 / 720.0,
+    1.0 / 120.0,
+    1.0 / 24.0,
+    1.0 / 6.0,
+    0.5,
+    1.0,
+    1.0,
+];

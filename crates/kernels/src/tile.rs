@@ -1,0 +1,291 @@
+//! The tile: some rows of activations times one panel of 32 columns, in registers. Matrix products,
+//! attention scores and the weighted sum of values are all made of it.
+//!
+//! A panel holds 32 columns with K interleaved: step s of column c lies at `s * 32 + c`. A step is one
+//! number (f32) or a pair of them (bf16, the first in the low half). Each output element sums over K in
+//! ascending order in one accumulator, so the number of rows in the tile cannot change it.
+
+use crate::bf16;
+use crate::simd::Simd;
+
+/// Columns in a panel.
+pub(crate) const PANEL: usize = 32;
+
+/// How one step of a panel is stored and multiplied.
+pub(crate) trait Dot<S: Simd>: 'static {
+    /// One step of one row of activations.
+    type X: Copy;
+    /// One step of one column.
+    type W: Copy;
+    /// Numbers in a step.
+    const STEP: usize;
+
+    /// The activations to read: the exact ones, or those rounded to pairs of bf16.
+    fn pick(exact: *const f32, rounded: *const u32) -> *const Self::X;
+
+    /// `acc[r][v] += x[r] · w[v]` for one step.
+    /// # Safety
+    /// `x` is readable at `r * stride` for r < R, `w` at `v * LANES .. (v + 1) * LANES` for v < V.
+    unsafe fn step<const R: usize, const V: usize>(
+        x: *const Self::X,
+        stride: usize,
+        w: *const Self::W,
+        acc: &mut [[S::V; V]; R],
+    );
+}
+
+/// f32 panels.
+pub(crate) struct F32;
+/// bf16 panels, widened to f32 and multiplied with f32 activations.
+pub(crate) struct Widened;
+/// bf16 panels and bf16 activations, multiplied by the CPU's dot product.
+pub(crate) struct Bf16Dot;
+
+impl<S: Simd> Dot<S> for F32 {
+    type X = f32;
+    type W = f32;
+    const STEP: usize = 1;
+    fn pick(exact: *const f32, _: *const u32) -> *const f32 {
+        exact
+    }
+    #[inline(always)]
+    unsafe fn step<const R: usize, const V: usize>(
+        x: *const f32,
+        stride: usize,
+        w: *const f32,
+        acc: &mut [[S::V; V]; R],
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut columns = [S::splat(0.0); V];
+            for (v, column) in columns.iter_mut().enumerate() {
+                *column = S::load(w.add(v * S::LANES));
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let x = S::splat(*x.add(r * stride));
+                for v in 0..V {
+                    acc[v] = S::mul_add(x, columns[v], acc[v]);
+                }
+            }
+        }
+    }
+}
+
+impl<S: Simd> Dot<S> for Widened {
+    type X = [f32; 2];
+    type W = u32;
+    const STEP: usize = 2;
+    fn pick(exact: *const f32, _: *const u32) -> *const [f32; 2] {
+        exact.cast()
+    }
+    #[inline(always)]
+    unsafe fn step<const R: usize, const V: usize>(
+        x: *const [f32; 2],
+        stride: usize,
+        w: *const u32,
+        acc: &mut [[S::V; V]; R],
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut columns = [(S::splat(0.0), S::splat(0.0)); V];
+            for (v, column) in columns.iter_mut().enumerate() {
+                *column = S::load_bf16_pairs(w.add(v * S::LANES));
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let [first, second] = *x.add(r * stride);
+                let (first, second) = (S::splat(first), S::splat(second));
+                for v in 0..V {
+                    acc[v] = S::mul_add(second, columns[v].1, S::mul_add(first, columns[v].0, acc[v]));
+                }
+            }
+        }
+    }
+}
+
+impl<S: Simd> Dot<S> for Bf16Dot {
+    type X = u32;
+    type W = u32;
+    const STEP: usize = 2;
+    fn pick(_: *const f32, rounded: *const u32) -> *const u32 {
+        rounded
+    }
+    #[inline(always)]
+    unsafe fn step<const R: usize, const V: usize>(
+        x: *const u32,
+        stride: usize,
+        w: *const u32,
+        acc: &mut [[S::V; V]; R],
+    ) {
+        // SAFETY: the caller's; `Bf16Dot` is chosen only where HAS_BF16_DOT holds.
+        unsafe {
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let x = *x.add(r * stride);
+                for (v, acc) in acc.iter_mut().enumerate() {
+                    *acc = S::dot_bf16(*acc, w.add(v * S::LANES), x);
+                }
+            }
+        }
+    }
+}
+
+/// What becomes of a tile's sums.
+#[derive(Clone, Copy)]
+pub(crate) enum Finish {
+    /// `y = sum`
+    Store,
+    /// `y = y + sum`
+    Add,
+    /// `y = max(sum, 0)²`
+    ReluSquared,
+    /// `y = y * scale[row] + sum`, the product first: the sum starts from it.
+    Scaled(*const f32),
+}
+
+/// Where a tile's sums go: `rows` rows of at most 32 columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Out {
+    pub(crate) y: *mut f32,
+    pub(crate) stride: usize,
+    pub(crate) columns: usize,
+    pub(crate) finish: Finish,
+}
+
+/// Rows of activations, `stride` steps apart.
+pub(crate) struct In<X> {
+    pub(crate) x: *const X,
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+}
+
+/// Multiplies all rows of `input` with the panel at `w`.
+/// # Safety
+/// `input` is readable for `rows` rows of `steps` steps, `w` for `steps * 32` words, and `out` writable
+/// for `rows` rows of `columns` columns (32 if it is `Scaled`); S's features are on.
+#[inline(always)]
+pub(crate) unsafe fn rows_by_panel<S: Simd, D: Dot<S>>(input: &In<D::X>, w: *const D::W, steps: usize, out: Out) {
+    let mut done = 0;
+    while done < input.rows {
+        let left = (input.rows - done).min(S::MAX_ROWS);
+        // SAFETY: rows done .. done + taken exist; the rest is the caller's.
+        let taken = unsafe {
+            let x = input.x.add(done * input.stride);
+            let mut out = out;
+            out.y = out.y.add(done * out.stride);
+            if let Finish::Scaled(scale) = out.finish {
+                out.finish = Finish::Scaled(scale.add(done));
+            }
+            match left {
+                12.. => block::<S, D, 12>(x, input.stride, w, steps, out),
+                8.. => block::<S, D, 8>(x, input.stride, w, steps, out),
+                6.. => block::<S, D, 6>(x, input.stride, w, steps, out),
+                4.. => block::<S, D, 4>(x, input.stride, w, steps, out),
+                3 => block::<S, D, 3>(x, input.stride, w, steps, out),
+                2 => block::<S, D, 2>(x, input.stride, w, steps, out),
+                _ => block::<S, D, 1>(x, input.stride, w, steps, out),
+            }
+        };
+        done += taken;
+    }
+}
+
+/// One block of R rows over the whole panel, as wide as the registers allow. Returns R.
+/// # Safety
+/// As [`rows_by_panel`], with R rows.
+#[inline(always)]
+unsafe fn block<S: Simd, D: Dot<S>, const R: usize>(
+    x: *const D::X,
+    stride: usize,
+    w: *const D::W,
+    steps: usize,
+    out: Out,
+) -> usize {
+    let mut column = 0;
+    while column < PANEL {
+        // SAFETY: the columns lie inside the panel; the rest is the caller's.
+        unsafe {
+            if S::LANES * 4 <= PANEL && R <= 2 {
+                tile::<S, D, R, 4>(x, stride, w.add(column), steps, out, column);
+                column += 4 * S::LANES;
+            } else {
+                tile::<S, D, R, 2>(x, stride, w.add(column), steps, out, column);
+                column += 2 * S::LANES;
+            }
+        }
+    }
+    R
+}
+
+/// # Safety
+/// As [`rows_by_panel`], with R rows and the V vectors of columns from `column` on.
+#[inline(always)]
+unsafe fn tile<S: Simd, D: Dot<S>, const R: usize, const V: usize>(
+    mut x: *const D::X,
+    stride: usize,
+    mut w: *const D::W,
+    steps: usize,
+    out: Out,
+    column: usize,
+) {
+    let mut acc = [[S::splat(0.0); V]; R];
+    // SAFETY: all addresses are inside what the caller vouches for.
+    unsafe {
+        if let Finish::Scaled(scale) = out.finish {
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let scale = S::splat(*scale.add(r));
+                for (v, acc) in acc.iter_mut().enumerate() {
+                    *acc = S::mul(S::load(out.y.add(r * out.stride + column + v * S::LANES)), scale);
+                }
+            }
+        }
+        for _ in 0..steps {
+            D::step(x, stride, w, &mut acc);
+            x = x.add(1);
+            w = w.add(PANEL);
+        }
+        for (r, acc) in acc.iter().enumerate() {
+            for (v, &sum) in acc.iter().enumerate() {
+                put::<S>(&out, r, column + v * S::LANES, sum);
+            }
+        }
+    }
+}
+
+/// Finishes one vector of sums and stores the columns that exist.
+/// # Safety
+/// As [`rows_by_panel`].
+#[inline(always)]
+unsafe fn put<S: Simd>(out: &Out, row: usize, column: usize, sum: S::V) {
+    let zero = S::splat(0.0);
+    // SAFETY: columns below `out.columns` are writable; a partial vector goes through a buffer.
+    unsafe {
+        let y = out.y.add(row * out.stride + column);
+        let width = out.columns.saturating_sub(column).min(S::LANES);
+        let mut edge = [0.0f32; 16];
+        let target = if width == S::LANES {
+            y
+        } else {
+            std::ptr::copy_nonoverlapping(y.cast_const(), edge.as_mut_ptr(), width);
+            edge.as_mut_ptr()
+        };
+        let value = match out.finish {
+            Finish::Store | Finish::Scaled(_) => sum,
+            Finish::Add => S::add(S::load(target), sum),
+            Finish::ReluSquared => {
+                let positive = S::max(sum, zero);
+                S::mul(positive, positive)
+            }
+        };
+        S::store(target, value);
+        if width < S::LANES {
+            std::ptr::copy_nonoverlapping(edge.as_ptr(), y, width);
+        }
+    }
+}
+
+/// Activations as `D` wants them: rows of pairs for bf16 panels, rounded if the CPU's dot product takes
+/// bf16 on both sides.
+pub(crate) fn round_to_pairs(from: &[f32], to: &mut [u32]) {
+    for (pair, numbers) in to.iter_mut().zip(from.chunks_exact(2)) {
+        *pair = bf16::pair(numbers[0], numbers[1]);
+    }
+}
