@@ -1,2 +1,50 @@
-//! xtask
-fn main() {}
+//! Developer commands: `cargo xtask <command>`, one file each.
+//!
+//! Nothing here is shipped. `ci` runs exactly what continuous integration runs; the other commands are its
+//! steps, to be run alone.
+
+#![forbid(unsafe_code)]
+
+mod ci;
+mod contract;
+mod golden;
+mod shell;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Developer commands of the samosaChaat inference server.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Set up what is missing and run every check and test, as continuous integration does
+    Ci,
+    /// Check the rules that neither the compiler nor clippy knows: layers, sizes, words, paths
+    Tidy,
+    /// Compare every model generation with the recorded logits and tokens, optimised
+    Golden,
+    /// Drive the built binary over HTTP and hold it to contract/inference-api.yaml
+    Contract,
+}
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    match std::env::set_current_dir(shell::root()).map_err(Into::into).and_then(|()| run(&command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Ci => ci::run(),
+        Command::Tidy => tidy::run(),
+        Command::Golden => golden::run(),
+        Command::Contract => contract::run(),
+    }
+}

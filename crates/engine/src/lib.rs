@@ -1,1 +1,29 @@
-//! engine
+//! From requests to tokens: continuous batching over one model.
+//!
+//! The engine is deterministic and sans-IO: no clock, no thread, no randomness but what a request's seed and
+//! a token's position give. Only [`driver`] knows time and threads. It knows neither HTTP nor disks.
+//!
+//! Reading order: [`request`] (what comes in and goes out), [`limits`], [`step`] (`Engine::step`: admit →
+//! plan → forward → sample → emit → reclaim), then its parts: `scheduler`, `pages`, `sampler`, `tool`
+//! (the calculator that models call) and [`backend`] (the seam to the transformer).
+
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod driver;
+pub mod limits;
+pub mod request;
+pub mod step;
+
+mod calculator;
+mod pages;
+mod sampler;
+mod scheduler;
+mod tool;
+
+pub use backend::{Backend, Transformer};
+pub use calculator::calculate;
+pub use driver::{Abort, Handle, Refusal, Sink, StreamEvent, Timings};
+pub use limits::Limits;
+pub use request::{Event, Failure, FinishReason, InvalidRequest, Request, RequestId, Sampling, Usage};
+pub use step::Engine;

@@ -1,0 +1,89 @@
+//! The seam between the engine and what computes: a transformer on this CPU, or a toy in tests.
+
+use std::sync::Arc;
+
+use model::{Compute, KvCache, KvLayout, SequenceRows, Session, Weights};
+
+/// Sizes that scheduling needs to know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Token ids are below this.
+    pub vocab_size: usize,
+    /// Positions of a sequence.
+    pub sequence_len: usize,
+    /// Classes of key/value pages.
+    pub classes: Vec<PageClass>,
+}
+
+/// Pages that share a window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageClass {
+    /// How many positions back they are looked at.
+    pub window: usize,
+    /// How many there are.
+    pub n_pages: usize,
+}
+
+/// Computes batches.
+pub trait Backend: Send {
+    /// Its sizes; they never change.
+    fn shape(&self) -> &Shape;
+    /// Logits of the rows that ask for them, (rows, vocab_size).
+    fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32];
+    /// Bytes of scratch held now.
+    fn scratch_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// Nanochat weights on this machine's CPU.
+pub struct Transformer {
+    shape: Shape,
+    weights: Arc<Weights>,
+    compute: Compute,
+    session: Session,
+}
+
+impl Transformer {
+    /// A transformer whose keys and values take at most `kv_bytes`, but always enough for one sequence of
+    /// full length.
+    pub fn new(weights: Arc<Weights>, compute: Compute, kv_bytes: usize, step_tokens: usize) -> Self {
+        let config = &weights.config;
+        let layout = KvLayout::new(config, weights.format);
+        let one: Vec<usize> = layout
+            .classes
+            .iter()
+            .map(|class| crate::pages::worst_case(config.sequence_len, class.window, step_tokens))
+            .collect();
+        let bytes_of_one: usize = layout.classes.iter().zip(&one).map(|(class, n)| class.page_bytes * n).sum();
+        let sequences = (kv_bytes / bytes_of_one.max(1)).max(1);
+        let n_pages: Vec<usize> = one.iter().map(|n| n * sequences).collect();
+        let classes = layout.classes.iter().zip(&n_pages);
+        let shape = Shape {
+            vocab_size: config.vocab_size,
+            sequence_len: config.sequence_len,
+            classes: classes.map(|(class, &n_pages)| PageClass { window: class.window, n_pages }).collect(),
+        };
+        let session = Session::new(KvCache::new(&layout, &n_pages));
+        Self { shape, session, compute, weights }
+    }
+
+    /// Bytes set aside for keys and values.
+    pub fn kv_bytes(&self) -> usize {
+        self.session.kv.bytes()
+    }
+}
+
+impl Backend for Transformer {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32] {
+        self.session.forward(&self.compute, &self.weights, batch)
+    }
+
+    fn scratch_bytes(&self) -> usize {
+        self.session.scratch_bytes()
+    }
+}

@@ -1,0 +1,503 @@
+//! The engine's thread: the one place of this crate that knows time and threads.
+//!
+//! Requests come in through a bounded mailbox and their events go out to one [`Sink`] each. The thread
+//! sleeps while there is nothing to do, and ends when its last [`Handle`] is gone and its last request done:
+//! so weights live exactly as long as somebody uses them.
+
+#![expect(clippy::disallowed_methods, reason = "the driver is where the engine meets the clock and its thread")]
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokenizer::Tokenizer;
+
+use crate::backend::Backend;
+use crate::limits::Limits;
+use crate::request::{Event, Failure, FinishReason, Request, RequestId, Usage};
+use crate::step::Engine;
+
+/// Half-life of the measured decode rate.
+const RATE_HALF_LIFE: Duration = Duration::from_secs(5);
+
+/// Where a request's events go. Called on the engine's thread: it must not block.
+pub trait Sink: Send {
+    /// Takes an event; false if nobody listens any more, which cancels the request.
+    fn send(&mut self, event: StreamEvent) -> bool;
+}
+
+impl<F: FnMut(StreamEvent) -> bool + Send> Sink for F {
+    fn send(&mut self, event: StreamEvent) -> bool {
+        self(event)
+    }
+}
+
+/// An event as a caller sees it: with times.
+#[derive(Clone, PartialEq, Debug)]
+pub enum StreamEvent {
+    /// It left the queue.
+    Admitted,
+    /// A token and the whole characters it completed.
+    Token {
+        /// The token's id.
+        token: u32,
+        /// Text to show; empty while a character waits for its rest.
+        text: String,
+    },
+    /// Text that was held back.
+    Text(String),
+    /// The answer is complete.
+    Finished {
+        /// Why it ended.
+        reason: FinishReason,
+        /// What it took.
+        usage: Usage,
+        /// How long that took.
+        timings: Timings,
+    },
+    /// There will be no complete answer.
+    Failed(Failure),
+}
+
+/// How long the stages of a request took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Timings {
+    /// Waiting for admission.
+    pub queue: Duration,
+    /// From admission to the first token.
+    pub prefill: Duration,
+    /// From the first token to the end.
+    pub decode: Duration,
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// As many requests as allowed are waiting, or as many tokens.
+    QueueFull,
+    /// The engine has ended.
+    Gone,
+}
+
+/// Cancels a request from elsewhere; the engine looks before every step.
+#[derive(Clone, Debug, Default)]
+pub struct Abort(Arc<AtomicBool>);
+
+impl Abort {
+    /// Cancels. Nothing more is sent to the request's sink.
+    pub fn abort(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Submits requests to an engine and watches it. Dropping the last handle lets the engine finish and end.
+pub struct Handle {
+    mailbox: SyncSender<Submission>,
+    shared: Arc<Shared>,
+    limits: Limits,
+}
+
+struct Submission {
+    request: Request,
+    sink: Box<dyn Sink>,
+    abort: Abort,
+    at: Instant,
+}
+
+/// What the engine's thread tells the world.
+struct Shared {
+    started: Instant,
+    next_id: AtomicU64,
+    /// Requests and tokens between `submit` and admission.
+    queued: AtomicUsize,
+    queued_tokens: AtomicUsize,
+    running: AtomicUsize,
+    pages_used: AtomicUsize,
+    pages_total: AtomicUsize,
+    scratch_bytes: AtomicUsize,
+    prompt_tokens: AtomicU64,
+    generated_tokens: AtomicU64,
+    /// Milliseconds after `started` at which the last step ended, or work came to an idle engine.
+    progress_ms: AtomicU64,
+    /// Tokens per second over the last seconds, times 1000.
+    decode_rate_milli: AtomicU64,
+    abort_all: AtomicBool,
+    healthy: AtomicBool,
+    ended: AtomicBool,
+}
+
+/// What an engine is doing.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Snapshot {
+    /// Requests that run.
+    pub running: usize,
+    /// Requests that wait.
+    pub queued: usize,
+    /// Tokens that waiting requests stand for.
+    pub queued_tokens: usize,
+    /// Key/value pages held.
+    pub pages_used: usize,
+    /// Key/value pages there are.
+    pub pages_total: usize,
+    /// Bytes of scratch.
+    pub scratch_bytes: usize,
+    /// Prompt tokens computed since the start.
+    pub prompt_tokens: u64,
+    /// Tokens generated since the start.
+    pub generated_tokens: u64,
+    /// Tokens generated per second, lately.
+    pub decode_rate: f64,
+    /// How long ago the last step ended, if there is work; zero otherwise.
+    pub stuck_for: Duration,
+    /// False while the engine is rebuilt after a panic.
+    pub healthy: bool,
+}
+
+impl Handle {
+    /// Starts a thread around the engine that `build` makes. `build` is called again after a panic.
+    pub fn start<B: Backend + 'static>(
+        name: &str,
+        tokenizer: Arc<Tokenizer>,
+        limits: Limits,
+        build: impl Fn() -> B + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let limits = limits.checked();
+        let (mailbox, submissions) = sync_channel(limits.max_queued + limits.max_running);
+        let shared = Arc::new(Shared::new());
+        let driver_shared = Arc::clone(&shared);
+        let driver_limits = limits.clone();
+        let (ready, built) = sync_channel(1);
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let make = move || Engine::new(build(), Arc::clone(&tokenizer), driver_limits.clone());
+            let engine = make();
+            driver_shared.look(&engine);
+            // The starter may have given up; the thread then ends by itself, its mailbox closed.
+            let _ = ready.send(());
+            Driver { engine, make, shared: driver_shared, streams: HashMap::new() }.run(&submissions);
+        })?;
+        built.recv().map_err(|_| std::io::Error::other("the engine could not be built"))?;
+        Ok(Self { mailbox, shared, limits })
+    }
+
+    /// Queues a request, or says why not. The returned [`Abort`] cancels it.
+    pub fn submit(&self, request: Request, sink: Box<dyn Sink>) -> Result<Abort, Refusal> {
+        let tokens = request.total_tokens();
+        if !self.shared.reserve(tokens, &self.limits) {
+            return Err(Refusal::QueueFull);
+        }
+        self.shared.note_work();
+        let abort = Abort::default();
+        let submission = Submission { request, sink, abort: abort.clone(), at: Instant::now() };
+        self.mailbox.try_send(submission).map_err(|error| {
+            self.shared.release(tokens);
+            match error {
+                TrySendError::Full(_) => Refusal::QueueFull,
+                TrySendError::Disconnected(_) => Refusal::Gone,
+            }
+        })?;
+        Ok(abort)
+    }
+
+    /// Ends every request with [`Failure::Aborted`], those that are queued and those that run.
+    pub fn abort_all(&self) {
+        self.shared.abort_all.store(true, Ordering::Release);
+    }
+
+    /// What the engine is doing now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.snapshot()
+    }
+
+    /// Watches the engine without keeping it alive.
+    pub fn watch(&self) -> Watch {
+        Watch(Arc::clone(&self.shared))
+    }
+
+    /// Seconds until the queue is likely to have drained: its tokens over the measured rate.
+    pub fn seconds_to_drain(&self) -> u64 {
+        let Snapshot { queued_tokens, decode_rate, running, .. } = self.snapshot();
+        let tokens = (queued_tokens + running) as f64;
+        ((tokens / decode_rate.max(1.0)).ceil() as u64).clamp(1, 600)
+    }
+
+    /// The bounds in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// Watches an engine without keeping it alive.
+#[derive(Clone)]
+pub struct Watch(Arc<Shared>);
+
+impl Watch {
+    /// What the engine is doing now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.snapshot()
+    }
+
+    /// Whether its thread has ended and its memory was given back.
+    pub fn ended(&self) -> bool {
+        self.0.ended.load(Ordering::Acquire)
+    }
+
+    /// As [`Handle::abort_all`].
+    pub fn abort_all(&self) {
+        self.0.abort_all.store(true, Ordering::Release);
+    }
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            next_id: AtomicU64::new(0),
+            queued: AtomicUsize::new(0),
+            queued_tokens: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            pages_used: AtomicUsize::new(0),
+            pages_total: AtomicUsize::new(0),
+            scratch_bytes: AtomicUsize::new(0),
+            prompt_tokens: AtomicU64::new(0),
+            generated_tokens: AtomicU64::new(0),
+            progress_ms: AtomicU64::new(0),
+            decode_rate_milli: AtomicU64::new(0),
+            abort_all: AtomicBool::new(false),
+            healthy: AtomicBool::new(true),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    fn reserve(&self, tokens: usize, limits: &Limits) -> bool {
+        if self.queued.fetch_add(1, Ordering::AcqRel) >= limits.max_queued {
+            self.queued.fetch_sub(1, Ordering::AcqRel);
+            return false;
+        }
+        // A lone request is taken however large: it would be refused for ever otherwise.
+        let before = self.queued_tokens.fetch_add(tokens, Ordering::AcqRel);
+        if before > 0 && before + tokens > limits.max_queued_tokens {
+            self.release(tokens);
+            return false;
+        }
+        true
+    }
+
+    fn release(&self, tokens: usize) {
+        self.queued.fetch_sub(1, Ordering::AcqRel);
+        self.queued_tokens.fetch_sub(tokens, Ordering::AcqRel);
+    }
+
+    /// Work that comes to an idle engine starts the clock by which it may be called stuck.
+    fn note_work(&self) {
+        if self.queued.load(Ordering::Acquire) <= 1 && self.running.load(Ordering::Acquire) == 0 {
+            self.note_progress();
+        }
+    }
+
+    fn note_progress(&self) {
+        self.progress_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Release);
+    }
+
+    fn look<B: Backend>(&self, engine: &Engine<B>) {
+        let (used, total) = engine.page_usage();
+        self.pages_used.store(used, Ordering::Release);
+        self.pages_total.store(total, Ordering::Release);
+        self.running.store(engine.counts().0, Ordering::Release);
+        self.scratch_bytes.store(engine.scratch_bytes(), Ordering::Release);
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let (running, queued) = (self.running.load(Ordering::Acquire), self.queued.load(Ordering::Acquire));
+        let since = Duration::from_millis(self.progress_ms.load(Ordering::Acquire));
+        let stuck_for = if running + queued > 0 { self.started.elapsed().saturating_sub(since) } else { Duration::ZERO };
+        Snapshot {
+            running,
+            queued,
+            queued_tokens: self.queued_tokens.load(Ordering::Acquire),
+            pages_used: self.pages_used.load(Ordering::Acquire),
+            pages_total: self.pages_total.load(Ordering::Acquire),
+            scratch_bytes: self.scratch_bytes.load(Ordering::Acquire),
+            prompt_tokens: self.prompt_tokens.load(Ordering::Acquire),
+            generated_tokens: self.generated_tokens.load(Ordering::Acquire),
+            decode_rate: self.decode_rate_milli.load(Ordering::Acquire) as f64 / 1000.0,
+            stuck_for,
+            healthy: self.healthy.load(Ordering::Acquire),
+        }
+    }
+
+    /// An exponential mean of tokens per second, over times with work.
+    fn measure(&self, tokens: usize, took: Duration) {
+        let keep = 0.5f64.powf(took.as_secs_f64() / RATE_HALF_LIFE.as_secs_f64());
+        let now = tokens as f64 / took.as_secs_f64().max(1e-6);
+        let before = self.decode_rate_milli.load(Ordering::Acquire) as f64 / 1000.0;
+        let mean = if before == 0.0 { now } else { before * keep + now * (1.0 - keep) };
+        self.decode_rate_milli.store((mean * 1000.0) as u64, Ordering::Release);
+    }
+}
+
+/// A request's way out, and when it passed its stages.
+struct Stream {
+    sink: Box<dyn Sink>,
+    abort: Abort,
+    tokens: usize,
+    submitted: Instant,
+    admitted: Option<Instant>,
+    first_token: Option<Instant>,
+}
+
+struct Driver<B: Backend, F> {
+    engine: Engine<B>,
+    make: F,
+    shared: Arc<Shared>,
+    streams: HashMap<RequestId, Stream>,
+}
+
+impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
+    fn run(mut self, submissions: &Receiver<Submission>) {
+        loop {
+            if self.engine.is_idle() {
+                self.shared.look(&self.engine);
+                match submissions.recv() {
+                    Ok(submission) => self.accept(submission),
+                    Err(_) => break,
+                }
+            }
+            while let Ok(submission) = submissions.try_recv() {
+                self.accept(submission);
+            }
+            self.cancel_aborted();
+            if catch_unwind(AssertUnwindSafe(|| self.step())).is_err() {
+                self.rebuild();
+            }
+        }
+        let shared = Arc::clone(&self.shared);
+        drop(self);
+        shared.ended.store(true, Ordering::Release);
+    }
+
+    fn accept(&mut self, submission: Submission) {
+        let id = RequestId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
+        let Submission { request, sink, abort, at } = submission;
+        let tokens = request.total_tokens();
+        self.streams.insert(id, Stream { sink, abort, tokens, submitted: at, admitted: None, first_token: None });
+        self.engine.submit(id, request);
+    }
+
+    fn cancel_aborted(&mut self) {
+        if self.shared.abort_all.load(Ordering::Acquire) {
+            self.fail_all(Failure::Aborted);
+        }
+        let aborted: Vec<RequestId> =
+            self.streams.iter().filter(|(_, stream)| stream.abort.is_set()).map(|(id, _)| *id).collect();
+        for id in aborted {
+            self.forget(id);
+            self.engine.cancel(id);
+        }
+    }
+
+    fn step(&mut self) {
+        if self.engine.is_idle() {
+            return;
+        }
+        let begun = Instant::now();
+        let stepped = self.engine.step();
+        self.shared.note_progress();
+        self.shared.prompt_tokens.fetch_add(stepped.prompt_rows as u64, Ordering::AcqRel);
+        let tokens = stepped.events.iter().filter(|(_, event)| matches!(event, Event::Token { .. })).count();
+        self.shared.generated_tokens.fetch_add(tokens as u64, Ordering::AcqRel);
+        self.shared.measure(tokens, begun.elapsed());
+        // Before the events: whoever hears of an end may look whether its pages are free.
+        self.shared.look(&self.engine);
+        let now = Instant::now();
+        for (id, event) in stepped.events {
+            if !self.deliver(id, event, now) {
+                self.forget(id);
+                self.engine.cancel(id);
+            }
+        }
+        self.shared.look(&self.engine);
+    }
+
+    /// Hands an event to its sink; false if the request shall be cancelled.
+    fn deliver(&mut self, id: RequestId, event: Event, now: Instant) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else { return true };
+        let event = match event {
+            Event::Admitted => {
+                stream.admitted = Some(now);
+                self.shared.release(stream.tokens);
+                StreamEvent::Admitted
+            }
+            Event::Token { token, text } => {
+                stream.first_token.get_or_insert(now);
+                StreamEvent::Token { token, text }
+            }
+            Event::Text(text) => StreamEvent::Text(text),
+            Event::Finished { reason, usage } => {
+                let timings = stream.timings(now);
+                let Some(mut stream) = self.streams.remove(&id) else { return true };
+                stream.sink.send(StreamEvent::Finished { reason, usage, timings });
+                return true;
+            }
+            Event::Failed(failure) => {
+                let Some(mut stream) = self.streams.remove(&id) else { return true };
+                stream.sink.send(StreamEvent::Failed(failure));
+                return true;
+            }
+        };
+        stream.sink.send(event)
+    }
+
+    /// Drops a stream; if it was still queued, its place in the queue is free.
+    fn forget(&mut self, id: RequestId) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        if stream.admitted.is_none() {
+            self.shared.release(stream.tokens);
+        }
+        Some(stream)
+    }
+
+    fn fail_all(&mut self, failure: Failure) {
+        for id in self.streams.keys().copied().collect::<Vec<_>>() {
+            if let Some(mut stream) = self.forget(id) {
+                stream.sink.send(StreamEvent::Failed(failure));
+            }
+        }
+        self.engine.drain();
+    }
+
+    /// After a panic nothing of the engine is trusted: its requests fail and a new one takes its place.
+    fn rebuild(&mut self) {
+        tracing::error!("the engine panicked; its requests fail and it is rebuilt");
+        self.shared.healthy.store(false, Ordering::Release);
+        let broken: Vec<RequestId> = self.streams.keys().copied().collect();
+        for id in broken {
+            if let Some(mut stream) = self.forget(id) {
+                stream.sink.send(StreamEvent::Failed(Failure::Internal));
+            }
+        }
+        self.engine = (self.make)();
+        self.shared.look(&self.engine);
+        self.shared.note_progress();
+        self.shared.healthy.store(true, Ordering::Release);
+    }
+}
+
+impl Stream {
+    fn timings(&self, now: Instant) -> Timings {
+        let admitted = self.admitted.unwrap_or(now);
+        let first_token = self.first_token.unwrap_or(now);
+        Timings {
+            queue: admitted.duration_since(self.submitted),
+            prefill: first_token.duration_since(admitted),
+            decode: now.duration_since(first_token),
+        }
+    }
+}

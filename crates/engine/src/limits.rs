@@ -1,0 +1,32 @@
+//! Every bound of the engine, in one place.
+
+/// Bounds of one engine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Sequences that run at once: rows of a decode step.
+    pub max_running: usize,
+    /// Requests that may wait for admission.
+    pub max_queued: usize,
+    /// Tokens (prompt and answer together) that waiting requests may stand for.
+    pub max_queued_tokens: usize,
+    /// Rows of one step: what a long prompt may add to everyone's next token.
+    pub step_tokens: usize,
+    /// Tokens of one answer.
+    pub max_tokens: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_running: 64, max_queued: 256, max_queued_tokens: 1 << 19, step_tokens: 256, max_tokens: 4096 }
+    }
+}
+
+impl Limits {
+    /// The same limits, with a step at least large enough that prompts advance beside a full batch.
+    #[must_use]
+    pub fn checked(mut self) -> Self {
+        self.max_running = self.max_running.max(1);
+        self.step_tokens = self.step_tokens.max(self.max_running + 1);
+        self
+    }
+}

@@ -1,0 +1,185 @@
+//! One step of the engine: admit → plan → forward → sample → emit → reclaim.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use model::SequenceRows;
+use tokenizer::Tokenizer;
+
+use crate::backend::Backend;
+use crate::limits::Limits;
+use crate::pages::PagePool;
+use crate::request::{Event, Failure, FinishReason, Request, RequestId};
+use crate::sampler::sample;
+use crate::scheduler::{self, Part, Sequence};
+
+/// Continuous batching over one backend. Same requests in the same order, same events, always; and the
+/// events of one request do not depend on the others at all.
+pub struct Engine<B> {
+    backend: B,
+    tokenizer: Arc<Tokenizer>,
+    limits: Limits,
+    queue: VecDeque<(RequestId, Request)>,
+    running: Vec<Sequence>,
+    pages: PagePool,
+}
+
+/// What a step did.
+#[derive(Default, Debug)]
+pub struct Stepped {
+    /// What happened, in order.
+    pub events: Vec<(RequestId, Event)>,
+    /// Rows computed: prompts, then decodes.
+    pub prompt_rows: usize,
+    /// Rows that decoded one token.
+    pub decode_rows: usize,
+}
+
+impl<B: Backend> Engine<B> {
+    /// An idle engine.
+    pub fn new(backend: B, tokenizer: Arc<Tokenizer>, limits: Limits) -> Self {
+        let pages = PagePool::new(&backend.shape().classes);
+        let limits = limits.checked();
+        Self { backend, tokenizer, limits, queue: VecDeque::new(), running: Vec::new(), pages }
+    }
+
+    /// Puts a request at the end of the queue. The driver bounds the queue.
+    pub fn submit(&mut self, id: RequestId, request: Request) {
+        self.queue.push_back((id, request));
+    }
+
+    /// Forgets a request: its place and pages are free before the next step.
+    pub fn cancel(&mut self, id: RequestId) {
+        self.queue.retain(|(queued, _)| *queued != id);
+        for sequence in &mut self.running {
+            sequence.done |= sequence.id == id;
+        }
+        self.reclaim();
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.running.is_empty()
+    }
+
+    /// Requests that run and that wait.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.running.len(), self.queue.len())
+    }
+
+    /// Key/value pages held and in all.
+    pub fn page_usage(&self) -> (usize, usize) {
+        self.pages.usage()
+    }
+
+    /// Everything that is in the engine, so that all of it can be failed.
+    pub fn drain(&mut self) -> Vec<RequestId> {
+        let queued = self.queue.drain(..).map(|(id, _)| id);
+        let ids = self.running.iter().map(|sequence| sequence.id).chain(queued).collect();
+        for sequence in &mut self.running {
+            sequence.done = true;
+        }
+        self.reclaim();
+        ids
+    }
+
+    /// Computes one batch.
+    pub fn step(&mut self) -> Stepped {
+        let admitted = scheduler::admit(&mut self.queue, &mut self.running, &mut self.pages, &self.limits);
+        let parts = scheduler::plan(&self.running, &self.limits);
+        let tokens = self.forward(&parts);
+        let mut stepped = Stepped::default();
+        stepped.events.extend(admitted.into_iter().map(|id| (id, Event::Admitted)));
+        self.advance(&parts, &tokens, &mut stepped);
+        self.reclaim();
+        stepped
+    }
+
+    /// Runs the parts and samples a token for each that is due one (`None` if its logits are no numbers).
+    fn forward(&mut self, parts: &[Part]) -> Vec<Option<u32>> {
+        if parts.is_empty() {
+            return Vec::new();
+        }
+        for part in parts {
+            let sequence = &mut self.running[part.index];
+            self.pages.cover(&mut sequence.holding, sequence.computed + part.rows);
+        }
+        let rows: Vec<SequenceRows<'_>> = parts.iter().map(|part| self.running[part.index].rows(part)).collect();
+        let vocab_size = self.backend.shape().vocab_size;
+        let logits = self.backend.forward(&rows);
+        let sampling = parts.iter().filter(|part| part.samples);
+        let pick = |(part, logits): (&Part, &[f32])| {
+            let sequence = &self.running[part.index];
+            sample(logits, &sequence.request.sampling, sequence.tokens.len())
+        };
+        sampling.zip(logits.chunks_exact(vocab_size)).map(pick).collect()
+    }
+
+    /// Moves every part's sequence on by its rows and, where one was sampled, by a token.
+    fn advance(&mut self, parts: &[Part], tokens: &[Option<u32>], stepped: &mut Stepped) {
+        let mut tokens = tokens.iter();
+        for part in parts {
+            let sequence = &mut self.running[part.index];
+            if sequence.generated() > 0 {
+                stepped.decode_rows += part.rows;
+            } else {
+                stepped.prompt_rows += part.rows;
+            }
+            sequence.computed += part.rows;
+            self.pages.give_back_behind(&mut sequence.holding, sequence.computed);
+            if !part.samples {
+                continue;
+            }
+            let id = sequence.id;
+            let emit = |event| stepped.events.push((id, event));
+            match tokens.next().copied().flatten() {
+                Some(sampled) => take(sequence, sampled, &self.tokenizer, emit),
+                None => {
+                    sequence.done = true;
+                    stepped.events.push((id, Event::Failed(Failure::NotFinite)));
+                }
+            }
+        }
+    }
+
+    fn reclaim(&mut self) {
+        let mut i = 0;
+        while i < self.running.len() {
+            if self.running[i].done {
+                // The order of the rest stays: prompts are read in order of arrival.
+                let sequence = self.running.remove(i);
+                self.pages.release(sequence.holding);
+            } else {
+                i += 1;
+            }
+        }
+    }
+
+    /// Bytes of scratch the backend holds.
+    pub fn scratch_bytes(&self) -> usize {
+        self.backend.scratch_bytes()
+    }
+}
+
+/// Appends the sampled token, or the one the tool forces, and says what follows from it.
+fn take(sequence: &mut Sequence, sampled: u32, tokenizer: &Tokenizer, mut emit: impl FnMut(Event)) {
+    let token = sequence.tool.take_forced().unwrap_or(sampled);
+    let special = tokenizer.special();
+    let finish = if token == special.assistant_end || token == special.bos {
+        Some(FinishReason::Stop)
+    } else {
+        sequence.tokens.push(token);
+        sequence.tool.follow(token, tokenizer);
+        let text = sequence.decoder.push(tokenizer.token_bytes(token).unwrap_or_default());
+        emit(Event::Token { token, text });
+        (sequence.generated() >= sequence.request.max_tokens).then_some(FinishReason::Length)
+    };
+    if let Some(reason) = finish {
+        let rest = sequence.decoder.finish();
+        if !rest.is_empty() {
+            emit(Event::Text(rest));
+        }
+        emit(Event::Finished { reason, usage: sequence.usage() });
+        sequence.done = true;
+    }
+}

@@ -1,0 +1,281 @@
+//! Weights in memory: packed once, never changed, shared by every engine that serves them.
+
+use formats::{DType, Tensor, TensorTable};
+use kernels::{Packed, WeightFormat, bf16};
+
+use crate::config::find;
+use crate::{Config, Error};
+
+/// Rows converted at a time while packing: a panel, so that its memory stays in cache.
+const ROWS_AT_ONCE: usize = 32;
+
+/// A model's parameters. L layers, C = n_embd, H heads and K key/value heads of D numbers, V token ids.
+pub struct Weights {
+    /// The blueprint.
+    pub config: Config,
+    /// How the matrices are held.
+    pub format: WeightFormat,
+    /// (V, C)
+    pub(crate) embedding: Embedding,
+    pub(crate) layers: Vec<Layer>,
+    /// (V, C)
+    pub(crate) head: Packed,
+    pub(crate) smear: Option<Smear>,
+    /// How much of the middle of the network is taken out of its end.
+    pub(crate) backout: f32,
+    pub(crate) rotary: Rotary,
+}
+
+pub(crate) struct Layer {
+    /// Share of the residual stream and of the first embedding that enter the layer.
+    pub(crate) keep: f32,
+    pub(crate) first: f32,
+    /// ((H + 2K) · D, C): queries, keys, values
+    pub(crate) qkv: Packed,
+    /// (C, C)
+    pub(crate) attention_out: Packed,
+    pub(crate) values: Option<ValueEmbedding>,
+    /// (4C, C)
+    pub(crate) up: Packed,
+    /// (C, 4C)
+    pub(crate) down: Packed,
+}
+
+pub(crate) struct ValueEmbedding {
+    /// (V, K · D)
+    pub(crate) table: Embedding,
+    /// (K, channels)
+    pub(crate) gate: Vec<f32>,
+}
+
+pub(crate) struct Smear {
+    /// (24)
+    pub(crate) gate: Vec<f32>,
+    pub(crate) lambda: f32,
+}
+
+/// Rows looked up one by one.
+pub(crate) struct Embedding {
+    width: usize,
+    rows: EmbeddingRows,
+}
+
+enum EmbeddingRows {
+    F32(Vec<f32>),
+    Bf16(Vec<u16>),
+}
+
+/// Cosine and sine of every position's angles, (sequence_len, D / 2) each.
+pub(crate) struct Rotary {
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Weights {
+    /// Reads and packs every parameter. Peak memory is the result plus a few rows.
+    pub fn load(table: &TensorTable, config: Config, format: WeightFormat) -> Result<Self, Error> {
+        let source = Source { table, format };
+        let c = &config;
+        let vector = |name: &str, absent: f32| source.vector(name, c.n_layer, absent);
+        let (keep, first) = (vector("resid_lambdas", 1.0)?, vector("x0_lambdas", 0.0)?);
+        let layers =
+            (0..c.n_layer).map(|l| source.layer(c, l, (keep[l], first[l]))).collect::<Result<Vec<_>, Error>>()?;
+        let smear = match find(table, "smear_gate.weight") {
+            None => None,
+            Some(_) => Some(Smear {
+                gate: source.matrix("smear_gate.weight", [1, 24])?,
+                lambda: source.vector("smear_lambda", 1, 0.0)?[0],
+            }),
+        };
+        Ok(Self {
+            embedding: source.embedding("transformer.wte.weight", c.vocab_size, c.n_embd)?,
+            layers,
+            head: source.packed(&[("lm_head.weight", c.vocab_size)], c.n_embd)?,
+            smear,
+            backout: source.vector("backout_lambda", 1, 0.0)?[0],
+            rotary: Rotary::new(c),
+            format,
+            config,
+        })
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let layer = |l: &Layer| {
+            let values = l.values.as_ref().map_or(0, |v| v.table.bytes() + v.gate.len() * 4);
+            [&l.qkv, &l.attention_out, &l.up, &l.down].iter().map(|m| m.bytes()).sum::<usize>() + values
+        };
+        let rotary = (self.rotary.cos.len() + self.rotary.sin.len()) * 4;
+        self.embedding.bytes() + self.head.bytes() + self.layers.iter().map(layer).sum::<usize>() + rotary
+    }
+}
+
+/// Where parameters come from and how they shall be held.
+struct Source<'a> {
+    table: &'a TensorTable,
+    format: WeightFormat,
+}
+
+impl Source<'_> {
+    fn layer(&self, c: &Config, l: usize, (keep, first): (f32, f32)) -> Result<Layer, Error> {
+        let name = |part: &str| format!("transformer.h.{l}.{part}.weight");
+        let kv = c.n_kv_head * c.head_dim();
+        let values = if c.has_values(l) {
+            Some(ValueEmbedding {
+                table: self.embedding(&format!("value_embeds.{l}.weight"), c.vocab_size, kv)?,
+                gate: self.matrix(&name("attn.ve_gate"), [c.n_kv_head, c.value_gate_channels])?,
+            })
+        } else {
+            self.refuse(&[format!("value_embeds.{l}.weight"), name("attn.ve_gate")])?;
+            None
+        };
+        let (q, k, v) = (name("attn.c_q"), name("attn.c_k"), name("attn.c_v"));
+        Ok(Layer {
+            keep,
+            first,
+            qkv: self.packed(&[(&q, c.n_embd), (&k, kv), (&v, kv)], c.n_embd)?,
+            attention_out: self.packed(&[(&name("attn.c_proj"), c.n_embd)], c.n_embd)?,
+            values,
+            up: self.packed(&[(&name("mlp.c_fc"), 4 * c.n_embd)], c.n_embd)?,
+            down: self.packed(&[(&name("mlp.c_proj"), c.n_embd)], 4 * c.n_embd)?,
+        })
+    }
+
+    /// Value embeddings on a layer that should have none are another architecture.
+    fn refuse(&self, names: &[String]) -> Result<(), Error> {
+        match names.iter().find(|name| find(self.table, name).is_some()) {
+            Some(name) => Err(Error::UnknownTensors { names: vec![format!("`{name}`")] }),
+            None => Ok(()),
+        }
+    }
+
+    /// A tensor (rows, inputs); vocabularies may be padded with more rows than asked for.
+    fn tensor(&self, name: &str, rows: usize, inputs: usize) -> Result<&Tensor, Error> {
+        let tensor = find(self.table, name).ok_or_else(|| Error::MissingTensor { name: name.to_owned() })?;
+        let vocabulary = name == "lm_head.weight" || name == "transformer.wte.weight" || name.starts_with("value_embeds");
+        match tensor.shape() {
+            &[r, i] if i == inputs && (r == rows || vocabulary && r > rows) => Ok(tensor),
+            found => {
+                let (found, expected) = (found.to_vec(), vec![rows, inputs]);
+                Err(Error::WrongShape { name: name.to_owned(), found, expected })
+            }
+        }
+    }
+
+    /// Matrices of `inputs` columns below one another, packed.
+    fn packed(&self, parts: &[(&str, usize)], inputs: usize) -> Result<Packed, Error> {
+        let mut packed = Packed::zeros(self.format, parts.iter().map(|(_, rows)| rows).sum(), inputs);
+        let mut first = 0;
+        for &(name, rows) in parts {
+            each_rows(self.tensor(name, rows, inputs)?, name, rows, inputs, |row, numbers| {
+                packed.set_rows(first + row, numbers);
+            })?;
+            first += rows;
+        }
+        Ok(packed)
+    }
+
+    /// Half precision unless the file is exact and exact weights are asked for.
+    fn embedding(&self, name: &str, rows: usize, width: usize) -> Result<Embedding, Error> {
+        let tensor = self.tensor(name, rows, width)?;
+        let exact = self.format == WeightFormat::F32 && tensor.dtype() != DType::BF16;
+        let mut held = if exact {
+            EmbeddingRows::F32(Vec::with_capacity(rows * width))
+        } else {
+            EmbeddingRows::Bf16(Vec::with_capacity(rows * width))
+        };
+        each_rows(tensor, name, rows, width, |_, numbers| match &mut held {
+            EmbeddingRows::F32(held) => held.extend_from_slice(numbers),
+            EmbeddingRows::Bf16(held) => held.extend(numbers.iter().map(|&n| bf16::narrow(n))),
+        })?;
+        Ok(Embedding { width, rows: held })
+    }
+
+    /// A small matrix, row-major in f32.
+    fn matrix(&self, name: &str, [rows, inputs]: [usize; 2]) -> Result<Vec<f32>, Error> {
+        let mut numbers = Vec::with_capacity(rows * inputs);
+        let tensor = self.tensor(name, rows, inputs)?;
+        each_rows(tensor, name, rows, inputs, |_, row| numbers.extend_from_slice(row))?;
+        Ok(numbers)
+    }
+
+    /// A vector of scalars that older generations lack; `absent` is the value that leaves it out.
+    fn vector(&self, name: &str, length: usize, absent: f32) -> Result<Vec<f32>, Error> {
+        let Some(tensor) = find(self.table, name) else {
+            return Ok(vec![absent; length]);
+        };
+        if tensor.element_count() != length {
+            let found = tensor.shape().to_vec();
+            return Err(Error::WrongShape { name: name.to_owned(), found, expected: vec![length] });
+        }
+        let numbers = tensor.read()?;
+        finite(name, &numbers)?;
+        Ok(numbers)
+    }
+}
+
+/// Calls `each(first row, numbers)` for a few rows at a time, as f32.
+fn each_rows(
+    tensor: &Tensor,
+    name: &str,
+    rows: usize,
+    width: usize,
+    mut each: impl FnMut(usize, &[f32]),
+) -> Result<(), Error> {
+    let mut buffer = vec![0.0f32; ROWS_AT_ONCE * width];
+    for row in (0..rows).step_by(ROWS_AT_ONCE) {
+        let end = (row + ROWS_AT_ONCE).min(rows);
+        let numbers = &mut buffer[..(end - row) * width];
+        tensor.read_rows(row..end, numbers)?;
+        finite(name, numbers)?;
+        each(row, numbers);
+    }
+    Ok(())
+}
+
+fn finite(name: &str, numbers: &[f32]) -> Result<(), Error> {
+    // A sum of absolute values is finite only if all are; it vectorises where `all` does not.
+    if numbers.iter().map(|n| n.abs().min(1.0)).sum::<f32>().is_nan() || numbers.iter().any(|n| n.is_infinite()) {
+        return Err(Error::NotFinite { name: name.to_owned() });
+    }
+    Ok(())
+}
+
+impl Embedding {
+    /// Copies a row.
+    pub(crate) fn look_up(&self, row: u32, to: &mut [f32]) {
+        let range = row as usize * self.width..(row as usize + 1) * self.width;
+        match &self.rows {
+            EmbeddingRows::F32(held) => to.copy_from_slice(&held[range]),
+            EmbeddingRows::Bf16(held) => bf16::widen_into(&held[range], to),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.rows {
+            EmbeddingRows::F32(held) => held.len() * 4,
+            EmbeddingRows::Bf16(held) => held.len() * 2,
+        }
+    }
+}
+
+impl Rotary {
+    /// Frequencies and angles in f32, as nanochat computes them.
+    fn new(config: &Config) -> Self {
+        let half = config.head_dim() / 2;
+        let dim = config.head_dim() as f32;
+        let frequency = |i: usize| 1.0 / config.constants.rope_base.powf(2.0 * i as f32 / dim);
+        let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+        let angles =
+            (0..config.sequence_len).flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
+        let (cos, sin) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
+        Self { half, cos, sin }
+    }
+
+    /// Cosines and sines of one position.
+    pub(crate) fn at(&self, position: usize) -> (&[f32], &[f32]) {
+        let range = position * self.half..(position + 1) * self.half;
+        (&self.cos[range.clone()], &self.sin[range])
+    }
+}

@@ -1,0 +1,69 @@
+//! `cargo xtask ci`: everything that continuous integration runs, in its order.
+//!
+//! Cheap checks come first. The workspace's tests come last and nothing is printed after them, so that the
+//! run closes on cargo's own summary.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::{contract, golden, shell, tidy};
+
+const CARGO_DENY: &str = "0.20.2";
+
+struct Step {
+    name: &'static str,
+    run: fn() -> anyhow::Result<()>,
+}
+
+const STEPS: &[Step] = &[
+    Step { name: "fmt", run: || shell::run("cargo", &["fmt", "--all", "--check"]) },
+    Step { name: "tidy", run: tidy::run },
+    Step { name: "clippy", run: clippy },
+    Step { name: "deny", run: deny },
+    Step { name: "doc tests", run: || shell::run("cargo", &["test", "--workspace", "--doc"]) },
+    Step { name: "golden", run: golden::run },
+    Step { name: "contract", run: contract::run },
+];
+
+/// Runs every step and stops at the first that fails.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    for step in STEPS {
+        println!("\n=== {}", step.name);
+        let took = timed(step)?;
+        println!("=== {} passed in {:.1} s", step.name, took.as_secs_f64());
+        times.push((step.name, took));
+    }
+    println!("\n=== so far");
+    for (name, took) in &times {
+        println!("{:>9.1} s  {name}", took.as_secs_f64());
+    }
+    let total: Duration = times.iter().map(|(_, took)| *took).sum();
+    println!("{:>9.1} s  all of these\n\n=== tests", total.as_secs_f64());
+    shell::run("cargo", &["test", "--workspace", "--all-targets"])
+}
+
+fn timed(step: &Step) -> anyhow::Result<Duration> {
+    #[expect(clippy::disallowed_methods, reason = "how long a step took is for a person to read")]
+    let start = Instant::now();
+    (step.run)().with_context(|| format!("step `{}` failed", step.name))?;
+    Ok(start.elapsed())
+}
+
+fn clippy() -> anyhow::Result<()> {
+    shell::run("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+/// Licences, sources and bans of every dependency; known vulnerabilities where their database can be had.
+fn deny() -> anyhow::Result<()> {
+    if !shell::succeeds("cargo", &["deny", "--version"]) {
+        shell::run("cargo", &["install", "cargo-deny", "--locked", "--version", CARGO_DENY])?;
+    }
+    shell::run("cargo", &["deny", "check", "bans", "licenses", "sources"])?;
+    if !shell::succeeds("cargo", &["deny", "fetch", "db"]) {
+        println!("advisories not checked: their database cannot be reached from here");
+        return Ok(());
+    }
+    shell::run("cargo", &["deny", "check", "advisories"])
+}
