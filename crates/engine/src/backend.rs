@@ -65,7 +65,7 @@ impl Transformer {
             classes: classes.map(|(class, &n_pages)| PageClass { window: class.window, n_pages }).collect(),
         };
         let session = Session::new(KvCache::new(&layout, &n_pages));
-        Self { shape, session, compute, weights }
+        Self { shape, weights, compute, session }
     }
 
     /// Bytes set aside for keys and values.

@@ -25,5 +25,6 @@ pub use backend::{Backend, Transformer};
 pub use calculator::calculate;
 pub use driver::{Abort, Handle, Refusal, Sink, StreamEvent, Timings};
 pub use limits::Limits;
+pub use model::{Compute, Isa};
 pub use request::{Event, Failure, FinishReason, InvalidRequest, Request, RequestId, Sampling, Usage};
 pub use step::Engine;

@@ -132,12 +132,11 @@ impl<B: Backend> Engine<B> {
             }
             let id = sequence.id;
             let emit = |event| stepped.events.push((id, event));
-            match tokens.next().copied().flatten() {
-                Some(sampled) => take(sequence, sampled, &self.tokenizer, emit),
-                None => {
-                    sequence.done = true;
-                    stepped.events.push((id, Event::Failed(Failure::NotFinite)));
-                }
+            if let Some(sampled) = tokens.next().copied().flatten() {
+                take(sequence, sampled, &self.tokenizer, emit);
+            } else {
+                sequence.done = true;
+                stepped.events.push((id, Event::Failed(Failure::NotFinite)));
             }
         }
     }

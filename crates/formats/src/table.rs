@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::limits::LIMITS;
 use crate::reader::{narrow, read_range, widen};
 use crate::source::ByteSource;
-use crate::tensor::{Tensor, check_name};
+use crate::tensor::Tensor;
 use crate::{safetensors, torch};
 
 /// Wrappers around a model add these to every name; each is removed once, in this order. What a Hugging
@@ -79,9 +79,8 @@ impl TensorTable {
         Ok(self)
     }
 
-    /// Adds a tensor under its name without prefixes.
+    /// Adds a tensor, whose name the caller has checked, under that name without prefixes.
     pub(crate) fn insert(&mut self, tensor: Tensor) -> Result<(), Error> {
-        check_name(tensor.name())?;
         let name = stripped(tensor.name());
         if self.tensors.len() >= LIMITS.tensors {
             let limit = widen(LIMITS.tensors);

@@ -466,13 +466,42 @@ mod tests {
         assert_eq!(sparse.read().unwrap(), [1.0, 1.0 + SPARSE_BYTES as f32, 1.0 + 2.0 * SPARSE_BYTES as f32]);
     }
 
+    struct Counted {
+        bytes: Vec<u8>,
+        read: std::sync::atomic::AtomicUsize,
+    }
+
+    impl ByteSource for Counted {
+        fn len(&self) -> std::io::Result<u64> {
+            ByteSource::len(&self.bytes)
+        }
+
+        fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+            self.read.fetch_add(buffer.len(), std::sync::atomic::Ordering::Relaxed);
+            self.bytes.read_exact_at(offset, buffer)
+        }
+    }
+
+    /// A transposed matrix is read once, not once for each of its rows.
+    #[test]
+    fn transposed_tensors_read_their_storage_once() {
+        let bytes = vec![1; 1 << 20];
+        let source = Arc::new(Counted { bytes, read: 0.into() });
+        let storage = Storage { source: source.clone(), start: 0, bytes: 1 << 20 };
+        let layout =
+            Layout { dtype: DType::U8, shape: vec![1 << 9, 1 << 11], strides: vec![1, 1 << 9], offset: 0 };
+        let tensor = Tensor::new("t", &"test".into(), layout, storage).unwrap();
+        assert_eq!(tensor.read().unwrap(), vec![1.0; 1 << 20]);
+        assert_eq!(source.read.load(std::sync::atomic::Ordering::Relaxed), 1 << 20);
+    }
+
     #[test]
     fn scalars_and_vectors_have_rows_of_one() {
         let scalar = tensor(&[], &[], 2, &ramp(3)).unwrap();
         assert_eq!((scalar.row_count(), scalar.row_elements(), scalar.element_count()), (1, 1, 1));
         assert_eq!(scalar.read().unwrap(), [2.0]);
         let vector = tensor(&[3], &[1], 0, &ramp(3)).unwrap();
-        let mut out = [0.0; 2];
+        let mut out = vec![0.0; 2];
         vector.read_rows(1..3, &mut out).unwrap();
         assert_eq!(out, [1.0, 2.0]);
         let empty = tensor(&[4, 0, usize::MAX], &[1, 1, 1], 9, &[]).unwrap();

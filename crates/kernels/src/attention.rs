@@ -21,7 +21,7 @@ const TILE_ROWS: usize = 12;
 /// The contents of pages for some layers of one shape.
 pub struct Pages {
     shape: PageShape,
-    n_pages: usize,
+    count: usize,
     words: Words,
 }
 
@@ -118,7 +118,7 @@ impl Pages {
             WeightFormat::F32 => Words::F32(vec![0.0; n_pages * shape.page_words()]),
             WeightFormat::Bf16 => Words::Bf16(vec![0; n_pages * shape.page_words()]),
         };
-        Self { shape, n_pages, words }
+        Self { shape, count: n_pages, words }
     }
 
     /// What a page holds.
@@ -128,7 +128,7 @@ impl Pages {
 
     /// How many pages there are.
     pub fn n_pages(&self) -> usize {
-        self.n_pages
+        self.count
     }
 
     /// Where the keys of a head begin; its values follow them.
@@ -147,7 +147,7 @@ impl Pages {
         let (page_words, key_words) = (shape.page_words(), shape.key_words());
         let place = Place { shape, page_words, key_words };
         for slot in slots {
-            assert!((slot.page as usize) < self.n_pages && (slot.offset as usize) < PAGE, "no such slot: {slot:?}");
+            assert!((slot.page as usize) < self.count && (slot.offset as usize) < PAGE, "no such slot: {slot:?}");
         }
         let row_of = |rows: &[f32], i: usize, head: usize| -> Vec<f32> {
             rows[i * stride..][..width][head * shape.head_dim..][..shape.head_dim].to_vec()

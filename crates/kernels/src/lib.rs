@@ -14,6 +14,11 @@
 //! of the weights and on absolute positions only. How many rows share a call, how tasks fall to
 //! threads, or where a prompt was cut never changes a bit.
 
+#![expect(
+    clippy::inline_always,
+    reason = "generic kernels must inline into the functions that are compiled for an instruction set"
+)]
+
 pub mod attention;
 pub mod bf16;
 pub mod isa;

@@ -109,7 +109,10 @@ pub fn softcap(isa: crate::Isa, logits: &mut [f32], cap: f32) {
 fn softcap_wide<S: Simd>(logits: &mut [f32], cap: f32) {
     let (length, at) = (logits.len(), logits.as_mut_ptr());
     let whole = length / S::LANES * S::LANES;
-    lanes!(S, whole, |i| S::store(at.add(i), capped::<S>(S::load(at.add(i)), cap)), |_j| ());
+    for i in (0..whole).step_by(S::LANES) {
+        // SAFETY: i + LANES is at most the length of the row.
+        unsafe { S::store(at.add(i), capped::<S>(S::load(at.add(i)), cap)) };
+    }
     let mut edge = [0.0f32; 16];
     edge[..length - whole].copy_from_slice(&logits[whole..]);
     // SAFETY: the buffer holds a vector of any instruction set.

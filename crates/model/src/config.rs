@@ -87,7 +87,7 @@ impl Config {
         let sequence_len = size("sequence_len", meta.sequence_len, overrides.sequence_len, MAX_SEQUENCE)?;
         let vocab = meta.text_vocab_size.or(meta.vocab_size);
         let vocab_size = size("vocab_size", vocab.or(Some(seen.rows as u64)), None, MAX_VOCAB)?;
-        let mut notes = seen.notes(generation, meta, overrides);
+        let mut notes = assumptions(generation, meta, overrides);
         let windows = windows(&seen, generation, sequence_len, constants.short_window, meta, overrides, &mut notes)?;
         let config = Self {
             generation,
@@ -224,19 +224,19 @@ impl Seen {
             _ => Generation::G3,
         }
     }
+}
 
-    /// What is assumed for want of evidence.
-    fn notes(&self, generation: Generation, meta: &Meta, overrides: &Overrides) -> Vec<String> {
-        let mut notes = Vec::new();
-        if generation == Generation::G3 && overrides.softcap.is_none() && meta.user_config.is_empty() {
-            notes.push(
-                "the logit cap of this generation is 15 or 20 and the metadata does not tell; 15 is used, and an \
-                 override `softcap` can say otherwise"
-                    .to_owned(),
-            );
-        }
-        notes
+/// What is assumed for want of evidence.
+fn assumptions(generation: Generation, meta: &Meta, overrides: &Overrides) -> Vec<String> {
+    let mut notes = Vec::new();
+    if generation == Generation::G3 && overrides.softcap.is_none() && meta.user_config.is_empty() {
+        notes.push(
+            "the logit cap of this generation is 15 or 20 and the metadata does not tell; 15 is used, and an \
+             override `softcap` can say otherwise"
+                .to_owned(),
+        );
     }
+    notes
 }
 
 /// A tensor by its native name, whatever its file calls it.

@@ -1,1 +1,26 @@
-//! registry
+//! Which models exist, and how their weights come into memory.
+//!
+//! The only crate that touches disks. It knows neither HTTP callers nor requests. Reading order: [`tag`]
+//! (names), [`catalog`] (what is in the storage directory, and the built-in model), [`checkpoint`] (which
+//! files make a model), [`load`] (files to weights and tokenizer), [`self_test`], [`swap`] (the transaction
+//! that replaces one model by another, as far as it does not need an engine), [`memory`].
+
+#![forbid(unsafe_code)]
+
+pub mod builtin;
+pub mod catalog;
+pub mod checkpoint;
+pub mod load;
+pub mod memory;
+pub mod models_file;
+pub mod self_test;
+pub mod swap;
+pub mod tag;
+
+mod error;
+
+pub use catalog::{Catalog, Entry, Location};
+pub use error::{Category, Error};
+pub use load::{LoadOptions, LoadedModel};
+pub use swap::{Phase, SwapRecord};
+pub use tag::Tag;

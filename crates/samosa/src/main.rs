@@ -1,2 +1,134 @@
-//! samosa
-fn main() {}
+//! `samosa`: the binary. Settings in, one command out. The only place for the environment, arguments and
+//! exit codes: 0 done, 1 failed, 2 wrong settings or arguments.
+
+#![forbid(unsafe_code)]
+
+mod generate;
+mod logs;
+mod options;
+mod serve;
+mod settings;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Arg, ArgMatches, Command};
+
+use settings::{SETTINGS, Values};
+
+const CONTRACT: &str = include_str!("../../../contract/inference-api.yaml");
+
+fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let values = match Values::collect(&matches) {
+        Ok(values) => values,
+        Err(error) => return wrong(&error),
+    };
+    let outcome = match matches.subcommand() {
+        None | Some(("serve", _)) => match options::serve(&values).and_then(|s| logs::start(&values).map(|()| s)) {
+            Ok(settings) => serve::run(settings),
+            Err(error) => return wrong(&error),
+        },
+        Some(("generate", matches)) => match options::options(&values) {
+            Ok(options) => generate::run(&options, matches),
+            Err(error) => return wrong(&error),
+        },
+        Some(("config", _)) => match options::options(&values) {
+            Ok(_) => show_config(&values),
+            Err(error) => return wrong(&error),
+        },
+        Some(("openapi", _)) => show_contract(),
+        Some(("version", _)) => {
+            show_version();
+            Ok(())
+        }
+        Some((other, _)) => unreachable!("clap knows no command {other}"),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("samosa: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wrong(error: &anyhow::Error) -> ExitCode {
+    eprintln!("samosa: {error:#}");
+    ExitCode::from(2)
+}
+
+fn command() -> Command {
+    let serve = Command::new("serve").about("Serve models over HTTP (what samosa does if no command is named)");
+    let config = Command::new("config").about("Show the settings in force and where each comes from");
+    let openapi = Command::new("openapi").about("Print the API contract, errors included, as JSON");
+    let version = Command::new("version").about("Print the version and the instruction sets of this CPU");
+    Command::new("samosa")
+        .about("Serves nanochat models: streams answers, swaps weights while people chat.")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
+        .after_help("Run `samosa --help` to see every setting.")
+        .after_long_help("With no settings at all it serves the built-in model on 127.0.0.1:8003.")
+        .args(settings::arguments())
+        .subcommands([serve, generate_command(), config, openapi, version])
+}
+
+fn generate_command() -> Command {
+    let number = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    Command::new("generate")
+        .about("Answer one message on the terminal")
+        .arg(Arg::new("message").required(true).help("What the user says; - reads it from standard input"))
+        .arg(number("model", "TAG", "Model to ask, instead of the default"))
+        .arg(number("system", "TEXT", "Instructions before the message"))
+        .arg(number("temperature", "0–2", "Randomness; 0 always takes the likeliest token").value_parser(temperature))
+        .arg(number("top-k", "0–200", "Candidates; 0 keeps all").value_parser(clap::value_parser!(u64).range(0..=200)))
+        .arg(
+            number("max-tokens", "1–4096", "Longest answer")
+                .value_parser(clap::value_parser!(u64).range(1..=4096)),
+        )
+        .arg(number("seed", "NUMBER", "The same seed gives the same answer").value_parser(clap::value_parser!(u64)))
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=2.0).contains(&value) => Ok(value),
+        _ => Err("must be a number from 0 to 2".to_owned()),
+    }
+}
+
+/// A number given to `generate`, or the setting.
+pub(crate) fn given<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str, default: T) -> T {
+    matches.get_one::<T>(name).cloned().unwrap_or(default)
+}
+
+fn show_config(values: &Values) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    for setting in SETTINGS {
+        let (_, origin) = values.get(setting.key);
+        writeln!(out, "{:24} {:24} {}", setting.variable(), values.shown(setting), origin.name())?;
+    }
+    Ok(())
+}
+
+fn show_contract() -> Result<()> {
+    let contract: serde_json::Value = serde_yaml_ng::from_str(CONTRACT)?;
+    println!("{}", serde_json::to_string_pretty(&server::openapi_document(contract))?);
+    Ok(())
+}
+
+fn show_version() {
+    println!("samosa {}", env!("CARGO_PKG_VERSION"));
+    let sets: Vec<&str> = model::Isa::available().iter().map(|isa| isa.name()).collect();
+    println!("instruction sets: {}", sets.join(", "));
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}

@@ -1,1 +1,61 @@
-//! server
+//! The HTTP service: the contract's five operations, health and metrics, over engines and a registry.
+//!
+//! The only crate that knows HTTP and JSON bodies. Reading order: [`app`] (the routes), [`options`] and
+//! [`limits`] (what may be set, what is bounded), [`problem`] (every error a caller can see), [`parse`] (bodies
+//! to checked values), [`generate`] (a message to a stream of events), [`models`] and [`swap`] (which weights
+//! serve), [`health`], [`metrics`], then [`listen`] (sockets, and stopping).
+
+#![forbid(unsafe_code)]
+
+pub mod limits;
+pub mod listen;
+pub mod options;
+pub mod problem;
+pub mod swap;
+
+mod auth;
+mod clock;
+mod context;
+mod generate;
+mod generation;
+mod health;
+mod metrics;
+mod models;
+mod openapi;
+mod parse;
+mod sse;
+mod state;
+mod statistics;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+
+pub use limits::Limits;
+pub use listen::{Stop, serve};
+pub use openapi::document as openapi_document;
+pub use options::{ContextOverflow, Defaults, Keys, Options};
+pub use state::State;
+
+/// Paths that ask for no key.
+pub const PUBLIC: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
+
+/// The service, ready to be served or tested.
+pub fn app(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
+        .route("/generate", post(generate::generate))
+        .route("/models", get(models::list))
+        .route("/models/swap", post(models::swap))
+        .route("/stats", get(health::stats))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(&state), auth::require_key))
+        .layer(from_fn_with_state(Arc::clone(&state), context::follow))
+        .with_state(state)
+}

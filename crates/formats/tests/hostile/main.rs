@@ -342,6 +342,10 @@ fn legacy_files_that_lie() {
         file(&tensor, b"N", &["0"], 3, 16),
         ErrorKind::Torch(TorchFault::StorageSize { announced: 16, found: 12 })
     );
+    assert_refused!(
+        file(&tensor, b"N", &["0"], 5, 20),
+        ErrorKind::Torch(TorchFault::StorageSize { announced: 16, found: 20 })
+    );
     assert_refused!(file(&tensor, b"N", &["7"], 4, 16), ErrorKind::Torch(TorchFault::StorageMissing(_)));
     assert_refused!(file(&tensor, b"N", &[], 4, 16), ErrorKind::Torch(TorchFault::StorageMissing(_)));
     assert_refused!(file(&tensor, b"N", &["0", "0"], 4, 64), ErrorKind::Torch(TorchFault::NotTorch));

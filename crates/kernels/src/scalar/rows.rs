@@ -5,7 +5,9 @@ use crate::rows::NORM_EPSILON;
 pub(crate) fn scaled_norm(row: &mut [f32], scale: f32) {
     let mean = row.iter().map(|x| x * x).sum::<f32>() / row.len() as f32;
     let factor = scale / (mean + NORM_EPSILON).sqrt();
-    row.iter_mut().for_each(|x| *x *= factor);
+    for x in row {
+        *x *= factor;
+    }
 }
 
 pub(crate) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
@@ -24,5 +26,7 @@ pub(crate) fn mix(x: &mut [f32], keep: f32, other: &[f32], share: f32) {
 }
 
 pub(crate) fn softcap(logits: &mut [f32], cap: f32) {
-    logits.iter_mut().for_each(|z| *z = cap * (*z / cap).tanh());
+    for z in logits {
+        *z = cap * (*z / cap).tanh();
+    }
 }

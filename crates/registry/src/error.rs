@@ -1,0 +1,115 @@
+//! Why a model could not be listed or loaded.
+
+use std::path::PathBuf;
+
+use crate::Tag;
+
+/// What went wrong, and where. Paths are for the log; callers over HTTP get [`Error::public`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No model has this tag.
+    #[error("no model is called `{tag}`")]
+    UnknownTag {
+        /// The tag asked for.
+        tag: Tag,
+    },
+    /// A directory without the files of a model.
+    #[error("`{tag}` has {missing}")]
+    Incomplete {
+        /// The model.
+        tag: Tag,
+        /// What it lacks, as the object of the sentence.
+        missing: String,
+    },
+    /// A file or directory could not be read.
+    #[error("{path} could not be read: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// `models.toml` does not say what it should.
+    #[error("{path}: {reason}")]
+    ModelsFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line.
+        reason: String,
+    },
+    /// A file beside the weights is damaged.
+    #[error(transparent)]
+    Format(#[from] formats::Error),
+    /// The weights are not a model this server runs.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// The tokenizer cannot be used.
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::Error),
+    /// The tokenizer belongs to another model.
+    #[error("the tokenizer knows {tokenizer} token ids, but the model {model}")]
+    VocabularyMismatch {
+        /// Ids of the tokenizer.
+        tokenizer: usize,
+        /// Ids of the model.
+        model: usize,
+    },
+    /// Not enough memory for the weights beside what runs now.
+    #[error("`{tag}` needs {needed} MB of memory, and {available} MB are available")]
+    OutOfMemory {
+        /// The model.
+        tag: Tag,
+        /// Megabytes the weights take.
+        needed: u64,
+        /// Megabytes there are.
+        available: u64,
+    },
+    /// The loaded model does not work.
+    #[error("`{tag}` failed its self-test: {reason}")]
+    SelfTest {
+        /// The model.
+        tag: Tag,
+        /// What it did.
+        reason: &'static str,
+    },
+}
+
+/// What kind of failure a caller sees.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Category {
+    /// There is no such model.
+    NotFound,
+    /// The model's files are at fault.
+    BadCheckpoint,
+    /// The machine is too small.
+    OutOfMemory,
+    /// The storage is at fault.
+    Storage,
+}
+
+impl Error {
+    /// An error of the operating system at a path.
+    pub(crate) fn io(path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+
+    /// Its kind.
+    pub fn category(&self) -> Category {
+        match self {
+            Self::UnknownTag { .. } => Category::NotFound,
+            Self::OutOfMemory { .. } => Category::OutOfMemory,
+            Self::Io { .. } | Self::ModelsFile { .. } => Category::Storage,
+            _ => Category::BadCheckpoint,
+        }
+    }
+
+    /// The sentence for callers: no path leaves the server.
+    pub fn public(&self) -> String {
+        match self {
+            Self::Io { source, .. } => format!("the model's files could not be read: {}", source.kind()),
+            Self::ModelsFile { reason, .. } => format!("models.toml: {reason}"),
+            other => other.to_string(),
+        }
+    }
+}

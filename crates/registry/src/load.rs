@@ -1,0 +1,220 @@
+//! From files to a model in memory.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use formats::{Meta, TensorTable, TokenizerFile};
+use model::{Config, WeightFormat, Weights};
+use tokenizer::{Tokenizer, Vocabulary};
+
+use crate::catalog::{Catalog, Entry, Location};
+use crate::checkpoint::{self, CheckpointFiles};
+use crate::models_file::ModelEntry;
+use crate::{Error, Tag, builtin, memory};
+
+/// Largest metadata or tokenizer file that is read, in bytes.
+const MAX_SMALL_FILE: u64 = 64 << 20;
+/// Rows by which a vocabulary may be padded.
+const MAX_PADDING: usize = 64;
+
+/// How models are loaded.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// How weights are held.
+    pub format: WeightFormat,
+    /// Training step, where `models.toml` names none.
+    pub step: Option<u64>,
+}
+
+/// A model in memory.
+#[derive(Clone)]
+pub struct LoadedModel {
+    /// Its name.
+    pub tag: Tag,
+    /// Where it came from, as in ModelInfo.
+    pub source: &'static str,
+    /// Training step in its file name.
+    pub step: Option<u64>,
+    /// The weights.
+    pub weights: Arc<Weights>,
+    /// The tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// What its files looked like.
+    pub fingerprint: Fingerprint,
+}
+
+/// What tells a model's files from changed ones without reading them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Fingerprint(Vec<(PathBuf, u64, Option<SystemTime>)>);
+
+/// The fingerprint of a model's files as they are now.
+pub fn fingerprint(catalog: &Catalog, tag: &Tag, options: &LoadOptions) -> Result<Fingerprint, Error> {
+    let entry = catalog.find(tag)?;
+    let models = catalog.models_file()?;
+    match &entry.location {
+        Location::Builtin => Ok(Fingerprint::default()),
+        Location::Local(directory) => {
+            let step = models.entry(tag.as_str()).and_then(|said| said.step).or(options.step);
+            checkpoint::find(tag, directory, step)?.fingerprint()
+        }
+    }
+}
+
+impl CheckpointFiles {
+    fn fingerprint(&self) -> Result<Fingerprint, Error> {
+        let look = |path: &PathBuf| {
+            let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
+            Ok((path.clone(), metadata.len(), metadata.modified().ok()))
+        };
+        [&self.weights, &self.meta, &self.tokenizer].into_iter().map(look).collect::<Result<_, _>>().map(Fingerprint)
+    }
+}
+
+/// A model whose files were opened and understood, but not yet read: what can be wrong without reading all
+/// the weights is known now.
+pub struct Opened {
+    entry: Entry,
+    step: Option<u64>,
+    config: Config,
+    table: TensorTable,
+    tokenizer: Tokenizer,
+    format: WeightFormat,
+    fingerprint: Fingerprint,
+}
+
+/// Opens a model's files and checks that they belong together and fit in memory.
+pub fn open(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Opened, Error> {
+    let models = catalog.models_file()?;
+    let said = models.entry(entry.tag.as_str());
+    let (table, meta, tokenizer, step, fingerprint) = match &entry.location {
+        Location::Builtin => {
+            let table = TensorTable::read("samosa-mini", Arc::new(builtin::WEIGHTS))?;
+            let meta = formats::read_meta("samosa-mini metadata", builtin::META)?;
+            let tokenizer = formats::read_tokenizer_pickle("samosa-mini tokenizer", builtin::TOKENIZER)?;
+            let step = meta.step;
+            (table, meta, tokenizer, step, Fingerprint::default())
+        }
+        Location::Local(directory) => {
+            let step = said.and_then(|said| said.step).or(options.step);
+            let files = checkpoint::find(&entry.tag, directory, step)?;
+            let fingerprint = files.fingerprint()?;
+            (read_table(&files)?, read_meta(&files)?, read_tokenizer(&files)?, files.step, fingerprint)
+        }
+    };
+    let TokenizerFile { pattern, ranks, special, merges } = tokenizer;
+    let tokenizer = Tokenizer::new(Vocabulary { pattern, ranks, special, merges })?;
+    let overrides = said.map(ModelEntry::overrides).unwrap_or_default();
+    let mut config = Config::read(&table, &meta, &overrides)?;
+    agree(&mut config, &tokenizer)?;
+    let format = options.format;
+    let opened = Opened { entry: entry.clone(), step, config, table, tokenizer, format, fingerprint };
+    opened.check_memory(memory::available())?;
+    Ok(opened)
+}
+
+impl Opened {
+    /// Reads and packs the weights.
+    pub fn load(self) -> Result<LoadedModel, Error> {
+        for note in &self.config.notes {
+            tracing::warn!(model_tag = %self.entry.tag, "{note}");
+        }
+        let weights = Weights::load(&self.table, self.config, self.format)?;
+        Ok(LoadedModel {
+            tag: self.entry.tag,
+            source: self.entry.location.source(),
+            step: self.step,
+            weights: Arc::new(weights),
+            tokenizer: Arc::new(self.tokenizer),
+            fingerprint: self.fingerprint,
+        })
+    }
+
+    /// Bytes the weights will take, give or take the small ones.
+    fn bytes(&self) -> u64 {
+        let bytes = match self.format {
+            WeightFormat::F32 => 4,
+            WeightFormat::Bf16 => 2,
+        };
+        self.table.iter().map(|tensor| tensor.element_count() as u64 * bytes).sum()
+    }
+
+    fn check_memory(&self, available: Option<u64>) -> Result<(), Error> {
+        const MEGABYTE: u64 = 1 << 20;
+        match available {
+            Some(available) if available < self.bytes() => Err(Error::OutOfMemory {
+                tag: self.entry.tag.clone(),
+                needed: self.bytes() / MEGABYTE,
+                available: available / MEGABYTE,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The model and its tokenizer must know the same ids. Some exporters write the padded size as the model's:
+/// the tokenizer knows better.
+fn agree(config: &mut Config, tokenizer: &Tokenizer) -> Result<(), Error> {
+    let known = tokenizer.vocab_size();
+    let padded = config.vocab_size.is_multiple_of(MAX_PADDING) && known.next_multiple_of(MAX_PADDING) == config.vocab_size;
+    if padded {
+        config.vocab_size = known;
+    }
+    if config.vocab_size != known {
+        return Err(Error::VocabularyMismatch { tokenizer: known, model: config.vocab_size });
+    }
+    Ok(())
+}
+
+fn read_table(files: &CheckpointFiles) -> Result<TensorTable, Error> {
+    let name = file_name(&files.weights);
+    if !name.ends_with(".index.json") {
+        return open_table(&files.weights);
+    }
+    let shards = formats::read_shard_index(name, &read_small(&files.weights)?)?;
+    let directory = files.weights.parent().unwrap_or(Path::new("."));
+    let mut whole: Option<TensorTable> = None;
+    for shard in shards {
+        let table = open_table(&directory.join(shard))?;
+        whole = Some(match whole {
+            None => table,
+            Some(whole) => whole.merge(table)?,
+        });
+    }
+    whole.ok_or_else(|| {
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidData, "the index names no file");
+        Error::io(&files.weights, source)
+    })
+}
+
+fn open_table(path: &Path) -> Result<TensorTable, Error> {
+    let file = File::open(path).map_err(|error| Error::io(path, error))?;
+    Ok(TensorTable::read(file_name(path), Arc::new(file))?)
+}
+
+fn read_meta(files: &CheckpointFiles) -> Result<Meta, Error> {
+    Ok(formats::read_meta(file_name(&files.meta), &read_small(&files.meta)?)?)
+}
+
+fn read_tokenizer(files: &CheckpointFiles) -> Result<TokenizerFile, Error> {
+    let (name, bytes) = (file_name(&files.tokenizer), read_small(&files.tokenizer)?);
+    if files.tokenizer.extension().is_some_and(|extension| extension == "json") {
+        Ok(formats::read_tokenizer_json(name, &bytes)?)
+    } else {
+        Ok(formats::read_tokenizer_pickle(name, &bytes)?)
+    }
+}
+
+fn read_small(path: &Path) -> Result<Vec<u8>, Error> {
+    let length = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
+    if length > MAX_SMALL_FILE {
+        let message = format!("{} has {length} bytes, but at most {MAX_SMALL_FILE} are read", file_name(path));
+        return Err(Error::io(path, std::io::Error::new(std::io::ErrorKind::FileTooLarge, message)));
+    }
+    std::fs::read(path).map_err(|error| Error::io(path, error))
+}
+
+fn file_name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or("the file")
+}

@@ -1,0 +1,145 @@
+//! Settings as text to what the server takes.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use model::{Isa, WeightFormat};
+use registry::{LoadOptions, Tag};
+use server::{ContextOverflow, Defaults, Keys, Limits, Options};
+
+use crate::settings::Values;
+
+/// Memory for keys and values if nothing is said.
+const KV_CACHE_MB: u64 = 1024;
+const MEGABYTE: u64 = 1 << 20;
+
+/// Everything `serve` needs.
+pub(crate) struct Serve {
+    pub(crate) host: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) options: Options,
+    /// A key made up because there was none; shown once.
+    pub(crate) made_up_key: Option<String>,
+}
+
+/// Checks the settings for `serve`.
+pub(crate) fn serve(values: &Values) -> Result<Serve> {
+    let host = values.get("host").0;
+    let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
+    let Ok(host) = host.parse::<IpAddr>() else { return values.refuse("host", "an IP address or localhost") };
+    let port = values.number("port", 0..=65_535)? as u16;
+    let mut options = options(values)?;
+    let mut made_up_key = None;
+    if options.keys.is_empty() {
+        if !host.is_loopback() {
+            bail!("INTERNAL_API_KEY must be set to listen on {host}: without a key only a loopback address is allowed");
+        }
+        let key = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
+        options.keys = Keys::parse(&key);
+        made_up_key = Some(key);
+    }
+    Ok(Serve { host, port, options, made_up_key })
+}
+
+/// Checks everything but the address.
+pub(crate) fn options(values: &Values) -> Result<Options> {
+    let workers = values.number("num_workers", 1..=64)? as usize;
+    let default_tag = match values.text("default_model_tag") {
+        None => None,
+        Some(name) => match Tag::new(name) {
+            Some(tag) => Some(tag),
+            None => return values.refuse("default_model_tag", "a tag: letters, digits, dots, underscores and dashes"),
+        },
+    };
+    values.choice("device_type", &[("auto", ()), ("cpu", ())])?;
+    let overflow = [("drop", ContextOverflow::DropOldest), ("error", ContextOverflow::Error)];
+    let ignored = values.get("ignored_request_fields").0;
+    Ok(Options {
+        storage: values.text("model_storage_path").map(PathBuf::from),
+        default_tag,
+        load_at_start: values.choice("startup_load_enabled", &BOOLEANS)?,
+        load: LoadOptions { format: weight_format(values)?, step: values.whole("default_step", 0..=u64::MAX)? },
+        isa: isa(values)?,
+        threads: threads(values, workers)?,
+        workers,
+        kv_bytes: kv_bytes(values)?,
+        defaults: Defaults {
+            temperature: values.decimal("default_temperature", 0.0..=2.0)?,
+            top_k: values.number("default_top_k", 0..=200)?,
+            max_tokens: values.number("default_max_tokens", 1..=4096)?,
+        },
+        context_overflow: values.choice("context_overflow", &overflow)?,
+        ignored_fields: split(ignored).map(str::to_owned).collect::<BTreeSet<_>>(),
+        keys: keys(values)?,
+        swap_wait: Duration::from_secs(values.number("swap_wait", 0..=3600)?),
+        drain_timeout: Duration::from_secs(values.number("drain_timeout", 0..=3600)?),
+        limits: limits(values)?,
+        settings: values.to_json(),
+    })
+}
+
+const BOOLEANS: [(&str, bool); 6] =
+    [("true", true), ("false", false), ("1", true), ("0", false), ("yes", true), ("no", false)];
+
+fn limits(values: &Values) -> Result<Limits> {
+    let engine = engine::Limits {
+        max_running: values.number("max_running_requests", 1..=1024)? as usize,
+        max_queued: values.number("max_queued_requests", 0..=100_000)? as usize,
+        step_tokens: values.number("step_tokens", 1..=8192)? as usize,
+        ..engine::Limits::default()
+    };
+    Ok(Limits { engine: engine.checked(), ..Limits::default() })
+}
+
+fn weight_format(values: &Values) -> Result<WeightFormat> {
+    let choices = [
+        ("auto", WeightFormat::Bf16),
+        ("float32", WeightFormat::F32),
+        ("bfloat16", WeightFormat::Bf16),
+        ("float16", WeightFormat::Bf16),
+    ];
+    if values.get("nanochat_dtype").0.eq_ignore_ascii_case("float16") {
+        tracing::warn!("NANOCHAT_DTYPE=float16 means bfloat16 here: the model's hidden state overflows float16");
+    }
+    values.choice("nanochat_dtype", &choices)
+}
+
+fn isa(values: &Values) -> Result<Isa> {
+    let available = Isa::available();
+    let mut choices: Vec<(&str, Isa)> = vec![("auto", Isa::detect())];
+    choices.extend(available.iter().map(|isa| (isa.name(), *isa)));
+    values.choice("isa", &choices)
+}
+
+fn threads(values: &Values, workers: usize) -> Result<usize> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let asked = values.whole("compute_threads", 1..=1024)?;
+    Ok(asked.map_or((cores / workers).max(1), |threads| threads as usize))
+}
+
+fn kv_bytes(values: &Values) -> Result<usize> {
+    let asked = values.whole("kv_cache_mb", 1..=1 << 20)?;
+    let half = registry::memory::available().map_or(u64::MAX, |bytes| bytes / MEGABYTE / 2);
+    Ok((asked.unwrap_or(KV_CACHE_MB.min(half)) * MEGABYTE) as usize)
+}
+
+fn keys(values: &Values) -> Result<Keys> {
+    let mut text = values.get("internal_api_key").0.to_owned();
+    if let Some(path) = values.text("internal_api_key_file") {
+        let file = std::fs::read_to_string(path)
+            .with_context(|| format!("INTERNAL_API_KEY_FILE: {path} could not be read"))?;
+        if Keys::parse(&file).is_empty() {
+            bail!("INTERNAL_API_KEY_FILE: {path} holds no key");
+        }
+        text.push('\n');
+        text.push_str(&file);
+    }
+    Ok(Keys::parse(&text))
+}
+
+fn split(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty())
+}

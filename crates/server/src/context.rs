@@ -1,0 +1,104 @@
+//! What surrounds every request: its ids, the header limit, its line in the log and its place in the metrics.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State as FromState};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures_util::FutureExt;
+
+use crate::clock;
+use crate::metrics::HttpLabels;
+use crate::problem::{Code, Problem};
+use crate::state::State;
+
+/// Longest id of a caller's that is passed on.
+const MAX_ID: usize = 128;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
+
+/// The ids of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestIds {
+    /// From `X-Request-Id`, or new.
+    pub(crate) request: String,
+    /// From `X-Trace-Id`, else `X-Request-Id`, else new.
+    pub(crate) trace: String,
+}
+
+impl RequestIds {
+    fn read(headers: &HeaderMap) -> Self {
+        let id = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).filter(|id| plain(id));
+        let request = id(&REQUEST_ID).map_or_else(new_id, str::to_owned);
+        let trace = id(&TRACE_ID).map_or_else(|| request.clone(), str::to_owned);
+        Self { request, trace }
+    }
+
+    /// Those of a request that came through [`follow`].
+    pub(crate) fn of(request: &Request) -> Self {
+        request.extensions().get::<Self>().cloned().unwrap_or_else(|| Self::read(request.headers()))
+    }
+}
+
+/// Whether an id may go to logs and headers as it is.
+fn plain(id: &str) -> bool {
+    !id.is_empty() && id.len() <= MAX_ID && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/=+".contains(&b))
+}
+
+fn new_id() -> String {
+    format!("{:016x}{:016x}", crate::generate::random_u64(), crate::generate::random_u64())
+}
+
+/// Follows a request from its headers to its answer's headers (a stream's end is logged by the stream).
+pub(crate) async fn follow(
+    FromState(state): FromState<Arc<State>>,
+    matched: Option<MatchedPath>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let begun = clock::now();
+    let ids = RequestIds::read(request.headers());
+    request.extensions_mut().insert(ids.clone());
+    let path = matched.map_or_else(|| "<unmatched>".to_owned(), |path| path.as_str().to_owned());
+    let method = request.method().as_str().to_owned();
+    let header_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let limit = state.options.limits.header_bytes;
+    let mut response = if header_bytes > limit {
+        let detail = format!("The headers have {header_bytes} bytes, but at most {limit} are allowed.");
+        Problem::new(Code::HeadersTooLarge, detail).response(&ids)
+    } else {
+        // A panic is ours to explain, not the caller's to guess from a closed connection.
+        AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+            Problem::new(Code::Internal, "The server made a mistake; it is logged.").response(&ids)
+        })
+    };
+    for (name, id) in [(REQUEST_ID, &ids.request), (TRACE_ID, &ids.trace)] {
+        if let Ok(value) = HeaderValue::from_str(id) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    let status = response.status().as_u16();
+    let labels = HttpLabels { method, path, status };
+    let took = begun.elapsed();
+    log(&labels, &ids, took.as_secs_f64() * 1000.0, response.extensions().get::<Code>().copied());
+    if let Some(&code) = response.extensions().get::<Code>() {
+        state.metrics.refused(code);
+    }
+    state.metrics.http(labels, took);
+    response
+}
+
+fn log(labels: &HttpLabels, ids: &RequestIds, duration_ms: f64, code: Option<Code>) {
+    let HttpLabels { method, path, status } = labels;
+    let (trace_id, request_id) = (ids.trace.as_str(), ids.request.as_str());
+    let code = code.map(Code::as_str);
+    if *status >= 500 {
+        tracing::error!(trace_id, request_id, method, path, status, duration_ms, error = code, "request failed");
+    } else if crate::PUBLIC.contains(&path.as_str()) {
+        tracing::debug!(trace_id, request_id, method, path, status, duration_ms, "request");
+    } else {
+        tracing::info!(trace_id, request_id, method, path, status, duration_ms, error = code, "request");
+    }
+}

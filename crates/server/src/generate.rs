@@ -1,0 +1,182 @@
+//! `POST /generate`: a conversation to a stream of events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Request, State as FromState};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use engine::{Refusal, Sampling, StreamEvent};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokenizer::{ChatError, Message, RenderedChat};
+
+use crate::clock;
+use crate::context::RequestIds;
+use crate::generation::Generation;
+use crate::limits::Limits;
+use crate::options::ContextOverflow;
+use crate::parse::{self, GenerateRequest, Rules};
+use crate::problem::{Code, Problem};
+use crate::sse::{self, About, EventStream};
+use crate::state::State;
+
+/// Share of the context that is kept for the answer when old turns have to go.
+const ANSWER_SHARE: usize = 4;
+const SEED: &str = "x-seed";
+
+/// The handler.
+pub(crate) async fn generate(FromState(state): FromState<Arc<State>>, request: Request) -> Response {
+    let ids = RequestIds::of(&request);
+    answer(&state, request, &ids).await.unwrap_or_else(|problem| problem.response(&ids))
+}
+
+async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Result<Response, Problem> {
+    let begun = clock::now();
+    let seed = seed(request.headers())?;
+    let options = &state.options;
+    let body = read_json_body(request, &options.limits).await?;
+    let (limits, defaults, ignored_fields) = (&options.limits, &options.defaults, &options.ignored_fields);
+    let asked = parse::generate(&body, &Rules { limits, defaults, ignored_fields })?;
+    for field in &asked.ignored {
+        state.metrics.ignored_field(field);
+    }
+    if state.is_draining() {
+        return Err(Problem::new(Code::Draining, "The server is stopping and takes no new requests.").retry_after(30));
+    }
+    let generation = state.generation().ok_or_else(|| no_model(state))?;
+    let rendered = render(&generation, &asked, options.context_overflow)?;
+    let sampling = Sampling { temperature: asked.temperature, top_k: asked.top_k, seed };
+    let config = &generation.model.weights.config;
+    let sizes = (config.vocab_size, config.sequence_len);
+    let request = engine::Request::new(rendered.ids, asked.max_tokens, sampling, sizes).map_err(|invalid| {
+        tracing::error!(trace_id = ids.trace, ?invalid, "a checked request was refused by the engine");
+        Problem::new(Code::Internal, "The request could not be given to the engine.")
+    })?;
+    let (worker, handle) = generation.least_loaded();
+    let about = About {
+        worker,
+        model_tag: generation.model.tag.to_string(),
+        seed,
+        dropped_messages: rendered.dropped_messages,
+        prompt_tokens: request.prompt_tokens(),
+        ids: ids.clone(),
+        begun,
+    };
+    let (sink, stream) = sse::channel(Arc::clone(state), about, request.max_tokens());
+    let abort = generation.submit(worker, request, Box::new(sink)).map_err(|refusal| match refusal {
+        Refusal::QueueFull => {
+            let detail = format!("{} requests are waiting already, as many as may.", handle.snapshot().queued);
+            Problem::new(Code::QueueFull, detail).retry_after(handle.seconds_to_drain())
+        }
+        Refusal::Gone => Problem::new(Code::ShuttingDown, "The server is stopping.").retry_after(30),
+    })?;
+    respond(stream.aborting(abort), limits.heartbeat).await
+}
+
+/// Waits for the first event, so that what fails before it has a real status; but no longer than a stream may
+/// be silent.
+async fn respond(mut stream: EventStream, silence: Duration) -> Result<Response, Problem> {
+    match tokio::time::timeout(silence, stream.first()).await {
+        Ok(Some(StreamEvent::Failed(failure))) => {
+            let (code, message) = sse::failure(failure);
+            return Err(Problem::new(code, message).retry_after(5));
+        }
+        Ok(None) => return Err(Problem::new(Code::Internal, "The engine gave the request up.")),
+        Ok(Some(_)) | Err(_) => {}
+    }
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    Ok((headers, axum::body::Body::from_stream(stream)).into_response())
+}
+
+fn no_model(state: &State) -> Problem {
+    let seconds = if state.swapper.is_running() { 2 } else { 30 };
+    Problem::new(Code::NoModel, "No model is loaded; see /health.").retry_after(seconds)
+}
+
+/// The prompt of a conversation, without its oldest turns if they do not fit.
+fn render(generation: &Generation, asked: &GenerateRequest, overflow: ContextOverflow) -> Result<RenderedChat, Problem> {
+    let tokenizer = &generation.model.tokenizer;
+    let messages: Vec<Message<'_>> =
+        asked.messages.iter().map(|(role, content)| Message { role: *role, content }).collect();
+    let room = generation.sequence_len() - 1;
+    let kept_for_answer = asked.max_tokens.min(generation.sequence_len() / ANSWER_SHARE);
+    let attempts: &[usize] = match overflow {
+        ContextOverflow::DropOldest => &[generation.sequence_len() - kept_for_answer, room],
+        ContextOverflow::Error => &[usize::MAX],
+    };
+    let mut rendered = tokenizer.render_chat(&messages, Some(attempts[0]));
+    for &budget in &attempts[1..] {
+        if matches!(rendered, Err(ChatError::TooLong { .. })) {
+            rendered = tokenizer.render_chat(&messages, Some(budget));
+        }
+    }
+    let too_long = |tokens: usize| {
+        let detail = format!("The prompt has {tokens} tokens, but this model takes at most {room}.");
+        Problem::new(Code::PromptTooLong, detail).at("/messages")
+    };
+    match rendered {
+        Ok(rendered) if rendered.ids.len() > room => Err(too_long(rendered.ids.len())),
+        Ok(rendered) => Ok(rendered),
+        Err(ChatError::TooLong { tokens, .. }) => Err(too_long(tokens)),
+        Err(other) => Err(Problem::new(Code::InvalidRole, format!("The messages have an invalid role order: {other}."))),
+    }
+}
+
+/// `X-Seed`, or one of our own choosing that survives a reader of 53-bit numbers.
+fn seed(headers: &HeaderMap) -> Result<u64, Problem> {
+    let Some(value) = headers.get(SEED) else { return Ok(random_u64() >> 11) };
+    let seed = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    seed.ok_or_else(|| Problem::new(Code::InvalidSeed, format!("The header X-Seed must be 0 to {}.", u64::MAX)))
+}
+
+/// Unpredictable bits, for seeds and ids.
+pub(crate) fn random_u64() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        // Without a system source, the clock and an address still tell requests apart.
+        let here = std::ptr::from_ref(&SEED) as usize as u64;
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(here, |t| t.as_nanos() as u64 ^ here)
+    })
+}
+
+/// A JSON body within the limits of size and time.
+pub(crate) async fn read_json_body(request: Request, limits: &Limits) -> Result<Bytes, Problem> {
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        let detail = "The body must be declared as Content-Type: application/json.";
+        return Err(Problem::new(Code::UnsupportedMediaType, detail));
+    }
+    let body = Limited::new(request.into_body(), limits.body_bytes).collect();
+    match tokio::time::timeout(limits.body_timeout, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let detail = format!("The body is larger than {} bytes.", limits.body_bytes);
+            Err(Problem::new(Code::BodyTooLarge, detail))
+        }
+        Ok(Err(_)) => Err(Problem::new(Code::InvalidJson, "The body ended before it was complete.")),
+        Err(_) => {
+            let seconds = limits.body_timeout.as_secs();
+            Err(Problem::new(Code::RequestTimeout, format!("The body did not arrive within {seconds} seconds.")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_taken_as_it_is_and_a_chosen_one_is_readable_everywhere() {
+        let with = |value: &'static str| HeaderMap::from_iter([(HeaderName::from_static(SEED), HeaderValue::from_static(value))]);
+        assert_eq!(seed(&with("18446744073709551615")).unwrap(), u64::MAX);
+        for wrong in ["", "-1", "1.5", "18446744073709551616", "x"] {
+            assert_eq!(seed(&with(wrong)).unwrap_err().code, Code::InvalidSeed, "{wrong}");
+        }
+        assert!(seed(&HeaderMap::new()).unwrap() < 1 << 53);
+    }
+}

@@ -1,0 +1,185 @@
+//! `/health`, `/livez`, `/readyz` and `/stats`.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use axum::Json;
+use axum::extract::{Request, State as FromState};
+use axum::http::StatusCode;
+use axum::response::Response;
+use registry::SwapRecord;
+use serde_json::{Value, json};
+
+use crate::context::RequestIds;
+use crate::problem::{Code, Problem};
+use crate::state::{State, Worker};
+
+/// How the service is, in one word and a yes or no.
+struct Condition {
+    status: &'static str,
+    ready: bool,
+    reason: Option<String>,
+}
+
+fn condition(state: &State, workers: &[Worker]) -> Condition {
+    let latest = state.swapper.latest();
+    let failure = latest.and_then(|record| record.outcome?.err());
+    let stalled = workers.iter().any(|worker| worker.snapshot.stuck_for > state.options.limits.stalled_after);
+    let broken = workers.iter().any(|worker| !worker.snapshot.healthy);
+    let (status, ready, reason) = if state.is_draining() {
+        ("draining", false, Some("the server is stopping".to_owned()))
+    } else if workers.is_empty() && state.swapper.is_running() {
+        ("loading", false, Some("the first model is being loaded".to_owned()))
+    } else if workers.is_empty() {
+        ("degraded", false, failure.or_else(|| Some("no model is loaded".to_owned())))
+    } else if stalled {
+        let seconds = state.options.limits.stalled_after.as_secs();
+        ("stalled", false, Some(format!("work is waiting and no step has finished for {seconds} s")))
+    } else if broken {
+        ("degraded", false, Some("an engine is being rebuilt".to_owned()))
+    } else {
+        ("ok", true, None)
+    };
+    Condition { status, ready, reason }
+}
+
+fn health_fields(state: &State, workers: &[Worker]) -> Value {
+    let Condition { status, ready, reason } = condition(state, workers);
+    let busy = workers.iter().filter(|worker| worker.busy()).count();
+    let list: Vec<Value> = workers
+        .iter()
+        .map(|worker| json!({ "gpu_id": worker.index, "device": "cpu", "model_tag": worker.model_tag }))
+        .collect();
+    let mut fields = json!({
+        "status": status,
+        "ready": ready,
+        "current_model": state.current_tag(),
+        "total_workers": workers.len(),
+        "available_workers": workers.len() - busy,
+        "busy_workers": busy,
+        "draining": state.is_draining(),
+        "workers": list,
+    });
+    if let Some(reason) = reason {
+        fields["reason"] = reason.into();
+    }
+    fields
+}
+
+/// `GET /health`: always 200.
+pub(crate) async fn health(FromState(state): FromState<Arc<State>>) -> Json<Value> {
+    Json(health_fields(&state, &state.workers()))
+}
+
+/// `GET /livez`: whether restarting would help.
+pub(crate) async fn livez(FromState(state): FromState<Arc<State>>, request: Request) -> Result<StatusCode, Response> {
+    let Condition { status, reason, .. } = condition(&state, &state.workers());
+    if status == "stalled" {
+        let detail = reason.unwrap_or_default();
+        return Err(Problem::new(Code::Internal, detail).response(&RequestIds::of(&request)));
+    }
+    Ok(StatusCode::OK)
+}
+
+/// `GET /readyz`: whether requests should come here.
+pub(crate) async fn readyz(FromState(state): FromState<Arc<State>>, request: Request) -> Result<StatusCode, Response> {
+    let Condition { ready, reason, .. } = condition(&state, &state.workers());
+    if ready {
+        return Ok(StatusCode::OK);
+    }
+    let code = if state.is_draining() { Code::Draining } else { Code::NoModel };
+    let detail = reason.unwrap_or_default();
+    Err(Problem::new(code, detail).retry_after(2).response(&RequestIds::of(&request)))
+}
+
+/// `GET /stats`
+pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value> {
+    let workers = state.workers();
+    let sum = |f: fn(&Worker) -> usize| workers.iter().map(f).sum::<usize>();
+    let mut fields = health_fields(&state, &workers);
+    let metrics = &state.metrics;
+    let percentiles = |values: Option<[f64; 3]>| values.map(|[p50, p95, p99]| json!({ "p50": p50, "p95": p95, "p99": p99 }));
+    let generation = state.generation();
+    let weights_bytes = generation.as_ref().map(|generation| generation.model.weights.bytes());
+    let more = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_s": state.started.elapsed().as_secs(),
+        "tokens_per_second": {
+            "10s": metrics.token_rate.per_second(10),
+            "60s": metrics.token_rate.per_second(60),
+        },
+        "requests": metrics.ends(),
+        "running": sum(|worker| worker.snapshot.running),
+        "queue": {
+            "requests": sum(|worker| worker.snapshot.queued),
+            "tokens": sum(|worker| worker.snapshot.queued_tokens),
+        },
+        "time_to_first_token_ms": percentiles(metrics.first_token.percentiles_ms()),
+        "inter_token_ms": percentiles(metrics.inter_token.percentiles_ms()),
+        "kv_pages": {
+            "used": sum(|worker| worker.snapshot.pages_used),
+            "total": sum(|worker| worker.snapshot.pages_total),
+        },
+        "memory_bytes": {
+            "resident": registry::memory::resident(),
+            "weights": weights_bytes,
+            "kv_reserved": workers.len() * state.options.kv_bytes,
+            "scratch": sum(|worker| worker.snapshot.scratch_bytes),
+        },
+        "model": generation.as_ref().map(|generation| model_fields(generation)),
+        "retired_engines": state.swapper.retired(),
+        "swap": {
+            "current": state.swapper.latest().filter(|_| state.swapper.is_running()).as_ref().map(swap_fields),
+            "last": last_swap(&state).as_ref().map(swap_fields),
+        },
+        "isa": state.options.isa.name(),
+        "threads": state.options.threads,
+        "limits": state.options.limits.to_json(),
+        "settings": state.options.settings,
+    });
+    if let (Value::Object(fields), Value::Object(more)) = (&mut fields, more) {
+        fields.extend(more);
+    }
+    Json(fields)
+}
+
+/// The last swap that ended or went live.
+fn last_swap(state: &State) -> Option<SwapRecord> {
+    if state.swapper.is_running() { state.swapper.previous() } else { state.swapper.latest() }
+}
+
+fn model_fields(generation: &crate::generation::Generation) -> Value {
+    let model = &generation.model;
+    let config = &model.weights.config;
+    json!({
+        "model_tag": model.tag.as_str(),
+        "source": model.source,
+        "step": model.step,
+        "serving_since_swap": generation.number,
+        "architecture": config.generation.name(),
+        "layers": config.n_layer,
+        "width": config.n_embd,
+        "vocabulary": config.vocab_size,
+        "sequence_len": config.sequence_len,
+        "notes": config.notes,
+    })
+}
+
+fn swap_fields(record: &SwapRecord) -> Value {
+    let phases: serde_json::Map<String, Value> =
+        record.phases.iter().map(|(phase, took)| (phase.name().to_owned(), took.as_secs_f64().into())).collect();
+    let (state, reason) = match &record.outcome {
+        None => ("running", None),
+        Some(Ok(())) => ("ok", None),
+        Some(Err(reason)) => ("failed", Some(reason.as_str())),
+    };
+    json!({
+        "swap_id": record.id,
+        "target_model": record.target.as_str(),
+        "started": record.started.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
+        "phase": record.phase.name(),
+        "phase_seconds": phases,
+        "outcome": state,
+        "reason": reason,
+    })
+}

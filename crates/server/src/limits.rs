@@ -1,0 +1,92 @@
+//! Every bound of the service, in one place; printed at start and in `/stats`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// Bounds.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// Bytes of a request's headers, names and values.
+    pub header_bytes: usize,
+    /// Until a request's headers are complete.
+    pub header_timeout: Duration,
+    /// Until a request's body is complete.
+    pub body_timeout: Duration,
+    /// Connections at once.
+    pub connections: usize,
+    /// Messages of a conversation.
+    pub messages: usize,
+    /// Characters of a message.
+    pub message_chars: usize,
+    /// Characters of a conversation.
+    pub conversation_chars: usize,
+    /// Highest temperature.
+    pub temperature: f64,
+    /// Highest top_k.
+    pub top_k: u64,
+    /// Most tokens of an answer.
+    pub max_tokens: u64,
+    /// Silence after which a stream carries a comment.
+    pub heartbeat: Duration,
+    /// Events that may wait for a reader…
+    pub unread_events: usize,
+    /// …who reads nothing for this long, before the stream is ended.
+    pub unread_for: Duration,
+    /// Without a finished step while there is work, for this long, the service is stalled.
+    pub stalled_after: Duration,
+    /// Bounds of each engine.
+    pub engine: engine::Limits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 1 << 20,
+            header_bytes: 16 << 10,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            connections: 1024,
+            messages: 500,
+            message_chars: 8_000,
+            conversation_chars: 32_000,
+            temperature: 2.0,
+            top_k: 200,
+            max_tokens: 4096,
+            heartbeat: Duration::from_secs(10),
+            unread_events: 256,
+            unread_for: Duration::from_secs(30),
+            stalled_after: Duration::from_secs(10),
+            engine: engine::Limits::default(),
+        }
+    }
+}
+
+impl Limits {
+    /// All of them, by name, durations in seconds.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "body_bytes": self.body_bytes,
+            "header_bytes": self.header_bytes,
+            "header_timeout_s": self.header_timeout.as_secs_f64(),
+            "body_timeout_s": self.body_timeout.as_secs_f64(),
+            "connections": self.connections,
+            "messages": self.messages,
+            "message_chars": self.message_chars,
+            "conversation_chars": self.conversation_chars,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "max_tokens": self.max_tokens,
+            "heartbeat_s": self.heartbeat.as_secs_f64(),
+            "unread_events": self.unread_events,
+            "unread_for_s": self.unread_for.as_secs_f64(),
+            "stalled_after_s": self.stalled_after.as_secs_f64(),
+            "running_requests": self.engine.max_running,
+            "queued_requests": self.engine.max_queued,
+            "queued_tokens": self.engine.max_queued_tokens,
+            "step_tokens": self.engine.step_tokens,
+        })
+    }
+}

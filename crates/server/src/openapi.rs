@@ -1,0 +1,41 @@
+//! The contract, and the same with what this service adds to it: its errors.
+
+use serde_json::{Value, json};
+
+/// Statuses an operation may answer with beside its success.
+const ERRORS: [(&str, &str, &[u16]); 5] = [
+    ("/health", "get", &[]),
+    ("/generate", "post", &[400, 401, 408, 413, 415, 422, 500, 503]),
+    ("/models", "get", &[401, 500]),
+    ("/models/swap", "post", &[400, 401, 404, 408, 409, 413, 415, 422, 500, 503, 507]),
+    ("/stats", "get", &[401]),
+];
+
+/// The contract as JSON, with every error documented. `contract` is the contract file as JSON.
+pub fn document(mut contract: Value) -> Value {
+    contract["components"]["schemas"]["Problem"] = json!({
+        "type": "object",
+        "description": "RFC 9457 problem details.",
+        "properties": {
+            "type": { "type": "string" },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "detail": { "type": "string", "description": "One plain sentence." },
+            "code": { "type": "string", "enum": crate::problem::Code::ALL.iter().map(|c| c.as_str()).collect::<Vec<_>>() },
+            "param": { "type": "string", "description": "JSON pointer to the field." },
+            "retryable": { "type": "boolean" },
+            "request_id": { "type": "string" },
+        },
+        "required": ["type", "title", "status", "detail", "code", "retryable", "request_id"],
+    });
+    for (path, method, statuses) in ERRORS {
+        for status in statuses {
+            let title = axum::http::StatusCode::from_u16(*status).ok().and_then(|s| s.canonical_reason());
+            contract["paths"][path][method]["responses"][status.to_string()] = json!({
+                "description": title.unwrap_or("Error"),
+                "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+            });
+        }
+    }
+    contract
+}

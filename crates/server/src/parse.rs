@@ -1,0 +1,332 @@
+//! Bodies to checked values. The shape comes first (422, with a pointer to the field), then the values (400).
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+use tokenizer::Role;
+
+use crate::limits::Limits;
+use crate::options::Defaults;
+use crate::problem::{Code, Problem};
+
+/// Characters of a caller's value that an error repeats.
+const MAX_ECHO: usize = 40;
+
+/// A checked body of `POST /generate`.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct GenerateRequest {
+    pub(crate) messages: Vec<(Role, String)>,
+    pub(crate) temperature: f32,
+    pub(crate) top_k: usize,
+    pub(crate) max_tokens: usize,
+    /// Fields that were passed over because the settings say so.
+    pub(crate) ignored: Vec<String>,
+}
+
+/// What [`generate`] needs to know.
+pub(crate) struct Rules<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) defaults: &'a Defaults,
+    pub(crate) ignored_fields: &'a BTreeSet<String>,
+}
+
+/// Reads a body of `POST /generate`.
+pub(crate) fn generate(body: &[u8], rules: &Rules<'_>) -> Result<GenerateRequest, Problem> {
+    let mut fields = object(json(body)?, "")?;
+    let ignored: Vec<String> = rules.ignored_fields.iter().filter(|f| fields.remove(*f).is_some()).cloned().collect();
+    only(&fields, &["messages", "temperature", "max_tokens", "top_k"], "")?;
+    let messages = messages(fields.get("messages"))?;
+    let temperature = number(fields.get("temperature"), "temperature")?;
+    let max_tokens = integer(fields.get("max_tokens"), "max_tokens")?;
+    let top_k = integer(fields.get("top_k"), "top_k")?;
+    let limits = rules.limits;
+    let range = (Code::InvalidTemperature, "temperature", 0.0, limits.temperature);
+    let temperature = within(temperature.unwrap_or(rules.defaults.temperature), range)?;
+    let range = (Code::InvalidTopK, "top_k", 0.0, limits.top_k as f64);
+    let top_k = within(top_k.unwrap_or(rules.defaults.top_k as f64), range)?;
+    let range = (Code::InvalidMaxTokens, "max_tokens", 1.0, limits.max_tokens as f64);
+    let max_tokens = within(max_tokens.unwrap_or(rules.defaults.max_tokens as f64), range)?;
+    Ok(GenerateRequest {
+        messages: check_messages(messages, limits)?,
+        temperature: temperature as f32,
+        top_k: top_k as usize,
+        max_tokens: max_tokens as usize,
+        ignored,
+    })
+}
+
+/// Reads a body of `POST /models/swap`: the tag. The contract leaves this object open.
+pub(crate) fn swap(body: &[u8]) -> Result<String, Problem> {
+    let fields = object(json(body)?, "")?;
+    match fields.get("model_tag") {
+        Some(Value::String(tag)) => Ok(tag.clone()),
+        Some(other) => Err(wrong_type("/model_tag", "a string", other)),
+        None => Err(missing("/model_tag")),
+    }
+}
+
+fn json(body: &[u8]) -> Result<Value, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Problem::new(Code::InvalidJson, format!("The body is not valid JSON at line {line}, column {column}."))
+    })
+}
+
+fn object(value: Value, pointer: &str) -> Result<Map<String, Value>, Problem> {
+    match value {
+        Value::Object(fields) => Ok(fields),
+        other => Err(wrong_type(pointer, "an object", &other)),
+    }
+}
+
+/// Refuses the first field that is not known.
+fn only(fields: &Map<String, Value>, known: &[&str], pointer: &str) -> Result<(), Problem> {
+    let Some(name) = fields.keys().find(|name| !known.contains(&name.as_str())) else { return Ok(()) };
+    let known = known.join(", ");
+    let detail = format!("The field \"{}\" is not known; the fields are {known}.", short(name));
+    Err(Problem::new(Code::UnknownField, detail).at(format!("{pointer}/{}", escape(name))))
+}
+
+/// Role and content as they were written, checked for shape only.
+fn messages(value: Option<&Value>) -> Result<Vec<(String, String)>, Problem> {
+    let list = match value {
+        Some(Value::Array(list)) => list,
+        Some(other) => return Err(wrong_type("/messages", "an array", other)),
+        None => return Err(missing("/messages")),
+    };
+    let text = |fields: &Map<String, Value>, pointer: &str, name: &str| {
+        let at = format!("{pointer}/{name}");
+        match fields.get(name) {
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(other) => Err(wrong_type(&at, "a string", other)),
+            None => Err(missing(&at)),
+        }
+    };
+    let message = |(i, value): (usize, &Value)| {
+        let pointer = format!("/messages/{i}");
+        let Value::Object(fields) = value else { return Err(wrong_type(&pointer, "an object", value)) };
+        only(fields, &["role", "content"], &pointer)?;
+        Ok((text(fields, &pointer, "role")?, text(fields, &pointer, "content")?))
+    };
+    list.iter().enumerate().map(message).collect()
+}
+
+fn check_messages(messages: Vec<(String, String)>, limits: &Limits) -> Result<Vec<(Role, String)>, Problem> {
+    if messages.is_empty() {
+        return Err(Problem::new(Code::NoMessages, "At least one message is required").at("/messages"));
+    }
+    let (count, limit) = (messages.len(), limits.messages);
+    if count > limit {
+        let detail = format!("There are {count} messages, but at most {limit} are allowed.");
+        return Err(Problem::new(Code::TooManyMessages, detail).at("/messages"));
+    }
+    let mut total = 0;
+    let mut checked = Vec::with_capacity(count);
+    for (i, (role, content)) in messages.into_iter().enumerate() {
+        let chars = content.chars().count();
+        total += chars;
+        let at = format!("/messages/{i}/content");
+        if chars == 0 {
+            return Err(Problem::new(Code::EmptyMessage, format!("Message {i} has empty content.")).at(at));
+        }
+        if chars > limits.message_chars {
+            let limit = limits.message_chars;
+            let detail = format!("Message {i} has {chars} characters, but at most {limit} are allowed.");
+            return Err(Problem::new(Code::MessageTooLong, detail).at(at));
+        }
+        checked.push((self::role(&role, i)?, content));
+    }
+    if total > limits.conversation_chars {
+        let limit = limits.conversation_chars;
+        let detail = format!("The messages have {total} characters together, but at most {limit} are allowed.");
+        return Err(Problem::new(Code::ConversationTooLong, detail).at("/messages"));
+    }
+    let misplaced = |i: usize| i > 0 || checked.get(1).is_none_or(|(role, _)| *role != Role::User);
+    if let Some(i) = (0..count).find(|&i| checked[i].0 == Role::System && misplaced(i)) {
+        let rule = "\"system\" is allowed for the first message only, with a user message after it";
+        let detail = format!("Message {i} has an invalid role: {rule}.");
+        return Err(Problem::new(Code::InvalidRole, detail).at(format!("/messages/{i}/role")));
+    }
+    Ok(checked)
+}
+
+fn role(name: &str, i: usize) -> Result<Role, Problem> {
+    match name {
+        "user" => Ok(Role::User),
+        "assistant" => Ok(Role::Assistant),
+        "system" => Ok(Role::System),
+        other => {
+            let detail = format!(
+                "Message {i} has an invalid role \"{}\"; the roles are user, assistant, and system for the first \
+                 message.",
+                short(other)
+            );
+            Err(Problem::new(Code::InvalidRole, detail).at(format!("/messages/{i}/role")))
+        }
+    }
+}
+
+fn number(value: Option<&Value>, name: &str) -> Result<Option<f64>, Problem> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(number)) => Ok(number.as_f64()),
+        Some(other) => Err(wrong_type(&format!("/{name}"), "a number or null", other)),
+    }
+}
+
+/// A whole number, also when it is written as 50.0.
+fn integer(value: Option<&Value>, name: &str) -> Result<Option<f64>, Problem> {
+    let number = match value {
+        Some(Value::Number(_)) => number(value, name)?,
+        None | Some(Value::Null) => None,
+        Some(other) => return Err(wrong_type(&format!("/{name}"), "a whole number or null", other)),
+    };
+    match (number, value) {
+        (Some(number), Some(value)) if number.fract() != 0.0 => {
+            Err(wrong_type(&format!("/{name}"), "a whole number or null", value))
+        }
+        _ => Ok(number),
+    }
+}
+
+fn within(value: f64, (code, name, low, high): (Code, &str, f64, f64)) -> Result<f64, Problem> {
+    if value.is_finite() && (low..=high).contains(&value) {
+        return Ok(value);
+    }
+    let detail = format!("The field \"{name}\" is {value}, but must be between {low} and {high}.");
+    Err(Problem::new(code, detail).at(format!("/{name}")))
+}
+
+fn missing(pointer: &str) -> Problem {
+    let name = pointer.rsplit('/').next().unwrap_or(pointer);
+    Problem::new(Code::MissingField, format!("The field \"{name}\" is missing.")).at(pointer)
+}
+
+fn wrong_type(pointer: &str, expected: &str, found: &Value) -> Problem {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    };
+    let subject = if pointer.is_empty() { "The body".to_owned() } else { format!("The field at {pointer}") };
+    Problem::new(Code::WrongType, format!("{subject} must be {expected}, not {found}.")).at(pointer)
+}
+
+/// A caller's text, short enough for an error.
+fn short(text: &str) -> String {
+    if text.chars().count() > MAX_ECHO { text.chars().take(MAX_ECHO).chain(['…']).collect() } else { text.to_owned() }
+}
+
+/// A name inside a JSON pointer.
+fn escape(name: &str) -> String {
+    short(name).replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<GenerateRequest, Problem> {
+        let ignored_fields = BTreeSet::from(["force_web_search".to_owned()]);
+        let (limits, defaults) = (Limits::default(), Defaults::default());
+        generate(body.as_bytes(), &Rules { limits: &limits, defaults: &defaults, ignored_fields: &ignored_fields })
+    }
+
+    fn hello(rest: &str) -> String {
+        format!(r#"{{"messages":[{{"role":"user","content":"Hello"}}]{rest}}}"#)
+    }
+
+    fn refusal(body: &str) -> (u16, &'static str, String, Option<String>) {
+        let Problem { code, detail, param, .. } = read(body).unwrap_err();
+        (code.status().as_u16(), code.as_str(), detail, param)
+    }
+
+    #[test]
+    fn absent_and_null_take_the_defaults() {
+        for rest in ["", r#","temperature":null,"top_k":null,"max_tokens":null"#] {
+            let request = read(&hello(rest)).unwrap();
+            assert_eq!((request.temperature, request.top_k, request.max_tokens), (0.8, 50, 512));
+        }
+        let request = read(&hello(r#","temperature":0,"top_k":0,"max_tokens":7.0"#)).unwrap();
+        assert_eq!((request.temperature, request.top_k, request.max_tokens), (0.0, 0, 7));
+    }
+
+    #[test]
+    fn ignored_fields_pass_and_are_counted() {
+        let request = read(&hello(r#","force_web_search":false"#)).unwrap();
+        assert_eq!(request.ignored, ["force_web_search"]);
+        assert!(read(&hello("")).unwrap().ignored.is_empty());
+    }
+
+    #[test]
+    fn the_shape_is_checked_with_a_pointer() {
+        for (body, code, pointer) in [
+            ("[]", "wrong_type", ""),
+            ("{}", "missing_field", "/messages"),
+            (r#"{"messages":{}}"#, "wrong_type", "/messages"),
+            (r#"{"messages":[1]}"#, "wrong_type", "/messages/0"),
+            (r#"{"messages":[{"role":"user"}]}"#, "missing_field", "/messages/0/content"),
+            (r#"{"messages":[{"role":7,"content":"x"}]}"#, "wrong_type", "/messages/0/role"),
+            (r#"{"messages":[{"role":"user","content":"x","name":"n"}]}"#, "unknown_field", "/messages/0/name"),
+            (&hello(r#","a/b~c":1"#), "unknown_field", "/a~1b~0c"),
+            (&hello(r#","top_k":1.5"#), "wrong_type", "/top_k"),
+            (&hello(r#","max_tokens":"7""#), "wrong_type", "/max_tokens"),
+            (&hello(r#","temperature":true"#), "wrong_type", "/temperature"),
+        ] {
+            let (status, found, _, param) = refusal(body);
+            assert_eq!((status, found, param.as_deref()), (422, code, Some(pointer)), "{body}");
+        }
+    }
+
+    #[test]
+    fn values_are_checked_with_the_limit_and_the_value() {
+        let message = |role: &str, content: &str| {
+            format!(r#"{{"messages":[{{"role":"{role}","content":"{content}"}}]}}"#)
+        };
+        let many = |n: usize, chars: usize| {
+            let one = format!(r#"{{"role":"user","content":"{}"}}"#, "x".repeat(chars));
+            format!(r#"{{"messages":[{}]}}"#, vec![one; n].join(","))
+        };
+        for (body, code, part) in [
+            ("{", "invalid_json", "line 1"),
+            (r#"{"messages":[]}"#, "no_messages", "At least one message is required"),
+            (&many(501, 1), "too_many_messages", "501 messages, but at most 500"),
+            (&message("user", ""), "empty_message", "Message 0"),
+            (&message("tool", "x"), "invalid_role", "invalid role \"tool\""),
+            (&message("system", "x"), "invalid_role", "invalid role"),
+            (&many(1, 8001), "message_too_long", "8001 characters, but at most 8000"),
+            (&many(5, 8000), "conversation_too_long", "40000 characters together, but at most 32000"),
+            (&hello(r#","temperature":2.1"#), "invalid_temperature", "is 2.1, but must be between 0 and 2"),
+            (&hello(r#","top_k":-1"#), "invalid_top_k", "is -1, but must be between 0 and 200"),
+            (&hello(r#","top_k":1000000000000000000000000000000"#), "invalid_top_k", "between 0 and 200"),
+            (&hello(r#","max_tokens":0"#), "invalid_max_tokens", "is 0, but must be between 1 and 4096"),
+        ] {
+            let (status, found, detail, _) = refusal(body);
+            assert_eq!((status, found), (400, code), "{detail}");
+            assert!(detail.contains(part), "{detail}");
+        }
+        assert!(read(&many(4, 8000)).is_ok() && read(&many(500, 1)).is_ok());
+    }
+
+    #[test]
+    fn characters_are_counted_not_bytes() {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"{}"}}]}}"#, "समोसा🥟".repeat(1333));
+        assert!(read(&body).is_ok());
+    }
+
+    #[test]
+    fn a_system_message_leads_or_is_refused() {
+        let roles = |roles: &[&str]| {
+            let messages: Vec<String> =
+                roles.iter().map(|role| format!(r#"{{"role":"{role}","content":"x"}}"#)).collect();
+            read(&format!(r#"{{"messages":[{}]}}"#, messages.join(",")))
+        };
+        assert!(roles(&["system", "user"]).is_ok());
+        for wrong in [&["system"][..], &["system", "assistant"], &["user", "system"], &["system", "system", "user"]] {
+            assert_eq!(roles(wrong).unwrap_err().code, Code::InvalidRole, "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Every error a caller can see, as `application/problem+json` (RFC 9457). The one place that knows statuses.
+
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::context::RequestIds;
+
+/// Declares the codes once, with what belongs to each.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident, $code:literal, $status:ident, $retryable:literal;)*) => {
+        /// What went wrong, as a stable word.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Code { $($(#[$doc])* $name,)* }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The word in the body.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The status of the answer.
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// Whether the same request may succeed later.
+            pub fn retryable(self) -> bool {
+                match self { $(Self::$name => $retryable,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body is not JSON.
+    InvalidJson, "invalid_json", BAD_REQUEST, false;
+    /// An empty list of messages.
+    NoMessages, "no_messages", BAD_REQUEST, false;
+    /// More messages than allowed.
+    TooManyMessages, "too_many_messages", BAD_REQUEST, false;
+    /// A message without text.
+    EmptyMessage, "empty_message", BAD_REQUEST, false;
+    /// A message over the limit.
+    MessageTooLong, "message_too_long", BAD_REQUEST, false;
+    /// All messages together over the limit.
+    ConversationTooLong, "conversation_too_long", BAD_REQUEST, false;
+    /// A role that does not exist, or not there.
+    InvalidRole, "invalid_role", BAD_REQUEST, false;
+    /// Out of range.
+    InvalidTemperature, "invalid_temperature", BAD_REQUEST, false;
+    /// Out of range.
+    InvalidTopK, "invalid_top_k", BAD_REQUEST, false;
+    /// Out of range.
+    InvalidMaxTokens, "invalid_max_tokens", BAD_REQUEST, false;
+    /// The header `X-Seed` is no number.
+    InvalidSeed, "invalid_seed", BAD_REQUEST, false;
+    /// The conversation does not fit the model's context.
+    PromptTooLong, "prompt_too_long", BAD_REQUEST, false;
+    /// A field the contract does not know.
+    UnknownField, "unknown_field", UNPROCESSABLE_ENTITY, false;
+    /// A field that must be there.
+    MissingField, "missing_field", UNPROCESSABLE_ENTITY, false;
+    /// A value of another JSON type.
+    WrongType, "wrong_type", UNPROCESSABLE_ENTITY, false;
+    /// No key, or a wrong one.
+    Unauthorized, "unauthorized", UNAUTHORIZED, false;
+    /// No such path.
+    NotFound, "not_found", NOT_FOUND, false;
+    /// No such model.
+    ModelNotFound, "model_not_found", NOT_FOUND, false;
+    /// The path exists, the method does not.
+    MethodNotAllowed, "method_not_allowed", METHOD_NOT_ALLOWED, false;
+    /// The body came too slowly.
+    RequestTimeout, "request_timeout", REQUEST_TIMEOUT, true;
+    /// A swap to another model runs.
+    SwapInProgress, "swap_in_progress", CONFLICT, true;
+    /// The body is over the limit.
+    BodyTooLarge, "body_too_large", PAYLOAD_TOO_LARGE, false;
+    /// The body is not declared as JSON.
+    UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, false;
+    /// The headers are over the limit.
+    HeadersTooLarge, "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, false;
+    /// The checkpoint cannot be served.
+    BadCheckpoint, "bad_checkpoint", UNPROCESSABLE_ENTITY, false;
+    /// No model is loaded.
+    NoModel, "no_model", SERVICE_UNAVAILABLE, true;
+    /// As many requests wait as may.
+    QueueFull, "queue_full", SERVICE_UNAVAILABLE, true;
+    /// The server finishes what it has and takes nothing new.
+    Draining, "draining", SERVICE_UNAVAILABLE, true;
+    /// The server stops.
+    ShuttingDown, "shutting_down", SERVICE_UNAVAILABLE, true;
+    /// No key is configured, so nobody may call.
+    NotConfigured, "not_configured", SERVICE_UNAVAILABLE, false;
+    /// The caller read too slowly.
+    SlowClient, "slow_client", REQUEST_TIMEOUT, true;
+    /// The new model does not fit.
+    OutOfMemory, "out_of_memory", INSUFFICIENT_STORAGE, false;
+    /// The model storage cannot be read.
+    StorageFailed, "storage_failed", INTERNAL_SERVER_ERROR, true;
+    /// The server broke.
+    Internal, "internal", INTERNAL_SERVER_ERROR, true;
+}
+
+/// An error on its way to a caller.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// What.
+    pub code: Code,
+    /// One plain sentence with the field, the limit and the value.
+    pub detail: String,
+    /// JSON pointer to the field.
+    pub param: Option<String>,
+    /// Seconds after which to try again.
+    pub retry_after: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    param: Option<&'a str>,
+    retryable: bool,
+    request_id: &'a str,
+}
+
+impl Problem {
+    /// A problem with a sentence.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), param: None, retry_after: None }
+    }
+
+    /// The field it is about.
+    #[must_use]
+    pub fn at(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// When to try again, in seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The answer to a request.
+    pub(crate) fn response(&self, ids: &RequestIds) -> Response {
+        let status = self.code.status();
+        let body = Body {
+            r#type: format!("urn:samosa:problem:{}", self.code.as_str()),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: &self.detail,
+            code: self.code.as_str(),
+            param: self.param.as_deref(),
+            retryable: self.code.retryable(),
+            request_id: &ids.request,
+        };
+        let json = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = (status, json).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.code == Code::Unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey header=\"X-Internal-API-Key\""));
+        }
+        response.extensions_mut().insert(self.code);
+        response
+    }
+}
+
+/// No such path.
+pub(crate) async fn not_found(request: Request) -> Response {
+    Problem::new(Code::NotFound, "There is nothing at this path.").response(&RequestIds::of(&request))
+}
+
+/// The path exists; `Allow` is added by the router.
+pub(crate) async fn method_not_allowed(request: Request) -> Response {
+    let detail = format!("This path does not take {} requests; see the Allow header.", request.method());
+    Problem::new(Code::MethodNotAllowed, detail).response(&RequestIds::of(&request))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_words() {
+        let words: std::collections::BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(words.len(), Code::ALL.len());
+        assert!(words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+    }
+}

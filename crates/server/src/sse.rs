@@ -1,0 +1,372 @@
+//! Server-sent events of one answer: from the engine's thread to the socket.
+//!
+//! The channel has room for every event a request can cause, so the engine never waits for a reader and a
+//! full channel cannot happen. A reader that is gone cancels its request; one that stops reading is ended.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use engine::{Abort, Failure, FinishReason, Sink, StreamEvent};
+use futures_util::Stream;
+use serde::Serialize;
+use tokio::sync::mpsc::{Receiver, Sender, channel as bounded};
+use tokio::time::{Sleep, sleep};
+
+use crate::clock;
+use crate::context::RequestIds;
+use crate::problem::Code;
+use crate::state::State;
+
+/// Events beside tokens: admission, held-back text, the end.
+const OTHER_EVENTS: usize = 4;
+/// Bytes put together for one write.
+const WRITE_BYTES: usize = 16 << 10;
+
+/// How a stream ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    Stop,
+    Length,
+    ClientGone,
+    SlowClient,
+    Aborted,
+    Error,
+}
+
+impl End {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Stop, Self::Length, Self::ClientGone, Self::SlowClient, Self::Aborted, Self::Error];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ClientGone => "client_gone",
+            Self::SlowClient => "slow_client",
+            Self::Aborted => "aborted",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What is known of an answer before it begins.
+pub(crate) struct About {
+    pub(crate) worker: usize,
+    pub(crate) model_tag: String,
+    pub(crate) seed: u64,
+    pub(crate) dropped_messages: usize,
+    pub(crate) prompt_tokens: usize,
+    pub(crate) ids: RequestIds,
+    pub(crate) begun: Instant,
+}
+
+/// What the two ends tell each other beside events.
+struct Shared {
+    begun: Instant,
+    /// Milliseconds after `begun` at which the reader last asked for more.
+    read_ms: AtomicU64,
+    too_slow: AtomicBool,
+}
+
+/// The engine's end.
+pub(crate) struct EngineSink {
+    events: Sender<StreamEvent>,
+    shared: Arc<Shared>,
+    state: Arc<State>,
+    prompt_tokens: usize,
+    last_token: Option<Instant>,
+}
+
+/// The reader's end: a body.
+pub(crate) struct EventStream {
+    events: Receiver<StreamEvent>,
+    shared: Arc<Shared>,
+    state: Arc<State>,
+    about: About,
+    /// An event taken while the status was not yet decided.
+    held: Option<StreamEvent>,
+    abort: Option<Abort>,
+    heartbeat: Pin<Box<Sleep>>,
+    end: Option<End>,
+}
+
+/// The two ends of a stream of up to `max_tokens` tokens.
+pub(crate) fn channel(state: Arc<State>, about: About, max_tokens: usize) -> (EngineSink, EventStream) {
+    let (sender, events) = bounded(max_tokens + OTHER_EVENTS);
+    let (begun, prompt_tokens) = (about.begun, about.prompt_tokens);
+    let shared = Arc::new(Shared { begun, read_ms: AtomicU64::new(0), too_slow: AtomicBool::new(false) });
+    shared.note_read();
+    state.metrics.stream_began();
+    let (for_sink, sink_state) = (Arc::clone(&shared), Arc::clone(&state));
+    let sink = EngineSink { events: sender, shared: for_sink, state: sink_state, prompt_tokens, last_token: None };
+    let heartbeat = Box::pin(sleep(state.options.limits.heartbeat));
+    (sink, EventStream { events, shared, state, about, held: None, abort: None, heartbeat, end: None })
+}
+
+impl Shared {
+    fn note_read(&self) {
+        self.read_ms.store(self.begun.elapsed().as_millis() as u64, Ordering::Release);
+    }
+
+    fn unread_for(&self) -> Duration {
+        self.begun.elapsed().saturating_sub(Duration::from_millis(self.read_ms.load(Ordering::Acquire)))
+    }
+}
+
+impl EngineSink {
+    /// Times are taken at the engine's steps: what a slow reader or socket adds is not the engine's.
+    fn measure(&mut self) {
+        let now = clock::now();
+        let gap = self.last_token.map(|last| now.duration_since(last));
+        self.state.metrics.token(gap, now.duration_since(self.shared.begun));
+        self.last_token = Some(now);
+    }
+
+    fn reader_is_too_slow(&self) -> bool {
+        let limits = &self.state.options.limits;
+        let unread = self.events.max_capacity() - self.events.capacity();
+        unread > limits.unread_events && self.shared.unread_for() > limits.unread_for
+    }
+}
+
+impl Sink for EngineSink {
+    fn send(&mut self, event: StreamEvent) -> bool {
+        match &event {
+            StreamEvent::Token { .. } => self.measure(),
+            StreamEvent::Admitted => self.state.metrics.prompt(self.prompt_tokens),
+            _ => {}
+        }
+        if self.reader_is_too_slow() {
+            self.shared.too_slow.store(true, Ordering::Release);
+            return false;
+        }
+        self.events.try_send(event).is_ok()
+    }
+}
+
+impl EventStream {
+    /// The stream cancels its request when it is dropped.
+    pub(crate) fn aborting(mut self, abort: Abort) -> Self {
+        self.abort = Some(abort);
+        self
+    }
+
+    /// Waits for the first event that says something, and keeps it for the body.
+    pub(crate) async fn first(&mut self) -> Option<StreamEvent> {
+        loop {
+            let event = self.events.recv().await;
+            match event {
+                Some(StreamEvent::Admitted) => {}
+                Some(StreamEvent::Failed(failure)) => {
+                    self.end = Some(end_of(failure));
+                    return event;
+                }
+                None => {
+                    self.end = Some(End::Error);
+                    return None;
+                }
+                Some(event) => {
+                    self.held = Some(event.clone());
+                    return Some(event);
+                }
+            }
+        }
+    }
+
+    /// Writes what an event says to a caller. After the last frame `end` is set.
+    fn frame(&mut self, event: Option<StreamEvent>, out: &mut Vec<u8>) {
+        match event {
+            Some(StreamEvent::Token { text, .. } | StreamEvent::Text(text)) => {
+                if !text.is_empty() {
+                    data(out, &TokenFrame { token: &text, gpu: self.about.worker });
+                }
+            }
+            Some(StreamEvent::Finished { reason, usage, timings }) => {
+                self.end = Some(match reason {
+                    FinishReason::Stop => End::Stop,
+                    FinishReason::Length => End::Length,
+                });
+                data(out, &DoneFrame::new(&self.about, reason, usage, timings));
+            }
+            Some(StreamEvent::Failed(why)) => {
+                let (code, message) = failure(why);
+                self.end = Some(end_of(why));
+                data(out, &ErrorFrame::new(code, message));
+            }
+            None if self.shared.too_slow.load(Ordering::Acquire) => {
+                self.end = Some(End::SlowClient);
+                data(out, &ErrorFrame::new(Code::SlowClient, "The stream was read too slowly and has been ended."));
+            }
+            None => {
+                self.end = Some(End::Error);
+                data(out, &ErrorFrame::new(Code::Internal, "The engine gave the answer up."));
+            }
+            Some(StreamEvent::Admitted) => {}
+        }
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.end.is_some() {
+            return Poll::Ready(None);
+        }
+        self.shared.note_read();
+        let mut out = Vec::new();
+        if let Some(event) = self.held.take() {
+            self.frame(Some(event), &mut out);
+        }
+        while self.end.is_none() && out.len() < WRITE_BYTES {
+            match self.events.poll_recv(context) {
+                Poll::Ready(event) => self.frame(event, &mut out),
+                Poll::Pending => break,
+            }
+        }
+        if out.is_empty() {
+            std::task::ready!(self.heartbeat.as_mut().poll(context));
+            out.extend_from_slice(b": waiting\n\n");
+        }
+        let next = self.state.options.limits.heartbeat;
+        self.heartbeat.set(sleep(next));
+        // The new timer has to be polled once to be armed, in case nothing else wakes this stream.
+        let _ = self.heartbeat.as_mut().poll(context);
+        Poll::Ready(Some(Ok(out.into())))
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        if let Some(abort) = &self.abort {
+            abort.abort();
+        }
+        let end = self.end.unwrap_or(if self.shared.too_slow.load(Ordering::Acquire) {
+            End::SlowClient
+        } else {
+            End::ClientGone
+        });
+        let took = self.shared.begun.elapsed();
+        self.state.metrics.stream_ended(end, took);
+        let RequestIds { request, trace } = &self.about.ids;
+        tracing::info!(
+            trace_id = trace,
+            request_id = request,
+            inference_time_ms = took.as_secs_f64() * 1000.0,
+            model_tag = self.about.model_tag,
+            prompt_tokens = self.about.prompt_tokens,
+            outcome = end.as_str(),
+            "stream ended"
+        );
+    }
+}
+
+/// What a caller is told about a failure.
+pub(crate) fn failure(failure: Failure) -> (Code, &'static str) {
+    match failure {
+        Failure::NotFinite => (Code::Internal, "The model gave a result that is not a number."),
+        Failure::Internal => (Code::Internal, "The engine broke and was rebuilt; try again."),
+        Failure::Aborted => (Code::ShuttingDown, "The server is stopping."),
+    }
+}
+
+fn end_of(failure: Failure) -> End {
+    match failure {
+        Failure::Aborted => End::Aborted,
+        Failure::NotFinite | Failure::Internal => End::Error,
+    }
+}
+
+fn data(out: &mut Vec<u8>, frame: &impl Serialize) {
+    out.extend_from_slice(b"data: ");
+    // Writing strings and numbers to a vector cannot fail.
+    let _ = serde_json::to_writer(&mut *out, frame);
+    out.extend_from_slice(b"\n\n");
+}
+
+#[derive(Serialize)]
+struct TokenFrame<'a> {
+    token: &'a str,
+    gpu: usize,
+}
+
+#[derive(Serialize)]
+struct DoneFrame<'a> {
+    done: bool,
+    finish_reason: &'static str,
+    model_tag: &'a str,
+    seed: u64,
+    usage: UsageFields,
+    timings_ms: TimingFields,
+    #[serde(skip_serializing_if = "is_zero")]
+    dropped_messages: usize,
+}
+
+#[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names callers read")]
+struct UsageFields {
+    prompt_tokens: usize,
+    cached_tokens: usize,
+    completion_tokens: usize,
+}
+
+#[derive(Serialize)]
+struct TimingFields {
+    queue: f64,
+    prefill: f64,
+    decode: f64,
+}
+
+#[derive(Serialize)]
+struct ErrorFrame {
+    error: ErrorFields,
+}
+
+#[derive(Serialize)]
+struct ErrorFields {
+    code: &'static str,
+    message: &'static str,
+    retryable: bool,
+}
+
+impl<'a> DoneFrame<'a> {
+    fn new(about: &'a About, reason: FinishReason, usage: engine::Usage, timings: engine::Timings) -> Self {
+        // Microseconds are as fine as anybody reads.
+        let ms = |duration: Duration| duration.as_micros() as f64 / 1000.0;
+        Self {
+            done: true,
+            finish_reason: match reason {
+                FinishReason::Stop => "stop",
+                FinishReason::Length => "length",
+            },
+            model_tag: &about.model_tag,
+            seed: about.seed,
+            usage: UsageFields {
+                prompt_tokens: usage.prompt_tokens,
+                cached_tokens: usage.cached_tokens,
+                completion_tokens: usage.completion_tokens,
+            },
+            timings_ms: TimingFields {
+                queue: ms(timings.queue),
+                prefill: ms(timings.prefill),
+                decode: ms(timings.decode),
+            },
+            dropped_messages: about.dropped_messages,
+        }
+    }
+}
+
+impl ErrorFrame {
+    fn new(code: Code, message: &'static str) -> Self {
+        Self { error: ErrorFields { code: code.as_str(), message, retryable: code.retryable() } }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}

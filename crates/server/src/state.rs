@@ -1,0 +1,102 @@
+//! What all handlers share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use engine::driver::Snapshot;
+
+use crate::clock;
+use crate::generation::Generation;
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::swap::Swapper;
+
+/// The state of the service.
+pub struct State {
+    /// The settings.
+    pub options: Options,
+    pub(crate) metrics: Metrics,
+    pub(crate) current: ArcSwapOption<Generation>,
+    pub(crate) swapper: Swapper,
+    pub(crate) started: Instant,
+    draining: AtomicBool,
+}
+
+/// One engine of the serving generation.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) model_tag: String,
+    pub(crate) snapshot: Snapshot,
+}
+
+impl Worker {
+    pub(crate) fn busy(&self) -> bool {
+        self.snapshot.running > 0
+    }
+}
+
+impl State {
+    /// A service without a model yet; see [`State::load_at_start`].
+    pub fn new(options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            metrics: Metrics::new(&options.ignored_fields),
+            current: ArcSwapOption::empty(),
+            swapper: Swapper::default(),
+            started: clock::now(),
+            draining: AtomicBool::new(false),
+            options,
+        })
+    }
+
+    /// The model that serves.
+    pub(crate) fn generation(&self) -> Option<Arc<Generation>> {
+        self.current.load_full()
+    }
+
+    /// Its tag.
+    pub fn current_tag(&self) -> Option<String> {
+        self.generation().map(|generation| generation.model.tag.to_string())
+    }
+
+    /// Whether weights are being loaded now.
+    pub fn is_loading(&self) -> bool {
+        self.swapper.is_running()
+    }
+
+    /// Whether the service finishes what it has and takes nothing new.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// From now on nothing new is taken.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Streams that are open.
+    pub fn open_streams(&self) -> usize {
+        self.metrics.active().max(0) as usize
+    }
+
+    /// Ends all streams with an error, those of weights on their way out too.
+    pub fn abort_streams(&self) {
+        if let Some(generation) = self.generation() {
+            generation.workers.iter().for_each(engine::Handle::abort_all);
+        }
+        self.swapper.abort_retired();
+    }
+
+    /// The engines that serve.
+    pub(crate) fn workers(&self) -> Vec<Worker> {
+        let Some(generation) = self.generation() else { return Vec::new() };
+        let model_tag = generation.model.tag.to_string();
+        let worker = |(index, handle): (usize, &engine::Handle)| Worker {
+            index,
+            model_tag: model_tag.clone(),
+            snapshot: handle.snapshot(),
+        };
+        generation.workers.iter().enumerate().map(worker).collect()
+    }
+}
