@@ -55,7 +55,8 @@ impl Transformer {
             .iter()
             .map(|class| crate::pages::worst_case(config.sequence_len, class.window, step_tokens))
             .collect();
-        let bytes_of_one: usize = layout.classes.iter().zip(&one).map(|(class, n)| class.page_bytes * n).sum();
+        let bytes_of_one: usize =
+            layout.classes.iter().zip(&one).map(|(class, n)| class.page_bytes * n).sum();
         let sequences = (kv_bytes / bytes_of_one.max(1)).max(1);
         let n_pages: Vec<usize> = one.iter().map(|n| n * sequences).collect();
         let classes = layout.classes.iter().zip(&n_pages);

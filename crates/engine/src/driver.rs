@@ -4,7 +4,10 @@
 //! sleeps while there is nothing to do, and ends when its last [`Handle`] is gone and its last request done:
 //! so weights live exactly as long as somebody uses them.
 
-#![expect(clippy::disallowed_methods, reason = "the driver is where the engine meets the clock and its thread")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the driver is where the engine meets the clock and its thread"
+)]
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -317,7 +320,8 @@ impl Shared {
     fn snapshot(&self) -> Snapshot {
         let (running, queued) = (self.running.load(Ordering::Acquire), self.queued.load(Ordering::Acquire));
         let since = Duration::from_millis(self.progress_ms.load(Ordering::Acquire));
-        let stuck_for = if running + queued > 0 { self.started.elapsed().saturating_sub(since) } else { Duration::ZERO };
+        let stuck_for =
+            if running + queued > 0 { self.started.elapsed().saturating_sub(since) } else { Duration::ZERO };
         Snapshot {
             running,
             queued,
@@ -387,7 +391,8 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         let id = RequestId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
         let Submission { request, sink, abort, at } = submission;
         let tokens = request.total_tokens();
-        self.streams.insert(id, Stream { sink, abort, tokens, submitted: at, admitted: None, first_token: None });
+        self.streams
+            .insert(id, Stream { sink, abort, tokens, submitted: at, admitted: None, first_token: None });
         self.engine.submit(id, request);
     }
 
@@ -416,9 +421,11 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         self.shared.measure(tokens, begun.elapsed());
         // Before the events: whoever hears of an end may look whether its pages are free.
         self.shared.look(&self.engine);
-        let now = Instant::now();
+        let ended = Instant::now();
         for (id, event) in stepped.events {
-            if !self.deliver(id, event, now) {
+            // Who was admitted was so when the step began; what was generated came at its end.
+            let at = if event == Event::Admitted { begun } else { ended };
+            if !self.deliver(id, event, at) {
                 self.forget(id);
                 self.engine.cancel(id);
             }

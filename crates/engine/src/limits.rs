@@ -17,7 +17,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_running: 64, max_queued: 256, max_queued_tokens: 1 << 19, step_tokens: 256, max_tokens: 4096 }
+        Self {
+            max_running: 64,
+            max_queued: 256,
+            max_queued_tokens: 1 << 19,
+            step_tokens: 256,
+            max_tokens: 4096,
+        }
     }
 }
 

@@ -70,7 +70,9 @@ impl PagePool {
 
     /// Takes back the pages that no query at `position` or later can see.
     pub(crate) fn give_back_behind(&mut self, holding: &mut Holding, position: usize) {
-        for ((class, table), returned) in self.classes.iter_mut().zip(&mut holding.tables).zip(&mut holding.returned) {
+        for ((class, table), returned) in
+            self.classes.iter_mut().zip(&mut holding.tables).zip(&mut holding.returned)
+        {
             let unseen = (position.saturating_sub(class.window) / PAGE).min(table.len());
             for entry in table.iter_mut().take(unseen).skip(*returned) {
                 class.free.push(std::mem::replace(entry, model::NO_PAGE));
@@ -89,9 +91,9 @@ impl PagePool {
 
     /// Pages held now and in all, over every class.
     pub(crate) fn usage(&self) -> (usize, usize) {
-        self.classes.iter().fold((0, 0), |(used, total), class| {
-            (used + class.total - class.free.len(), total + class.total)
-        })
+        self.classes
+            .iter()
+            .fold((0, 0), |(used, total), class| (used + class.total - class.free.len(), total + class.total))
     }
 }
 

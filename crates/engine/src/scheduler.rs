@@ -95,7 +95,8 @@ pub(crate) fn admit(
 pub(crate) fn plan(running: &[Sequence], limits: &Limits) -> Vec<Part> {
     let mut budget = limits.step_tokens;
     let mut parts = Vec::new();
-    let (decoding, reading): (Vec<usize>, Vec<usize>) = (0..running.len()).partition(|&i| running[i].pending() == 1);
+    let (decoding, reading): (Vec<usize>, Vec<usize>) =
+        (0..running.len()).partition(|&i| running[i].pending() == 1);
     for index in decoding.into_iter().chain(reading) {
         let pending = running[index].pending();
         let rows = pending.min(budget);

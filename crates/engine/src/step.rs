@@ -104,7 +104,8 @@ impl<B: Backend> Engine<B> {
             let sequence = &mut self.running[part.index];
             self.pages.cover(&mut sequence.holding, sequence.computed + part.rows);
         }
-        let rows: Vec<SequenceRows<'_>> = parts.iter().map(|part| self.running[part.index].rows(part)).collect();
+        let rows: Vec<SequenceRows<'_>> =
+            parts.iter().map(|part| self.running[part.index].rows(part)).collect();
         let vocab_size = self.backend.shape().vocab_size;
         let logits = self.backend.forward(&rows);
         let sampling = parts.iter().filter(|part| part.samples);

@@ -113,7 +113,10 @@ impl PageShape {
 impl Pages {
     /// Room for `n_pages` pages. Memory is taken from the system only as pages are written.
     pub fn new(shape: PageShape, n_pages: usize) -> Self {
-        assert!(shape.head_dim.is_multiple_of(2) && shape.head_dim <= MAX_HEAD_DIM, "checked by the model's Config");
+        assert!(
+            shape.head_dim.is_multiple_of(2) && shape.head_dim <= MAX_HEAD_DIM,
+            "checked by the model's Config"
+        );
         let words = match shape.format {
             WeightFormat::F32 => Words::F32(vec![0.0; n_pages * shape.page_words()]),
             WeightFormat::Bf16 => Words::Bf16(vec![0; n_pages * shape.page_words()]),
@@ -139,7 +142,14 @@ impl Pages {
 
     /// Writes the keys and values of a batch: row i goes to `slots[i]`. `keys` and `values` are rows of
     /// `stride` numbers that begin with (kv_heads, head_dim).
-    pub fn write(&mut self, compute: &Compute, layer: usize, slots: &[Slot], [keys, values]: [&[f32]; 2], stride: usize) {
+    pub fn write(
+        &mut self,
+        compute: &Compute,
+        layer: usize,
+        slots: &[Slot],
+        [keys, values]: [&[f32]; 2],
+        stride: usize,
+    ) {
         let shape = self.shape;
         assert!(layer < shape.layers, "layer {layer} of {}", shape.layers);
         let width = shape.kv_heads * shape.head_dim;
@@ -147,7 +157,10 @@ impl Pages {
         let (page_words, key_words) = (shape.page_words(), shape.key_words());
         let place = Place { shape, page_words, key_words };
         for slot in slots {
-            assert!((slot.page as usize) < self.count && (slot.offset as usize) < PAGE, "no such slot: {slot:?}");
+            assert!(
+                (slot.page as usize) < self.count && (slot.offset as usize) < PAGE,
+                "no such slot: {slot:?}"
+            );
         }
         let row_of = |rows: &[f32], i: usize, head: usize| -> Vec<f32> {
             rows[i * stride..][..width][head * shape.head_dim..][..shape.head_dim].to_vec()
@@ -155,7 +168,9 @@ impl Pages {
         let n_tasks = if slots.len() * width < 16 * 1024 { 1 } else { shape.kv_heads };
         let (f32s, pairs) = match &mut self.words {
             Words::F32(words) => (Shareable(words.as_mut_ptr()), Shareable(std::ptr::null_mut())),
-            Words::Bf16(words) => (Shareable(std::ptr::null_mut()), Shareable(words.as_mut_ptr().cast::<u16>())),
+            Words::Bf16(words) => {
+                (Shareable(std::ptr::null_mut()), Shareable(words.as_mut_ptr().cast::<u16>()))
+            }
         };
         compute.pool.run(n_tasks, &|task| {
             for head in (task..shape.kv_heads).step_by(n_tasks) {
@@ -165,7 +180,9 @@ impl Pages {
                     // block is written by one task only.
                     unsafe {
                         match shape.format {
-                            WeightFormat::F32 => place.put(f32s.get().add(starts[head]), *slot, (&k, &v), |x| x),
+                            WeightFormat::F32 => {
+                                place.put(f32s.get().add(starts[head]), *slot, (&k, &v), |x| x);
+                            }
                             WeightFormat::Bf16 => {
                                 place.put(pairs.get().add(2 * starts[head]), *slot, (&k, &v), bf16::narrow);
                             }
@@ -188,7 +205,13 @@ impl Place {
     /// Writes one head's key and value; `start` is its block in page 0.
     /// # Safety
     /// `start` leads into pages of this shape that contain `slot`.
-    unsafe fn put<T: Copy + Default>(&self, start: *mut T, slot: Slot, (k, v): (&[f32], &[f32]), narrow: impl Fn(f32) -> T) {
+    unsafe fn put<T: Copy + Default>(
+        &self,
+        start: *mut T,
+        slot: Slot,
+        (k, v): (&[f32], &[f32]),
+        narrow: impl Fn(f32) -> T,
+    ) {
         let step = self.shape.step();
         let offset = slot.offset as usize;
         // SAFETY: the caller's; all addresses below stay inside the head's block.
@@ -305,7 +328,8 @@ impl<S: Simd> Tile<S> {
             // SAFETY: the slices below hold what the tiles read: `dim / STEP` steps of keys and, for each
             // panel of 32 columns, `PAGE / STEP` steps of values; rows and scratch are sized by TILE_ROWS.
             unsafe {
-                let input = In { x: D::pick(q.as_ptr(), rounded.as_ptr()), stride: dim / D::STEP, rows: tile.rows };
+                let input =
+                    In { x: D::pick(q.as_ptr(), rounded.as_ptr()), stride: dim / D::STEP, rows: tile.rows };
                 let scores =
                     Out { y: tile.scores.as_mut_ptr(), stride: PAGE, columns: PAGE, finish: Finish::Store };
                 let words_of_keys = &words[keys..values];
@@ -318,8 +342,11 @@ impl<S: Simd> Tile<S> {
                 if S::HAS_BF16_DOT && D::STEP == 2 {
                     tile::round_to_pairs(&tile.scores[..tile.rows * PAGE], &mut weights);
                 }
-                let input =
-                    In { x: D::pick(tile.scores.as_ptr(), weights.as_ptr()), stride: PAGE / D::STEP, rows: tile.rows };
+                let input = In {
+                    x: D::pick(tile.scores.as_ptr(), weights.as_ptr()),
+                    stride: PAGE / D::STEP,
+                    rows: tile.rows,
+                };
                 let panel_words = PAGE / D::STEP * PANEL;
                 let words_of_values = &words[values..values + shape.value_words()];
                 for (panel, words) in words_of_values.chunks_exact(panel_words).enumerate() {
@@ -395,17 +422,26 @@ pub(crate) fn gather(attention: &Attention<'_>, task: &TileTask, q: &mut [f32]) 
     let first = attention.spans[task.span].row + task.query;
     for (row, to) in q.chunks_exact_mut(dim).take(task.queries * task.heads).enumerate() {
         let (query, head) = (first + row / task.heads, task.head + row % task.heads);
-        for (to, &from) in to.iter_mut().zip(&attention.queries[query * attention.stride + head * dim..][..dim]) {
+        for (to, &from) in
+            to.iter_mut().zip(&attention.queries[query * attention.stride + head * dim..][..dim])
+        {
             *to = from * scale;
         }
     }
 }
 
 /// Divides the sums of a tile by their total weights and writes them out.
-pub(crate) fn scatter(attention: &Attention<'_>, task: &TileTask, (sums, total): (&[f32], &[f32]), out: Shareable<f32>) {
+pub(crate) fn scatter(
+    attention: &Attention<'_>,
+    task: &TileTask,
+    (sums, total): (&[f32], &[f32]),
+    out: Shareable<f32>,
+) {
     let dim = attention.pages.shape.head_dim;
     let first = attention.spans[task.span].row + task.query;
-    for (row, sums) in sums.chunks_exact(dim.next_multiple_of(PANEL)).take(task.queries * task.heads).enumerate() {
+    for (row, sums) in
+        sums.chunks_exact(dim.next_multiple_of(PANEL)).take(task.queries * task.heads).enumerate()
+    {
         let (query, head) = (first + row / task.heads, task.head + row % task.heads);
         for (d, &sum) in sums[..dim].iter().enumerate() {
             // SAFETY: (query, head) is inside `out` (asserted in `attend`) and in this tile alone.
@@ -416,15 +452,23 @@ pub(crate) fn scatter(attention: &Attention<'_>, task: &TileTask, (sums, total):
 
 impl Pages {
     /// Key and value number `d` at a position of a page, as they are held.
-    pub(crate) fn at(&self, (page, layer, head): (usize, usize, usize), offset: usize, d: usize) -> (f32, f32) {
+    pub(crate) fn at(
+        &self,
+        (page, layer, head): (usize, usize, usize),
+        offset: usize,
+        d: usize,
+    ) -> (f32, f32) {
         let start = self.keys_at(page, layer, head);
         let values = start + self.shape.key_words();
         let (panel, column) = (d / PANEL, d % PANEL);
         match &self.words {
-            Words::F32(words) => (words[start + d * PAGE + offset], words[values + (panel * PAGE + offset) * PANEL + column]),
+            Words::F32(words) => {
+                (words[start + d * PAGE + offset], words[values + (panel * PAGE + offset) * PANEL + column])
+            }
             Words::Bf16(words) => {
                 let key = words[start + d / 2 * PAGE + offset] >> (16 * (d % 2));
-                let value = words[values + (panel * PAGE / 2 + offset / 2) * PANEL + column] >> (16 * (offset % 2));
+                let value =
+                    words[values + (panel * PAGE / 2 + offset / 2) * PANEL + column] >> (16 * (offset % 2));
                 (bf16::widen(key as u16), bf16::widen(value as u16))
             }
         }

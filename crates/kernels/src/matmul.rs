@@ -4,8 +4,8 @@
 
 use crate::isa::dispatch;
 use crate::pool::Shareable;
-use crate::tile::{self, Bf16Dot, Dot, F32, Finish, In, Out, PANEL, Widened, rows_by_panel};
 use crate::simd::Simd;
+use crate::tile::{self, Bf16Dot, Dot, F32, Finish, In, Out, PANEL, Widened, rows_by_panel};
 use crate::{Compute, bf16, scalar};
 
 /// How weights are held in memory.
@@ -113,7 +113,8 @@ pub fn matmul(compute: &Compute, x: &[f32], w: &Packed, epilogue: Epilogue, y: &
     let out = Shareable(y.as_mut_ptr());
     compute.pool.run(panels.div_ceil(per_task), &|task| {
         let first = task * per_task;
-        let job = Panels { x, pairs: &pairs, w, rows, first, last: (first + per_task).min(panels), epilogue, out };
+        let job =
+            Panels { x, pairs: &pairs, w, rows, first, last: (first + per_task).min(panels), epilogue, out };
         multiply(compute.isa, &job);
     });
 }

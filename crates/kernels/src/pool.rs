@@ -108,9 +108,12 @@ impl Pool {
             for i in task * n_rows / n_tasks..(task + 1) * n_rows / n_tasks {
                 // SAFETY: row i is inside each buffer (asserted above), and only the task that i falls to
                 // touches it.
-                row(i, parts.each_ref().map(|(start, width)| unsafe {
-                    std::slice::from_raw_parts_mut(start.get().add(i * width), *width)
-                }));
+                row(
+                    i,
+                    parts.each_ref().map(|(start, width)| unsafe {
+                        std::slice::from_raw_parts_mut(start.get().add(i * width), *width)
+                    }),
+                );
             }
         });
     }
@@ -231,7 +234,10 @@ mod tests {
                 pool.run(n_tasks, &|i| {
                     counts[i].fetch_add(1, Ordering::Relaxed);
                 });
-                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1), "{threads} threads, {n_tasks} tasks");
+                assert!(
+                    counts.iter().all(|c| c.load(Ordering::Relaxed) == 1),
+                    "{threads} threads, {n_tasks} tasks"
+                );
             }
         }
     }

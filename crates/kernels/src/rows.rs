@@ -39,7 +39,8 @@ fn scaled_norm_wide<S: Simd>(row: &mut [f32], scale: f32) {
         row[j] * row[j]);
     let mean = (S::sum(squares) + rest) / length as f32;
     let factor = scale / (mean + NORM_EPSILON).sqrt();
-    lanes!(S, length, |i| S::store(at.add(i), S::mul(S::load(at.add(i)), S::splat(factor))), |j| row[j] *= factor);
+    lanes!(S, length, |i| S::store(at.add(i), S::mul(S::load(at.add(i)), S::splat(factor))), |j| row[j] *=
+        factor);
 }
 
 dispatch! {

@@ -93,13 +93,5 @@ pub(crate) const EXP_LOWEST: f32 = -87.3;
 pub(crate) const LN2_HIGH: f32 = 0.693_359_4;
 pub(crate) const LN2_LOW: f32 = -2.121_944_4e-4;
 /// The Taylor terms of e^r for |r| ≤ ln 2 / 2, the highest power first.
-pub(crate) const EXP_TERMS: [f32; 8] = [
-    1.0 / 5040.0,
-    1.0 / 720.0,
-    1.0 / 120.0,
-    1.0 / 24.0,
-    1.0 / 6.0,
-    0.5,
-    1.0,
-    1.0,
-];
+pub(crate) const EXP_TERMS: [f32; 8] =
+    [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];

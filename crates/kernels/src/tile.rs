@@ -162,7 +162,12 @@ pub(crate) struct In<X> {
 /// `input` is readable for `rows` rows of `steps` steps, `w` for `steps * 32` words, and `out` writable
 /// for `rows` rows of `columns` columns (32 if it is `Scaled`); S's features are on.
 #[inline(always)]
-pub(crate) unsafe fn rows_by_panel<S: Simd, D: Dot<S>>(input: &In<D::X>, w: *const D::W, steps: usize, out: Out) {
+pub(crate) unsafe fn rows_by_panel<S: Simd, D: Dot<S>>(
+    input: &In<D::X>,
+    w: *const D::W,
+    steps: usize,
+    out: Out,
+) {
     let mut done = 0;
     while done < input.rows {
         let left = (input.rows - done).min(S::MAX_ROWS);

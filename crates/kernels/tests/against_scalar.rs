@@ -48,9 +48,14 @@ fn matmul_agrees_with_scalar_for_every_shape_and_epilogue() {
                 for n_rows in [1, 2, 3, 5, 7, 12, 13, 29] {
                     let x = noise(3, n_rows * inputs);
                     for epilogue in [Epilogue::Store, Epilogue::Add, Epilogue::ReluSquared] {
-                        let what = format!("{} {format:?} {n_rows}x{inputs}x{outputs} {epilogue:?}", isa.name());
+                        let what =
+                            format!("{} {format:?} {n_rows}x{inputs}x{outputs} {epilogue:?}", isa.name());
                         // Activations rounded to bf16 lose up to 2^-9 of each product.
-                        let limit = if isa.name() == "avx512-bf16" && format == WeightFormat::Bf16 { 0.02 } else { 1e-5 };
+                        let limit = if isa.name() == "avx512-bf16" && format == WeightFormat::Bf16 {
+                            0.02
+                        } else {
+                            1e-5
+                        };
                         let expected = multiply(&plain, &x, &w, epilogue);
                         assert_close(&multiply(&fast, &x, &w, epilogue), &expected, limit, &what);
                     }
@@ -135,8 +140,14 @@ fn attention_agrees_with_scalar() {
                     let sequence = Sequence::new(format, shape, window);
                     let expected = sequence.attend(&Compute::new(Isa::SCALAR, 1), 0);
                     let got = sequence.attend(&Compute::new(isa, 2), 0);
-                    let limit = if isa.name() == "avx512-bf16" && format == WeightFormat::Bf16 { 0.02 } else { 2e-5 };
-                    assert_close(&got, &expected, limit, &format!("{} {format:?} {shape:?} window {window}", isa.name()));
+                    let limit =
+                        if isa.name() == "avx512-bf16" && format == WeightFormat::Bf16 { 0.02 } else { 2e-5 };
+                    assert_close(
+                        &got,
+                        &expected,
+                        limit,
+                        &format!("{} {format:?} {shape:?} window {window}", isa.name()),
+                    );
                 }
             }
         }
@@ -153,7 +164,12 @@ fn a_query_has_the_same_bits_however_its_sequence_is_cut() {
                 let width = shape.0 * shape.2;
                 for from in [1, 31, 32, 95, 149] {
                     let part = sequence.attend(&Compute::new(isa, 1), from);
-                    assert_eq!(part, whole[from * width..], "{} {format:?} {shape:?} from {from}", isa.name());
+                    assert_eq!(
+                        part,
+                        whole[from * width..],
+                        "{} {format:?} {shape:?} from {from}",
+                        isa.name()
+                    );
                 }
             }
         }
@@ -169,7 +185,12 @@ fn row_operations_agree_with_scalar_at_every_length() {
             let run = |isa: Isa| {
                 let mut results = vec![x.clone(), x.clone(), x.clone(), x.iter().map(|x| x * 60.0).collect()];
                 rows::norm(isa, &mut results[0]);
-                rows::rotate_and_norm(isa, &mut results[1], (&other[..length / 2], &other[length / 2..]), 1.2);
+                rows::rotate_and_norm(
+                    isa,
+                    &mut results[1],
+                    (&other[..length / 2], &other[length / 2..]),
+                    1.2,
+                );
                 rows::mix(isa, &mut results[2], 0.7, &other, 0.3);
                 rows::softcap(isa, &mut results[3], 15.0);
                 results
@@ -192,6 +213,10 @@ fn not_a_number_and_infinity_come_through() {
         let mut x = noise(1, 64);
         x[40] = f32::NAN;
         let y = multiply(&Compute::new(isa, 1), &x, &w, Epilogue::Store);
-        assert!(y[..40].iter().all(|y| y.is_finite()) && y[40..].iter().all(|y| y.is_nan()), "{}", isa.name());
+        assert!(
+            y[..40].iter().all(|y| y.is_finite()) && y[40..].iter().all(|y| y.is_nan()),
+            "{}",
+            isa.name()
+        );
     }
 }

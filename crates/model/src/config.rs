@@ -88,7 +88,8 @@ impl Config {
         let vocab = meta.text_vocab_size.or(meta.vocab_size);
         let vocab_size = size("vocab_size", vocab.or(Some(seen.rows as u64)), None, MAX_VOCAB)?;
         let mut notes = assumptions(generation, meta, overrides);
-        let windows = windows(&seen, generation, sequence_len, constants.short_window, meta, overrides, &mut notes)?;
+        let windows =
+            windows(&seen, generation, sequence_len, constants.short_window, meta, overrides, &mut notes)?;
         let config = Self {
             generation,
             constants,
@@ -118,12 +119,17 @@ impl Config {
 
     fn check(&self, seen: &Seen, meta: &Meta) -> Result<(), Error> {
         let expect = |holds: bool, field: &'static str, value: usize, expected: &str| {
-            let error = || Error::InvalidField { field, value: value.to_string(), expected: expected.to_owned() };
+            let error =
+                || Error::InvalidField { field, value: value.to_string(), expected: expected.to_owned() };
             if holds { Ok(()) } else { Err(error()) }
         };
         let told = |field: &'static str, said: Option<u64>, found: usize| {
-            expect(said.is_none_or(|said| said == found as u64), field, said.unwrap_or(0) as usize,
-                &format!("{found}, as the tensors say"))
+            expect(
+                said.is_none_or(|said| said == found as u64),
+                field,
+                said.unwrap_or(0) as usize,
+                &format!("{found}, as the tensors say"),
+            )
         };
         told("n_layer", meta.n_layer, self.n_layer)?;
         told("n_embd", meta.n_embd, self.n_embd)?;
@@ -133,13 +139,32 @@ impl Config {
         expect(self.n_embd.is_multiple_of(self.n_head), "n_head", self.n_head, "a divisor of n_embd")?;
         let dim = self.head_dim();
         let largest = kernels::attention::MAX_HEAD_DIM;
-        expect(dim.is_multiple_of(2) && dim <= largest, "head dimension", dim, &format!("even and at most {largest}"))?;
+        expect(
+            dim.is_multiple_of(2) && dim <= largest,
+            "head dimension",
+            dim,
+            &format!("even and at most {largest}"),
+        )?;
         let divides = self.n_kv_head > 0 && self.n_head.is_multiple_of(self.n_kv_head);
-        expect(divides && self.n_kv_head * dim == seen.kv_rows, "n_kv_head", self.n_kv_head, "a divisor of n_head")?;
-        expect(self.vocab_size <= seen.rows, "vocab_size", self.vocab_size,
-            &format!("at most {}, the rows of the embedding", seen.rows))?;
+        expect(
+            divides && self.n_kv_head * dim == seen.kv_rows,
+            "n_kv_head",
+            self.n_kv_head,
+            "a divisor of n_head",
+        )?;
+        expect(
+            self.vocab_size <= seen.rows,
+            "vocab_size",
+            self.vocab_size,
+            &format!("at most {}, the rows of the embedding", seen.rows),
+        )?;
         let smallest = kernels::attention::PAGE;
-        expect(self.sequence_len >= smallest, "sequence_len", self.sequence_len, &format!("at least {smallest}"))?;
+        expect(
+            self.sequence_len >= smallest,
+            "sequence_len",
+            self.sequence_len,
+            &format!("at least {smallest}"),
+        )?;
         let channels = self.value_gate_channels;
         expect(channels <= self.n_embd, "value gate channels", channels, "at most n_embd")?;
         expect(self.generation < Generation::G7 || self.n_embd >= 24, "n_embd", self.n_embd, "at least 24")?;
@@ -166,7 +191,8 @@ impl Seen {
         let names: BTreeSet<String> = table.names().map(names::native).collect();
         let strangers: Vec<&String> = names.iter().filter(|name| names::parse(name).is_none()).collect();
         if !strangers.is_empty() {
-            let mut listed: Vec<String> = strangers.iter().take(NAMED_STRANGERS).map(|s| format!("`{s}`")).collect();
+            let mut listed: Vec<String> =
+                strangers.iter().take(NAMED_STRANGERS).map(|s| format!("`{s}`")).collect();
             if strangers.len() > NAMED_STRANGERS {
                 listed.push(format!("and {} more", strangers.len() - NAMED_STRANGERS));
             }
@@ -185,15 +211,17 @@ impl Seen {
         let [rows, width] = shape("transformer.wte.weight")?;
         let [kv_rows, _] = shape("transformer.h.0.attn.c_k.weight")?;
         let layers = names.iter().filter_map(|n| match names::parse(n) {
-            Some(Parameter::Layer(layer) | Parameter::ValueGate(layer) | Parameter::ValueEmbedding(layer)) => {
-                Some(layer.saturating_add(1))
-            }
+            Some(
+                Parameter::Layer(layer) | Parameter::ValueGate(layer) | Parameter::ValueEmbedding(layer),
+            ) => Some(layer.saturating_add(1)),
             _ => None,
         });
         let layers = layers.max().unwrap_or(0);
-        for (field, value, limit) in
-            [("n_layer", layers, MAX_LAYERS), ("n_embd", width, MAX_WIDTH), ("vocabulary rows", rows, MAX_VOCAB)]
-        {
+        for (field, value, limit) in [
+            ("n_layer", layers, MAX_LAYERS),
+            ("n_embd", width, MAX_WIDTH),
+            ("vocabulary rows", rows, MAX_VOCAB),
+        ] {
             if value == 0 || value > limit {
                 let expected = format!("1 to {limit}");
                 return Err(Error::InvalidField { field, value: value.to_string(), expected });
@@ -258,7 +286,11 @@ fn trained_with_cap_20(meta: &Meta) -> bool {
 fn size(field: &'static str, told: Option<u64>, wanted: Option<usize>, limit: usize) -> Result<usize, Error> {
     let value = wanted.map(|value| value as u64).or(told).ok_or(Error::MissingField { field })?;
     if value == 0 || value > limit as u64 {
-        return Err(Error::InvalidField { field, value: value.to_string(), expected: format!("1 to {limit}") });
+        return Err(Error::InvalidField {
+            field,
+            value: value.to_string(),
+            expected: format!("1 to {limit}"),
+        });
     }
     Ok(value as usize)
 }
@@ -285,7 +317,11 @@ fn windows(
     let pattern = if generation == Generation::G0 { "L" } else { told.unwrap_or("L") }.to_ascii_uppercase();
     if pattern.is_empty() || pattern.len() > MAX_LAYERS || !pattern.bytes().all(|b| b == b'S' || b == b'L') {
         let value = pattern.chars().take(40).collect();
-        return Err(Error::InvalidField { field: "window_pattern", value, expected: "letters S and L".to_owned() });
+        return Err(Error::InvalidField {
+            field: "window_pattern",
+            value,
+            expected: "letters S and L".to_owned(),
+        });
     }
     let short = short.reach(sequence_len).min(sequence_len);
     let letters = pattern.bytes().cycle().take(seen.layers);

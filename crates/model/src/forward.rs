@@ -82,7 +82,8 @@ impl Session {
 
     /// Bytes of scratch held now.
     pub fn scratch_bytes(&self) -> usize {
-        let buffers = [&self.x, &self.first, &self.middle, &self.normed, &self.qkv, &self.attended, &self.hidden];
+        let buffers =
+            [&self.x, &self.first, &self.middle, &self.normed, &self.qkv, &self.attended, &self.hidden];
         4 * (buffers.iter().map(|b| b.capacity()).sum::<usize>() + self.logits.capacity())
     }
 
@@ -167,7 +168,8 @@ impl Session {
             let mut added = vec![0.0; values.len()];
             embedding.table.look_up(batch[i].token, &mut added);
             let gates = embedding.gate.chunks_exact(config.value_gate_channels);
-            for ((gate, value), added) in gates.zip(values.chunks_exact_mut(dim)).zip(added.chunks_exact(dim)) {
+            for ((gate, value), added) in gates.zip(values.chunks_exact_mut(dim)).zip(added.chunks_exact(dim))
+            {
                 let share = config.constants.value_gate_scale * sigmoid(dot(gate, &normed[i * width..]));
                 rows::mix(compute.isa, value, 1.0, added, share);
             }
@@ -235,7 +237,10 @@ fn batch_rows(batch: &[SequenceRows<'_>], sequence_len: usize) -> Vec<Row> {
     let mut all = Vec::new();
     for sequence in batch {
         let end = sequence.position + sequence.tokens.len();
-        assert!(!sequence.tokens.is_empty() && end <= sequence_len, "the engine keeps sequences within sequence_len");
+        assert!(
+            !sequence.tokens.is_empty() && end <= sequence_len,
+            "the engine keeps sequences within sequence_len"
+        );
         for (i, &token) in sequence.tokens.iter().enumerate() {
             let previous = if i == 0 { sequence.previous } else { Some(sequence.tokens[i - 1]) };
             all.push(Row { token, previous, position: sequence.position + i });
@@ -246,7 +251,10 @@ fn batch_rows(batch: &[SequenceRows<'_>], sequence_len: usize) -> Vec<Row> {
 
 /// Where each row's keys and values go, for each class.
 fn slots(batch: &[SequenceRows<'_>], classes: usize) -> Vec<Vec<Slot>> {
-    let slot = |table: &[u32], position: usize| Slot { page: table[position / PAGE], offset: (position % PAGE) as u32 };
+    let slot = |table: &[u32], position: usize| Slot {
+        page: table[position / PAGE],
+        offset: (position % PAGE) as u32,
+    };
     let of_class = |class: usize| {
         let rows = batch.iter().flat_map(|s| (s.position..s.position + s.tokens.len()).map(move |p| (s, p)));
         rows.map(|(sequence, position)| slot(&sequence.tables[class], position)).collect()

@@ -68,7 +68,8 @@ impl KvCache {
     /// Room for `n_pages[c]` pages of each class `c`. Memory is taken from the system as pages are written.
     pub fn new(layout: &KvLayout, n_pages: &[usize]) -> Self {
         assert_eq!(layout.classes.len(), n_pages.len(), "a number of pages for each class");
-        let classes = layout.classes.iter().zip(n_pages).map(|(class, &n)| Pages::new(class.shape, n)).collect();
+        let classes =
+            layout.classes.iter().zip(n_pages).map(|(class, &n)| Pages::new(class.shape, n)).collect();
         Self { classes, layers: layout.layers.clone() }
     }
 

@@ -54,8 +54,8 @@ pub(crate) fn parse(name: &str) -> Option<Parameter> {
     let (layer, part) = name.strip_prefix("transformer.h.")?.split_once('.')?;
     let layer = layer.parse().ok()?;
     match part {
-        "attn.c_q.weight" | "attn.c_k.weight" | "attn.c_v.weight" | "attn.c_proj.weight" | "mlp.c_fc.weight"
-        | "mlp.c_proj.weight" => Some(Parameter::Layer(layer)),
+        "attn.c_q.weight" | "attn.c_k.weight" | "attn.c_v.weight" | "attn.c_proj.weight"
+        | "mlp.c_fc.weight" | "mlp.c_proj.weight" => Some(Parameter::Layer(layer)),
         "attn.ve_gate.weight" => Some(Parameter::ValueGate(layer)),
         _ => None,
     }
@@ -70,7 +70,9 @@ mod tests {
         assert_eq!(native("layers.11.mlp.fc2.weight"), "transformer.h.11.mlp.c_proj.weight");
         assert_eq!(parse(&native("embed_tokens.weight")), Some(Parameter::Global));
         assert_eq!(parse("value_embeds.3.weight"), Some(Parameter::ValueEmbedding(3)));
-        for stranger in ["transformer.h.0.mlp.router.gate.weight", "value_embed.weight", "v0_lambdas", "layers.1.norm"] {
+        for stranger in
+            ["transformer.h.0.mlp.router.gate.weight", "value_embed.weight", "v0_lambdas", "layers.1.norm"]
+        {
             assert_eq!(parse(&native(stranger)), None, "{stranger}");
         }
     }

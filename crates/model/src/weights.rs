@@ -79,8 +79,9 @@ impl Weights {
         let c = &config;
         let vector = |name: &str, absent: f32| source.vector(name, c.n_layer, absent);
         let (keep, first) = (vector("resid_lambdas", 1.0)?, vector("x0_lambdas", 0.0)?);
-        let layers =
-            (0..c.n_layer).map(|l| source.layer(c, l, (keep[l], first[l]))).collect::<Result<Vec<_>, Error>>()?;
+        let layers = (0..c.n_layer)
+            .map(|l| source.layer(c, l, (keep[l], first[l])))
+            .collect::<Result<Vec<_>, Error>>()?;
         let smear = match find(table, "smear_gate.weight") {
             None => None,
             Some(_) => Some(Smear {
@@ -153,7 +154,8 @@ impl Source<'_> {
     /// A tensor (rows, inputs); vocabularies may be padded with more rows than asked for.
     fn tensor(&self, name: &str, rows: usize, inputs: usize) -> Result<&Tensor, Error> {
         let tensor = find(self.table, name).ok_or_else(|| Error::MissingTensor { name: name.to_owned() })?;
-        let vocabulary = name == "lm_head.weight" || name == "transformer.wte.weight" || name.starts_with("value_embeds");
+        let vocabulary =
+            name == "lm_head.weight" || name == "transformer.wte.weight" || name.starts_with("value_embeds");
         match tensor.shape() {
             &[r, i] if i == inputs && (r == rows || vocabulary && r > rows) => Ok(tensor),
             found => {
@@ -236,7 +238,9 @@ fn each_rows(
 
 fn finite(name: &str, numbers: &[f32]) -> Result<(), Error> {
     // A sum of absolute values is finite only if all are; it vectorises where `all` does not.
-    if numbers.iter().map(|n| n.abs().min(1.0)).sum::<f32>().is_nan() || numbers.iter().any(|n| n.is_infinite()) {
+    if numbers.iter().map(|n| n.abs().min(1.0)).sum::<f32>().is_nan()
+        || numbers.iter().any(|n| n.is_infinite())
+    {
         return Err(Error::NotFinite { name: name.to_owned() });
     }
     Ok(())
@@ -267,8 +271,8 @@ impl Rotary {
         let dim = config.head_dim() as f32;
         let frequency = |i: usize| 1.0 / config.constants.rope_base.powf(2.0 * i as f32 / dim);
         let frequencies: Vec<f32> = (0..half).map(frequency).collect();
-        let angles =
-            (0..config.sequence_len).flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
+        let angles = (0..config.sequence_len)
+            .flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
         let (cos, sin) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
         Self { half, cos, sin }
     }

@@ -1,11 +1,14 @@
 //! Every generation against the reference implementation: small random checkpoints with expected logits.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use formats::TensorTable;
 use model::{
-    Compute, Config, Isa, KvCache, KvLayout, LogitRows, Overrides, PAGE, SequenceRows, Session, WeightFormat, Weights,
+    Compute, Config, Isa, KvCache, KvLayout, LogitRows, Overrides, PAGE, SequenceRows, Session, WeightFormat,
+    Weights,
 };
 use serde_json::Value;
 
@@ -33,7 +36,8 @@ impl Golden {
         let meta = formats::read_meta("meta.json", &std::fs::read(file(name, "meta_")).unwrap()).unwrap();
         let config = Config::read(&table, &meta, &Overrides::default()).unwrap();
         let weights = Weights::load(&table, config, format).unwrap();
-        let expected = serde_json::from_slice(&std::fs::read(folder(name).join("expected.json")).unwrap()).unwrap();
+        let expected =
+            serde_json::from_slice(&std::fs::read(folder(name).join("expected.json")).unwrap()).unwrap();
         Self { weights, expected, name }
     }
 
@@ -93,7 +97,11 @@ fn likeliest(logits: &[f32]) -> u32 {
 fn golden_generations_are_told_apart() {
     for name in CASES {
         let golden = Golden::load(name, WeightFormat::F32);
-        assert_eq!(golden.weights.config.generation.name(), golden.expected["generation"].as_str().unwrap(), "{name}");
+        assert_eq!(
+            golden.weights.config.generation.name(),
+            golden.expected["generation"].as_str().unwrap(),
+            "{name}"
+        );
     }
 }
 

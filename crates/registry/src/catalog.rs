@@ -10,7 +10,8 @@ use crate::models_file::ModelsFile;
 use crate::{Error, Tag, builtin};
 
 /// Directories of nanochat's own layout that hold tags, the most finished model first.
-const STAGES: [&str; 4] = ["chatrl_checkpoints", "chatsft_checkpoints", "mid_checkpoints", "base_checkpoints"];
+const STAGES: [&str; 4] =
+    ["chatrl_checkpoints", "chatsft_checkpoints", "mid_checkpoints", "base_checkpoints"];
 /// Models that are listed.
 const MAX_MODELS: usize = 1000;
 
@@ -78,7 +79,8 @@ impl Catalog {
     /// The model to serve when none is named: as nanochat chooses, the deepest `d<depth>`, else the newest;
     /// the built-in one if there is no other.
     pub fn default_tag(&self) -> Result<Tag, Error> {
-        let modified = |path: &Path| path.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let modified =
+            |path: &Path| path.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         let rank = |(tag, (location, _)): &(Tag, (Location, String))| match location {
             Location::Builtin => (None, SystemTime::UNIX_EPOCH),
             Location::Local(path) => (depth(tag), modified(path)),
@@ -161,7 +163,10 @@ mod tests {
     #[test]
     fn base_directories_and_plain_ones_are_listed_and_hidden_ones_are_not() {
         let root = tempfile::tempdir().unwrap();
-        touch(root.path(), &["base_checkpoints/d20/model_000001.pt", "chatsft_checkpoints/d20/model_000002.pt"]);
+        touch(
+            root.path(),
+            &["base_checkpoints/d20/model_000001.pt", "chatsft_checkpoints/d20/model_000002.pt"],
+        );
         touch(root.path(), &["mine/model.safetensors", ".staging/model.pt", "notes/readme.txt"]);
         let listed = tags(&Catalog::new(Some(root.path().to_owned())));
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
@@ -181,7 +186,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let catalog = Catalog::new(Some(root.path().join("later")));
         assert_eq!(catalog.default_tag().unwrap(), builtin::tag());
-        touch(root.path(), &["later/d8/model_000001.pt", "later/d24-sft/model_000001.pt", "later/z/model.pt"]);
+        touch(
+            root.path(),
+            &["later/d8/model_000001.pt", "later/d24-sft/model_000001.pt", "later/z/model.pt"],
+        );
         assert_eq!(catalog.default_tag().unwrap().as_str(), "d24-sft");
     }
 

@@ -68,7 +68,11 @@ impl CheckpointFiles {
             let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
             Ok((path.clone(), metadata.len(), metadata.modified().ok()))
         };
-        [&self.weights, &self.meta, &self.tokenizer].into_iter().map(look).collect::<Result<_, _>>().map(Fingerprint)
+        [&self.weights, &self.meta, &self.tokenizer]
+            .into_iter()
+            .map(look)
+            .collect::<Result<_, _>>()
+            .map(Fingerprint)
     }
 }
 
@@ -157,7 +161,8 @@ impl Opened {
 /// the tokenizer knows better.
 fn agree(config: &mut Config, tokenizer: &Tokenizer) -> Result<(), Error> {
     let known = tokenizer.vocab_size();
-    let padded = config.vocab_size.is_multiple_of(MAX_PADDING) && known.next_multiple_of(MAX_PADDING) == config.vocab_size;
+    let padded = config.vocab_size.is_multiple_of(MAX_PADDING)
+        && known.next_multiple_of(MAX_PADDING) == config.vocab_size;
     if padded {
         config.vocab_size = known;
     }
@@ -209,7 +214,8 @@ fn read_tokenizer(files: &CheckpointFiles) -> Result<TokenizerFile, Error> {
 fn read_small(path: &Path) -> Result<Vec<u8>, Error> {
     let length = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
     if length > MAX_SMALL_FILE {
-        let message = format!("{} has {length} bytes, but at most {MAX_SMALL_FILE} are read", file_name(path));
+        let message =
+            format!("{} has {length} bytes, but at most {MAX_SMALL_FILE} are read", file_name(path));
         return Err(Error::io(path, std::io::Error::new(std::io::ErrorKind::FileTooLarge, message)));
     }
     std::fs::read(path).map_err(|error| Error::io(path, error))

@@ -20,7 +20,8 @@ fn meminfo(text: &str) -> Option<u64> {
 
 /// What the limit of the control group leaves, page cache counted as free.
 fn control_group(root: &Path) -> Option<u64> {
-    let number = |name: &str| -> Option<u64> { std::fs::read_to_string(root.join(name)).ok()?.trim().parse().ok() };
+    let number =
+        |name: &str| -> Option<u64> { std::fs::read_to_string(root.join(name)).ok()?.trim().parse().ok() };
     let (limit, used) = (number("memory.max")?, number("memory.current")?);
     let stat = std::fs::read_to_string(root.join("memory.stat")).unwrap_or_default();
     let cache = stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.trim().parse().ok());

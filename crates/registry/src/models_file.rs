@@ -101,7 +101,9 @@ impl ModelEntry {
 fn generation<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Generation>, D::Error> {
     let name = String::deserialize(from)?;
     let expected = "expected one of g0, g1, g3, g5, g6, g7";
-    Generation::named(&name).map(Some).ok_or_else(|| serde::de::Error::custom(format!("`{name}`: {expected}")))
+    Generation::named(&name)
+        .map(Some)
+        .ok_or_else(|| serde::de::Error::custom(format!("`{name}`: {expected}")))
 }
 
 fn short_window<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<ShortWindow>, D::Error> {
@@ -125,7 +127,8 @@ mod tests {
 
     #[test]
     fn overrides_are_read_by_tag() {
-        let text = "[[model]]\ntag = \"d20\"\nstep = 650\n[model.overrides]\nsoftcap = 20.0\ngeneration = \"g5\"\n";
+        let text =
+            "[[model]]\ntag = \"d20\"\nstep = 650\n[model.overrides]\nsoftcap = 20.0\ngeneration = \"g5\"\n";
         let file = read(text).unwrap();
         let entry = file.entry("d20").unwrap();
         assert_eq!(entry.step, Some(650));

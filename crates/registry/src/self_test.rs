@@ -31,7 +31,8 @@ pub fn run(model: &LoadedModel, compute: &Compute) -> Result<(), Error> {
     while position < length {
         let previous = position.checked_sub(1).map(|i| tokens[i]);
         let rows = &tokens[position..];
-        let rows = SequenceRows { tokens: rows, previous, position, tables: &tables, logits: LogitRows::Last };
+        let rows =
+            SequenceRows { tokens: rows, previous, position, tables: &tables, logits: LogitRows::Last };
         let logits = session.forward(compute, &model.weights, &[rows]);
         if logits.iter().any(|logit| !logit.is_finite()) {
             return Err(fail("it gives logits that are not finite"));

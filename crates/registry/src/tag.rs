@@ -38,7 +38,9 @@ mod tests {
         for name in ["d20", "samosa-mini", "d24-sft-r6", "A.b_c-9", &"x".repeat(100)] {
             assert!(Tag::new(name).is_some(), "{name}");
         }
-        for name in ["", ".", "..", "../d20", "a/b", "a\\b", ".hidden", "-flag", "a b", "ä", "a\0", &"x".repeat(101)] {
+        for name in
+            ["", ".", "..", "../d20", "a/b", "a\\b", ".hidden", "-flag", "a b", "ä", "a\0", &"x".repeat(101)]
+        {
             assert!(Tag::new(name).is_none(), "{name:?}");
         }
     }

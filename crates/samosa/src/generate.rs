@@ -21,7 +21,9 @@ pub(crate) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
     let handle = start(options, &model)?;
     let (tell, events) = sync_channel(request.max_tokens() + 4);
     let sink = move |event| tell.try_send(event).is_ok();
-    handle.submit(request, Box::new(sink)).map_err(|refusal| anyhow::anyhow!("the engine refused: {refusal:?}"))?;
+    handle
+        .submit(request, Box::new(sink))
+        .map_err(|refusal| anyhow::anyhow!("the engine refused: {refusal:?}"))?;
     let mut out = std::io::stdout().lock();
     for event in events {
         match event {
@@ -35,7 +37,10 @@ pub(crate) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
                     let tokens = usage.completion_tokens;
                     let rate = tokens as f64 / timings.decode.as_secs_f64().max(1e-9);
                     let first = timings.prefill.as_secs_f64() * 1e3;
-                    eprintln!("[{} · {tokens} tokens · first after {first:.0} ms · {rate:.0} tokens/s · seed {seed}]", model.tag);
+                    eprintln!(
+                        "[{} · {tokens} tokens · first after {first:.0} ms · {rate:.0} tokens/s · seed {seed}]",
+                        model.tag
+                    );
                 }
                 return Ok(());
             }
@@ -92,7 +97,9 @@ fn request(options: &Options, model: &LoadedModel, matches: &ArgMatches, message
 fn start(options: &Options, model: &LoadedModel) -> Result<Handle> {
     let limits = options.limits.engine.clone();
     let (weights, tokenizer) = (Arc::clone(&model.weights), Arc::clone(&model.tokenizer));
-    let (isa, threads, kv_bytes, step_tokens) = (options.isa, options.threads, options.kv_bytes, limits.step_tokens);
-    let build = move || Transformer::new(Arc::clone(&weights), Compute::new(isa, threads), kv_bytes, step_tokens);
+    let (isa, threads, kv_bytes, step_tokens) =
+        (options.isa, options.threads, options.kv_bytes, limits.step_tokens);
+    let build =
+        move || Transformer::new(Arc::clone(&weights), Compute::new(isa, threads), kv_bytes, step_tokens);
     Handle::start("engine", tokenizer, limits, build).context("the engine could not be started")
 }

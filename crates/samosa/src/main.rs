@@ -25,10 +25,12 @@ fn main() -> ExitCode {
         Err(error) => return wrong(&error),
     };
     let outcome = match matches.subcommand() {
-        None | Some(("serve", _)) => match options::serve(&values).and_then(|s| logs::start(&values).map(|()| s)) {
-            Ok(settings) => serve::run(settings),
-            Err(error) => return wrong(&error),
-        },
+        None | Some(("serve", _)) => {
+            match options::serve(&values).and_then(|s| logs::start(&values).map(|()| s)) {
+                Ok(settings) => serve::run(settings),
+                Err(error) => return wrong(&error),
+            }
+        }
         Some(("generate", matches)) => match options::options(&values) {
             Ok(options) => generate::run(&options, matches),
             Err(error) => return wrong(&error),
@@ -59,7 +61,8 @@ fn wrong(error: &anyhow::Error) -> ExitCode {
 }
 
 fn command() -> Command {
-    let serve = Command::new("serve").about("Serve models over HTTP (what samosa does if no command is named)");
+    let serve =
+        Command::new("serve").about("Serve models over HTTP (what samosa does if no command is named)");
     let config = Command::new("config").about("Show the settings in force and where each comes from");
     let openapi = Command::new("openapi").about("Print the API contract, errors included, as JSON");
     let version = Command::new("version").about("Print the version and the instruction sets of this CPU");
@@ -82,13 +85,22 @@ fn generate_command() -> Command {
         .arg(Arg::new("message").required(true).help("What the user says; - reads it from standard input"))
         .arg(number("model", "TAG", "Model to ask, instead of the default"))
         .arg(number("system", "TEXT", "Instructions before the message"))
-        .arg(number("temperature", "0–2", "Randomness; 0 always takes the likeliest token").value_parser(temperature))
-        .arg(number("top-k", "0–200", "Candidates; 0 keeps all").value_parser(clap::value_parser!(u64).range(0..=200)))
+        .arg(
+            number("temperature", "0–2", "Randomness; 0 always takes the likeliest token")
+                .value_parser(temperature),
+        )
+        .arg(
+            number("top-k", "0–200", "Candidates; 0 keeps all")
+                .value_parser(clap::value_parser!(u64).range(0..=200)),
+        )
         .arg(
             number("max-tokens", "1–4096", "Longest answer")
                 .value_parser(clap::value_parser!(u64).range(1..=4096)),
         )
-        .arg(number("seed", "NUMBER", "The same seed gives the same answer").value_parser(clap::value_parser!(u64)))
+        .arg(
+            number("seed", "NUMBER", "The same seed gives the same answer")
+                .value_parser(clap::value_parser!(u64)),
+        )
 }
 
 fn temperature(text: &str) -> Result<f64, String> {

@@ -35,7 +35,9 @@ pub(crate) fn serve(values: &Values) -> Result<Serve> {
     let mut made_up_key = None;
     if options.keys.is_empty() {
         if !host.is_loopback() {
-            bail!("INTERNAL_API_KEY must be set to listen on {host}: without a key only a loopback address is allowed");
+            bail!(
+                "INTERNAL_API_KEY must be set to listen on {host}: without a key only a loopback address is allowed"
+            );
         }
         let key = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
         options.keys = Keys::parse(&key);
@@ -51,7 +53,10 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         None => None,
         Some(name) => match Tag::new(name) {
             Some(tag) => Some(tag),
-            None => return values.refuse("default_model_tag", "a tag: letters, digits, dots, underscores and dashes"),
+            None => {
+                return values
+                    .refuse("default_model_tag", "a tag: letters, digits, dots, underscores and dashes");
+            }
         },
     };
     values.choice("device_type", &[("auto", ()), ("cpu", ())])?;
@@ -61,7 +66,10 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         storage: values.text("model_storage_path").map(PathBuf::from),
         default_tag,
         load_at_start: values.choice("startup_load_enabled", &BOOLEANS)?,
-        load: LoadOptions { format: weight_format(values)?, step: values.whole("default_step", 0..=u64::MAX)? },
+        load: LoadOptions {
+            format: weight_format(values)?,
+            step: values.whole("default_step", 0..=u64::MAX)?,
+        },
         isa: isa(values)?,
         threads: threads(values, workers)?,
         workers,
@@ -102,7 +110,9 @@ fn weight_format(values: &Values) -> Result<WeightFormat> {
         ("float16", WeightFormat::Bf16),
     ];
     if values.get("nanochat_dtype").0.eq_ignore_ascii_case("float16") {
-        tracing::warn!("NANOCHAT_DTYPE=float16 means bfloat16 here: the model's hidden state overflows float16");
+        tracing::warn!(
+            "NANOCHAT_DTYPE=float16 means bfloat16 here: the model's hidden state overflows float16"
+        );
     }
     values.choice("nanochat_dtype", &choices)
 }

@@ -19,7 +19,12 @@ pub(crate) struct Setting {
     help: &'static str,
 }
 
-const fn setting(key: &'static str, default: &'static str, value: &'static str, help: &'static str) -> Setting {
+const fn setting(
+    key: &'static str,
+    default: &'static str,
+    value: &'static str,
+    help: &'static str,
+) -> Setting {
     Setting { key, default, value, help }
 }
 
@@ -27,30 +32,85 @@ const fn setting(key: &'static str, default: &'static str, value: &'static str, 
 pub(crate) const SETTINGS: &[Setting] = &[
     setting("host", "127.0.0.1", "ADDRESS", "Address to listen on"),
     setting("port", "8003", "PORT", "Port to listen on; 0 lets the system choose"),
-    setting("model_storage_path", "", "DIRECTORY", "Where models are: nanochat's base directory, one model, or several"),
-    setting("default_model_tag", "", "TAG", "Model to load at start; otherwise the deepest d<depth>, the newest, or samosa-mini"),
+    setting(
+        "model_storage_path",
+        "",
+        "DIRECTORY",
+        "Where models are: nanochat's base directory, one model, or several",
+    ),
+    setting(
+        "default_model_tag",
+        "",
+        "TAG",
+        "Model to load at start; otherwise the deepest d<depth>, the newest, or samosa-mini",
+    ),
     setting("default_step", "", "STEP", "Training step to load; otherwise the latest"),
     setting("startup_load_enabled", "true", "true|false", "Whether a model is loaded at start"),
-    setting("internal_api_key", "", "KEY[,KEY…]", "Keys that callers may use; on a loopback address one is made up if there is none"),
+    setting(
+        "internal_api_key",
+        "",
+        "KEY[,KEY…]",
+        "Keys that callers may use; on a loopback address one is made up if there is none",
+    ),
     setting("internal_api_key_file", "", "FILE", "File that holds the keys, one a line"),
     setting("num_workers", "1", "COUNT", "Engines that serve the same weights"),
-    setting("compute_threads", "", "COUNT", "Compute threads of each worker; otherwise the cores shared out among them"),
-    setting("isa", "auto", "auto|scalar|…", "Instruction set of the kernels; `samosa version` lists those of this CPU"),
+    setting(
+        "compute_threads",
+        "",
+        "COUNT",
+        "Compute threads of each worker; otherwise the cores shared out among them",
+    ),
+    setting(
+        "isa",
+        "auto",
+        "auto|scalar|…",
+        "Instruction set of the kernels; `samosa version` lists those of this CPU",
+    ),
     setting("device_type", "auto", "auto|cpu", "Device that computes"),
     setting("nanochat_dtype", "auto", "auto|float32|bfloat16", "How weights are held; auto is bfloat16"),
-    setting("kv_cache_mb", "", "MEGABYTES", "Memory for keys and values of each worker; otherwise 1024, but at most half of what is free"),
+    setting(
+        "kv_cache_mb",
+        "",
+        "MEGABYTES",
+        "Memory for keys and values of each worker; otherwise 1024, but at most half of what is free",
+    ),
     setting("default_temperature", "0.8", "0–2", "Temperature of requests that name none"),
     setting("default_top_k", "50", "0–200", "Candidates of requests that name none; 0 keeps all"),
     setting("default_max_tokens", "512", "1–4096", "Longest answer of requests that name none"),
-    setting("context_overflow", "drop", "drop|error", "Conversations too long for the model: drop the oldest turns, or refuse"),
-    setting("ignored_request_fields", "", "NAME[,NAME…]", "Fields of a request that are passed over instead of refused"),
+    setting(
+        "context_overflow",
+        "drop",
+        "drop|error",
+        "Conversations too long for the model: drop the oldest turns, or refuse",
+    ),
+    setting(
+        "ignored_request_fields",
+        "",
+        "NAME[,NAME…]",
+        "Fields of a request that are passed over instead of refused",
+    ),
     setting("max_running_requests", "64", "COUNT", "Requests that run at once, each worker"),
     setting("max_queued_requests", "256", "COUNT", "Requests that may wait, each worker"),
-    setting("step_tokens", "256", "COUNT", "Rows of one step: bounds what a long prompt adds to everybody's next token"),
+    setting(
+        "step_tokens",
+        "256",
+        "COUNT",
+        "Rows of one step: bounds what a long prompt adds to everybody's next token",
+    ),
     setting("swap_wait", "45", "SECONDS", "How long a swap's caller waits for its end"),
     setting("drain_timeout", "50", "SECONDS", "How long streams may go on after SIGTERM"),
-    setting("hf_token", "", "TOKEN", "Hugging Face token; kept for fetching weights, which this version does not do"),
-    setting("hf_repo_owner", "", "OWNER", "Hugging Face owner; kept for fetching weights, which this version does not do"),
+    setting(
+        "hf_token",
+        "",
+        "TOKEN",
+        "Hugging Face token; kept for fetching weights, which this version does not do",
+    ),
+    setting(
+        "hf_repo_owner",
+        "",
+        "OWNER",
+        "Hugging Face owner; kept for fetching weights, which this version does not do",
+    ),
     setting("log_level", "info", "error|warn|info|debug|trace", "How much is logged"),
     setting("log_format", "auto", "auto|json|text", "auto is text on a terminal and JSON elsewhere"),
 ];
@@ -90,7 +150,8 @@ impl Setting {
     }
 
     fn argument(&self) -> Arg {
-        let default = if self.default.is_empty() { String::new() } else { format!(", {} by default", self.default) };
+        let default =
+            if self.default.is_empty() { String::new() } else { format!(", {} by default", self.default) };
         Arg::new(self.key)
             .long(self.flag())
             .value_name(self.value)
@@ -191,7 +252,10 @@ impl Values {
 
     /// All settings as JSON, secrets masked.
     pub(crate) fn to_json(&self) -> serde_json::Value {
-        SETTINGS.iter().map(|setting| (setting.key.to_owned(), serde_json::Value::String(self.shown(setting)))).collect()
+        SETTINGS
+            .iter()
+            .map(|setting| (setting.key.to_owned(), serde_json::Value::String(self.shown(setting))))
+            .collect()
     }
 
     /// A value as it may be shown.
@@ -207,9 +271,11 @@ fn environment(name: &str) -> Option<String> {
 }
 
 fn read_file(path: &Path) -> Result<toml::Table> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{} could not be read", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("{} could not be read", path.display()))?;
     let table: toml::Table = text.parse().with_context(|| format!("{} is not valid TOML", path.display()))?;
-    if let Some(unknown) = table.keys().find(|key| SETTINGS.iter().all(|setting| setting.key != key.as_str())) {
+    if let Some(unknown) = table.keys().find(|key| SETTINGS.iter().all(|setting| setting.key != key.as_str()))
+    {
         bail!("{}: the setting {unknown} is not known; `samosa config` lists them all", path.display());
     }
     Ok(table)
@@ -241,7 +307,11 @@ mod tests {
     fn a_flag_outranks_the_file_and_the_file_the_default() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("samosa.toml");
-        std::fs::write(&path, "default_top_k = 7\ndefault_max_tokens = 9\nignored_request_fields = [\"a\", \"b\"]\n").unwrap();
+        std::fs::write(
+            &path,
+            "default_top_k = 7\ndefault_max_tokens = 9\nignored_request_fields = [\"a\", \"b\"]\n",
+        )
+        .unwrap();
         let values = values(&["--config", path.to_str().unwrap(), "--default-max-tokens", "11"]).unwrap();
         assert_eq!(values.get("default_top_k"), ("7", Origin::File));
         assert_eq!(values.get("default_max_tokens"), ("11", Origin::Flag));
@@ -251,7 +321,9 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_one_line_with_name_value_and_bounds() {
-        let values = values(&["--default-top-k", "many", "--device-type", "tpu", "--internal-api-key", "hush"]).unwrap();
+        let values =
+            values(&["--default-top-k", "many", "--device-type", "tpu", "--internal-api-key", "hush"])
+                .unwrap();
         let error = values.number("default_top_k", 0..=200).unwrap_err().to_string();
         assert_eq!(error, "the flag --default-top-k is \"many\", but must be a whole number from 0 to 200");
         let error = values.choice("device_type", &[("auto", 0), ("cpu", 0)]).unwrap_err().to_string();

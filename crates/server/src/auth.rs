@@ -14,13 +14,18 @@ use crate::state::State;
 const KEY_HEADER: &str = "x-internal-api-key";
 
 /// Lets a request through if its path is public or its key is known.
-pub(crate) async fn require_key(FromState(state): FromState<Arc<State>>, request: Request, next: Next) -> Response {
+pub(crate) async fn require_key(
+    FromState(state): FromState<Arc<State>>,
+    request: Request,
+    next: Next,
+) -> Response {
     if PUBLIC.contains(&request.uri().path()) {
         return next.run(request).await;
     }
     let keys = &state.options.keys;
     let problem = if keys.is_empty() {
-        Problem::new(Code::NotConfigured, "No internal API key is configured, so nobody may call.").retry_after(60)
+        Problem::new(Code::NotConfigured, "No internal API key is configured, so nobody may call.")
+            .retry_after(60)
     } else {
         let key = request.headers().get(KEY_HEADER).map_or(&[][..], |value| value.as_bytes());
         if keys.allow(key) {

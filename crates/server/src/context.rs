@@ -30,7 +30,9 @@ pub(crate) struct RequestIds {
 
 impl RequestIds {
     fn read(headers: &HeaderMap) -> Self {
-        let id = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).filter(|id| plain(id));
+        let id = |name: &HeaderName| {
+            headers.get(name).and_then(|value| value.to_str().ok()).filter(|id| plain(id))
+        };
         let request = id(&REQUEST_ID).map_or_else(new_id, str::to_owned);
         let trace = id(&TRACE_ID).map_or_else(|| request.clone(), str::to_owned);
         Self { request, trace }
@@ -44,7 +46,9 @@ impl RequestIds {
 
 /// Whether an id may go to logs and headers as it is.
 fn plain(id: &str) -> bool {
-    !id.is_empty() && id.len() <= MAX_ID && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/=+".contains(&b))
+    !id.is_empty()
+        && id.len() <= MAX_ID
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/=+".contains(&b))
 }
 
 fn new_id() -> String {
@@ -63,7 +67,8 @@ pub(crate) async fn follow(
     request.extensions_mut().insert(ids.clone());
     let path = matched.map_or_else(|| "<unmatched>".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().as_str().to_owned();
-    let header_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let header_bytes: usize =
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let limit = state.options.limits.header_bytes;
     let mut response = if header_bytes > limit {
         let detail = format!("The headers have {header_bytes} bytes, but at most {limit} are allowed.");
@@ -95,7 +100,16 @@ fn log(labels: &HttpLabels, ids: &RequestIds, duration_ms: f64, code: Option<Cod
     let (trace_id, request_id) = (ids.trace.as_str(), ids.request.as_str());
     let code = code.map(Code::as_str);
     if *status >= 500 {
-        tracing::error!(trace_id, request_id, method, path, status, duration_ms, error = code, "request failed");
+        tracing::error!(
+            trace_id,
+            request_id,
+            method,
+            path,
+            status,
+            duration_ms,
+            error = code,
+            "request failed"
+        );
     } else if crate::PUBLIC.contains(&path.as_str()) {
         tracing::debug!(trace_id, request_id, method, path, status, duration_ms, "request");
     } else {

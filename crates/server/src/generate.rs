@@ -42,17 +42,20 @@ async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Resul
         state.metrics.ignored_field(field);
     }
     if state.is_draining() {
-        return Err(Problem::new(Code::Draining, "The server is stopping and takes no new requests.").retry_after(30));
+        return Err(
+            Problem::new(Code::Draining, "The server is stopping and takes no new requests.").retry_after(30)
+        );
     }
     let generation = state.generation().ok_or_else(|| no_model(state))?;
     let rendered = render(&generation, &asked, options.context_overflow)?;
     let sampling = Sampling { temperature: asked.temperature, top_k: asked.top_k, seed };
     let config = &generation.model.weights.config;
     let sizes = (config.vocab_size, config.sequence_len);
-    let request = engine::Request::new(rendered.ids, asked.max_tokens, sampling, sizes).map_err(|invalid| {
-        tracing::error!(trace_id = ids.trace, ?invalid, "a checked request was refused by the engine");
-        Problem::new(Code::Internal, "The request could not be given to the engine.")
-    })?;
+    let request =
+        engine::Request::new(rendered.ids, asked.max_tokens, sampling, sizes).map_err(|invalid| {
+            tracing::error!(trace_id = ids.trace, ?invalid, "a checked request was refused by the engine");
+            Problem::new(Code::Internal, "The request could not be given to the engine.")
+        })?;
     let (worker, handle) = generation.least_loaded();
     let about = About {
         worker,
@@ -66,7 +69,8 @@ async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Resul
     let (sink, stream) = sse::channel(Arc::clone(state), about, request.max_tokens());
     let abort = generation.submit(worker, request, Box::new(sink)).map_err(|refusal| match refusal {
         Refusal::QueueFull => {
-            let detail = format!("{} requests are waiting already, as many as may.", handle.snapshot().queued);
+            let detail =
+                format!("{} requests are waiting already, as many as may.", handle.snapshot().queued);
             Problem::new(Code::QueueFull, detail).retry_after(handle.seconds_to_drain())
         }
         Refusal::Gone => Problem::new(Code::ShuttingDown, "The server is stopping.").retry_after(30),
@@ -99,7 +103,11 @@ fn no_model(state: &State) -> Problem {
 }
 
 /// The prompt of a conversation, without its oldest turns if they do not fit.
-fn render(generation: &Generation, asked: &GenerateRequest, overflow: ContextOverflow) -> Result<RenderedChat, Problem> {
+fn render(
+    generation: &Generation,
+    asked: &GenerateRequest,
+    overflow: ContextOverflow,
+) -> Result<RenderedChat, Problem> {
     let tokenizer = &generation.model.tokenizer;
     let messages: Vec<Message<'_>> =
         asked.messages.iter().map(|(role, content)| Message { role: *role, content }).collect();
@@ -123,7 +131,9 @@ fn render(generation: &Generation, asked: &GenerateRequest, overflow: ContextOve
         Ok(rendered) if rendered.ids.len() > room => Err(too_long(rendered.ids.len())),
         Ok(rendered) => Ok(rendered),
         Err(ChatError::TooLong { tokens, .. }) => Err(too_long(tokens)),
-        Err(other) => Err(Problem::new(Code::InvalidRole, format!("The messages have an invalid role order: {other}."))),
+        Err(other) => {
+            Err(Problem::new(Code::InvalidRole, format!("The messages have an invalid role order: {other}.")))
+        }
     }
 }
 
@@ -131,7 +141,9 @@ fn render(generation: &Generation, asked: &GenerateRequest, overflow: ContextOve
 fn seed(headers: &HeaderMap) -> Result<u64, Problem> {
     let Some(value) = headers.get(SEED) else { return Ok(random_u64() >> 11) };
     let seed = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    seed.ok_or_else(|| Problem::new(Code::InvalidSeed, format!("The header X-Seed must be 0 to {}.", u64::MAX)))
+    seed.ok_or_else(|| {
+        Problem::new(Code::InvalidSeed, format!("The header X-Seed must be 0 to {}.", u64::MAX))
+    })
 }
 
 /// Unpredictable bits, for seeds and ids.
@@ -139,7 +151,9 @@ pub(crate) fn random_u64() -> u64 {
     getrandom::u64().unwrap_or_else(|_| {
         // Without a system source, the clock and an address still tell requests apart.
         let here = std::ptr::from_ref(&SEED) as usize as u64;
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(here, |t| t.as_nanos() as u64 ^ here)
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(here, |t| t.as_nanos() as u64 ^ here)
     })
 }
 
@@ -161,7 +175,10 @@ pub(crate) async fn read_json_body(request: Request, limits: &Limits) -> Result<
         Ok(Err(_)) => Err(Problem::new(Code::InvalidJson, "The body ended before it was complete.")),
         Err(_) => {
             let seconds = limits.body_timeout.as_secs();
-            Err(Problem::new(Code::RequestTimeout, format!("The body did not arrive within {seconds} seconds.")))
+            Err(Problem::new(
+                Code::RequestTimeout,
+                format!("The body did not arrive within {seconds} seconds."),
+            ))
         }
     }
 }
@@ -172,7 +189,9 @@ mod tests {
 
     #[test]
     fn a_seed_is_taken_as_it_is_and_a_chosen_one_is_readable_everywhere() {
-        let with = |value: &'static str| HeaderMap::from_iter([(HeaderName::from_static(SEED), HeaderValue::from_static(value))]);
+        let with = |value: &'static str| {
+            HeaderMap::from_iter([(HeaderName::from_static(SEED), HeaderValue::from_static(value))])
+        };
         assert_eq!(seed(&with("18446744073709551615")).unwrap(), u64::MAX);
         for wrong in ["", "-1", "1.5", "18446744073709551616", "x"] {
             assert_eq!(seed(&with(wrong)).unwrap_err().code, Code::InvalidSeed, "{wrong}");

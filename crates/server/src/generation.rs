@@ -43,7 +43,12 @@ impl Generation {
     }
 
     /// Queues a request with a worker.
-    pub(crate) fn submit(&self, worker: usize, request: Request, sink: Box<dyn Sink>) -> Result<engine::Abort, Refusal> {
+    pub(crate) fn submit(
+        &self,
+        worker: usize,
+        request: Request,
+        sink: Box<dyn Sink>,
+    ) -> Result<engine::Abort, Refusal> {
         self.workers[worker].submit(request, sink)
     }
 

@@ -72,7 +72,10 @@ pub(crate) async fn health(FromState(state): FromState<Arc<State>>) -> Json<Valu
 }
 
 /// `GET /livez`: whether restarting would help.
-pub(crate) async fn livez(FromState(state): FromState<Arc<State>>, request: Request) -> Result<StatusCode, Response> {
+pub(crate) async fn livez(
+    FromState(state): FromState<Arc<State>>,
+    request: Request,
+) -> Result<StatusCode, Response> {
     let Condition { status, reason, .. } = condition(&state, &state.workers());
     if status == "stalled" {
         let detail = reason.unwrap_or_default();
@@ -82,7 +85,10 @@ pub(crate) async fn livez(FromState(state): FromState<Arc<State>>, request: Requ
 }
 
 /// `GET /readyz`: whether requests should come here.
-pub(crate) async fn readyz(FromState(state): FromState<Arc<State>>, request: Request) -> Result<StatusCode, Response> {
+pub(crate) async fn readyz(
+    FromState(state): FromState<Arc<State>>,
+    request: Request,
+) -> Result<StatusCode, Response> {
     let Condition { ready, reason, .. } = condition(&state, &state.workers());
     if ready {
         return Ok(StatusCode::OK);
@@ -98,7 +104,9 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
     let sum = |f: fn(&Worker) -> usize| workers.iter().map(f).sum::<usize>();
     let mut fields = health_fields(&state, &workers);
     let metrics = &state.metrics;
-    let percentiles = |values: Option<[f64; 3]>| values.map(|[p50, p95, p99]| json!({ "p50": p50, "p95": p95, "p99": p99 }));
+    let percentiles = |values: Option<[f64; 3]>| {
+        values.map(|[p50, p95, p99]| json!({ "p50": p50, "p95": p95, "p99": p99 }))
+    };
     let generation = state.generation();
     let weights_bytes = generation.as_ref().map(|generation| generation.model.weights.bytes());
     let more = json!({
@@ -166,8 +174,11 @@ fn model_fields(generation: &crate::generation::Generation) -> Value {
 }
 
 fn swap_fields(record: &SwapRecord) -> Value {
-    let phases: serde_json::Map<String, Value> =
-        record.phases.iter().map(|(phase, took)| (phase.name().to_owned(), took.as_secs_f64().into())).collect();
+    let phases: serde_json::Map<String, Value> = record
+        .phases
+        .iter()
+        .map(|(phase, took)| (phase.name().to_owned(), took.as_secs_f64().into()))
+        .collect();
     let (state, reason) = match &record.outcome {
         None => ("running", None),
         Some(Ok(())) => ("ok", None),

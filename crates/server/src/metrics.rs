@@ -29,7 +29,8 @@ const GENERATION_SECONDS: [f64; 16] =
 const FIRST_TOKEN_SECONDS: [f64; 17] =
     [0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 const INTER_TOKEN_SECONDS: [f64; 18] = [
-    0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.06, 0.08, 0.1, 0.25, 1.0, 5.0,
+    0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.06, 0.08, 0.1, 0.25,
+    1.0, 5.0,
 ];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -123,26 +124,50 @@ impl Metrics {
     /// The series that the existing board asks for. Counters gain `_total` when they are written out.
     fn register_board(&mut self) {
         let r = &mut self.registry;
-        r.register("inference_duration_seconds", "Seconds from request to the end of its answer", self.generation_seconds.clone());
+        r.register(
+            "inference_duration_seconds",
+            "Seconds from request to the end of its answer",
+            self.generation_seconds.clone(),
+        );
         r.register("tokens_generated", "Tokens generated", self.tokens.clone());
         r.register("workers_total", "Engine replicas", self.workers_total.clone());
         r.register("workers_busy", "Engine replicas that run a request", self.workers_busy.clone());
         r.register("workers_available", "Engine replicas that run nothing", self.workers_available.clone());
         r.register("active_generations", "Requests that wait or run", self.active_generations.clone());
         r.register("http_requests", "HTTP requests", self.http_requests.clone());
-        r.register("http_request_duration_seconds", "Seconds until an answer's headers", self.http_seconds.clone());
+        r.register(
+            "http_request_duration_seconds",
+            "Seconds until an answer's headers",
+            self.http_seconds.clone(),
+        );
     }
 
     fn register_own(&mut self) {
         let r = &mut self.registry;
-        r.register("samosa_requests_waiting", "Requests that wait for admission", self.requests_waiting.clone());
+        r.register(
+            "samosa_requests_waiting",
+            "Requests that wait for admission",
+            self.requests_waiting.clone(),
+        );
         r.register("samosa_kv_usage_ratio", "Share of key/value pages in use", self.kv_usage.clone());
         r.register("samosa_prompt_tokens", "Prompt tokens of admitted requests", self.prompt_tokens.clone());
-        r.register("samosa_time_to_first_token_seconds", "From request to first token", self.first_token_seconds.clone());
-        r.register("samosa_inter_token_latency_seconds", "From one token to the next", self.inter_token_seconds.clone());
+        r.register(
+            "samosa_time_to_first_token_seconds",
+            "From request to first token",
+            self.first_token_seconds.clone(),
+        );
+        r.register(
+            "samosa_inter_token_latency_seconds",
+            "From one token to the next",
+            self.inter_token_seconds.clone(),
+        );
         r.register("samosa_stream_ends", "Streams by how they ended", self.stream_ends.clone());
         r.register("samosa_refused", "Requests refused, by code", self.refusals.clone());
-        r.register("samosa_ignored_fields", "Request fields that were passed over", self.ignored_fields.clone());
+        r.register(
+            "samosa_ignored_fields",
+            "Request fields that were passed over",
+            self.ignored_fields.clone(),
+        );
         r.register("samosa_swaps", "Swaps by outcome", self.swaps.clone());
     }
 
@@ -164,7 +189,10 @@ impl Metrics {
             path: "/generate".to_owned(),
             status: 200,
         }));
-        drop(self.http_seconds.get_or_create(&Method { method: "POST".to_owned(), path: "/generate".to_owned() }));
+        drop(
+            self.http_seconds
+                .get_or_create(&Method { method: "POST".to_owned(), path: "/generate".to_owned() }),
+        );
     }
 
     pub(crate) fn http(&self, labels: HttpLabels, took: Duration) {
@@ -238,5 +266,6 @@ pub(crate) async fn metrics(FromState(state): FromState<Arc<State>>) -> Response
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = encode(&mut text, &metrics.registry);
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+        .into_response()
 }

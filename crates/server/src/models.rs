@@ -79,7 +79,9 @@ async fn answer_swap(state: &Arc<State>, request: Request) -> Result<Response, P
     let asked = tokio::task::spawn_blocking(move || asking.ask(&wanted)).await;
     let (swap_id, mut end) = match asked {
         Ok(asked) => match asked? {
-            Asked::AlreadyLive => return Ok(accepted(json!({ "status": "ok", "current_model": tag.as_str() }))),
+            Asked::AlreadyLive => {
+                return Ok(accepted(json!({ "status": "ok", "current_model": tag.as_str() })));
+            }
             Asked::Running(id, end) => (id, end),
         },
         Err(_) => return Err(Problem::new(Code::Internal, "The swap could not be started.")),

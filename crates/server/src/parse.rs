@@ -33,7 +33,8 @@ pub(crate) struct Rules<'a> {
 /// Reads a body of `POST /generate`.
 pub(crate) fn generate(body: &[u8], rules: &Rules<'_>) -> Result<GenerateRequest, Problem> {
     let mut fields = object(json(body)?, "")?;
-    let ignored: Vec<String> = rules.ignored_fields.iter().filter(|f| fields.remove(*f).is_some()).cloned().collect();
+    let ignored: Vec<String> =
+        rules.ignored_fields.iter().filter(|f| fields.remove(*f).is_some()).cloned().collect();
     only(&fields, &["messages", "temperature", "max_tokens", "top_k"], "")?;
     let messages = messages(fields.get("messages"))?;
     let temperature = number(fields.get("temperature"), "temperature")?;
@@ -68,7 +69,10 @@ pub(crate) fn swap(body: &[u8]) -> Result<String, Problem> {
 fn json(body: &[u8]) -> Result<Value, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        Problem::new(Code::InvalidJson, format!("The body is not valid JSON at line {line}, column {column}."))
+        Problem::new(
+            Code::InvalidJson,
+            format!("The body is not valid JSON at line {line}, column {column}."),
+        )
     })
 }
 
@@ -138,7 +142,8 @@ fn check_messages(messages: Vec<(String, String)>, limits: &Limits) -> Result<Ve
     }
     if total > limits.conversation_chars {
         let limit = limits.conversation_chars;
-        let detail = format!("The messages have {total} characters together, but at most {limit} are allowed.");
+        let detail =
+            format!("The messages have {total} characters together, but at most {limit} are allowed.");
         return Err(Problem::new(Code::ConversationTooLong, detail).at("/messages"));
     }
     let misplaced = |i: usize| i > 0 || checked.get(1).is_none_or(|(role, _)| *role != Role::User);
@@ -217,7 +222,11 @@ fn wrong_type(pointer: &str, expected: &str, found: &Value) -> Problem {
 
 /// A caller's text, short enough for an error.
 fn short(text: &str) -> String {
-    if text.chars().count() > MAX_ECHO { text.chars().take(MAX_ECHO).chain(['…']).collect() } else { text.to_owned() }
+    if text.chars().count() > MAX_ECHO {
+        text.chars().take(MAX_ECHO).chain(['…']).collect()
+    } else {
+        text.to_owned()
+    }
 }
 
 /// A name inside a JSON pointer.
@@ -232,7 +241,10 @@ mod tests {
     fn read(body: &str) -> Result<GenerateRequest, Problem> {
         let ignored_fields = BTreeSet::from(["force_web_search".to_owned()]);
         let (limits, defaults) = (Limits::default(), Defaults::default());
-        generate(body.as_bytes(), &Rules { limits: &limits, defaults: &defaults, ignored_fields: &ignored_fields })
+        generate(
+            body.as_bytes(),
+            &Rules { limits: &limits, defaults: &defaults, ignored_fields: &ignored_fields },
+        )
     }
 
     fn hello(rest: &str) -> String {
@@ -270,7 +282,11 @@ mod tests {
             (r#"{"messages":[1]}"#, "wrong_type", "/messages/0"),
             (r#"{"messages":[{"role":"user"}]}"#, "missing_field", "/messages/0/content"),
             (r#"{"messages":[{"role":7,"content":"x"}]}"#, "wrong_type", "/messages/0/role"),
-            (r#"{"messages":[{"role":"user","content":"x","name":"n"}]}"#, "unknown_field", "/messages/0/name"),
+            (
+                r#"{"messages":[{"role":"user","content":"x","name":"n"}]}"#,
+                "unknown_field",
+                "/messages/0/name",
+            ),
             (&hello(r#","a/b~c":1"#), "unknown_field", "/a~1b~0c"),
             (&hello(r#","top_k":1.5"#), "wrong_type", "/top_k"),
             (&hello(r#","max_tokens":"7""#), "wrong_type", "/max_tokens"),
@@ -325,7 +341,9 @@ mod tests {
             read(&format!(r#"{{"messages":[{}]}}"#, messages.join(",")))
         };
         assert!(roles(&["system", "user"]).is_ok());
-        for wrong in [&["system"][..], &["system", "assistant"], &["user", "system"], &["system", "system", "user"]] {
+        for wrong in
+            [&["system"][..], &["system", "assistant"], &["user", "system"], &["system", "system", "user"]]
+        {
             assert_eq!(roles(wrong).unwrap_err().code, Code::InvalidRole, "{wrong:?}");
         }
     }

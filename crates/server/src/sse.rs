@@ -102,7 +102,8 @@ pub(crate) fn channel(state: Arc<State>, about: About, max_tokens: usize) -> (En
     shared.note_read();
     state.metrics.stream_began();
     let (for_sink, sink_state) = (Arc::clone(&shared), Arc::clone(&state));
-    let sink = EngineSink { events: sender, shared: for_sink, state: sink_state, prompt_tokens, last_token: None };
+    let sink =
+        EngineSink { events: sender, shared: for_sink, state: sink_state, prompt_tokens, last_token: None };
     let heartbeat = Box::pin(sleep(state.options.limits.heartbeat));
     (sink, EventStream { events, shared, state, about, held: None, abort: None, heartbeat, end: None })
 }
@@ -199,7 +200,10 @@ impl EventStream {
             }
             None if self.shared.too_slow.load(Ordering::Acquire) => {
                 self.end = Some(End::SlowClient);
-                data(out, &ErrorFrame::new(Code::SlowClient, "The stream was read too slowly and has been ended."));
+                data(
+                    out,
+                    &ErrorFrame::new(Code::SlowClient, "The stream was read too slowly and has been ended."),
+                );
             }
             None => {
                 self.end = Some(End::Error);

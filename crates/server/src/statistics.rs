@@ -44,7 +44,8 @@ impl Rate {
     fn per_second_at(&self, now: u64, seconds: u64) -> f64 {
         let from = now.saturating_sub(seconds);
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let events: u64 = counts.iter().filter(|(second, _)| (from..now).contains(second)).map(|(_, n)| n).sum();
+        let events: u64 =
+            counts.iter().filter(|(second, _)| (from..now).contains(second)).map(|(_, n)| n).sum();
         events as f64 / (now - from).max(1) as f64
     }
 }
@@ -70,7 +71,10 @@ impl Recent {
         let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
         samples.sort_unstable();
         let last = samples.len().checked_sub(1)?;
-        Some([0.50, 0.95, 0.99].map(|share: f64| samples[(share * last as f64).round() as usize].as_secs_f64() * 1e3))
+        Some(
+            [0.50, 0.95, 0.99]
+                .map(|share: f64| samples[(share * last as f64).round() as usize].as_secs_f64() * 1e3),
+        )
     }
 }
 

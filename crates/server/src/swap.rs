@@ -93,7 +93,8 @@ impl State {
     /// Begins to load the model that the settings name, or the one the catalog chooses. The service can
     /// listen meanwhile; failures are in `/health` and the log.
     pub fn load_at_start(self: &Arc<Self>) {
-        let chosen = self.options.default_tag.clone().map_or_else(|| self.options.catalog().default_tag(), Ok);
+        let chosen =
+            self.options.default_tag.clone().map_or_else(|| self.options.catalog().default_tag(), Ok);
         match chosen {
             Ok(tag) => drop(self.ask(&tag)),
             Err(error) => tracing::error!(error = %error, "the model storage could not be read"),
@@ -144,8 +145,10 @@ impl State {
             self.swapper.record(id, |record| record.enter(phase, begun.elapsed()));
             begun = clock::now();
         };
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.load(target, &mut enter)));
-        let outcome = outcome.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "The swap broke; it is logged.")));
+        let outcome =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.load(target, &mut enter)));
+        let outcome =
+            outcome.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "The swap broke; it is logged.")));
         match outcome {
             Ok(generation) => {
                 enter(Phase::CutOver);

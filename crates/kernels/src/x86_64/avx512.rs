@@ -2,10 +2,10 @@
 
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _CMP_LT_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm512_add_epi32,
-    _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtps_epi32, _mm512_div_ps,
-    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_max_ps,
-    _mm512_mul_ps, _mm512_roundscale_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps,
-    _mm512_sub_ps,
+    _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtps_epi32,
+    _mm512_div_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_mask_blend_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_roundscale_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use crate::simd::Simd;
@@ -98,8 +98,8 @@ macro_rules! implement {
     };
 }
 
-implement!(Avx512,);
-implement!(Avx512Bf16,
+implement! { Avx512, }
+implement! { Avx512Bf16,
     const HAS_BF16_DOT: bool = true;
     #[inline(always)]
     unsafe fn dot_bf16(acc: __m512, weights: *const u32, pair: u32) -> __m512 {
@@ -109,4 +109,4 @@ implement!(Avx512Bf16,
             _mm512_dpbf16_ps(acc, weights, pair)
         })
     }
-);
+}
