@@ -5,7 +5,7 @@ use crate::request::Sampling;
 
 /// Picks a token; `None` if a logit is not a number.
 pub(crate) fn sample(logits: &[f32], sampling: &Sampling, position: usize) -> Option<u32> {
-    if logits.iter().any(|logit| logit.is_nan()) {
+    if logits.iter().map(|logit| u32::from(logit.is_nan())).sum::<u32>() > 0 {
         return None;
     }
     if sampling.temperature == 0.0 {
@@ -38,15 +38,28 @@ fn likeliest(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Exactly `k` tokens with the highest logits (lower ids first on ties), in order of id.
+/// Exactly `k` tokens with the highest logits (lower ids first on ties), in order of id. One pass that keeps
+/// at most `2k` candidates: whatever is not above the k-th best so far can never get in.
 fn top(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
-    let mut all: Vec<(u32, f32)> = logits.iter().enumerate().map(|(i, &logit)| (i as u32, logit)).collect();
-    if k < all.len() {
-        all.select_nth_unstable_by(k - 1, |a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        all.truncate(k);
-        all.sort_unstable_by_key(|&(token, _)| token);
+    let by_rank = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    let mut kept: Vec<(u32, f32)> = Vec::with_capacity(2 * k);
+    let mut threshold = f32::NEG_INFINITY;
+    for (i, &logit) in logits.iter().enumerate() {
+        if logit > threshold || kept.len() < k {
+            kept.push((i as u32, logit));
+            if kept.len() == 2 * k {
+                let (_, worst, _) = kept.select_nth_unstable_by(k - 1, by_rank);
+                threshold = worst.1;
+                kept.truncate(k);
+            }
+        }
     }
-    all
+    if kept.len() > k {
+        kept.select_nth_unstable_by(k - 1, by_rank);
+        kept.truncate(k);
+    }
+    kept.sort_unstable_by_key(|&(token, _)| token);
+    kept
 }
 
 /// A number in 0 .. 1 that depends on nothing but its arguments: two rounds of the SplitMix64 finaliser.
@@ -88,6 +101,19 @@ mod tests {
             (0..200).filter_map(|seed| sample(&logits, &sampling(1.0, 2, seed), 7)).collect();
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2]);
         assert_eq!(sample(&logits, &sampling(1.0, 1, 3), 0), Some(1));
+    }
+
+    #[test]
+    fn one_pass_finds_what_sorting_finds() {
+        for (n, k) in [(1, 1), (10, 3), (500, 499), (500, 500), (4000, 50), (4000, 1)] {
+            // Few distinct values, so that ties abound.
+            let logits: Vec<f32> = (0..n).map(|i| (mix(i as u64 + 31 * n as u64) % 97) as f32 - 48.0).collect();
+            let mut sorted: Vec<(u32, f32)> = logits.iter().enumerate().map(|(i, &z)| (i as u32, z)).collect();
+            sorted.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            sorted.truncate(k);
+            sorted.sort_by_key(|&(token, _)| token);
+            assert_eq!(top(&logits, k), sorted, "{k} of {n}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::{
     float32x4_t, vaddq_f32, vaddq_s32, vandq_u32, vbslq_f32, vcltq_f32, vcvtnq_s32_f32, vdivq_f32,
-    vdupq_n_f32, vdupq_n_s32, vdupq_n_u32, vfmaq_f32, vld1q_f32, vld1q_u32, vmaxq_f32, vmulq_f32,
+    vdupq_n_f32, vdupq_n_s32, vdupq_n_u32, vfmaq_f32, vld1q_f32, vld1q_u32, vmaxnmq_f32, vmulq_f32,
     vreinterpretq_f32_s32, vreinterpretq_f32_u32, vrndnq_f32, vshlq_n_s32, vshlq_n_u32, vst1q_f32, vsubq_f32,
 };
 
@@ -59,7 +59,8 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        neon!(vmaxq_f32(a, b))
+        // A number wins over NaN, as in `f32::max` of the specification.
+        neon!(vmaxnmq_f32(a, b))
     }
     #[inline(always)]
     fn round(a: float32x4_t) -> float32x4_t {
