@@ -107,8 +107,10 @@ mod tests {
     fn one_pass_finds_what_sorting_finds() {
         for (n, k) in [(1, 1), (10, 3), (500, 499), (500, 500), (4000, 50), (4000, 1)] {
             // Few distinct values, so that ties abound.
-            let logits: Vec<f32> = (0..n).map(|i| (mix(i as u64 + 31 * n as u64) % 97) as f32 - 48.0).collect();
-            let mut sorted: Vec<(u32, f32)> = logits.iter().enumerate().map(|(i, &z)| (i as u32, z)).collect();
+            let logits: Vec<f32> =
+                (0..n).map(|i| (mix(i as u64 + 31 * n as u64) % 97) as f32 - 48.0).collect();
+            let mut sorted: Vec<(u32, f32)> =
+                logits.iter().enumerate().map(|(i, &z)| (i as u32, z)).collect();
             sorted.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
             sorted.truncate(k);
             sorted.sort_by_key(|&(token, _)| token);

@@ -5,7 +5,7 @@
 //! portable scalar code; and the pool of threads that they run on. What it is not: it knows no model,
 //! file, request or clock.
 //!
-//! Reading order: [`isa`] (which instruction sets this CPU has), [`pool`] (who computes), [`matmul`]
+//! Reading order: [`isa`] (which instruction sets this CPU has), [`pool`] (who computes), [`mod@matmul`]
 //! (packed weights, and the tile that everything else is built on), [`attention`] (keys and values in
 //! pages), [`rows`] (norm, rotary, softcap). `scalar/` is the specification: one short file per
 //! operation, tested against every other implementation.

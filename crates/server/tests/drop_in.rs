@@ -220,6 +220,15 @@ async fn a_full_queue_is_503_and_counts_as_no_stream() {
 }
 
 #[tokio::test]
+async fn where_nobody_may_wait_an_idle_engine_still_answers() {
+    let mut all = options();
+    all.limits.engine.max_queued = 0;
+    let server = Server::start(all).await;
+    let reply = server.send(generate(&ask("Hello!", 0.0, 2))).await;
+    assert_eq!(reply.status, 200, "{}", reply.problem().await);
+}
+
+#[tokio::test]
 async fn draining_is_503_and_what_does_not_finish_in_time_ends_with_an_error() {
     let storage = long_storage();
     let mut all = options_in(storage.path(), "long");

@@ -1,0 +1,176 @@
+//! A model whose logits are a hash of the tokens that its page tables let it see.
+//!
+//! It keeps the tokens themselves where a transformer keeps keys and values, so a wrong page, a page given
+//! back too early or a page in two hands changes what it says.
+
+use engine::backend::{Backend, PageClass, Shape};
+use engine::{Limits, Request};
+use model::{LogitRows, NO_PAGE, PAGE, SequenceRows};
+use tokenizer::SpecialTokens;
+
+use super::vocabulary::VOCAB_SIZE;
+
+/// What lies where nothing was written.
+const UNWRITTEN: u32 = u32::MAX;
+/// By how much the likeliest token stands out.
+const FAVOUR: f32 = 6.0;
+
+/// Ways in which a backend would break the engine's promises; tests must notice each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Flaw {
+    /// A sound backend.
+    None,
+    /// Results depend on how many sequences share the batch.
+    SeesNeighbours,
+    /// Attention looks a page further back than its window.
+    LooksTooFar,
+}
+
+/// The backend; (class) stores of (page, offset).
+pub(crate) struct Toy {
+    shape: Shape,
+    limits: Limits,
+    special: SpecialTokens,
+    flaw: Flaw,
+    stores: Vec<Vec<u32>>,
+    logits: Vec<f32>,
+}
+
+impl Toy {
+    pub(crate) fn new(shape: Shape, limits: Limits, special: SpecialTokens, flaw: Flaw) -> Self {
+        let stores = shape.classes.iter().map(|class| vec![UNWRITTEN; class.n_pages * PAGE]).collect();
+        Self { shape, limits, special, flaw, stores, logits: Vec::new() }
+    }
+
+    /// A shape with room for `sequences` of full length, if the engine keeps no page longer than needed.
+    pub(crate) fn shape(
+        sequence_len: usize,
+        windows: &[usize],
+        step_tokens: usize,
+        sequences: usize,
+    ) -> Shape {
+        let class = |&window: &usize| {
+            let of_one = sequence_len.div_ceil(PAGE).min((window + step_tokens).div_ceil(PAGE) + 1);
+            PageClass { window, n_pages: of_one * sequences }
+        };
+        Shape { vocab_size: VOCAB_SIZE, sequence_len, classes: windows.iter().map(class).collect() }
+    }
+
+    fn check_bounds(&self, batch: &[SequenceRows<'_>]) {
+        let rows: usize = batch.iter().map(|sequence| sequence.tokens.len()).sum();
+        assert!(!batch.is_empty() && batch.len() <= self.limits.max_running, "{} run", batch.len());
+        assert!(rows <= self.limits.step_tokens, "{rows} rows in a step of {}", self.limits.step_tokens);
+        for sequence in batch {
+            assert!(!sequence.tokens.is_empty(), "a sequence without rows");
+            let end = sequence.position + sequence.tokens.len();
+            assert!(end <= self.shape.sequence_len, "position {end} is beyond the context");
+            assert_eq!(sequence.tables.len(), self.shape.classes.len(), "a table for each class");
+            // The first class sees everything.
+            let before = sequence.position.checked_sub(1);
+            let before = before.map(|position| self.stores[0][slot(&sequence.tables[0], position)]);
+            assert_eq!(sequence.previous, before, "the token before position {}", sequence.position);
+        }
+    }
+
+    fn write(&mut self, sequence: &SequenceRows<'_>) {
+        for (store, table) in self.stores.iter_mut().zip(sequence.tables) {
+            for (position, &token) in (sequence.position..).zip(sequence.tokens) {
+                store[slot(table, position)] = token;
+            }
+        }
+    }
+
+    /// A hash of everything that position `position` sees.
+    fn look(&self, sequence: &SequenceRows<'_>, position: usize) -> u64 {
+        let mut seen = mix(position as u64);
+        for ((class, store), table) in self.shape.classes.iter().zip(&self.stores).zip(sequence.tables) {
+            let reach = class.window + if self.flaw == Flaw::LooksTooFar { PAGE } else { 0 };
+            for visible in position.saturating_sub(reach)..=position {
+                let token = store[slot(table, visible)];
+                assert_ne!(token, UNWRITTEN, "position {visible} was never written");
+                seen = mix(seen ^ u64::from(token));
+            }
+        }
+        seen
+    }
+
+    fn say(&mut self, last: u32, seen: u64) {
+        let start = self.logits.len();
+        let noise = (0..VOCAB_SIZE as u64).map(|id| (mix(seen ^ id << 40) >> 40) as f32 / (1 << 23) as f32);
+        self.logits.extend(noise);
+        let favourite = self.favourite(last, mix(seen)) as usize;
+        self.logits[start + favourite] += FAVOUR;
+    }
+
+    /// Answers full of sums for the calculator, broken characters and early ends.
+    fn favourite(&self, last: u32, seen: u64) -> u32 {
+        let (digit, plus) = (u32::from(b'0') + (seen >> 8) as u32 % 10, u32::from(b'+'));
+        let is_digit = (u32::from(b'0')..=u32::from(b'9')).contains(&last);
+        if last == self.special.python_start || last == plus {
+            return digit;
+        }
+        match (is_digit, seen % 32) {
+            (true, 0..=9) => digit,
+            (true, 10..=15) => plus,
+            (true, 16..) => self.special.python_end,
+            (false, 0..=5) => self.special.python_start,
+            (false, 6) => self.special.assistant_end,
+            (false, 7) => self.special.bos,
+            (false, 8..=9) => 0xf0,
+            (false, 10..=12) => 0xc3,
+            (false, 13..=15) => 0xa4,
+            (false, _) => u32::from(b'a') + (seen >> 8) as u32 % 26,
+        }
+    }
+}
+
+impl Backend for Toy {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32] {
+        self.check_bounds(batch);
+        batch.iter().for_each(|sequence| self.write(sequence));
+        self.logits.clear();
+        for sequence in batch {
+            let last = sequence.tokens.len() - 1;
+            // Every row looks, as attention does, whether or not its logits are wanted.
+            let mut seen = 0;
+            for row in 0..=last {
+                seen = self.look(sequence, sequence.position + row);
+            }
+            if self.flaw == Flaw::SeesNeighbours {
+                seen = mix(seen ^ batch.len() as u64);
+            }
+            match sequence.logits {
+                LogitRows::None => {}
+                LogitRows::Last => self.say(sequence.tokens[last], seen),
+                LogitRows::All => panic!("the engine samples, it does not score"),
+            }
+        }
+        &self.logits
+    }
+}
+
+/// What a request may come to hold, over all classes of `shape`.
+pub(crate) fn most_pages(shape: &Shape, request: &Request, step_tokens: usize) -> usize {
+    let of = |class: &PageClass| {
+        request.total_tokens().div_ceil(PAGE).min((class.window + step_tokens).div_ceil(PAGE) + 1)
+    };
+    shape.classes.iter().map(of).sum()
+}
+
+fn slot(table: &[u32], position: usize) -> usize {
+    let page = table[position / PAGE];
+    assert_ne!(page, NO_PAGE, "the page of position {position} was given back");
+    page as usize * PAGE + position % PAGE
+}
+
+/// The SplitMix64 finaliser.
+pub(crate) fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}

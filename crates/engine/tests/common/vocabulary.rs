@@ -1,0 +1,31 @@
+//! The smallest tokenizer there is: a token for every byte, and the nine of the chat template after them.
+
+use std::sync::Arc;
+
+use tokenizer::{NANOCHAT_PATTERN, Tokenizer, Vocabulary};
+
+/// Ids are below this.
+pub(crate) const VOCAB_SIZE: usize = 256 + SPECIAL.len();
+
+const SPECIAL: [&str; 9] = [
+    "<|bos|>",
+    "<|user_start|>",
+    "<|user_end|>",
+    "<|assistant_start|>",
+    "<|assistant_end|>",
+    "<|python_start|>",
+    "<|python_end|>",
+    "<|output_start|>",
+    "<|output_end|>",
+];
+
+/// A token for every byte, with the byte as its id.
+pub(crate) fn bytes() -> Arc<Tokenizer> {
+    let vocabulary = Vocabulary {
+        pattern: NANOCHAT_PATTERN.to_owned(),
+        ranks: (0..=u8::MAX).map(|byte| (vec![byte], u32::from(byte))).collect(),
+        special: SPECIAL.iter().zip(256..).map(|(name, id)| ((*name).to_owned(), id)).collect(),
+        merges: None,
+    };
+    Arc::new(Tokenizer::new(vocabulary).unwrap())
+}

@@ -1,0 +1,465 @@
+//! The engine under seeded chaos: arrivals, cancellations, tiny page pools and tiny steps, over a toy model.
+//!
+//! A failing run prints its seed; `simulate(seed, Flaw::None)` is that run again. The toy (`common/toy.rs`)
+//! reads tokens back through the page tables, so the comparison with each request's run alone covers pages.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common {
+    pub(crate) mod run;
+    pub(crate) mod toy;
+    pub(crate) mod vocabulary;
+}
+
+use std::ops::{AddAssign, Range};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use common::run::run;
+use common::toy::{Flaw, Toy, mix, most_pages};
+use common::vocabulary::{self, VOCAB_SIZE};
+use engine::backend::Shape;
+use engine::{Engine, Event, FinishReason, Limits, Request, RequestId, Sampling};
+use tokenizer::Tokenizer;
+
+const SEEDS: Range<u64> = 0..400;
+
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(1);
+        (mix(mix(self.0)) % bound as u64) as usize
+    }
+
+    fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+
+    fn in_range(&mut self, range: Range<usize>) -> usize {
+        range.start + self.below(range.len())
+    }
+}
+
+/// Everything that happens from outside, by the step it happens before.
+struct Scenario {
+    limits: Limits,
+    shape: Shape,
+    arrivals: Vec<Arrival>,
+    drain_at: Option<usize>,
+}
+
+struct Arrival {
+    request: Request,
+    at: usize,
+    cancel_at: Option<usize>,
+}
+
+impl Scenario {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng(seed << 20);
+        let limits = Limits {
+            max_running: rng.in_range(1..7),
+            step_tokens: rng.one_of(&[1, 2, 3, 5, 8, 13, 31, 32, 33, 64, 100]),
+            ..Limits::default()
+        };
+        let limits = limits.checked();
+        let sequence_len = rng.one_of(&[33, 64, 96, 160, 250]);
+        let mut windows = vec![sequence_len];
+        for _ in 0..rng.below(3) {
+            windows.push(rng.one_of(&[1, 5, 31, 32, 33, 63, 64, 90]).min(sequence_len));
+        }
+        let sequences = rng.in_range(1..4);
+        let shape = Toy::shape(sequence_len, &windows, limits.step_tokens, sequences);
+        // From a crowd at the start to one at a time.
+        let spread = rng.one_of(&[1, 20, 150, 600]);
+        let mut arrivals: Vec<Arrival> =
+            (0..rng.in_range(1..16)).map(|_| Arrival::new(&mut rng, sequence_len, spread)).collect();
+        arrivals.sort_by_key(|arrival| arrival.at);
+        let drain_at = (rng.below(8) == 0).then(|| rng.below(200));
+        Self { limits, shape, arrivals, drain_at }
+    }
+
+    fn request(&self, id: RequestId) -> &Request {
+        &self.arrivals[id.0 as usize].request
+    }
+
+    /// The work of one request, in steps that do nothing else.
+    fn work(&self) -> usize {
+        self.arrivals.iter().map(|arrival| arrival.request.total_tokens() + arrival.at).sum()
+    }
+}
+
+impl Arrival {
+    fn new(rng: &mut Rng, sequence_len: usize, spread: usize) -> Self {
+        let longest = rng.one_of(&[2, sequence_len / 4, sequence_len]);
+        let prompt = (0..rng.in_range(1..longest)).map(|_| rng.below(VOCAB_SIZE) as u32).collect();
+        let sampling = Sampling {
+            temperature: rng.one_of(&[0.0, 0.3, 1.0, 2.0]),
+            top_k: rng.one_of(&[0, 1, 3, 50]),
+            seed: rng.below(1000) as u64,
+        };
+        let max_tokens = rng.one_of(&[1, 2, 10, 60, 1000]);
+        let at = rng.below(spread);
+        let cancel_at = (rng.below(4) == 0).then(|| at + rng.below(60));
+        let request = Request::new(prompt, max_tokens, sampling, (VOCAB_SIZE, sequence_len)).unwrap();
+        Self { request, at, cancel_at }
+    }
+}
+
+/// What came of one request. Times are numbers of steps.
+#[derive(Clone, Default, PartialEq, Debug)]
+struct Life {
+    events: Vec<(usize, Event)>,
+    cancelled: Option<usize>,
+}
+
+impl Life {
+    fn time_of(&self, what: impl Fn(&Event) -> bool) -> Option<usize> {
+        self.events.iter().find(|(_, event)| what(event)).map(|(at, _)| *at)
+    }
+
+    fn admitted(&self) -> Option<usize> {
+        self.time_of(|event| *event == Event::Admitted)
+    }
+
+    /// When the first token was sampled, even if it ended the answer.
+    fn first(&self) -> Option<usize> {
+        self.time_of(|event| *event != Event::Admitted)
+    }
+
+    fn terminal(&self) -> Option<usize> {
+        self.time_of(is_terminal)
+    }
+
+    fn over(&self) -> Option<usize> {
+        self.terminal().or(self.cancelled)
+    }
+}
+
+fn is_terminal(event: &Event) -> bool {
+    matches!(event, Event::Finished { .. } | Event::Failed(_))
+}
+
+/// A scenario on its way.
+struct Simulation<'a> {
+    scenario: &'a Scenario,
+    engine: Engine<Toy>,
+    lives: Vec<Life>,
+    admitted: Vec<RequestId>,
+    covered: Covered,
+}
+
+/// How often what the simulation is about took place.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+struct Covered {
+    stops: usize,
+    lengths: usize,
+    tool_results: usize,
+    held_back_text: usize,
+    cancelled_queued: usize,
+    cancelled_running: usize,
+    cancelled_late: usize,
+    drained: usize,
+    waited_for_a_place: usize,
+    waited_for_pages: usize,
+    prompts_in_parts: usize,
+}
+
+impl Simulation<'_> {
+    fn run(&mut self) {
+        let last_arrival = self.scenario.arrivals.last().unwrap().at;
+        let mut now = 0;
+        while now <= last_arrival || !self.engine.is_idle() {
+            assert!(now <= self.scenario.work() + 2, "the engine does not come to an end");
+            self.submit(now);
+            self.cancel(now);
+            if self.scenario.drain_at == Some(now) {
+                self.drain(now);
+            }
+            self.step(now);
+            now += 1;
+        }
+        assert_eq!(self.engine.page_usage().0, 0, "pages come back");
+    }
+
+    fn submit(&mut self, now: usize) {
+        for (id, arrival) in (0..).zip(&self.scenario.arrivals) {
+            if arrival.at == now {
+                self.engine.submit(RequestId(id), arrival.request.clone());
+            }
+        }
+    }
+
+    fn cancel(&mut self, now: usize) {
+        for (id, arrival) in (0..).zip(&self.scenario.arrivals) {
+            if arrival.cancel_at != Some(now) {
+                continue;
+            }
+            let life = &mut self.lives[id as usize];
+            let before = self.engine.counts();
+            self.engine.cancel(RequestId(id));
+            let after = self.engine.counts();
+            let (gone, counter) = if life.over().is_some() {
+                ((0, 0), &mut self.covered.cancelled_late)
+            } else if life.admitted().is_some() {
+                ((1, 0), &mut self.covered.cancelled_running)
+            } else {
+                ((0, 1), &mut self.covered.cancelled_queued)
+            };
+            assert_eq!((before.0 - after.0, before.1 - after.1), gone, "places are free at once");
+            *counter += 1;
+            if life.over().is_none() {
+                life.cancelled = Some(now);
+            }
+        }
+        self.check_pages();
+    }
+
+    fn drain(&mut self, now: usize) {
+        let arrivals = self.scenario.arrivals.iter();
+        let there =
+            |(_, (life, arrival)): &(u64, (&Life, &Arrival))| arrival.at <= now && life.over().is_none();
+        let expected: Vec<RequestId> =
+            (0..).zip(self.lives.iter().zip(arrivals)).filter(there).map(|(id, _)| RequestId(id)).collect();
+        let drained = self.engine.drain();
+        assert_eq!(drained, expected, "everything that is there, in order of arrival");
+        assert!(self.engine.is_idle() && self.engine.page_usage().0 == 0, "nothing is left");
+        self.covered.drained += drained.len();
+        for id in drained {
+            self.lives[id.0 as usize].cancelled = Some(now);
+        }
+    }
+
+    fn step(&mut self, now: usize) {
+        let stepped = self.engine.step();
+        let rows = stepped.prompt_rows + stepped.decode_rows;
+        assert!(rows <= self.scenario.limits.step_tokens, "{rows} rows");
+        assert!(stepped.decode_rows <= self.scenario.limits.max_running);
+        for (id, event) in stepped.events {
+            if event == Event::Admitted {
+                self.admitted.push(id);
+            }
+            self.lives[id.0 as usize].events.push((now, event));
+        }
+        let (running, queued) = self.engine.counts();
+        assert!(running <= self.scenario.limits.max_running, "{running} run");
+        if queued > 0 && running < self.scenario.limits.max_running {
+            self.covered.waited_for_pages += 1;
+        } else if queued > 0 {
+            self.covered.waited_for_a_place += 1;
+        }
+        self.check_pages();
+    }
+
+    /// No more pages are held than the running sequences may hold.
+    fn check_pages(&self) {
+        let (used, total) = self.engine.page_usage();
+        let step_tokens = self.scenario.limits.step_tokens;
+        let running = (0..).zip(&self.lives).filter(|(_, l)| l.admitted().is_some() && l.over().is_none());
+        let most: usize = running
+            .map(|(id, _)| {
+                most_pages(&self.scenario.shape, self.scenario.request(RequestId(id)), step_tokens)
+            })
+            .sum();
+        assert!(used <= most.min(total), "{used} of {total} pages are held, where {most} may be");
+    }
+}
+
+/// Prints the seed of a run that fails.
+struct Announce(u64);
+
+impl Drop for Announce {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {}", self.0);
+        }
+    }
+}
+
+fn simulate(seed: u64, flaw: Flaw) -> (Scenario, Vec<Life>, Covered) {
+    let scenario = Scenario::new(seed);
+    let tokenizer = vocabulary::bytes();
+    let Scenario { limits, shape, .. } = &scenario;
+    let toy = Toy::new(shape.clone(), limits.clone(), *tokenizer.special(), flaw);
+    let mut simulation = Simulation {
+        engine: Engine::new(toy, tokenizer, limits.clone()),
+        lives: vec![Life::default(); scenario.arrivals.len()],
+        admitted: Vec::new(),
+        covered: Covered::default(),
+        scenario: &scenario,
+    };
+    simulation.run();
+    assert!(simulation.admitted.is_sorted(), "first come, first admitted: {:?}", simulation.admitted);
+    let Simulation { lives, covered, .. } = simulation;
+    (scenario, lives, covered)
+}
+
+/// The events of a request that has an engine to itself, with other limits and pages than in company.
+fn alone(shape: &Shape, request: &Request, tokenizer: &Arc<Tokenizer>, step_tokens: usize) -> Vec<Event> {
+    let limits = Limits { max_running: 1, step_tokens, ..Limits::default() };
+    let windows: Vec<usize> = shape.classes.iter().map(|class| class.window).collect();
+    let shape = Toy::shape(shape.sequence_len, &windows, step_tokens, 1);
+    let toy = Toy::new(shape, limits.clone(), *tokenizer.special(), Flaw::None);
+    let mut engine = Engine::new(toy, Arc::clone(tokenizer), limits);
+    run(&mut engine, std::slice::from_ref(request)).remove(0)
+}
+
+/// The first request whose events are not those of its run alone, up to where it was cancelled.
+fn influenced(scenario: &Scenario, lives: &[Life]) -> Option<usize> {
+    let tokenizer = vocabulary::bytes();
+    lives.iter().zip(&scenario.arrivals).enumerate().position(|(i, (life, arrival))| {
+        let expected = alone(&scenario.shape, &arrival.request, &tokenizer, [2, 37, 300][i % 3]);
+        let events: Vec<Event> = life.events.iter().map(|(_, event)| event.clone()).collect();
+        if life.cancelled.is_some() { !expected.starts_with(&events) } else { expected != events }
+    })
+}
+
+/// Admitted, tokens, perhaps the rest of the text, and exactly one end, unless cancelled.
+fn check_order_of_events(scenario: &Scenario, lives: &[Life]) {
+    for (life, arrival) in lives.iter().zip(&scenario.arrivals) {
+        let events: Vec<&Event> = life.events.iter().map(|(_, event)| event).collect();
+        let terminals = events.iter().filter(|event| is_terminal(event)).count();
+        assert_eq!(terminals, usize::from(life.cancelled.is_none()), "{life:?}");
+        assert!(life.events.iter().all(|(at, _)| life.cancelled.is_none_or(|cancelled| *at < cancelled)));
+        let Some((first, rest)) = events.split_first() else { continue };
+        assert_eq!(**first, Event::Admitted);
+        let tokens = rest.iter().take_while(|event| matches!(event, Event::Token { .. })).count();
+        let rest: Vec<&Event> =
+            rest[tokens..].iter().filter(|e| !matches!(e, Event::Text(_))).copied().collect();
+        assert!(tokens <= arrival.request.max_tokens());
+        match (life.cancelled, rest.as_slice()) {
+            (Some(_), []) => {}
+            (None, [Event::Finished { reason, usage }]) => {
+                assert_eq!(usage.completion_tokens, tokens);
+                assert_eq!(usage.prompt_tokens, arrival.request.prompt_tokens());
+                let full = tokens == arrival.request.max_tokens();
+                assert_eq!(*reason == FinishReason::Length, full, "{reason:?} after {tokens} tokens");
+            }
+            _ => panic!("{life:?}"),
+        }
+    }
+}
+
+/// Nobody waits longer than the work that came before takes, and who decodes gets a token with every step.
+fn check_promptness(scenario: &Scenario, lives: &[Life]) {
+    let Limits { max_running, step_tokens, .. } = scenario.limits;
+    // What decoding sequences leave of a step.
+    let spare = step_tokens - (max_running - 1);
+    for (i, (life, arrival)) in lives.iter().zip(&scenario.arrivals).enumerate() {
+        let earlier = || lives[..i].iter().zip(&scenario.arrivals);
+        let left = life.admitted().or(life.cancelled).unwrap();
+        let unfinished = earlier().filter(|(other, _)| other.over().unwrap() >= arrival.at);
+        let work: usize = unfinished.map(|(_, other)| other.request.total_tokens()).sum();
+        assert!(left <= arrival.at + work, "{i} waited from {} to {left}", arrival.at);
+        let (Some(admitted), Some(first)) = (life.admitted(), life.first()) else { continue };
+        let reading = earlier().filter(|(other, _)| {
+            other.over().unwrap() >= admitted && other.first().is_none_or(|first| first >= admitted)
+        });
+        let prompts: usize = reading.map(|(_, other)| other.request.prompt_tokens()).sum();
+        let steps = (prompts + arrival.request.prompt_tokens()).div_ceil(spare);
+        assert!(first < admitted + steps, "{i} read its prompt from {admitted} to {first}, not in {steps}");
+        let stopped = life.time_of(|e| matches!(e, Event::Finished { reason: FinishReason::Stop, .. }));
+        let tokens = life.events.iter().filter(|(_, event)| matches!(event, Event::Token { .. })).count();
+        let sampled = tokens + usize::from(stopped.is_some());
+        for (k, (at, _)) in life.events[1..].iter().enumerate() {
+            // The end comes with what was sampled last.
+            assert_eq!(*at, first + k.min(sampled - 1), "a token with every step: {life:?}");
+        }
+    }
+}
+
+fn cover(scenario: &Scenario, lives: &[Life], covered: &mut Covered) {
+    let special = *vocabulary::bytes().special();
+    for (life, arrival) in lives.iter().zip(&scenario.arrivals) {
+        for (_, event) in &life.events {
+            match event {
+                Event::Token { token, .. } if *token == special.output_start => covered.tool_results += 1,
+                Event::Text(_) => covered.held_back_text += 1,
+                Event::Finished { reason: FinishReason::Stop, .. } => covered.stops += 1,
+                Event::Finished { reason: FinishReason::Length, .. } => covered.lengths += 1,
+                _ => {}
+            }
+        }
+        let in_parts = arrival.request.prompt_tokens() > scenario.limits.step_tokens;
+        covered.prompts_in_parts += usize::from(in_parts && life.first().is_some());
+    }
+}
+
+impl AddAssign for Covered {
+    fn add_assign(&mut self, other: Self) {
+        self.stops += other.stops;
+        self.lengths += other.lengths;
+        self.tool_results += other.tool_results;
+        self.held_back_text += other.held_back_text;
+        self.cancelled_queued += other.cancelled_queued;
+        self.cancelled_running += other.cancelled_running;
+        self.cancelled_late += other.cancelled_late;
+        self.drained += other.drained;
+        self.waited_for_a_place += other.waited_for_a_place;
+        self.waited_for_pages += other.waited_for_pages;
+        self.prompts_in_parts += other.prompts_in_parts;
+    }
+}
+
+#[test]
+fn requests_in_company_get_what_they_get_alone() {
+    let mut total = Covered::default();
+    for seed in SEEDS {
+        let _announce = Announce(seed);
+        let (scenario, lives, mut covered) = simulate(seed, Flaw::None);
+        check_order_of_events(&scenario, &lives);
+        check_promptness(&scenario, &lives);
+        assert_eq!(influenced(&scenario, &lives), None, "somebody's neighbours mattered");
+        cover(&scenario, &lives, &mut covered);
+        total += covered;
+    }
+    println!("{total:#?}");
+    let Covered { stops, lengths, tool_results, held_back_text, .. } = total;
+    let Covered { cancelled_queued, cancelled_running, cancelled_late, drained, .. } = total;
+    let Covered { waited_for_a_place, waited_for_pages, prompts_in_parts, .. } = total;
+    for (count, least) in [
+        (stops, 500),
+        (lengths, 500),
+        (tool_results, 500),
+        (held_back_text, 50),
+        (cancelled_queued, 50),
+        (cancelled_running, 50),
+        (cancelled_late, 50),
+        (drained, 20),
+        (waited_for_a_place, 500),
+        (waited_for_pages, 500),
+        (prompts_in_parts, 100),
+    ] {
+        assert!(count >= least, "the simulation no longer reaches everything: {total:?}");
+    }
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    for seed in SEEDS.step_by(40) {
+        let (first, second) = (simulate(seed, Flaw::None), simulate(seed, Flaw::None));
+        assert_eq!((first.1, first.2), (second.1, second.2), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_backend_that_minds_neighbours_is_noticed() {
+    let noticed = SEEDS.take(40).filter(|&seed| {
+        let (scenario, lives, _) = simulate(seed, Flaw::SeesNeighbours);
+        influenced(&scenario, &lives).is_some()
+    });
+    let noticed = noticed.count();
+    assert!(noticed >= 30, "{noticed} of 40");
+}
+
+#[test]
+fn a_backend_that_looks_behind_its_window_is_noticed() {
+    let noticed = SEEDS.take(40).filter(|&seed| {
+        let panic = catch_unwind(AssertUnwindSafe(|| simulate(seed, Flaw::LooksTooFar))).err();
+        let message = panic.map(|panic| *panic.downcast::<String>().unwrap());
+        message.is_some_and(|message| message.contains("was given back"))
+    });
+    let noticed = noticed.count();
+    assert!(noticed >= 10, "{noticed} of 40");
+}

@@ -1,0 +1,123 @@
+//! A walk over every route: all but the public ones ask for the key. And text that stays text.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+#[expect(dead_code, reason = "each test file uses its part of it")]
+mod support;
+
+use std::collections::BTreeSet;
+
+use registry::Catalog;
+use serde_json::Value;
+use support::{Ask, Server, ask, options};
+
+const CONTRACT: &str = include_str!("../../../contract/inference-api.yaml");
+/// Where the router is made: whoever adds a route there adds it to this walk.
+const ROUTER: &str = include_str!("../src/lib.rs");
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
+/// Paths that are no route, some of them close to a public one.
+const OTHERS: [&str; 18] = [
+    "/",
+    "/nothing",
+    "/docs",
+    "/admin",
+    "/health/",
+    "/Health",
+    "//health",
+    "/health/x",
+    "/health/../generate",
+    "/%68ealth",
+    "/health%2f..%2fgenerate",
+    "/health;/generate",
+    "/metrics/",
+    "/generate/",
+    "/models/",
+    "/models/swap/x",
+    "/models/..%2f..%2fetc%2fpasswd",
+    "*",
+];
+
+fn contract() -> Value {
+    serde_yaml_ng::from_str(CONTRACT).unwrap()
+}
+
+/// The paths written in the router's source.
+fn routed() -> BTreeSet<String> {
+    let ends = ROUTER.split(".route(\"").skip(1);
+    ends.map(|rest| rest.split_once('"').unwrap().0.to_owned()).collect()
+}
+
+#[test]
+fn the_router_has_the_contracts_paths_and_the_public_ones() {
+    let mut expected: BTreeSet<String> = contract()["paths"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(expected.len(), 5);
+    expected.extend(server::PUBLIC.map(str::to_owned));
+    assert_eq!(routed(), expected);
+    assert_eq!(server::PUBLIC, ["/health", "/livez", "/readyz", "/metrics"]);
+}
+
+#[test]
+fn what_the_contract_secures_is_not_public_and_the_rest_is() {
+    for (path, operations) in contract()["paths"].as_object().unwrap() {
+        let secured =
+            operations.as_object().unwrap().values().all(|o| o["security"][0]["internalApiKey"].is_array());
+        assert_eq!(secured, !server::PUBLIC.contains(&path.as_str()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_route_but_the_public_ones_asks_for_the_key() {
+    let server = Server::start(server::Options { load_at_start: false, ..options() }).await;
+    let mut paths = routed();
+    paths.extend(OTHERS.map(str::to_owned));
+    let mut asked = 0;
+    for (path, method) in paths.iter().flat_map(|path| METHODS.map(|method| (path, method))) {
+        let public = server::PUBLIC.contains(&path.as_str());
+        for key in [None, Some("wrong"), Some("")] {
+            for path in [path.clone(), format!("{path}?key=key-of-the-tests")] {
+                let mut request = Ask::new(method, &path).without("X-Internal-API-Key");
+                if let Some(key) = key {
+                    request = request.header("X-Internal-API-Key", key);
+                }
+                let status = server.send(request).await.status;
+                let starred = path.starts_with("*?");
+                assert!(public != (status == 401) || starred, "{method} {path} with {key:?}: {status}");
+                asked += usize::from(status == 401);
+            }
+        }
+        let status = server.send(Ask::new(method, path)).await.status;
+        assert_ne!(status, 401, "{method} {path} with the key");
+    }
+    assert!(asked > 1000, "{asked}");
+}
+
+#[tokio::test]
+async fn text_spelled_like_a_special_token_stays_text() {
+    let server = Server::start(options()).await;
+    let load = &server.state.options.load;
+    let catalog = Catalog::new(None);
+    let entry = catalog.find(&registry::builtin::tag()).unwrap();
+    let tokenizer = registry::load::open(&catalog, &entry, load).unwrap().load().unwrap().tokenizer;
+    let special = tokenizer.special();
+    let names: [(&str, u32); 9] = [
+        ("<|bos|>", special.bos),
+        ("<|user_start|>", special.user_start),
+        ("<|user_end|>", special.user_end),
+        ("<|assistant_start|>", special.assistant_start),
+        ("<|assistant_end|>", special.assistant_end),
+        ("<|python_start|>", special.python_start),
+        ("<|python_end|>", special.python_end),
+        ("<|output_start|>", special.output_start),
+        ("<|output_end|>", special.output_end),
+    ];
+    for (name, id) in names {
+        assert_eq!(tokenizer.token_bytes(id).unwrap(), name.as_bytes(), "that is how it is spelled");
+        for content in [name.to_owned(), format!("a{name}b"), format!("{name}{name}")] {
+            let ids = tokenizer.encode(&content);
+            assert!(names.iter().all(|(_, id)| !ids.contains(id)), "{content}: {ids:?}");
+            let told = server.told(&ask(&content, 0.0, 1)).await;
+            // BOS, user_start, user_end and assistant_start come from the template.
+            assert_eq!(told.last["usage"]["prompt_tokens"], ids.len() + 4, "{content}");
+        }
+    }
+}

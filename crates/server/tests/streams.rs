@@ -1,0 +1,227 @@
+//! Many streams at once: the same bytes as alone, no trace of callers who left, none held up by a slow one.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+#[expect(dead_code, reason = "each test file uses its part of it")]
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use server::Options;
+use support::{Ask, Server, Told, ask, long_storage, options, options_in, told};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+
+const PROMPTS: [&str; 8] = [
+    "Hello!",
+    "Who are you?",
+    "What is samosa chaat?",
+    "Tell me a short story about a fox.",
+    "Thank you!",
+    "Tell me about the sea, the sun, the old woman who knew the way and the fox who wanted to see it all.",
+    "नमस्ते 👋 समोसा",
+    "What is 12 * 7?",
+];
+
+fn body(i: u64) -> Value {
+    let mut body = ask(&format!("{} {i}", PROMPTS[i as usize % PROMPTS.len()]), 0.8, 64);
+    body["top_k"] = json!(50);
+    body
+}
+
+/// What must not depend on who else is served: texts, how it ended and what it counted.
+fn essence(told: &Told) -> (Vec<String>, Value, Value) {
+    (told.tokens.clone(), told.last["finish_reason"].clone(), told.last["usage"].clone())
+}
+
+async fn together(server: &Server, count: u64) -> Vec<Told> {
+    let bodies: Vec<Value> = (0..count).map(body).collect();
+    let streams = bodies.iter().zip(0..).map(|(body, seed)| server.told_with(body, Some(seed)));
+    join_all(streams).await
+}
+
+/// Everything is as if nobody had ever come.
+fn nothing_is_held(stats: &Value) -> bool {
+    stats["running"] == 0
+        && stats["queue"] == json!({ "requests": 0, "tokens": 0 })
+        && stats["kv_pages"]["used"] == 0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thirty_two_streams_at_once_say_what_each_says_alone() {
+    let alone = Server::start(options()).await;
+    let mut expected = Vec::new();
+    for i in 0..32 {
+        expected.push(essence(&alone.told_with(&body(i), Some(i)).await));
+    }
+    let different: std::collections::BTreeSet<String> =
+        expected.iter().map(|(tokens, ..)| tokens.concat()).collect();
+    assert!(different.len() > 24, "the answers differ, or this shows nothing: {}", different.len());
+    let mut two_workers = options();
+    (two_workers.workers, two_workers.threads) = (2, 1);
+    let mut small_steps = options();
+    (small_steps.limits.engine.max_running, small_steps.limits.engine.step_tokens) = (5, 6);
+    let mut more_threads = options();
+    more_threads.threads = 2;
+    for (name, options) in [
+        ("as it is", options()),
+        ("two workers", two_workers),
+        ("small steps", small_steps),
+        ("two threads", more_threads),
+    ] {
+        let server = Server::start(options).await;
+        let answers = together(&server, 32).await;
+        for (i, (answer, expected)) in answers.iter().zip(&expected).enumerate() {
+            assert_eq!(&essence(answer), expected, "{name}: stream {i}");
+        }
+        server.until("all is given back", nothing_is_held).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_workers_share_the_streams() {
+    let server = Server::start(Options { workers: 2, ..options() }).await;
+    let requests = (0..16).map(|i| server.send(Ask::new("POST", "/generate").json(&body(i))));
+    let replies = join_all(requests).await;
+    let mut used = std::collections::BTreeSet::new();
+    for reply in replies {
+        let text = String::from_utf8(reply.rest().await).unwrap();
+        used.extend(text.split("\"gpu\":").skip(1).map(|rest| rest.split_once('}').unwrap().0.to_owned()));
+    }
+    assert_eq!(used.into_iter().collect::<Vec<_>>(), ["0", "1"]);
+}
+
+/// Hangs up: at once, after the head, or after some tokens.
+async fn hang_up(server: &Server, i: usize) {
+    let mut request = ask("Tell me a long story about a fox.", 1.5, 512);
+    request["top_k"] = json!(0);
+    let request = Ask::new("POST", "/generate").json(&request);
+    match i % 3 {
+        0 => {
+            let mut socket = TcpStream::connect(server.address).await.unwrap();
+            socket.write_all(&request.bytes()).await.unwrap();
+            // Some leave before the request is read, some while it waits or runs.
+            tokio::time::sleep(Duration::from_millis(i as u64 % 7)).await;
+        }
+        1 => drop(server.send(request).await),
+        _ => {
+            let mut reply = server.send(request).await;
+            for _ in 0..i % 5 {
+                reply.piece().await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_clients_that_hang_up_leave_nothing_behind() {
+    let mut all = options();
+    all.limits.engine.max_running = 16;
+    let server = Server::start(all).await;
+    let gone = "samosa_stream_ends_total{reason=\"client_gone\"}";
+    assert_eq!(server.metric(gone).await, 0.0);
+    let at_once = Arc::new(Semaphore::new(50));
+    let clients = (0..500).map(async |i| {
+        let _permit = at_once.acquire().await.unwrap();
+        hang_up(&server, i).await;
+    });
+    join_all(clients).await;
+    let stats = server.until("all is given back", nothing_is_held).await;
+    assert_eq!(server.metric("active_generations").await, 0.0);
+    let left = server.metric(gone).await;
+    // A few answers are over before their client leaves, and a few clients before they were heard.
+    assert!(left >= 300.0, "{}", stats["requests"]);
+    let ended: u64 = stats["requests"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    assert!(ended <= 500, "{}", stats["requests"]);
+    assert_eq!(server.told(&ask("Hello!", 0.0, 64)).await.text(), "Hello! How can I help you today?");
+}
+
+/// A server with little room on its sockets, so that a client that does not read is noticed.
+async fn server_with_small_buffers(options: Options) -> Server {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(4096).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    Server::start_on(socket.listen(64).unwrap(), options).await
+}
+
+async fn client_with_small_buffer(server: &Server, request: &Ask) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    let mut socket = socket.connect(server.address).await.unwrap();
+    socket.write_all(&request.bytes()).await.unwrap();
+    socket
+}
+
+fn impatient(storage: &std::path::Path) -> Options {
+    let mut all = options_in(storage, "long");
+    (all.limits.unread_events, all.limits.unread_for) = (8, Duration::from_millis(200));
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_gives_its_place_back_and_holds_nobody_up() {
+    let storage = long_storage();
+    let server = server_with_small_buffers(impatient(storage.path())).await;
+    let request = Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4096));
+    let alone = server.told(&ask("Hello!", 0.0, 512)).await;
+    let mut slow = client_with_small_buffer(&server, &request).await;
+    server.until("it runs", |stats| stats["running"] == 1).await;
+    let beside = server.told(&ask("Hello!", 0.0, 512)).await;
+    assert_eq!(essence(&beside), essence(&alone), "the stream beside it is not held up");
+    server.until("its place is free", nothing_is_held).await;
+    // It reads on after all, and hears why it ended.
+    let mut all = Vec::new();
+    let mut buffer = vec![0; 4096];
+    while !String::from_utf8_lossy(&all).contains("\r\n0\r\n\r\n") {
+        let read = slow.read(&mut buffer).await.unwrap_or(0);
+        if read == 0 {
+            // Ended by the server before it read on: also an end without a done event.
+            break;
+        }
+        all.extend_from_slice(&buffer[..read]);
+    }
+    let text = String::from_utf8_lossy(&all);
+    assert!(!text.contains("\"done\""), "a stream cut short never looks whole");
+    let stats = server.until("it counts", |stats| stats["requests"]["slow_client"] == 1).await;
+    assert_eq!(stats["requests"]["client_gone"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_never_reads_on_is_ended_all_the_same() {
+    let storage = long_storage();
+    let server = server_with_small_buffers(impatient(storage.path())).await;
+    let request = Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4096));
+    let slow = client_with_small_buffer(&server, &request).await;
+    server.until("its place is free", |stats| stats["running"] == 0 && stats["kv_pages"]["used"] == 0).await;
+    server.until("its stream has ended", |stats| stats["requests"]["slow_client"] == 1).await;
+    assert_eq!(server.metric("active_generations").await, 0.0);
+    drop(slow);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_in_the_queue_hears_a_heartbeat() {
+    let storage = long_storage();
+    let mut all = options_in(storage.path(), "long");
+    (all.limits.engine.max_running, all.limits.heartbeat) = (1, Duration::from_millis(50));
+    let server = Server::start(all).await;
+    let mut long = server.send(Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4096))).await;
+    assert!(long.piece().await.is_some());
+    let mut waiting = server.send(Ask::new("POST", "/generate").json(&ask("Thank you!", 0.0, 4))).await;
+    assert_eq!(waiting.status, 200);
+    let mut body = Vec::new();
+    for _ in 0..3 {
+        let piece = waiting.piece().await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&piece), ": waiting\n\n");
+        body.extend(piece);
+    }
+    drop(long);
+    body.extend(waiting.rest().await);
+    let waited = told(&body);
+    assert!(waited.comments >= 3 && waited.tokens.len() <= 4 && !waited.tokens.is_empty());
+    assert_eq!(waited.last["finish_reason"], "length");
+    assert!(waited.last["timings_ms"]["queue"].as_f64().unwrap() >= 150.0, "{}", waited.last);
+}
