@@ -193,10 +193,10 @@ impl Handle {
     /// Queues a request, or says why not. The returned [`Abort`] cancels it.
     pub fn submit(&self, request: Request, sink: Box<dyn Sink>) -> Result<Abort, Refusal> {
         let tokens = request.total_tokens();
+        self.shared.note_work();
         if !self.shared.reserve(tokens, &self.limits) {
             return Err(Refusal::QueueFull);
         }
-        self.shared.note_work();
         let abort = Abort::default();
         let submission = Submission { request, sink, abort: abort.clone(), at: Instant::now() };
         self.mailbox.try_send(submission).map_err(|error| {
@@ -300,7 +300,7 @@ impl Shared {
 
     /// Work that comes to an idle engine starts the clock by which it may be called stuck.
     fn note_work(&self) {
-        if self.queued.load(Ordering::Acquire) <= 1 && self.running.load(Ordering::Acquire) == 0 {
+        if self.queued.load(Ordering::Acquire) == 0 && self.running.load(Ordering::Acquire) == 0 {
             self.note_progress();
         }
     }

@@ -162,9 +162,6 @@ impl Pages {
                 "no such slot: {slot:?}"
             );
         }
-        let row_of = |rows: &[f32], i: usize, head: usize| -> Vec<f32> {
-            rows[i * stride..][..width][head * shape.head_dim..][..shape.head_dim].to_vec()
-        };
         let n_tasks = if slots.len() * width < 16 * 1024 { 1 } else { shape.kv_heads };
         let (f32s, pairs) = match &mut self.words {
             Words::F32(words) => (Shareable(words.as_mut_ptr()), Shareable(std::ptr::null_mut())),
@@ -175,16 +172,17 @@ impl Pages {
         compute.pool.run(n_tasks, &|task| {
             for head in (task..shape.kv_heads).step_by(n_tasks) {
                 for (i, slot) in slots.iter().enumerate() {
-                    let (k, v) = (row_of(keys, i, head), row_of(values, i, head));
+                    let at = i * stride + head * shape.head_dim;
+                    let (k, v) = (&keys[at..][..shape.head_dim], &values[at..][..shape.head_dim]);
                     // SAFETY: the slot exists (asserted above), so every address is inside `words`; a head's
                     // block is written by one task only.
                     unsafe {
                         match shape.format {
                             WeightFormat::F32 => {
-                                place.put(f32s.get().add(starts[head]), *slot, (&k, &v), |x| x);
+                                place.put(f32s.get().add(starts[head]), *slot, (k, v), |x| x);
                             }
                             WeightFormat::Bf16 => {
-                                place.put(pairs.get().add(2 * starts[head]), *slot, (&k, &v), bf16::narrow);
+                                place.put(pairs.get().add(2 * starts[head]), *slot, (k, v), bf16::narrow);
                             }
                         }
                     }

@@ -69,7 +69,6 @@ fn command() -> Command {
     Command::new("samosa")
         .about("Serves nanochat models: streams answers, swaps weights while people chat.")
         .version(env!("CARGO_PKG_VERSION"))
-        .disable_version_flag(true)
         .after_help("Run `samosa --help` to see every setting.")
         .after_long_help("With no settings at all it serves the built-in model on 127.0.0.1:8003.")
         .args(settings::arguments())

@@ -75,7 +75,7 @@ async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Resul
         }
         Refusal::Gone => Problem::new(Code::ShuttingDown, "The server is stopping.").retry_after(30),
     })?;
-    respond(stream.aborting(abort), limits.heartbeat).await
+    respond(stream.began(abort), limits.heartbeat).await
 }
 
 /// Waits for the first event, so that what fails before it has a real status; but no longer than a stream may

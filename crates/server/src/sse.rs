@@ -100,7 +100,6 @@ pub(crate) fn channel(state: Arc<State>, about: About, max_tokens: usize) -> (En
     let (begun, prompt_tokens) = (about.begun, about.prompt_tokens);
     let shared = Arc::new(Shared { begun, read_ms: AtomicU64::new(0), too_slow: AtomicBool::new(false) });
     shared.note_read();
-    state.metrics.stream_began();
     let (for_sink, sink_state) = (Arc::clone(&shared), Arc::clone(&state));
     let sink =
         EngineSink { events: sender, shared: for_sink, state: sink_state, prompt_tokens, last_token: None };
@@ -150,8 +149,9 @@ impl Sink for EngineSink {
 }
 
 impl EventStream {
-    /// The stream cancels its request when it is dropped.
-    pub(crate) fn aborting(mut self, abort: Abort) -> Self {
+    /// The engine has taken the request: from now on the stream counts, and cancels it when it is dropped.
+    pub(crate) fn began(mut self, abort: Abort) -> Self {
+        self.state.metrics.stream_began();
         self.abort = Some(abort);
         self
     }
@@ -238,17 +238,15 @@ impl Stream for EventStream {
         }
         let next = self.state.options.limits.heartbeat;
         self.heartbeat.set(sleep(next));
-        // The new timer has to be polled once to be armed, in case nothing else wakes this stream.
-        let _ = self.heartbeat.as_mut().poll(context);
         Poll::Ready(Some(Ok(out.into())))
     }
 }
 
 impl Drop for EventStream {
     fn drop(&mut self) {
-        if let Some(abort) = &self.abort {
-            abort.abort();
-        }
+        // Without a request there was no stream, only its preparation.
+        let Some(abort) = &self.abort else { return };
+        abort.abort();
         let end = self.end.unwrap_or(if self.shared.too_slow.load(Ordering::Acquire) {
             End::SlowClient
         } else {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use server::{ContextOverflow, Keys, Limits, Options};
-use support::{Ask, Reply, Server, ask, long_storage, options, options_in, told};
+use support::{Ask, Reply, Server, ask, long_options, long_storage, options, options_in, told};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -197,7 +197,7 @@ async fn without_a_model_or_a_key_it_is_503_with_a_time_to_retry() {
 #[tokio::test]
 async fn a_full_queue_is_503_and_counts_as_no_stream() {
     let storage = long_storage();
-    let mut all = options_in(storage.path(), "long");
+    let mut all = long_options(storage.path());
     (all.limits.engine.max_running, all.limits.engine.max_queued) = (1, 1);
     let server = Server::start(all).await;
     let long = ask("Hello!", 0.0, 4096);
@@ -231,7 +231,7 @@ async fn where_nobody_may_wait_an_idle_engine_still_answers() {
 #[tokio::test]
 async fn draining_is_503_and_what_does_not_finish_in_time_ends_with_an_error() {
     let storage = long_storage();
-    let mut all = options_in(storage.path(), "long");
+    let mut all = long_options(storage.path());
     (all.limits.engine.max_running, all.drain_timeout) = (1, Duration::from_millis(300));
     let server = Server::start(all).await;
     let long = ask("Hello!", 0.0, 4096);

@@ -5,16 +5,18 @@
 #[expect(dead_code, reason = "each test file uses its part of it")]
 mod support;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use server::Options;
-use support::{Ask, Server, Told, ask, long_storage, options, options_in, told};
+use support::{Ask, Server, Told, ask, long_options, long_storage, options, options_in, told};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 const PROMPTS: [&str; 8] = [
     "Hello!",
@@ -156,56 +158,77 @@ async fn client_with_small_buffer(server: &Server, request: &Ask) -> TcpStream {
     socket
 }
 
-fn impatient(storage: &std::path::Path) -> Options {
+/// Readers that read nothing; more than one, so that their answers last longer than the patience with them.
+const SLOW: u64 = 8;
+
+/// Serves `long` at full speed: its answers are larger than all the buffers between engine and reader.
+async fn impatient_server(storage: &Path) -> Server {
     let mut all = options_in(storage, "long");
-    (all.limits.unread_events, all.limits.unread_for) = (8, Duration::from_millis(200));
-    all
+    all.kv_bytes = 256 << 20;
+    (all.limits.unread_events, all.limits.unread_for) = (64, Duration::from_millis(150));
+    server_with_small_buffers(all).await
+}
+
+async fn slow_readers(server: &Server) -> Vec<TcpStream> {
+    let request = Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4096));
+    let mut sockets = Vec::new();
+    for _ in 0..SLOW {
+        sockets.push(client_with_small_buffer(server, &request).await);
+    }
+    server.until("they run", |stats| stats["running"] == SLOW).await;
+    sockets
+}
+
+/// Everything that still comes, until the answer or the connection ends.
+async fn read_on(mut socket: TcpStream) -> String {
+    let mut all = Vec::new();
+    let mut buffer = vec![0; 4096];
+    while !all.ends_with(b"\r\n0\r\n\r\n") {
+        match timeout(Duration::from_secs(20), socket.read(&mut buffer)).await.unwrap() {
+            Ok(0) | Err(_) => break,
+            Ok(read) => all.extend_from_slice(&buffer[..read]),
+        }
+    }
+    String::from_utf8_lossy(&all).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_reader_gives_its_place_back_and_holds_nobody_up() {
+async fn slow_readers_lose_their_places_and_hold_nobody_up() {
     let storage = long_storage();
-    let server = server_with_small_buffers(impatient(storage.path())).await;
-    let request = Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4096));
-    let alone = server.told(&ask("Hello!", 0.0, 512)).await;
-    let mut slow = client_with_small_buffer(&server, &request).await;
-    server.until("it runs", |stats| stats["running"] == 1).await;
-    let beside = server.told(&ask("Hello!", 0.0, 512)).await;
-    assert_eq!(essence(&beside), essence(&alone), "the stream beside it is not held up");
-    server.until("its place is free", nothing_is_held).await;
-    // It reads on after all, and hears why it ended.
-    let mut all = Vec::new();
-    let mut buffer = vec![0; 4096];
-    while !String::from_utf8_lossy(&all).contains("\r\n0\r\n\r\n") {
-        let read = slow.read(&mut buffer).await.unwrap_or(0);
-        if read == 0 {
-            // Ended by the server before it read on: also an end without a done event.
-            break;
+    let server = impatient_server(storage.path()).await;
+    let alone = server.told(&ask("Thank you!", 0.0, 256)).await;
+    let sockets = slow_readers(&server).await;
+    let beside = server.told(&ask("Thank you!", 0.0, 256)).await;
+    assert_eq!(essence(&beside), essence(&alone), "the stream beside them is not held up");
+    server.until("their places are free", nothing_is_held).await;
+    // They read on after all: what came is cut short, and never looks whole.
+    for socket in sockets {
+        let text = read_on(socket).await;
+        assert!(text.contains("\"token\"") && !text.contains("\"done\""), "{text}");
+        if text.ends_with("\r\n0\r\n\r\n") {
+            assert!(text.contains("{\"error\":{\"code\":\"slow_client\""), "an end that says why");
         }
-        all.extend_from_slice(&buffer[..read]);
     }
-    let text = String::from_utf8_lossy(&all);
-    assert!(!text.contains("\"done\""), "a stream cut short never looks whole");
-    let stats = server.until("it counts", |stats| stats["requests"]["slow_client"] == 1).await;
+    let stats = server.until("they count", |stats| stats["requests"]["slow_client"] == SLOW).await;
     assert_eq!(stats["requests"]["client_gone"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_never_reads_on_is_ended_all_the_same() {
+async fn readers_that_never_read_on_are_ended_all_the_same() {
     let storage = long_storage();
-    let server = server_with_small_buffers(impatient(storage.path())).await;
-    let request = Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4096));
-    let slow = client_with_small_buffer(&server, &request).await;
-    server.until("its place is free", |stats| stats["running"] == 0 && stats["kv_pages"]["used"] == 0).await;
-    server.until("its stream has ended", |stats| stats["requests"]["slow_client"] == 1).await;
+    let server = impatient_server(storage.path()).await;
+    let sockets = slow_readers(&server).await;
+    server.until("their places are free", nothing_is_held).await;
+    // Not one byte is read here: an open connection must not keep the stream, nor hold up a server that stops.
+    server.until("their streams have ended", |stats| stats["requests"]["slow_client"] == SLOW).await;
     assert_eq!(server.metric("active_generations").await, 0.0);
-    drop(slow);
+    drop(sockets);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_in_the_queue_hears_a_heartbeat() {
     let storage = long_storage();
-    let mut all = options_in(storage.path(), "long");
+    let mut all = long_options(storage.path());
     (all.limits.engine.max_running, all.limits.heartbeat) = (1, Duration::from_millis(50));
     let server = Server::start(all).await;
     let mut long = server.send(Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4096))).await;

@@ -71,6 +71,11 @@ pub(crate) fn long_storage() -> TempDir {
     root
 }
 
+/// Settings to serve `long`, slowly enough that its answers last for seconds on any machine.
+pub(crate) fn long_options(storage: &Path) -> Options {
+    Options { isa: engine::Isa::Scalar, ..options_in(storage, "long") }
+}
+
 /// A body of `POST /generate` with one message.
 pub(crate) fn ask(content: &str, temperature: f64, max_tokens: u64) -> Value {
     let messages = json!([{ "role": "user", "content": content }]);

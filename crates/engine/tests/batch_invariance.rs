@@ -1,0 +1,321 @@
+//! Batch invariance with the real transformer: a request's tokens, and every bit of its logits, are those of
+//! its run alone, whatever its neighbours, the step's budget and the number of threads; for every
+//! generation, number format and instruction set. Backends that break this on purpose must be noticed.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common {
+    pub(crate) mod run;
+    pub(crate) mod vocabulary;
+}
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use common::run::run;
+use common::vocabulary;
+use engine::backend::Shape;
+use engine::{Backend, Engine, Event, Limits, Request, Sampling, Transformer};
+use formats::TensorTable;
+use model::{
+    Compute, Config, Isa, KvCache, KvLayout, LogitRows, Overrides, PAGE, SequenceRows, Session, WeightFormat,
+    Weights,
+};
+
+const MODELS: [&str; 7] = ["g0", "g1", "g3", "g5", "g6", "g7", "g7-wide-heads"];
+
+fn load(name: &str, format: WeightFormat) -> Arc<Weights> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens").join(name);
+    let file = |prefix: &str| -> PathBuf {
+        let mut files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        files.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix)).unwrap()
+    };
+    let source = Arc::new(std::fs::File::open(file("model_")).unwrap());
+    let table = TensorTable::read("model.pt", source).unwrap();
+    let meta = formats::read_meta("meta.json", &std::fs::read(file("meta_")).unwrap()).unwrap();
+    let config = Config::read(&table, &meta, &Overrides::default()).unwrap();
+    Arc::new(Weights::load(&table, config, format).unwrap())
+}
+
+/// Prompts that are short, longer than a page and longer than the short window; greedy and seeded.
+fn requests(weights: &Weights) -> Vec<Request> {
+    let Config { vocab_size, sequence_len, .. } = weights.config;
+    let request = |(i, &(prompt_len, max_tokens, temperature)): (usize, &(usize, usize, f32))| {
+        let prompt = (0..prompt_len).map(|j| ((i * 131 + j * j * 7 + j) % vocab_size) as u32).collect();
+        let sampling = Sampling { temperature, top_k: i % 3 * 20, seed: i as u64 };
+        Request::new(prompt, max_tokens, sampling, (vocab_size, sequence_len)).unwrap()
+    };
+    [(1, 9, 0.0), (5, 8, 1.0), (31, 5, 0.8), (33, 4, 0.0), (64, 3, 1.5), (150, 6, 1.0), (2, 40, 1.0)]
+        .iter()
+        .enumerate()
+        .map(request)
+        .collect()
+}
+
+/// What is done to logits on their way out: (sequences in the batch, one row).
+type Meddle = fn(usize, &mut [f32]);
+
+/// A transformer that notes every row of logits it gives.
+struct Recorded {
+    /// One for batches, and one for a batch of one if that is computed otherwise.
+    inner: Transformer,
+    lone: Option<Transformer>,
+    meddle: Meddle,
+    logits: Vec<f32>,
+    /// Position and bits of each row.
+    seen: Arc<Mutex<Vec<(usize, u64)>>>,
+}
+
+impl Backend for Recorded {
+    fn shape(&self) -> &Shape {
+        self.inner.shape()
+    }
+
+    fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32] {
+        self.logits = self.inner.forward(batch).to_vec();
+        if let Some(lone) = &mut self.lone {
+            let logits = lone.forward(batch);
+            if batch.len() == 1 {
+                self.logits = logits.to_vec();
+            }
+        }
+        let sampled = batch.iter().filter(|sequence| sequence.logits == LogitRows::Last);
+        let rows = self.logits.chunks_exact_mut(self.inner.shape().vocab_size);
+        for (sequence, row) in sampled.zip(rows) {
+            (self.meddle)(batch.len(), row);
+            let position = sequence.position + sequence.tokens.len() - 1;
+            self.seen.lock().unwrap().push((position, hash(row)));
+        }
+        &self.logits
+    }
+}
+
+fn hash(row: &[f32]) -> u64 {
+    row.iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, x| (hash ^ u64::from(x.to_bits())).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Tokens of each request, and the logits of all in order of position.
+#[derive(PartialEq)]
+struct Outcome {
+    tokens: Vec<Vec<u32>>,
+    logits: Vec<(usize, u64)>,
+}
+
+impl Outcome {
+    /// Requests that share no engine.
+    fn alone(weights: &Arc<Weights>, setup: &Setup, requests: &[Request]) -> Self {
+        let mut all = Self { tokens: Vec::new(), logits: Vec::new() };
+        for request in requests {
+            let Self { tokens, logits } = Self::together(weights, setup, std::slice::from_ref(request));
+            all.tokens.extend(tokens);
+            all.logits.extend(logits);
+        }
+        all.logits.sort_unstable();
+        all
+    }
+
+    fn together(weights: &Arc<Weights>, setup: &Setup, requests: &[Request]) -> Self {
+        let limits = setup.limits();
+        let transformer = |isa| {
+            let compute = Compute::new(isa, setup.threads);
+            Transformer::new(Arc::clone(weights), compute, 8 << 20, limits.step_tokens)
+        };
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let backend = Recorded {
+            inner: transformer(setup.isa),
+            lone: setup.isa_of_one.map(transformer),
+            meddle: setup.meddle,
+            logits: Vec::new(),
+            seen: Arc::clone(&seen),
+        };
+        let mut engine = Engine::new(backend, vocabulary::bytes(), limits);
+        let tokens = run(&mut engine, requests).iter().map(|events| tokens(events)).collect();
+        let mut logits = std::mem::take(&mut *seen.lock().unwrap());
+        logits.sort_unstable();
+        Self { tokens, logits }
+    }
+}
+
+fn tokens(events: &[Event]) -> Vec<u32> {
+    let token = |event: &Event| match event {
+        Event::Token { token, .. } => Some(*token),
+        Event::Failed(failure) => panic!("{failure:?}"),
+        _ => None,
+    };
+    events.iter().filter_map(token).collect()
+}
+
+struct Setup {
+    isa: Isa,
+    /// What a batch of one is computed with, if not `isa`.
+    isa_of_one: Option<Isa>,
+    threads: usize,
+    step_tokens: usize,
+    meddle: Meddle,
+}
+
+impl Setup {
+    fn new(isa: Isa, threads: usize, step_tokens: usize) -> Self {
+        Self { isa, isa_of_one: None, threads, step_tokens, meddle: |_, _| {} }
+    }
+
+    fn limits(&self) -> Limits {
+        // A step is never smaller than its decoding sequences and one more row.
+        let max_running = (self.step_tokens - 1).min(16);
+        Limits { max_running, step_tokens: self.step_tokens, ..Limits::default() }
+    }
+}
+
+fn check(name: &str, format: WeightFormat) {
+    let weights = load(name, format);
+    let requests = requests(&weights);
+    for isa in Isa::available() {
+        let alone = Outcome::alone(&weights, &Setup::new(isa, 1, 256), &requests);
+        assert!(alone.tokens.iter().map(Vec::len).sum::<usize>() > 30, "answers are not trivial");
+        for (threads, step_tokens) in [1, 2].into_iter().flat_map(|t| [3, 7, 64, 256].map(|s| (t, s))) {
+            let together = Outcome::together(&weights, &Setup::new(isa, threads, step_tokens), &requests);
+            let setup =
+                format!("{name} {format:?} {}, {threads} threads, steps of {step_tokens}", isa.name());
+            assert_eq!(together.tokens, alone.tokens, "{setup}");
+            assert!(together.logits == alone.logits, "the same tokens from other logits: {setup}");
+        }
+    }
+}
+
+#[test]
+fn exact_weights() {
+    MODELS.iter().for_each(|name| check(name, WeightFormat::F32));
+}
+
+#[test]
+fn bf16_weights() {
+    MODELS.iter().for_each(|name| check(name, WeightFormat::Bf16));
+}
+
+/// Whether (tokens, logits) of requests in company differ from those alone.
+fn differs(weights: &Arc<Weights>, setup: &Setup) -> (bool, bool) {
+    let requests = requests(weights);
+    let alone = Outcome::alone(weights, setup, &requests);
+    let together = Outcome::together(weights, setup, &requests);
+    (alone.tokens != together.tokens, alone.logits != together.logits)
+}
+
+#[test]
+fn logits_that_depend_on_the_batch_are_noticed() {
+    let weights = load("g7", WeightFormat::F32);
+    let with = |meddle| Setup { meddle, ..Setup::new(Isa::detect(), 1, 64) };
+    assert_eq!(differs(&weights, &with(|_, _| {})), (false, false), "the control of the control");
+    let visible = |sequences: usize, row: &mut [f32]| {
+        row.iter_mut().enumerate().for_each(|(id, logit)| *logit += (id * sequences % 7) as f32);
+    };
+    assert_eq!(differs(&weights, &with(visible)), (true, true));
+    let one_bit = |sequences: usize, row: &mut [f32]| {
+        row[700] = f32::from_bits(row[700].to_bits() ^ u32::from(sequences > 1));
+    };
+    assert!(differs(&weights, &with(one_bit)).1, "the last bit of one logit");
+}
+
+/// A server that has one kernel for single rows and another for batches: the classic way to break this.
+#[test]
+fn another_order_of_sums_for_a_batch_of_one_is_noticed() {
+    let fast = Isa::detect();
+    if fast == Isa::SCALAR {
+        return;
+    }
+    let weights = load("g7", WeightFormat::F32);
+    let setup = Setup { isa_of_one: Some(Isa::SCALAR), ..Setup::new(fast, 1, 64) };
+    assert!(differs(&weights, &setup).1);
+    let same = Setup { isa_of_one: Some(fast), ..Setup::new(fast, 1, 64) };
+    assert_eq!(differs(&weights, &same), (false, false), "the control of the control");
+}
+
+/// A sequence under way in a session, its pages given out by hand.
+struct Run {
+    tokens: Vec<u32>,
+    tables: Vec<Vec<u32>>,
+}
+
+const SEQUENCES: usize = 16;
+const STEPS: usize = 4;
+const BLOCKS: usize = 7;
+
+impl Run {
+    /// Sequence `i`; its pages lie among those of the others, in falling order.
+    fn new(weights: &Weights, i: usize, classes: usize) -> Self {
+        let vocab_size = weights.config.vocab_size;
+        let tokens = (0..3 + i * 12).map(|j| ((i * 37 + j * 11) % vocab_size) as u32).collect();
+        let table = (0..BLOCKS).map(|block| ((BLOCKS - 1 - block) * SEQUENCES + i) as u32).collect();
+        Self { tokens, tables: vec![table; classes] }
+    }
+
+    /// Rows from `position` on.
+    fn rows(&self, position: usize) -> SequenceRows<'_> {
+        let previous = position.checked_sub(1).map(|before| self.tokens[before]);
+        let tokens = &self.tokens[position..];
+        SequenceRows { tokens, previous, position, tables: &self.tables, logits: LogitRows::Last }
+    }
+}
+
+/// Logits of every sequence at every step, decoded in batches of `batch`.
+fn decode(weights: &Weights, compute: &Compute, batch: usize) -> Vec<Vec<u32>> {
+    let layout = KvLayout::new(&weights.config, weights.format);
+    let n_pages = vec![BLOCKS * SEQUENCES; layout.classes.len()];
+    let mut session = Session::new(KvCache::new(&layout, &n_pages));
+    let mut runs: Vec<Run> = (0..SEQUENCES).map(|i| Run::new(weights, i, n_pages.len())).collect();
+    assert!(runs.iter().all(|run| run.tokens.len() + STEPS <= BLOCKS * PAGE));
+    for run in &runs {
+        session.forward(compute, weights, &[run.rows(0)]);
+    }
+    let mut logits = vec![Vec::new(); SEQUENCES];
+    for step in 0..STEPS {
+        for (i, run) in runs.iter_mut().enumerate() {
+            run.tokens.push((i * 5 + step * 97) as u32);
+        }
+        for first in (0..SEQUENCES).step_by(batch) {
+            let rows: Vec<SequenceRows<'_>> =
+                runs[first..first + batch].iter().map(|run| run.rows(run.tokens.len() - 1)).collect();
+            let given = session.forward(compute, weights, &rows);
+            for (row, of) in given.chunks_exact(weights.config.vocab_size).zip(&mut logits[first..]) {
+                of.extend(row.iter().map(|logit| logit.to_bits()));
+            }
+        }
+    }
+    logits
+}
+
+#[test]
+fn decoding_sixteen_at_once_gives_the_bits_of_decoding_one() {
+    for name in MODELS {
+        for format in [WeightFormat::F32, WeightFormat::Bf16] {
+            let weights = load(name, format);
+            for isa in Isa::available() {
+                let alone = decode(&weights, &Compute::new(isa, 1), 1);
+                assert!(alone.windows(2).all(|pair| pair[0] != pair[1]), "sequences differ");
+                for (threads, batch) in [(1, 16), (2, 16), (2, 4)] {
+                    let together = decode(&weights, &Compute::new(isa, threads), batch);
+                    let equal = together == alone;
+                    assert!(equal, "{name} {format:?} {}, {batch} on {threads} threads", isa.name());
+                }
+            }
+        }
+    }
+}
+
+/// The smallest pool still serves a sequence that fills the context.
+#[test]
+fn no_memory_for_keys_and_values_is_memory_for_one_sequence() {
+    let weights = load("g7", WeightFormat::F32);
+    let Config { vocab_size, sequence_len, .. } = weights.config;
+    let limits = Limits { max_running: 2, step_tokens: 100, ..Limits::default() };
+    let transformer = Transformer::new(weights, Compute::new(Isa::detect(), 1), 0, limits.step_tokens);
+    let mut engine = Engine::new(transformer, vocabulary::bytes(), limits);
+    let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0 };
+    let full = |prompt_len| {
+        let prompt = vec![1; prompt_len];
+        Request::new(prompt, sequence_len, sampling, (vocab_size, sequence_len)).unwrap()
+    };
+    let events = run(&mut engine, &[full(sequence_len - 1), full(sequence_len - 30)]);
+    assert_eq!(tokens(&events[0]).len(), 1);
+    assert!(!tokens(&events[1]).is_empty());
+}
