@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Compute, KvCache, KvLayout, SequenceRows, Session, Weights};
+use model::{Compute, KvCache, KvClass, KvLayout, SequenceRows, Session, Weights};
 
 /// Sizes that scheduling needs to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,17 +48,8 @@ impl Transformer {
     /// A transformer whose keys and values take at most `kv_bytes`, but always enough for one sequence of
     /// full length.
     pub fn new(weights: Arc<Weights>, compute: Compute, kv_bytes: usize, step_tokens: usize) -> Self {
+        let (layout, n_pages) = plan(&weights, kv_bytes, step_tokens);
         let config = &weights.config;
-        let layout = KvLayout::new(config, weights.format);
-        let one: Vec<usize> = layout
-            .classes
-            .iter()
-            .map(|class| crate::pages::worst_case(config.sequence_len, class.window, step_tokens))
-            .collect();
-        let bytes_of_one: usize =
-            layout.classes.iter().zip(&one).map(|(class, n)| class.page_bytes * n).sum();
-        let sequences = (kv_bytes / bytes_of_one.max(1)).max(1);
-        let n_pages: Vec<usize> = one.iter().map(|n| n * sequences).collect();
         let classes = layout.classes.iter().zip(&n_pages);
         let shape = Shape {
             vocab_size: config.vocab_size,
@@ -73,6 +64,24 @@ impl Transformer {
     pub fn kv_bytes(&self) -> usize {
         self.session.kv.bytes()
     }
+
+    /// Bytes that [`Transformer::new`] would set aside.
+    pub fn planned_kv_bytes(weights: &Weights, kv_bytes: usize, step_tokens: usize) -> usize {
+        let (layout, n_pages) = plan(weights, kv_bytes, step_tokens);
+        layout.classes.iter().zip(&n_pages).map(|(class, n)| class.page_bytes * n).sum()
+    }
+}
+
+/// Pages of each class: as many full-length sequences as fit into `kv_bytes`, at least one.
+fn plan(weights: &Weights, kv_bytes: usize, step_tokens: usize) -> (KvLayout, Vec<usize>) {
+    let config = &weights.config;
+    let layout = KvLayout::new(config, weights.format);
+    let worst_case =
+        |class: &KvClass| crate::pages::worst_case(config.sequence_len, class.window, step_tokens);
+    let one: Vec<usize> = layout.classes.iter().map(worst_case).collect();
+    let bytes_of_one: usize = layout.classes.iter().zip(&one).map(|(class, n)| class.page_bytes * n).sum();
+    let sequences = (kv_bytes / bytes_of_one.max(1)).max(1);
+    (layout, one.iter().map(|n| n * sequences).collect())
 }
 
 impl Backend for Transformer {

@@ -80,8 +80,10 @@ pub struct Timings {
 /// Why a request was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// As many requests as allowed are waiting, or as many tokens.
+    /// As many requests as allowed are waiting.
     QueueFull,
+    /// Those that wait stand for as many tokens as allowed.
+    QueueTokens,
     /// The engine has ended.
     Gone,
 }
@@ -184,7 +186,9 @@ impl Handle {
             driver_shared.look(&engine);
             // The starter may have given up; the thread then ends by itself, its mailbox closed.
             let _ = ready.send(());
-            Driver { engine, make, shared: driver_shared, streams: HashMap::new() }.run(&submissions);
+            let _end = End(Arc::clone(&driver_shared));
+            Driver { engine: Some(engine), make, shared: driver_shared, streams: HashMap::new() }
+                .run(&submissions);
         })?;
         built.recv().map_err(|_| std::io::Error::other("the engine could not be built"))?;
         Ok(Self { mailbox, shared, limits })
@@ -194,9 +198,7 @@ impl Handle {
     pub fn submit(&self, request: Request, sink: Box<dyn Sink>) -> Result<Abort, Refusal> {
         let tokens = request.total_tokens();
         self.shared.note_work();
-        if !self.shared.reserve(tokens, &self.limits) {
-            return Err(Refusal::QueueFull);
-        }
+        self.shared.reserve(tokens, &self.limits)?;
         let abort = Abort::default();
         let submission = Submission { request, sink, abort: abort.clone(), at: Instant::now() };
         self.mailbox.try_send(submission).map_err(|error| {
@@ -279,18 +281,21 @@ impl Shared {
         }
     }
 
-    fn reserve(&self, tokens: usize, limits: &Limits) -> bool {
-        if self.queued.fetch_add(1, Ordering::AcqRel) >= limits.max_queued {
+    /// Takes a place in the queue. A request that may run at once needs none that is counted.
+    fn reserve(&self, tokens: usize, limits: &Limits) -> Result<(), Refusal> {
+        let queued = self.queued.fetch_add(1, Ordering::AcqRel);
+        if queued >= limits.max_queued && queued + self.running.load(Ordering::Acquire) >= limits.max_running
+        {
             self.queued.fetch_sub(1, Ordering::AcqRel);
-            return false;
+            return Err(Refusal::QueueFull);
         }
         // A lone request is taken however large: it would be refused for ever otherwise.
         let before = self.queued_tokens.fetch_add(tokens, Ordering::AcqRel);
         if before > 0 && before + tokens > limits.max_queued_tokens {
             self.release(tokens);
-            return false;
+            return Err(Refusal::QueueTokens);
         }
-        true
+        Ok(())
     }
 
     fn release(&self, tokens: usize) {
@@ -358,17 +363,28 @@ struct Stream {
 }
 
 struct Driver<B: Backend, F> {
-    engine: Engine<B>,
+    /// Absent only while it is rebuilt.
+    engine: Option<Engine<B>>,
     make: F,
     shared: Arc<Shared>,
     streams: HashMap<RequestId, Stream>,
 }
 
+/// Says that the thread has ended, however it ends, after its engine was freed.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.healthy.store(false, Ordering::Release);
+        self.0.ended.store(true, Ordering::Release);
+    }
+}
+
 impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
     fn run(mut self, submissions: &Receiver<Submission>) {
-        loop {
-            if self.engine.is_idle() {
-                self.shared.look(&self.engine);
+        while let Some(engine) = &self.engine {
+            if engine.is_idle() {
+                self.shared.look(engine);
                 match submissions.recv() {
                     Ok(submission) => self.accept(submission),
                     Err(_) => break,
@@ -382,9 +398,11 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
                 self.rebuild();
             }
         }
-        let shared = Arc::clone(&self.shared);
-        drop(self);
-        shared.ended.store(true, Ordering::Release);
+        // Nothing is left here unless the engine could not be rebuilt.
+        while let Ok(mut submission) = submissions.try_recv() {
+            self.shared.release(submission.request.total_tokens());
+            submission.sink.send(StreamEvent::Failed(Failure::Internal));
+        }
     }
 
     fn accept(&mut self, submission: Submission) {
@@ -393,7 +411,9 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         let tokens = request.total_tokens();
         self.streams
             .insert(id, Stream { sink, abort, tokens, submitted: at, admitted: None, first_token: None });
-        self.engine.submit(id, request);
+        if let Some(engine) = &mut self.engine {
+            engine.submit(id, request);
+        }
     }
 
     fn cancel_aborted(&mut self) {
@@ -403,34 +423,39 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         let aborted: Vec<RequestId> =
             self.streams.iter().filter(|(_, stream)| stream.abort.is_set()).map(|(id, _)| *id).collect();
         for id in aborted {
-            self.forget(id);
-            self.engine.cancel(id);
+            self.cancel(id);
         }
     }
 
     fn step(&mut self) {
-        if self.engine.is_idle() {
-            return;
-        }
+        let Some(engine) = self.engine.as_mut().filter(|engine| !engine.is_idle()) else { return };
         let begun = Instant::now();
-        let stepped = self.engine.step();
+        let stepped = engine.step();
+        // Before the events: whoever hears of an end may look whether its pages are free.
+        self.shared.look(engine);
         self.shared.note_progress();
         self.shared.prompt_tokens.fetch_add(stepped.prompt_rows as u64, Ordering::AcqRel);
         let tokens = stepped.events.iter().filter(|(_, event)| matches!(event, Event::Token { .. })).count();
         self.shared.generated_tokens.fetch_add(tokens as u64, Ordering::AcqRel);
         self.shared.measure(tokens, begun.elapsed());
-        // Before the events: whoever hears of an end may look whether its pages are free.
-        self.shared.look(&self.engine);
         let ended = Instant::now();
         for (id, event) in stepped.events {
             // Who was admitted was so when the step began; what was generated came at its end.
             let at = if event == Event::Admitted { begun } else { ended };
             if !self.deliver(id, event, at) {
-                self.forget(id);
-                self.engine.cancel(id);
+                self.cancel(id);
             }
         }
-        self.shared.look(&self.engine);
+        if let Some(engine) = &self.engine {
+            self.shared.look(engine);
+        }
+    }
+
+    fn cancel(&mut self, id: RequestId) {
+        self.forget(id);
+        if let Some(engine) = &mut self.engine {
+            engine.cancel(id);
+        }
     }
 
     /// Hands an event to its sink; false if the request shall be cancelled.
@@ -477,21 +502,25 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
                 stream.sink.send(StreamEvent::Failed(failure));
             }
         }
-        self.engine.drain();
+        if let Some(engine) = &mut self.engine {
+            engine.drain();
+        }
     }
 
-    /// After a panic nothing of the engine is trusted: its requests fail and a new one takes its place.
+    /// After a panic nothing of the engine is trusted: its requests fail and a new one takes its place. If
+    /// that cannot be built either, the thread ends.
     fn rebuild(&mut self) {
         tracing::error!("the engine panicked; its requests fail and it is rebuilt");
         self.shared.healthy.store(false, Ordering::Release);
-        let broken: Vec<RequestId> = self.streams.keys().copied().collect();
-        for id in broken {
-            if let Some(mut stream) = self.forget(id) {
-                stream.sink.send(StreamEvent::Failed(Failure::Internal));
-            }
-        }
-        self.engine = (self.make)();
-        self.shared.look(&self.engine);
+        // First, so that two never need memory at once.
+        self.engine = None;
+        self.fail_all(Failure::Internal);
+        let Ok(engine) = catch_unwind(AssertUnwindSafe(&self.make)) else {
+            tracing::error!("the engine could not be rebuilt; swap a model in to go on");
+            return;
+        };
+        self.shared.look(&engine);
+        self.engine = Some(engine);
         self.shared.note_progress();
         self.shared.healthy.store(true, Ordering::Release);
     }

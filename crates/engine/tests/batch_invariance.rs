@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-mod common {
+mod support {
     pub(crate) mod run;
     pub(crate) mod vocabulary;
 }
@@ -12,8 +12,6 @@ mod common {
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use common::run::run;
-use common::vocabulary;
 use engine::backend::Shape;
 use engine::{Backend, Engine, Event, Limits, Request, Sampling, Transformer};
 use formats::TensorTable;
@@ -21,8 +19,13 @@ use model::{
     Compute, Config, Isa, KvCache, KvLayout, LogitRows, Overrides, PAGE, SequenceRows, Session, WeightFormat,
     Weights,
 };
+use support::run::run;
+use support::vocabulary;
 
 const MODELS: [&str; 7] = ["g0", "g1", "g3", "g5", "g6", "g7", "g7-wide-heads"];
+/// Of `requests`.
+const LONG_PROMPTS_FROM: usize = 4;
+const FORMATS: [WeightFormat; 2] = [WeightFormat::F32, WeightFormat::Bf16];
 
 fn load(name: &str, format: WeightFormat) -> Arc<Weights> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens").join(name);
@@ -45,7 +48,7 @@ fn requests(weights: &Weights) -> Vec<Request> {
         let sampling = Sampling { temperature, top_k: i % 3 * 20, seed: i as u64 };
         Request::new(prompt, max_tokens, sampling, (vocab_size, sequence_len)).unwrap()
     };
-    [(1, 9, 0.0), (5, 8, 1.0), (31, 5, 0.8), (33, 4, 0.0), (64, 3, 1.5), (150, 6, 1.0), (2, 40, 1.0)]
+    [(1, 9, 0.0), (2, 20, 1.0), (5, 8, 1.0), (31, 5, 0.8), (33, 4, 0.0), (64, 3, 1.5), (150, 6, 1.0)]
         .iter()
         .enumerate()
         .map(request)
@@ -167,14 +170,20 @@ impl Setup {
     }
 }
 
+/// The specification of the kernels takes its time with the wide model: it gets short prompts for it.
+fn is_slow(isa: Isa, weights: &Weights) -> bool {
+    isa == Isa::SCALAR && weights.config.n_embd > 64
+}
+
 fn check(name: &str, format: WeightFormat) {
     let weights = load(name, format);
     let requests = requests(&weights);
     for isa in Isa::available() {
-        let alone = Outcome::alone(&weights, &Setup::new(isa, 1, 256), &requests);
-        assert!(alone.tokens.iter().map(Vec::len).sum::<usize>() > 30, "answers are not trivial");
+        let requests = &requests[..if is_slow(isa, &weights) { LONG_PROMPTS_FROM } else { requests.len() }];
+        let alone = Outcome::alone(&weights, &Setup::new(isa, 1, 256), requests);
+        assert!(alone.tokens.iter().map(Vec::len).sum::<usize>() > 20, "answers are not trivial");
         for (threads, step_tokens) in [1, 2].into_iter().flat_map(|t| [3, 7, 64, 256].map(|s| (t, s))) {
-            let together = Outcome::together(&weights, &Setup::new(isa, threads, step_tokens), &requests);
+            let together = Outcome::together(&weights, &Setup::new(isa, threads, step_tokens), requests);
             let setup =
                 format!("{name} {format:?} {}, {threads} threads, steps of {step_tokens}", isa.name());
             assert_eq!(together.tokens, alone.tokens, "{setup}");
@@ -185,12 +194,16 @@ fn check(name: &str, format: WeightFormat) {
 
 #[test]
 fn exact_weights() {
-    MODELS.iter().for_each(|name| check(name, WeightFormat::F32));
+    for name in MODELS {
+        check(name, WeightFormat::F32);
+    }
 }
 
 #[test]
 fn bf16_weights() {
-    MODELS.iter().for_each(|name| check(name, WeightFormat::Bf16));
+    for name in MODELS {
+        check(name, WeightFormat::Bf16);
+    }
 }
 
 /// Whether (tokens, logits) of requests in company differ from those alone.
@@ -237,14 +250,14 @@ struct Run {
 }
 
 const SEQUENCES: usize = 16;
-const STEPS: usize = 4;
-const BLOCKS: usize = 7;
+const STEPS: usize = 3;
+const BLOCKS: usize = 5;
 
 impl Run {
     /// Sequence `i`; its pages lie among those of the others, in falling order.
-    fn new(weights: &Weights, i: usize, classes: usize) -> Self {
+    fn new(weights: &Weights, i: usize, step: usize, classes: usize) -> Self {
         let vocab_size = weights.config.vocab_size;
-        let tokens = (0..3 + i * 12).map(|j| ((i * 37 + j * 11) % vocab_size) as u32).collect();
+        let tokens = (0..3 + i * step).map(|j| ((i * 37 + j * 11) % vocab_size) as u32).collect();
         let table = (0..BLOCKS).map(|block| ((BLOCKS - 1 - block) * SEQUENCES + i) as u32).collect();
         Self { tokens, tables: vec![table; classes] }
     }
@@ -257,46 +270,65 @@ impl Run {
     }
 }
 
-/// Logits of every sequence at every step, decoded in batches of `batch`.
-fn decode(weights: &Weights, compute: &Compute, batch: usize) -> Vec<Vec<u32>> {
-    let layout = KvLayout::new(&weights.config, weights.format);
-    let n_pages = vec![BLOCKS * SEQUENCES; layout.classes.len()];
-    let mut session = Session::new(KvCache::new(&layout, &n_pages));
-    let mut runs: Vec<Run> = (0..SEQUENCES).map(|i| Run::new(weights, i, n_pages.len())).collect();
-    assert!(runs.iter().all(|run| run.tokens.len() + STEPS <= BLOCKS * PAGE));
-    for run in &runs {
-        session.forward(compute, weights, &[run.rows(0)]);
-    }
-    let mut logits = vec![Vec::new(); SEQUENCES];
-    for step in 0..STEPS {
-        for (i, run) in runs.iter_mut().enumerate() {
-            run.tokens.push((i * 5 + step * 97) as u32);
+/// Sixteen prompts in a session.
+struct Prompts<'a> {
+    weights: &'a Weights,
+    session: Session,
+    runs: Vec<Run>,
+}
+
+impl<'a> Prompts<'a> {
+    fn read(weights: &'a Weights, compute: &Compute) -> Self {
+        let layout = KvLayout::new(&weights.config, weights.format);
+        let n_pages = vec![BLOCKS * SEQUENCES; layout.classes.len()];
+        let mut session = Session::new(KvCache::new(&layout, &n_pages));
+        let longer = if is_slow(compute.isa, weights) { 2 } else { 9 };
+        let runs: Vec<Run> = (0..SEQUENCES).map(|i| Run::new(weights, i, longer, n_pages.len())).collect();
+        assert!(runs.iter().all(|run| run.tokens.len() + STEPS <= BLOCKS * PAGE));
+        for run in &runs {
+            session.forward(compute, weights, &[run.rows(0)]);
         }
-        for first in (0..SEQUENCES).step_by(batch) {
-            let rows: Vec<SequenceRows<'_>> =
-                runs[first..first + batch].iter().map(|run| run.rows(run.tokens.len() - 1)).collect();
-            let given = session.forward(compute, weights, &rows);
-            for (row, of) in given.chunks_exact(weights.config.vocab_size).zip(&mut logits[first..]) {
-                of.extend(row.iter().map(|logit| logit.to_bits()));
+        Self { weights, session, runs }
+    }
+
+    /// Logits of every sequence after each of the same few tokens, decoded in batches of `batch`.
+    fn decode(&mut self, compute: &Compute, batch: usize) -> Vec<Vec<u32>> {
+        let mut logits = vec![Vec::new(); SEQUENCES];
+        for step in 0..STEPS {
+            for (i, run) in self.runs.iter_mut().enumerate() {
+                run.tokens.push((i * 5 + step * 97) as u32);
+            }
+            for first in (0..SEQUENCES).step_by(batch) {
+                let runs = &self.runs[first..first + batch];
+                let rows: Vec<SequenceRows<'_>> =
+                    runs.iter().map(|run| run.rows(run.tokens.len() - 1)).collect();
+                let given = self.session.forward(compute, self.weights, &rows);
+                for (row, of) in given.chunks_exact(self.weights.config.vocab_size).zip(&mut logits[first..])
+                {
+                    of.extend(row.iter().map(|logit| logit.to_bits()));
+                }
             }
         }
+        for run in &mut self.runs {
+            run.tokens.truncate(run.tokens.len() - STEPS);
+        }
+        logits
     }
-    logits
 }
 
 #[test]
 fn decoding_sixteen_at_once_gives_the_bits_of_decoding_one() {
-    for name in MODELS {
-        for format in [WeightFormat::F32, WeightFormat::Bf16] {
-            let weights = load(name, format);
-            for isa in Isa::available() {
-                let alone = decode(&weights, &Compute::new(isa, 1), 1);
-                assert!(alone.windows(2).all(|pair| pair[0] != pair[1]), "sequences differ");
-                for (threads, batch) in [(1, 16), (2, 16), (2, 4)] {
-                    let together = decode(&weights, &Compute::new(isa, threads), batch);
-                    let equal = together == alone;
-                    assert!(equal, "{name} {format:?} {}, {batch} on {threads} threads", isa.name());
-                }
+    for (name, format) in MODELS.iter().flat_map(|name| FORMATS.map(|format| (name, format))) {
+        let weights = load(name, format);
+        for isa in Isa::available() {
+            let [one, two] = [1, 2].map(|threads| Compute::new(isa, threads));
+            let mut prompts = Prompts::read(&weights, &two);
+            let alone = prompts.decode(&one, 1);
+            assert!(alone.windows(2).all(|pair| pair[0] != pair[1]), "sequences differ");
+            for (compute, batch) in [(&one, 16), (&two, 16), (&two, 4), (&one, 1)] {
+                let equal = prompts.decode(compute, batch) == alone;
+                let threads = compute.pool.threads();
+                assert!(equal, "{name} {format:?} {}, {batch} on {threads} threads", isa.name());
             }
         }
     }

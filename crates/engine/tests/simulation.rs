@@ -1,11 +1,11 @@
 //! The engine under seeded chaos: arrivals, cancellations, tiny page pools and tiny steps, over a toy model.
 //!
-//! A failing run prints its seed; `simulate(seed, Flaw::None)` is that run again. The toy (`common/toy.rs`)
+//! A failing run prints its seed; `simulate(seed, Flaw::None)` is that run again. The toy (`support/toy.rs`)
 //! reads tokens back through the page tables, so the comparison with each request's run alone covers pages.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-mod common {
+mod support {
     pub(crate) mod run;
     pub(crate) mod toy;
     pub(crate) mod vocabulary;
@@ -15,11 +15,11 @@ use std::ops::{AddAssign, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use common::run::run;
-use common::toy::{Flaw, Toy, mix, most_pages};
-use common::vocabulary::{self, VOCAB_SIZE};
 use engine::backend::Shape;
 use engine::{Engine, Event, FinishReason, Limits, Request, RequestId, Sampling};
+use support::run::run;
+use support::toy::{Flaw, Toy, VOCAB_SIZE, mix, most_pages};
+use support::vocabulary;
 use tokenizer::Tokenizer;
 
 const SEEDS: Range<u64> = 0..4000;

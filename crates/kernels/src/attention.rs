@@ -118,8 +118,8 @@ impl Pages {
             "checked by the model's Config"
         );
         let words = match shape.format {
-            WeightFormat::F32 => Words::F32(vec![0.0; n_pages * shape.page_words()]),
-            WeightFormat::Bf16 => Words::Bf16(vec![0; n_pages * shape.page_words()]),
+            WeightFormat::F32 => Words::F32(crate::zeroed(n_pages * shape.page_words())),
+            WeightFormat::Bf16 => Words::Bf16(crate::zeroed(n_pages * shape.page_words())),
         };
         Self { shape, count: n_pages, words }
     }
@@ -235,7 +235,11 @@ impl Place {
 /// Attends every query row; `out` is (rows, heads · head_dim).
 pub fn attend(compute: &Compute, attention: &Attention<'_>, out: &mut [f32]) {
     let shape = attention.pages.shape;
-    let rows: usize = attention.spans.iter().map(|span| span.rows).sum();
+    let mut rows = 0;
+    for span in attention.spans {
+        assert_eq!(span.row, rows, "spans follow one another");
+        rows += span.rows;
+    }
     assert_eq!(out.len(), rows * attention.heads * shape.head_dim, "out is (rows, heads · head_dim)");
     assert!(attention.queries.len() >= rows * attention.stride, "queries are rows of `stride` numbers");
     let tasks = tasks(attention);

@@ -53,3 +53,11 @@ impl Compute {
         Self { isa, pool: Pool::new(threads) }
     }
 }
+
+/// Zeros that the system hands out as they are touched. Where it has not that many, this panics, which a
+/// caller can survive; Rust's own allocation would end the process.
+fn zeroed<T: Clone + Default>(count: usize) -> Vec<T> {
+    let possible = Vec::<T>::new().try_reserve_exact(count).is_ok();
+    assert!(possible, "not enough memory for {count} numbers of {} bytes", size_of::<T>());
+    vec![T::default(); count]
+}

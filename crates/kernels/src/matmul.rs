@@ -48,8 +48,8 @@ impl Packed {
         assert!(inputs > 0 && inputs.is_multiple_of(2), "an even number of inputs, not {inputs}");
         let panels = outputs.div_ceil(PANEL);
         let words = match format {
-            WeightFormat::F32 => Words::F32(vec![0.0; panels * inputs * PANEL]),
-            WeightFormat::Bf16 => Words::Bf16(vec![0; panels * inputs / 2 * PANEL]),
+            WeightFormat::F32 => Words::F32(crate::zeroed(panels * inputs * PANEL)),
+            WeightFormat::Bf16 => Words::Bf16(crate::zeroed(panels * inputs / 2 * PANEL)),
         };
         Self { outputs, inputs, words }
     }

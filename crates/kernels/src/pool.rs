@@ -68,7 +68,12 @@ impl Pool {
     /// Runs `task(0) … task(n_tasks - 1)`, each once, and returns when all are done. A panic in a task is
     /// raised again here.
     pub fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        assert!(n_tasks <= MAX_TASKS, "a job has at most {MAX_TASKS} tasks");
+        if n_tasks > MAX_TASKS {
+            for first in (0..n_tasks).step_by(MAX_TASKS) {
+                self.run(MAX_TASKS.min(n_tasks - first), &|i| task(first + i));
+            }
+            return;
+        }
         if n_tasks <= 1 || self.workers.is_empty() {
             (0..n_tasks).for_each(task);
             return;
@@ -99,7 +104,8 @@ impl Pool {
         row: impl Fn(usize, [&mut [f32]; N]) + Sync,
     ) {
         for buffer in &buffers {
-            assert!(buffer.data.len() >= n_rows * buffer.width, "a row buffer is too short");
+            let needed = n_rows.checked_mul(buffer.width);
+            assert!(needed.is_some_and(|needed| buffer.data.len() >= needed), "a row buffer is too short");
         }
         let elements: usize = buffers.iter().map(|b| b.width * n_rows).sum();
         let parts = buffers.map(|b| (Shareable(b.data.as_mut_ptr()), b.width));
@@ -229,7 +235,7 @@ mod tests {
     fn every_task_runs_once_whatever_the_number_of_threads() {
         for threads in [1, 2, 3, 5] {
             let pool = Pool::new(threads);
-            for n_tasks in (0..40).chain([1000]) {
+            for n_tasks in (0..40).chain([1000, 2 * MAX_TASKS + 1]) {
                 let counts: Vec<AtomicUsize> = (0..n_tasks).map(|_| AtomicUsize::new(0)).collect();
                 pool.run(n_tasks, &|i| {
                     counts[i].fetch_add(1, Ordering::Relaxed);

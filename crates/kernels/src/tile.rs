@@ -244,8 +244,9 @@ unsafe fn tile<S: Simd, D: Dot<S>, const R: usize, const V: usize>(
         }
         for _ in 0..steps {
             D::step(x, stride, w, &mut acc);
-            x = x.add(1);
-            w = w.add(PANEL);
+            // After the last step these point past the end, and are not used.
+            x = x.wrapping_add(1);
+            w = w.wrapping_add(PANEL);
         }
         for (r, acc) in acc.iter().enumerate() {
             for (v, &sum) in acc.iter().enumerate() {
@@ -261,10 +262,13 @@ unsafe fn tile<S: Simd, D: Dot<S>, const R: usize, const V: usize>(
 #[inline(always)]
 unsafe fn put<S: Simd>(out: &Out, row: usize, column: usize, sum: S::V) {
     let zero = S::splat(0.0);
+    let width = out.columns.saturating_sub(column).min(S::LANES);
+    if width == 0 {
+        return;
+    }
     // SAFETY: columns below `out.columns` are writable; a partial vector goes through a buffer.
     unsafe {
         let y = out.y.add(row * out.stride + column);
-        let width = out.columns.saturating_sub(column).min(S::LANES);
         let mut edge = [0.0f32; 16];
         let target = if width == S::LANES {
             y

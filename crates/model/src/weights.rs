@@ -167,10 +167,13 @@ impl Source<'_> {
 
     /// Matrices of `inputs` columns below one another, packed.
     fn packed(&self, parts: &[(&str, usize)], inputs: usize) -> Result<Packed, Error> {
-        let mut packed = Packed::zeros(self.format, parts.iter().map(|(_, rows)| rows).sum(), inputs);
+        // All shapes first: nothing is allocated on the word of another tensor.
+        let found = |&(name, rows): &(_, usize)| Ok((self.tensor(name, rows, inputs)?, rows));
+        let tensors = parts.iter().map(found).collect::<Result<Vec<_>, Error>>()?;
+        let mut packed = Packed::zeros(self.format, tensors.iter().map(|(_, rows)| rows).sum(), inputs);
         let mut first = 0;
-        for &(name, rows) in parts {
-            each_rows(self.tensor(name, rows, inputs)?, name, rows, inputs, |row, numbers| {
+        for (&(name, _), (tensor, rows)) in parts.iter().zip(tensors) {
+            each_rows(tensor, name, rows, inputs, |row, numbers| {
                 packed.set_rows(first + row, numbers);
             })?;
             first += rows;
@@ -196,8 +199,8 @@ impl Source<'_> {
 
     /// A small matrix, row-major in f32.
     fn matrix(&self, name: &str, [rows, inputs]: [usize; 2]) -> Result<Vec<f32>, Error> {
-        let mut numbers = Vec::with_capacity(rows * inputs);
         let tensor = self.tensor(name, rows, inputs)?;
+        let mut numbers = Vec::with_capacity(rows * inputs);
         each_rows(tensor, name, rows, inputs, |_, row| numbers.extend_from_slice(row))?;
         Ok(numbers)
     }
@@ -237,13 +240,11 @@ fn each_rows(
 }
 
 fn finite(name: &str, numbers: &[f32]) -> Result<(), Error> {
-    // A sum of absolute values is finite only if all are; it vectorises where `all` does not.
-    if numbers.iter().map(|n| n.abs().min(1.0)).sum::<f32>().is_nan()
-        || numbers.iter().any(|n| n.is_infinite())
-    {
-        return Err(Error::NotFinite { name: name.to_owned() });
+    // Zero times anything finite is zero, and the sum vectorises where `all` does not.
+    if numbers.iter().map(|n| n * 0.0).sum::<f32>() == 0.0 {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::NotFinite { name: name.to_owned() })
 }
 
 impl Embedding {

@@ -27,11 +27,25 @@ fn golden(name: &str) -> (TensorTable, Meta) {
 
 /// The table as a safetensors file of f32, each tensor under the name that `rename` gives it.
 fn safetensors(table: &TensorTable, rename: impl Fn(&str) -> Option<String>) -> TensorTable {
+    written(table, rename, |_| None)
+}
+
+/// The table with other numbers in one tensor.
+fn with_numbers(table: &TensorTable, name: &str, numbers: &[f32]) -> TensorTable {
+    written(table, |name| Some(name.to_owned()), |other| (other == name).then(|| numbers.to_vec()))
+}
+
+fn written(
+    table: &TensorTable,
+    rename: impl Fn(&str) -> Option<String>,
+    replace: impl Fn(&str) -> Option<Vec<f32>>,
+) -> TensorTable {
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
     for tensor in table.iter() {
         let Some(name) = rename(tensor.name()) else { continue };
         let begin = data.len();
-        data.extend(tensor.read().unwrap().iter().flat_map(|number| number.to_le_bytes()));
+        let numbers = replace(tensor.name()).unwrap_or_else(|| tensor.read().unwrap());
+        data.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
         let fields = serde_json::json!({
             "dtype": "F32", "shape": tensor.shape(), "data_offsets": [begin, data.len()],
         });
@@ -127,6 +141,12 @@ fn what_is_wrong_is_named() {
     let fork = safetensors(&table, |name| Some(name.replace("h.1.mlp.c_fc", "h.1.mlp.router.gate")));
     let error = refusal(&fork, &meta);
     assert!(error.contains("unknown tensors `transformer.h.1.mlp.router.gate.weight`"), "{error}");
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut numbers = table.get("lm_head.weight").unwrap().read().unwrap();
+        numbers[77] = bad;
+        let poisoned = with_numbers(&table, "lm_head.weight", &numbers);
+        assert_eq!(refusal(&poisoned, &meta), "tensor `lm_head.weight` holds a value that is not finite");
+    }
     let error = refusal(&table, &Meta { n_layer: Some(6), ..meta.clone() });
     assert_eq!(error, "`n_layer` is 6, but must be 5, as the tensors say");
     let error = refusal(&table, &Meta { vocab_size: Some(100_000), ..meta.clone() });

@@ -12,6 +12,8 @@ use crate::{Error, Tag, builtin};
 /// Directories of nanochat's own layout that hold tags, the most finished model first.
 const STAGES: [&str; 4] =
     ["chatrl_checkpoints", "chatsft_checkpoints", "mid_checkpoints", "base_checkpoints"];
+/// How finished a model in a directory of its own counts as: what an operator put there is meant to be served.
+const OWN_DIRECTORY: usize = 0;
 /// Models that are listed.
 const MAX_MODELS: usize = 1000;
 
@@ -76,14 +78,14 @@ impl Catalog {
         self.root.as_deref().map_or_else(|| Ok(ModelsFile::default()), ModelsFile::read)
     }
 
-    /// The model to serve when none is named: as nanochat chooses, the deepest `d<depth>`, else the newest;
-    /// the built-in one if there is no other.
+    /// The model to serve when none is named: of the most finished stage the deepest `d<depth>`, else the
+    /// newest; the built-in one if there is no other.
     pub fn default_tag(&self) -> Result<Tag, Error> {
         let modified =
             |path: &Path| path.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         let rank = |(tag, (location, _)): &(Tag, (Location, String))| match location {
-            Location::Builtin => (None, SystemTime::UNIX_EPOCH),
-            Location::Local(path) => (depth(tag), modified(path)),
+            Location::Builtin => (std::cmp::Reverse(usize::MAX), None, SystemTime::UNIX_EPOCH),
+            Location::Local(path) => (std::cmp::Reverse(stage(path)), depth(tag), modified(path)),
         };
         let best = self.local()?.into_iter().max_by_key(rank);
         Ok(best.map_or_else(builtin::tag, |(tag, _)| tag))
@@ -136,6 +138,12 @@ fn directories(path: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
         .collect();
     found.sort();
     Ok(found)
+}
+
+/// How finished the model of a directory is, the most finished at 0.
+fn stage(directory: &Path) -> usize {
+    let parent = directory.parent().and_then(Path::file_name);
+    STAGES.iter().position(|stage| parent == Some(stage.as_ref())).map_or(OWN_DIRECTORY, |i| i + 1)
 }
 
 /// The depth in names such as `d20` and `d24-sft`.
@@ -191,6 +199,13 @@ mod tests {
             &["later/d8/model_000001.pt", "later/d24-sft/model_000001.pt", "later/z/model.pt"],
         );
         assert_eq!(catalog.default_tag().unwrap().as_str(), "d24-sft");
+        let root = tempfile::tempdir().unwrap();
+        touch(
+            root.path(),
+            &["base_checkpoints/d34/model_000001.pt", "chatsft_checkpoints/d20/model_000002.pt"],
+        );
+        let catalog = Catalog::new(Some(root.path().to_owned()));
+        assert_eq!(catalog.default_tag().unwrap().as_str(), "d20", "a chat model before a deeper base model");
     }
 
     #[test]

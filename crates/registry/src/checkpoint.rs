@@ -26,6 +26,23 @@ pub struct CheckpointFiles {
     pub step: Option<u64>,
 }
 
+impl CheckpointFiles {
+    /// Every file, those that an index of shards may name included.
+    pub(crate) fn all(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut files = vec![self.weights.clone(), self.meta.clone(), self.tokenizer.clone()];
+        let directory = self.weights.parent().unwrap_or(Path::new("."));
+        if self.weights.extension().is_some_and(|extension| extension == "json") {
+            let entries = std::fs::read_dir(directory).map_err(|source| Error::io(directory, source))?;
+            let shards = entries.take(MAX_ENTRIES).filter_map(|entry| Some(entry.ok()?.path()));
+            files.extend(
+                shards.filter(|path| path.extension().is_some_and(|e| e == "safetensors") && path.is_file()),
+            );
+            files.sort();
+        }
+        Ok(files)
+    }
+}
+
 /// Whether a directory looks like it holds a model: it has weights.
 pub fn looks_like_model(directory: &Path) -> bool {
     weights(directory, None).is_ok_and(|found| found.is_some())
@@ -54,7 +71,8 @@ fn weights(directory: &Path, step: Option<u64>) -> Result<Option<(PathBuf, Optio
     for entry in entries.take(MAX_ENTRIES) {
         let path = entry.map_err(|source| Error::io(directory, source))?.path();
         let Some(found) = step_of(&path) else { continue };
-        let wanted = step.is_none_or(|step| step == found);
+        // Opening a pipe or a device would wait for ever.
+        let wanted = step.is_none_or(|step| step == found) && path.is_file();
         // Of two formats at one step, the .safetensors sorts after the .pt and needs less trust.
         if wanted && best.as_ref().is_none_or(|(s, p)| (found, &path) > (*s, p)) {
             best = Some((found, path));

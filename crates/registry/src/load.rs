@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use formats::{Meta, TensorTable, TokenizerFile};
-use model::{Config, WeightFormat, Weights};
+use model::{Config, KvLayout, Overrides, PAGE, WeightFormat, Weights};
 use tokenizer::{Tokenizer, Vocabulary};
 
 use crate::catalog::{Catalog, Entry, Location};
@@ -45,34 +45,53 @@ pub struct LoadedModel {
     pub fingerprint: Fingerprint,
 }
 
-/// What tells a model's files from changed ones without reading them.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Fingerprint(Vec<(PathBuf, u64, Option<SystemTime>)>);
+/// What tells a model from a changed one without reading its weights: its files by size and time of change,
+/// and what the operator says over them.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Fingerprint {
+    files: Vec<(PathBuf, u64, Option<SystemTime>)>,
+    overrides: Overrides,
+}
 
-/// The fingerprint of a model's files as they are now.
+/// The fingerprint of a model as it is now.
 pub fn fingerprint(catalog: &Catalog, tag: &Tag, options: &LoadOptions) -> Result<Fingerprint, Error> {
     let entry = catalog.find(tag)?;
-    let models = catalog.models_file()?;
+    let said = Said::of(catalog, &entry)?;
     match &entry.location {
-        Location::Builtin => Ok(Fingerprint::default()),
+        Location::Builtin => Ok(said.fingerprint(Vec::new())?),
         Location::Local(directory) => {
-            let step = models.entry(tag.as_str()).and_then(|said| said.step).or(options.step);
-            checkpoint::find(tag, directory, step)?.fingerprint()
+            let files = checkpoint::find(tag, directory, said.step.or(options.step))?;
+            said.fingerprint(files.all()?)
         }
     }
 }
 
-impl CheckpointFiles {
-    fn fingerprint(&self) -> Result<Fingerprint, Error> {
-        let look = |path: &PathBuf| {
-            let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
-            Ok((path.clone(), metadata.len(), metadata.modified().ok()))
+/// What `models.toml` says of a model. The built-in one needs nobody's word.
+struct Said {
+    step: Option<u64>,
+    overrides: Overrides,
+}
+
+impl Said {
+    fn of(catalog: &Catalog, entry: &Entry) -> Result<Self, Error> {
+        if entry.location == Location::Builtin {
+            return Ok(Self { step: None, overrides: Overrides::default() });
+        }
+        let models = catalog.models_file()?;
+        let said = models.entry(entry.tag.as_str());
+        Ok(Self {
+            step: said.and_then(|said| said.step),
+            overrides: said.map(ModelEntry::overrides).unwrap_or_default(),
+        })
+    }
+
+    fn fingerprint(&self, paths: Vec<PathBuf>) -> Result<Fingerprint, Error> {
+        let look = |path: PathBuf| {
+            let metadata = std::fs::metadata(&path).map_err(|error| Error::io(&path, error))?;
+            Ok((path, metadata.len(), metadata.modified().ok()))
         };
-        [&self.weights, &self.meta, &self.tokenizer]
-            .into_iter()
-            .map(look)
-            .collect::<Result<_, _>>()
-            .map(Fingerprint)
+        let files = paths.into_iter().map(look).collect::<Result<_, Error>>()?;
+        Ok(Fingerprint { files, overrides: self.overrides.clone() })
     }
 }
 
@@ -90,27 +109,24 @@ pub struct Opened {
 
 /// Opens a model's files and checks that they belong together and fit in memory.
 pub fn open(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Opened, Error> {
-    let models = catalog.models_file()?;
-    let said = models.entry(entry.tag.as_str());
+    let said = Said::of(catalog, entry)?;
     let (table, meta, tokenizer, step, fingerprint) = match &entry.location {
         Location::Builtin => {
             let table = TensorTable::read("samosa-mini", Arc::new(builtin::WEIGHTS))?;
             let meta = formats::read_meta("samosa-mini metadata", builtin::META)?;
             let tokenizer = formats::read_tokenizer_pickle("samosa-mini tokenizer", builtin::TOKENIZER)?;
             let step = meta.step;
-            (table, meta, tokenizer, step, Fingerprint::default())
+            (table, meta, tokenizer, step, said.fingerprint(Vec::new())?)
         }
         Location::Local(directory) => {
-            let step = said.and_then(|said| said.step).or(options.step);
-            let files = checkpoint::find(&entry.tag, directory, step)?;
-            let fingerprint = files.fingerprint()?;
+            let files = checkpoint::find(&entry.tag, directory, said.step.or(options.step))?;
+            let fingerprint = said.fingerprint(files.all()?)?;
             (read_table(&files)?, read_meta(&files)?, read_tokenizer(&files)?, files.step, fingerprint)
         }
     };
     let TokenizerFile { pattern, ranks, special, merges } = tokenizer;
     let tokenizer = Tokenizer::new(Vocabulary { pattern, ranks, special, merges })?;
-    let overrides = said.map(ModelEntry::overrides).unwrap_or_default();
-    let mut config = Config::read(&table, &meta, &overrides)?;
+    let mut config = Config::read(&table, &meta, &said.overrides)?;
     agree(&mut config, &tokenizer)?;
     let format = options.format;
     let opened = Opened { entry: entry.clone(), step, config, table, tokenizer, format, fingerprint };
@@ -135,13 +151,22 @@ impl Opened {
         })
     }
 
-    /// Bytes the weights will take, give or take the small ones.
+    /// Bytes the model will take, give or take the small ones: weights, angles, and the keys and values of one
+    /// sequence of full length.
     fn bytes(&self) -> u64 {
         let bytes = match self.format {
             WeightFormat::F32 => 4,
             WeightFormat::Bf16 => 2,
         };
-        self.table.iter().map(|tensor| tensor.element_count() as u64 * bytes).sum()
+        let weights: u64 = self.table.iter().map(|tensor| tensor.element_count() as u64 * bytes).sum();
+        let angles = self.config.sequence_len * self.config.head_dim() * size_of::<f32>();
+        let pages = self.config.sequence_len.div_ceil(PAGE);
+        let kv = KvLayout::new(&self.config, self.format)
+            .classes
+            .iter()
+            .map(|c| c.page_bytes * pages)
+            .sum::<usize>();
+        weights + (angles + kv) as u64
     }
 
     fn check_memory(&self, available: Option<u64>) -> Result<(), Error> {

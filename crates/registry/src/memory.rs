@@ -5,7 +5,11 @@ use std::path::Path;
 /// Bytes that may still be allocated, if the system tells.
 pub fn available() -> Option<u64> {
     let machine = meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?);
-    [machine, control_group(Path::new("/sys/fs/cgroup"))].into_iter().flatten().min()
+    let root = Path::new("/sys/fs/cgroup");
+    // In a container the root is the container's own group; elsewhere the process has one below it.
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).map(|path| root.join(path));
+    [machine, control_group(root), own.and_then(|path| control_group(&path))].into_iter().flatten().min()
 }
 
 /// Bytes of this process in memory now.

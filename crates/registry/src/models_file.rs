@@ -66,13 +66,17 @@ impl ModelsFile {
         match std::fs::metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(Error::io(&path, error)),
+            Ok(metadata) if !metadata.is_file() => return Err(wrong("not a file".to_owned())),
             Ok(metadata) if metadata.len() > MAX_BYTES => {
                 return Err(wrong(format!("{} bytes, but at most {MAX_BYTES} are read", metadata.len())));
             }
             Ok(_) => {}
         }
         let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, error))?;
-        toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+        toml::from_str(&text).map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            wrong(format!("line {line}: {}", error.message()))
+        })
     }
 
     /// The entry of a tag.

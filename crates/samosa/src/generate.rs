@@ -6,7 +6,7 @@ use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result, bail};
 use clap::ArgMatches;
-use engine::{Compute, Handle, Request, Sampling, StreamEvent, Transformer};
+use engine::{Compute, Failure, Handle, Request, Sampling, StreamEvent, Transformer};
 use registry::{LoadedModel, Tag};
 use server::Options;
 use tokenizer::{Message, Role};
@@ -21,9 +21,7 @@ pub(crate) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
     let handle = start(options, &model)?;
     let (tell, events) = sync_channel(request.max_tokens() + 4);
     let sink = move |event| tell.try_send(event).is_ok();
-    handle
-        .submit(request, Box::new(sink))
-        .map_err(|refusal| anyhow::anyhow!("the engine refused: {refusal:?}"))?;
+    handle.submit(request, Box::new(sink)).map_err(|_| anyhow::anyhow!("the engine takes no request"))?;
     let mut out = std::io::stdout().lock();
     for event in events {
         match event {
@@ -44,7 +42,8 @@ pub(crate) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
                 }
                 return Ok(());
             }
-            StreamEvent::Failed(failure) => bail!("the answer failed: {failure:?}"),
+            StreamEvent::Failed(Failure::NotFinite) => bail!("the model gave a result that is not a number"),
+            StreamEvent::Failed(Failure::Internal | Failure::Aborted) => bail!("the engine broke"),
             StreamEvent::Admitted => {}
         }
     }

@@ -19,6 +19,7 @@ use crate::settings::Values;
 pub(crate) fn start(values: &Values) -> Result<()> {
     let levels = [
         ("error", Level::ERROR),
+        ("critical", Level::ERROR),
         ("warn", Level::WARN),
         ("warning", Level::WARN),
         ("info", Level::INFO),

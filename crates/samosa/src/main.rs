@@ -26,7 +26,8 @@ fn main() -> ExitCode {
     };
     let outcome = match matches.subcommand() {
         None | Some(("serve", _)) => {
-            match options::serve(&values).and_then(|s| logs::start(&values).map(|()| s)) {
+            // Logs first: the settings may have something to say.
+            match logs::start(&values).and_then(|()| options::serve(&values)) {
                 Ok(settings) => serve::run(settings),
                 Err(error) => return wrong(&error),
             }
@@ -48,11 +49,17 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("samosa: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn wrong(error: &anyhow::Error) -> ExitCode {

@@ -16,6 +16,9 @@ use crate::settings::Values;
 const KV_CACHE_MB: u64 = 1024;
 const MEGABYTE: u64 = 1 << 20;
 
+/// What a request to generate consists of.
+const CONTRACT_FIELDS: [&str; 4] = ["messages", "temperature", "max_tokens", "top_k"];
+
 /// Everything `serve` needs.
 pub(crate) struct Serve {
     pub(crate) host: IpAddr,
@@ -62,6 +65,9 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
     values.choice("device_type", &[("auto", ()), ("cpu", ())])?;
     let overflow = [("drop", ContextOverflow::DropOldest), ("error", ContextOverflow::Error)];
     let ignored = values.get("ignored_request_fields").0;
+    if split(ignored).any(|field| CONTRACT_FIELDS.contains(&field)) {
+        return values.refuse("ignored_request_fields", "fields that the contract does not have");
+    }
     Ok(Options {
         storage: values.text("model_storage_path").map(PathBuf::from),
         default_tag,

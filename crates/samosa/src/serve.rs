@@ -60,7 +60,7 @@ fn log_start(state: &State, address: SocketAddr) {
         workers = options.workers,
         threads = options.threads,
         kv_cache_mb = options.kv_bytes >> 20,
-        limits = %options.limits.to_json(),
+        limits = options.limits.to_text(),
         "listening"
     );
 }

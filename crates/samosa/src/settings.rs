@@ -273,7 +273,11 @@ fn environment(name: &str) -> Option<String> {
 fn read_file(path: &Path) -> Result<toml::Table> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("{} could not be read", path.display()))?;
-    let table: toml::Table = text.parse().with_context(|| format!("{} is not valid TOML", path.display()))?;
+    // One line, without the text at fault: it may be a secret.
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message())
+    })?;
     if let Some(unknown) = table.keys().find(|key| SETTINGS.iter().all(|setting| setting.key != key.as_str()))
     {
         bail!("{}: the setting {unknown} is not known; `samosa config` lists them all", path.display());
@@ -340,5 +344,17 @@ mod tests {
         std::fs::write(&path, "prot = 1\n").unwrap();
         let error = values(&["--config", path.to_str().unwrap()]).err().unwrap().to_string();
         assert!(error.contains("the setting prot is not known"), "{error}");
+    }
+
+    #[test]
+    fn the_readme_names_every_setting_and_no_other() {
+        let readme = include_str!("../../../README.md");
+        let rows = readme.split("\n## Settings\n").nth(1).unwrap().split("\n## ").next().unwrap().lines();
+        let cells = rows.filter(|row| row.starts_with("| `")).map(|row| row.split(" | ").next().unwrap());
+        let mut named: Vec<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        let mut known: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
+        named.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(named, known);
     }
 }

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State as FromState};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt;
@@ -66,9 +66,8 @@ pub(crate) async fn follow(
     let ids = RequestIds::read(request.headers());
     request.extensions_mut().insert(ids.clone());
     let path = matched.map_or_else(|| "<unmatched>".to_owned(), |path| path.as_str().to_owned());
-    let method = request.method().as_str().to_owned();
-    let header_bytes: usize =
-        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let method = method(&request);
+    let header_bytes = header_bytes(&request);
     let limit = state.options.limits.header_bytes;
     let mut response = if header_bytes > limit {
         let detail = format!("The headers have {header_bytes} bytes, but at most {limit} are allowed.");
@@ -93,6 +92,30 @@ pub(crate) async fn follow(
     }
     state.metrics.http(labels, took);
     response
+}
+
+/// The method as a label: callers may make up as many as they like.
+fn method(request: &Request) -> &'static str {
+    const KNOWN: [Method; 9] = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::CONNECT,
+        Method::PATCH,
+        Method::TRACE,
+    ];
+    const NAMES: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "PATCH", "TRACE"];
+    KNOWN.iter().position(|known| known == request.method()).map_or("other", |i| NAMES[i])
+}
+
+/// Bytes of everything before the body.
+fn header_bytes(request: &Request) -> usize {
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    headers.sum::<usize>() + target + request.method().as_str().len()
 }
 
 fn log(labels: &HttpLabels, ids: &RequestIds, duration_ms: f64, code: Option<Code>) {

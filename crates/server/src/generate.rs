@@ -7,12 +7,13 @@ use axum::body::Bytes;
 use axum::extract::{Request, State as FromState};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use engine::{Refusal, Sampling, StreamEvent};
+use engine::{Handle, Refusal, Sampling, StreamEvent};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokenizer::{ChatError, Message, RenderedChat};
 
 use crate::clock;
 use crate::context::RequestIds;
+use crate::deadline::Missed;
 use crate::generation::Generation;
 use crate::limits::Limits;
 use crate::options::ContextOverflow;
@@ -34,6 +35,7 @@ pub(crate) async fn generate(FromState(state): FromState<Arc<State>>, request: R
 async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Result<Response, Problem> {
     let begun = clock::now();
     let seed = seed(request.headers())?;
+    let missed = request.extensions().get::<Missed>().cloned().unwrap_or_default();
     let options = &state.options;
     let body = read_json_body(request, &options.limits).await?;
     let (limits, defaults, ignored_fields) = (&options.limits, &options.defaults, &options.ignored_fields);
@@ -41,10 +43,10 @@ async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Resul
     for field in &asked.ignored {
         state.metrics.ignored_field(field);
     }
+    let _arriving = state.arrive();
     if state.is_draining() {
-        return Err(
-            Problem::new(Code::Draining, "The server is stopping and takes no new requests.").retry_after(30)
-        );
+        let detail = "The server is stopping and takes no new requests.";
+        return Err(Problem::new(Code::Draining, detail).retry_after(30));
     }
     let generation = state.generation().ok_or_else(|| no_model(state))?;
     let rendered = render(&generation, &asked, options.context_overflow)?;
@@ -65,16 +67,11 @@ async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Resul
         prompt_tokens: request.prompt_tokens(),
         ids: ids.clone(),
         begun,
+        missed,
     };
     let (sink, stream) = sse::channel(Arc::clone(state), about, request.max_tokens());
-    let abort = generation.submit(worker, request, Box::new(sink)).map_err(|refusal| match refusal {
-        Refusal::QueueFull => {
-            let detail =
-                format!("{} requests are waiting already, as many as may.", handle.snapshot().queued);
-            Problem::new(Code::QueueFull, detail).retry_after(handle.seconds_to_drain())
-        }
-        Refusal::Gone => Problem::new(Code::ShuttingDown, "The server is stopping.").retry_after(30),
-    })?;
+    let submitted = generation.submit(worker, request, Box::new(sink));
+    let abort = submitted.map_err(|refusal| refused(refusal, handle))?;
     respond(stream.began(abort), limits.heartbeat).await
 }
 
@@ -95,6 +92,22 @@ async fn respond(mut stream: EventStream, silence: Duration) -> Result<Response,
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     Ok((headers, axum::body::Body::from_stream(stream)).into_response())
+}
+
+fn refused(refusal: Refusal, handle: &Handle) -> Problem {
+    let snapshot = handle.snapshot();
+    let detail = match refusal {
+        Refusal::QueueFull => format!("{} requests are waiting already, as many as may.", snapshot.queued),
+        Refusal::QueueTokens => {
+            let (waiting, limit) = (snapshot.queued_tokens, handle.limits().max_queued_tokens);
+            format!("The requests that wait stand for {waiting} tokens, and at most {limit} may.")
+        }
+        Refusal::Gone => {
+            let detail = "The engine has ended; the model has to be swapped in again.";
+            return Problem::new(Code::NoModel, detail).retry_after(30);
+        }
+    };
+    Problem::new(Code::QueueFull, detail).retry_after(handle.seconds_to_drain())
 }
 
 fn no_model(state: &State) -> Problem {

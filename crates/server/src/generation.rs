@@ -14,22 +14,26 @@ pub(crate) struct Generation {
     pub(crate) number: u64,
     pub(crate) model: LoadedModel,
     pub(crate) workers: Vec<Handle>,
+    /// Bytes set aside for keys and values, all workers together.
+    pub(crate) kv_bytes: usize,
 }
 
 impl Generation {
     /// Starts engines for a model.
     pub(crate) fn start(number: u64, model: LoadedModel, options: &Options) -> std::io::Result<Self> {
+        let limits = options.limits.engine.clone().checked();
+        let n_workers = options.workers.max(1);
+        let (step_tokens, kv_bytes) = (limits.step_tokens, kv_bytes(options, n_workers));
         let worker = |i: usize| {
             let (weights, tokenizer) = (Arc::clone(&model.weights), Arc::clone(&model.tokenizer));
-            let (isa, threads, kv_bytes) = (options.isa, options.threads, options.kv_bytes);
-            let limits = options.limits.engine.clone().checked();
-            let step_tokens = limits.step_tokens;
+            let (isa, threads, limits) = (options.isa, options.threads, limits.clone());
             Handle::start(&format!("engine-{number}-{i}"), tokenizer, limits, move || {
                 Transformer::new(Arc::clone(&weights), Compute::new(isa, threads), kv_bytes, step_tokens)
             })
         };
-        let workers = (0..options.workers.max(1)).map(worker).collect::<Result<_, _>>()?;
-        Ok(Self { number, model, workers })
+        let workers = (0..n_workers).map(worker).collect::<Result<_, _>>()?;
+        let kv_bytes = n_workers * Transformer::planned_kv_bytes(&model.weights, kv_bytes, step_tokens);
+        Ok(Self { number, model, workers, kv_bytes })
     }
 
     /// The worker with the least to do.
@@ -56,4 +60,16 @@ impl Generation {
     pub(crate) fn sequence_len(&self) -> usize {
         self.model.weights.config.sequence_len
     }
+}
+
+/// Bytes for keys and values of each worker: the setting, but no more than three quarters of what is free now
+/// that the weights are in memory.
+fn kv_bytes(options: &Options, workers: usize) -> usize {
+    let free = registry::memory::available().map_or(u64::MAX, |bytes| bytes / 4 * 3 / workers as u64);
+    let asked = options.kv_bytes as u64;
+    if asked > free {
+        let (asked_mb, given_mb) = (asked >> 20, free >> 20);
+        tracing::warn!(asked_mb, given_mb, "less memory than set is free for keys and values");
+    }
+    asked.min(free) as usize
 }

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Request, State as FromState};
 use axum::http::StatusCode;
 use axum::response::Response;
-use registry::SwapRecord;
+use registry::{Phase, SwapRecord};
 use serde_json::{Value, json};
 
 use crate::context::RequestIds;
@@ -31,12 +31,13 @@ fn condition(state: &State, workers: &[Worker]) -> Condition {
     } else if workers.is_empty() && state.swapper.is_running() {
         ("loading", false, Some("the first model is being loaded".to_owned()))
     } else if workers.is_empty() {
-        ("degraded", false, failure.or_else(|| Some("no model is loaded".to_owned())))
+        let reason = failure.or_else(|| state.swapper.start_failure());
+        ("degraded", false, reason.or_else(|| Some("no model is loaded".to_owned())))
     } else if stalled {
         let seconds = state.options.limits.stalled_after.as_secs();
         ("stalled", false, Some(format!("work is waiting and no step has finished for {seconds} s")))
     } else if broken {
-        ("degraded", false, Some("an engine is being rebuilt".to_owned()))
+        ("degraded", false, Some("an engine broke; it is rebuilt, or a swap is needed".to_owned()))
     } else {
         ("ok", true, None)
     };
@@ -76,9 +77,9 @@ pub(crate) async fn livez(
     FromState(state): FromState<Arc<State>>,
     request: Request,
 ) -> Result<StatusCode, Response> {
-    let Condition { status, reason, .. } = condition(&state, &state.workers());
-    if status == "stalled" {
-        let detail = reason.unwrap_or_default();
+    let limit = state.options.limits.dead_after;
+    if state.workers().iter().any(|worker| worker.snapshot.stuck_for > limit) {
+        let detail = format!("Work is waiting and no step has finished for {} s.", limit.as_secs());
         return Err(Problem::new(Code::Internal, detail).response(&RequestIds::of(&request)));
     }
     Ok(StatusCode::OK)
@@ -131,7 +132,7 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
         "memory_bytes": {
             "resident": registry::memory::resident(),
             "weights": weights_bytes,
-            "kv_reserved": workers.len() * state.options.kv_bytes,
+            "kv_reserved": generation.as_ref().map(|generation| generation.kv_bytes),
             "scratch": sum(|worker| worker.snapshot.scratch_bytes),
         },
         "model": generation.as_ref().map(|generation| model_fields(generation)),
@@ -180,6 +181,7 @@ fn swap_fields(record: &SwapRecord) -> Value {
         .map(|(phase, took)| (phase.name().to_owned(), took.as_secs_f64().into()))
         .collect();
     let (state, reason) = match &record.outcome {
+        None if record.phase >= Phase::Drain => ("live", None),
         None => ("running", None),
         Some(Ok(())) => ("ok", None),
         Some(Err(reason)) => ("failed", Some(reason.as_str())),

@@ -16,6 +16,7 @@ pub mod swap;
 mod auth;
 mod clock;
 mod context;
+mod deadline;
 mod generate;
 mod generation;
 mod health;

@@ -37,6 +37,8 @@ pub struct Limits {
     pub unread_for: Duration,
     /// Without a finished step while there is work, for this long, the service is stalled.
     pub stalled_after: Duration,
+    /// And for this long, restarting it is worth a try: much longer than a slow machine needs for a step.
+    pub dead_after: Duration,
     /// Bounds of each engine.
     pub engine: engine::Limits,
 }
@@ -59,12 +61,20 @@ impl Default for Limits {
             unread_events: 256,
             unread_for: Duration::from_secs(30),
             stalled_after: Duration::from_secs(10),
+            dead_after: Duration::from_mins(2),
             engine: engine::Limits::default(),
         }
     }
 }
 
 impl Limits {
+    /// All of them on one line, for the log.
+    pub fn to_text(&self) -> String {
+        let limits = self.to_json();
+        let pairs = limits.as_object().into_iter().flatten().map(|(name, value)| format!("{name}={value}"));
+        pairs.collect::<Vec<_>>().join(" ")
+    }
+
     /// All of them, by name, durations in seconds.
     pub fn to_json(&self) -> Value {
         json!({
@@ -83,6 +93,7 @@ impl Limits {
             "unread_events": self.unread_events,
             "unread_for_s": self.unread_for.as_secs_f64(),
             "stalled_after_s": self.stalled_after.as_secs_f64(),
+            "dead_after_s": self.dead_after.as_secs_f64(),
             "running_requests": self.engine.max_running,
             "queued_requests": self.engine.max_queued,
             "queued_tokens": self.engine.max_queued_tokens,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -10,11 +11,14 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock;
+use crate::deadline::{Deadline, Missed};
 use crate::state::State;
 
 /// Room for a request's headers on the wire; larger than the limit that is explained to callers, so that they
 /// get the explanation.
 const HEADER_BUFFER: usize = 64 << 10;
+/// Header lines on the wire; their bytes are limited anyway.
+const HEADERS: usize = 512;
 /// How often streams are counted while the server stops.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// How long connections may take to close once their streams are over.
@@ -43,9 +47,12 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
         };
         let Some((stream, permit)) = accepted else { continue };
         let mut http = hyper::server::conn::http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(HEADER_BUFFER);
-        let service = TowerToHyperService::new(app.clone());
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+        http.max_buf_size(HEADER_BUFFER).max_headers(HEADERS);
+        let missed = Missed::default();
+        let service = TowerToHyperService::new(app.clone().layer(Extension(missed.clone())));
+        let socket = TokioIo::new(Deadline::new(stream, limits.unread_for, missed));
+        let connection = graceful.watch(http.serve_connection(socket, service));
         tokio::spawn(async move {
             // Errors here are the other side's: cut connections, bad requests that hyper answered.
             if let Err(error) = connection.await {

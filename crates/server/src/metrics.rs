@@ -35,14 +35,14 @@ const INTER_TOKEN_SECONDS: [f64; 18] = [
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct HttpLabels {
-    pub(crate) method: String,
+    pub(crate) method: &'static str,
     pub(crate) path: String,
     pub(crate) status: u16,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Method {
-    method: String,
+    method: &'static str,
     path: String,
 }
 
@@ -185,14 +185,11 @@ impl Metrics {
             drop(self.swaps.get_or_create(&Outcome { outcome }));
         }
         drop(self.http_requests.get_or_create(&HttpLabels {
-            method: "POST".to_owned(),
+            method: "POST",
             path: "/generate".to_owned(),
             status: 200,
         }));
-        drop(
-            self.http_seconds
-                .get_or_create(&Method { method: "POST".to_owned(), path: "/generate".to_owned() }),
-        );
+        drop(self.http_seconds.get_or_create(&Method { method: "POST", path: "/generate".to_owned() }));
     }
 
     pub(crate) fn http(&self, labels: HttpLabels, took: Duration) {

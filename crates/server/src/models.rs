@@ -86,13 +86,16 @@ async fn answer_swap(state: &Arc<State>, request: Request) -> Result<Response, P
         },
         Err(_) => return Err(Problem::new(Code::Internal, "The swap could not be started.")),
     };
-    match tokio::time::timeout(wait, end.wait_for(Option::is_some)).await {
-        Ok(Ok(ended)) => match ended.clone() {
-            Some(Err(problem)) => Err(problem),
-            _ => Ok(accepted(json!({ "status": "ok", "current_model": tag.as_str() }))),
-        },
-        Ok(Err(_)) => Err(Problem::new(Code::Internal, "The swap ended without an outcome.")),
-        Err(_) => Ok(accepted(json!({
+    // Nobody is kept waiting by a server that stops.
+    let ended = tokio::select! {
+        ended = end.wait_for(Option::is_some) => ended.map(|ended| ended.clone()).ok().flatten(),
+        () = tokio::time::sleep(wait) => None,
+        () = state.drains() => None,
+    };
+    match ended {
+        Some(Err(problem)) => Err(problem),
+        Some(Ok(())) => Ok(accepted(json!({ "status": "ok", "current_model": tag.as_str() }))),
+        None => Ok(accepted(json!({
             "status": "swapping",
             "current_model": state.current_tag().unwrap_or_default(),
             "target_model": tag.as_str(),

@@ -18,6 +18,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::clock;
 use crate::context::RequestIds;
+use crate::deadline::Missed;
 use crate::problem::Code;
 use crate::state::State;
 
@@ -62,6 +63,7 @@ pub(crate) struct About {
     pub(crate) prompt_tokens: usize,
     pub(crate) ids: RequestIds,
     pub(crate) begun: Instant,
+    pub(crate) missed: Missed,
 }
 
 /// What the two ends tell each other beside events.
@@ -247,11 +249,8 @@ impl Drop for EventStream {
         // Without a request there was no stream, only its preparation.
         let Some(abort) = &self.abort else { return };
         abort.abort();
-        let end = self.end.unwrap_or(if self.shared.too_slow.load(Ordering::Acquire) {
-            End::SlowClient
-        } else {
-            End::ClientGone
-        });
+        let slow = self.shared.too_slow.load(Ordering::Acquire) || self.about.missed.is_set();
+        let end = self.end.unwrap_or(if slow { End::SlowClient } else { End::ClientGone });
         let took = self.shared.begun.elapsed();
         self.state.metrics.stream_ended(end, took);
         let RequestIds { request, trace } = &self.about.ids;

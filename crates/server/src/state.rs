@@ -1,11 +1,12 @@
 //! What all handlers share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use engine::driver::Snapshot;
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::generation::Generation;
@@ -21,7 +22,18 @@ pub struct State {
     pub(crate) current: ArcSwapOption<Generation>,
     pub(crate) swapper: Swapper,
     pub(crate) started: Instant,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
+    /// Requests between their first check and their stream.
+    arriving: AtomicUsize,
+}
+
+/// Counts a request that has not become a stream yet.
+pub(crate) struct Arriving<'a>(&'a AtomicUsize);
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// One engine of the serving generation.
@@ -45,7 +57,8 @@ impl State {
             current: ArcSwapOption::empty(),
             swapper: Swapper::default(),
             started: clock::now(),
-            draining: AtomicBool::new(false),
+            draining: watch::channel(false).0,
+            arriving: AtomicUsize::new(0),
             options,
         })
     }
@@ -67,17 +80,29 @@ impl State {
 
     /// Whether the service finishes what it has and takes nothing new.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        *self.draining.borrow()
     }
 
     /// From now on nothing new is taken.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.send_replace(true);
     }
 
-    /// Streams that are open.
+    /// Returns once the service drains.
+    pub(crate) async fn drains(&self) {
+        // The sender lives as long as the state, so this cannot fail.
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
+    }
+
+    /// Counts a request from before it looks whether the service drains.
+    pub(crate) fn arrive(&self) -> Arriving<'_> {
+        self.arriving.fetch_add(1, Ordering::AcqRel);
+        Arriving(&self.arriving)
+    }
+
+    /// Streams that are open or about to be.
     pub fn open_streams(&self) -> usize {
-        self.metrics.active().max(0) as usize
+        self.metrics.active().max(0) as usize + self.arriving.load(Ordering::Acquire)
     }
 
     /// Ends all streams with an error, those of weights on their way out too.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use engine::Compute;
 use engine::driver::Watch;
 use registry::Category;
-use registry::{Phase, SwapRecord, Tag};
+use registry::{LoadOptions, Phase, SwapRecord, Tag};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -32,6 +32,7 @@ struct Inner {
     retired: Vec<Watch>,
     count: u64,
     generations: u64,
+    start_failure: Option<String>,
 }
 
 /// A swap whose end others may wait for.
@@ -65,6 +66,11 @@ impl Swapper {
         self.lock().records.iter().rev().nth(1).cloned()
     }
 
+    /// Why no model was even looked for at start.
+    pub(crate) fn start_failure(&self) -> Option<String> {
+        self.lock().start_failure.clone()
+    }
+
     /// Whether weights are being loaded now.
     pub(crate) fn is_running(&self) -> bool {
         self.lock().running.is_some()
@@ -93,16 +99,36 @@ impl State {
     /// Begins to load the model that the settings name, or the one the catalog chooses. The service can
     /// listen meanwhile; failures are in `/health` and the log.
     pub fn load_at_start(self: &Arc<Self>) {
-        let chosen =
-            self.options.default_tag.clone().map_or_else(|| self.options.catalog().default_tag(), Ok);
-        match chosen {
-            Ok(tag) => drop(self.ask(&tag)),
-            Err(error) => tracing::error!(error = %error, "the model storage could not be read"),
+        if let Some(storage) = self.options.storage.as_deref().filter(|storage| !storage.exists()) {
+            tracing::warn!(storage = %storage.display(), "MODEL_STORAGE_PATH does not exist (yet)");
         }
+        match self.default_tag() {
+            Ok(tag) => drop(self.ask(&tag)),
+            Err(error) => {
+                tracing::error!(error = %error, "the model storage could not be read");
+                self.swapper.lock().start_failure = Some(error.public());
+            }
+        }
+    }
+
+    /// The model to serve first.
+    fn default_tag(&self) -> Result<Tag, registry::Error> {
+        self.options.default_tag.clone().map_or_else(|| self.options.catalog().default_tag(), Ok)
+    }
+
+    /// DEFAULT_STEP is the step of the default model; other models have steps of their own.
+    fn load_options(&self, tag: &Tag) -> LoadOptions {
+        let mut options = self.options.load.clone();
+        if options.step.is_some() && self.default_tag().ok().as_ref() != Some(tag) {
+            options.step = None;
+        }
+        options
     }
 
     /// Asks for a model: joins the swap to it that runs, or begins one.
     pub(crate) fn ask(self: &Arc<Self>, tag: &Tag) -> Result<Asked, Problem> {
+        // Disks may be slow, and whoever asks for /health waits for this lock.
+        let unchanged = self.is_live_and_unchanged(tag);
         let mut inner = self.swapper.lock();
         if let Some(running) = &inner.running {
             if running.target == *tag {
@@ -111,7 +137,7 @@ impl State {
             let detail = format!("A swap to \"{}\" is running; ask again when it has ended.", running.target);
             return Err(Problem::new(Code::SwapInProgress, detail).retry_after(5));
         }
-        if self.is_live_and_unchanged(tag) {
+        if unchanged {
             return Ok(Asked::AlreadyLive);
         }
         inner.count += 1;
@@ -133,7 +159,7 @@ impl State {
         };
         let catalog = self.options.catalog();
         // A model whose files are gone goes on serving: there is nothing to change to.
-        let now = registry::load::fingerprint(&catalog, tag, &self.options.load);
+        let now = registry::load::fingerprint(&catalog, tag, &self.load_options(tag));
         now.is_err() || now.is_ok_and(|now| now == generation.model.fingerprint)
     }
 
@@ -175,9 +201,11 @@ impl State {
     fn load(&self, target: &Tag, enter: &mut impl FnMut(Phase)) -> Result<Generation, Problem> {
         let options = &self.options;
         let compute = Compute::new(options.isa, options.threads);
-        let loaded = registry::swap::prepare(&options.catalog(), target, &options.load, &compute, enter);
+        let load = self.load_options(target);
+        let loaded = registry::swap::prepare(&options.catalog(), target, &load, &compute, enter);
         let model = loaded.map_err(|error| {
-            tracing::error!(model_tag = %target, error = %error, "a model could not be loaded");
+            // With paths, which the public sentence of the log line above this level has not.
+            tracing::debug!(model_tag = %target, error = %error, "a model could not be loaded");
             problem(&error)
         })?;
         let number = {

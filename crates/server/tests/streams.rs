@@ -248,3 +248,24 @@ async fn who_waits_in_the_queue_hears_a_heartbeat() {
     assert_eq!(waited.last["finish_reason"], "length");
     assert!(waited.last["timings_ms"]["queue"].as_f64().unwrap() >= 150.0, "{}", waited.last);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_the_queue_gives_the_place_back_while_others_run() {
+    let storage = long_storage();
+    let mut all = long_options(storage.path());
+    all.limits.engine.max_running = 1;
+    let server = Server::start(all).await;
+    let request = Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4096));
+    let mut running = server.send(Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4096))).await;
+    assert!(running.piece().await.is_some());
+    let mut waiting = TcpStream::connect(server.address).await.unwrap();
+    waiting.write_all(&request.bytes()).await.unwrap();
+    server.until("one waits", |stats| stats["queue"]["requests"] == 1).await;
+    drop(waiting);
+    let left =
+        |stats: &Value| stats["queue"] == json!({ "requests": 0, "tokens": 0 }) && stats["running"] == 1;
+    server.until("its place is free and the other runs", left).await;
+    drop(running);
+    let stats = server.until("both are gone", nothing_is_held).await;
+    assert_eq!(stats["requests"]["client_gone"], 2);
+}

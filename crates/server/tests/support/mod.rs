@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) const KEY: &str = "key-of-the-tests";
 /// Nothing here takes so long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Settings of a small server: exact weights, one engine, the built-in model.
 pub(crate) fn options() -> Options {
@@ -73,7 +73,7 @@ pub(crate) fn long_storage() -> TempDir {
 
 /// Settings to serve `long`, slowly enough that its answers last for seconds on any machine.
 pub(crate) fn long_options(storage: &Path) -> Options {
-    Options { isa: engine::Isa::Scalar, ..options_in(storage, "long") }
+    Options { isa: engine::Isa::SCALAR, ..options_in(storage, "long") }
 }
 
 /// A body of `POST /generate` with one message.
@@ -216,7 +216,7 @@ impl Ask {
         let mut head =
             format!("{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", value, "\r\n"]);
         }
         let mut bytes = (head + "\r\n").into_bytes();
         bytes.extend_from_slice(body);

@@ -4,9 +4,6 @@ use std::sync::Arc;
 
 use tokenizer::{NANOCHAT_PATTERN, Tokenizer, Vocabulary};
 
-/// Ids are below this.
-pub(crate) const VOCAB_SIZE: usize = 256 + SPECIAL.len();
-
 const SPECIAL: [&str; 9] = [
     "<|bos|>",
     "<|user_start|>",

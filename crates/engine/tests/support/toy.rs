@@ -8,7 +8,8 @@ use engine::{Limits, Request};
 use model::{LogitRows, NO_PAGE, PAGE, SequenceRows};
 use tokenizer::SpecialTokens;
 
-use super::vocabulary::VOCAB_SIZE;
+/// Ids of `vocabulary::bytes` are below this.
+pub(crate) const VOCAB_SIZE: usize = 256 + 9;
 
 /// What lies where nothing was written.
 const UNWRITTEN: u32 = u32::MAX;
@@ -131,7 +132,9 @@ impl Backend for Toy {
 
     fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32] {
         self.check_bounds(batch);
-        batch.iter().for_each(|sequence| self.write(sequence));
+        for sequence in batch {
+            self.write(sequence);
+        }
         self.logits.clear();
         for sequence in batch {
             let last = sequence.tokens.len() - 1;

@@ -1,0 +1,264 @@
+//! The calculator inside an engine: what a model that says given tokens makes the engine say.
+//!
+//! nanochat's own state machine is the specification (nanochat's `engine.py`, `generate`). What expressions
+//! give is tested beside the calculator.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+mod support {
+    pub(crate) mod run;
+}
+
+use std::sync::{Arc, LazyLock};
+
+use engine::backend::{PageClass, Shape};
+use engine::{Backend, Engine, Event, FinishReason, Limits, Request, Sampling, Usage};
+use formats::TokenizerFile;
+use model::{LogitRows, SequenceRows};
+use support::run::run;
+use tokenizer::{SpecialTokens, Tokenizer, Vocabulary};
+
+static TOKENIZER: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| {
+    let bytes = include_bytes!("../../registry/samosa-mini/tokenizer/tokenizer.pkl");
+    let TokenizerFile { pattern, ranks, special, merges } =
+        formats::read_tokenizer_pickle("tokenizer.pkl", bytes).unwrap();
+    Arc::new(Tokenizer::new(Vocabulary { pattern, ranks, special, merges }).unwrap())
+});
+
+const SEQUENCE_LEN: usize = 4096;
+const PROMPT: [u32; 3] = [1, 2, 3];
+
+/// Says `script[i]` at the i-th position after the prompt, whatever stands there in the end.
+struct Scripted {
+    shape: Shape,
+    script: Vec<u32>,
+    logits: Vec<f32>,
+}
+
+impl Backend for Scripted {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32] {
+        self.logits.clear();
+        for sequence in batch.iter().filter(|sequence| sequence.logits == LogitRows::Last) {
+            let next = sequence.position + sequence.tokens.len();
+            let start = self.logits.len();
+            self.logits.resize(start + self.shape.vocab_size, 0.0);
+            self.logits[start + self.script[next - PROMPT.len()] as usize] = 1.0;
+        }
+        &self.logits
+    }
+}
+
+fn special() -> SpecialTokens {
+    *TOKENIZER.special()
+}
+
+fn encode(text: &str) -> Vec<u32> {
+    TOKENIZER.encode(text)
+}
+
+/// The ids of the single bytes of `bytes`.
+fn single_bytes(bytes: &[u8]) -> Vec<u32> {
+    let ids = || 0..TOKENIZER.vocab_size() as u32;
+    let id_of = |byte: &u8| ids().find(|&id| TOKENIZER.token_bytes(id) == Some(&[*byte])).unwrap();
+    bytes.iter().map(id_of).collect()
+}
+
+/// What an answer was.
+#[derive(Debug, PartialEq)]
+struct Answer {
+    tokens: Vec<u32>,
+    /// The text of each token, and what was held back at the end.
+    texts: Vec<String>,
+    reason: FinishReason,
+    completion_tokens: usize,
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        self.texts.concat()
+    }
+}
+
+fn answer(script: &[u32], max_tokens: usize) -> Answer {
+    let vocab_size = TOKENIZER.vocab_size();
+    let classes = vec![PageClass { window: SEQUENCE_LEN, n_pages: SEQUENCE_LEN / model::PAGE }];
+    let shape = Shape { vocab_size, sequence_len: SEQUENCE_LEN, classes };
+    let backend = Scripted { shape, script: script.to_vec(), logits: Vec::new() };
+    let mut engine = Engine::new(backend, Arc::clone(&TOKENIZER), Limits::default());
+    let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0 };
+    let request = Request::new(PROMPT.to_vec(), max_tokens, sampling, (vocab_size, SEQUENCE_LEN)).unwrap();
+    let events = run(&mut engine, &[request]).remove(0);
+    assert_eq!(events[0], Event::Admitted);
+    let (mut tokens, mut texts) = (Vec::new(), Vec::new());
+    for event in &events[1..events.len() - 1] {
+        match event {
+            Event::Token { token, text } => {
+                tokens.push(*token);
+                texts.push(text.clone());
+            }
+            Event::Text(text) => texts.push(text.clone()),
+            other => panic!("{other:?} in the middle"),
+        }
+    }
+    let Some(Event::Finished { reason, usage }) = events.last() else { panic!("{events:?}") };
+    let Usage { completion_tokens, prompt_tokens, .. } = *usage;
+    assert_eq!((completion_tokens, prompt_tokens), (tokens.len(), PROMPT.len()));
+    Answer { tokens, texts, reason: *reason, completion_tokens }
+}
+
+/// The answer to a script that ends with the end of the turn, which the engine must reach.
+fn whole_answer(parts: &[&[u32]]) -> Answer {
+    let script = [&parts.concat(), [special().assistant_end].as_slice()].concat();
+    let answer = answer(&script, 2000);
+    assert_eq!(answer.reason, FinishReason::Stop);
+    answer
+}
+
+/// `text` between the tool's markers.
+fn block(text: &str) -> Vec<u32> {
+    [&[special().python_start], encode(text).as_slice(), &[special().python_end]].concat()
+}
+
+/// What the engine says after an expression with this result.
+fn output(result: &str) -> Vec<u32> {
+    [&[special().output_start], encode(result).as_slice(), &[special().output_end]].concat()
+}
+
+/// As many tokens as the output has, that the model says and nobody hears.
+fn unheard(output: &[u32]) -> Vec<u32> {
+    vec![encode("x")[0]; output.len()]
+}
+
+#[test]
+fn a_result_is_put_after_its_expression() {
+    let (before, after) = (encode("Let me see: "), encode(" it is."));
+    let output = output("1683");
+    let answer = whole_answer(&[&before, &block("12*140+3"), &unheard(&output), &after]);
+    assert_eq!(answer.tokens, [before, block("12*140+3"), output, after].concat());
+    assert_eq!(
+        answer.text(),
+        "Let me see: <|python_start|>12*140+3<|python_end|><|output_start|>1683<|output_end|> it is."
+    );
+    assert_eq!(answer.completion_tokens, answer.tokens.len(), "forced tokens count");
+}
+
+#[test]
+fn what_is_sampled_where_a_token_is_forced_is_thrown_away() {
+    let output = output("5.0");
+    // Even the end of the turn, and even the start of another block.
+    for sampled in [special().assistant_end, special().bos, special().python_start] {
+        let unheard = vec![sampled; output.len()];
+        let answer = whole_answer(&[&block("10/2"), &unheard, &encode("!")]);
+        assert_eq!(answer.tokens, [block("10/2"), output.clone(), encode("!")].concat());
+    }
+}
+
+#[test]
+fn no_result_puts_nothing_in() {
+    for expression in ["1/0", "2**3", "hello", "len('abc')"] {
+        let script = [block(expression), encode(" well")].concat();
+        assert_eq!(whole_answer(&[&script]).tokens, script, "{expression}");
+    }
+    let empty = [special().python_start, special().python_end];
+    assert_eq!(whole_answer(&[&empty, &encode("1+1")]).tokens, [&empty, encode("1+1").as_slice()].concat());
+}
+
+#[test]
+fn a_start_inside_a_block_begins_again() {
+    let script = [&[special().python_start], encode("1+").as_slice(), &block("2+2")].concat();
+    let answer = whole_answer(&[&script, &unheard(&output("4")), &encode(".")]);
+    assert_eq!(answer.tokens, [script, output("4"), encode(".")].concat());
+}
+
+#[test]
+fn an_end_outside_a_block_does_nothing() {
+    let end = [special().python_end];
+    let script = [encode("1+1").as_slice(), &end, &encode("2+2"), &end, &encode("...")].concat();
+    assert_eq!(whole_answer(&[&script]).tokens, script);
+    // Also after a block: its expression is forgotten.
+    let again = [&block("1+1"), output("2").as_slice(), &end, &encode("?")].concat();
+    let answer = whole_answer(&[&block("1+1"), &unheard(&output("2")), &end, &encode("?")]);
+    assert_eq!(answer.tokens, again);
+}
+
+#[test]
+fn markers_that_the_model_writes_itself_are_tokens_like_others() {
+    let script = [special().output_start, special().output_end, special().user_start];
+    assert_eq!(whole_answer(&[&script]).tokens, script);
+    // As text they mean nothing, and inside a block they spoil the expression.
+    let text = encode("<|python_start|>1+1<|python_end|>");
+    assert_eq!(whole_answer(&[&text]).tokens, text);
+    let spoilt = [special().python_start, special().output_start, encode("7")[0], special().python_end];
+    assert_eq!(whole_answer(&[&spoilt]).tokens, spoilt);
+}
+
+#[test]
+fn several_blocks_each_get_their_result() {
+    let (first, second) = (output("3"), output("-1"));
+    let answer = whole_answer(&[&block("1+2"), &unheard(&first), &block("1-2"), &unheard(&second)]);
+    assert_eq!(answer.tokens, [block("1+2"), first, block("1-2"), second].concat());
+}
+
+#[test]
+fn an_expression_of_too_many_tokens_has_no_result() {
+    let sum = |terms: usize| {
+        let [one, plus] = [single_bytes(b"1")[0], single_bytes(b"+")[0]];
+        let mut expression = vec![one; 2 * terms - 1];
+        expression.iter_mut().skip(1).step_by(2).for_each(|token| *token = plus);
+        // A space makes the number of tokens even.
+        expression.extend(single_bytes(b" "));
+        [&[special().python_start], expression.as_slice(), &[special().python_end]].concat()
+    };
+    let answer = whole_answer(&[&sum(512), &unheard(&output("512"))]);
+    assert_eq!(answer.tokens, [sum(512), output("512")].concat(), "1,024 tokens");
+    assert_eq!(whole_answer(&[&sum(513)]).tokens, sum(513), "1,026 tokens");
+}
+
+#[test]
+fn the_end_of_the_turn_and_a_new_document_stop() {
+    for stop in [special().assistant_end, special().bos] {
+        let said = encode("That is all.");
+        let answer = answer(&[said.as_slice(), &[stop], &encode("more")].concat(), 100);
+        assert_eq!((answer.reason, &answer.tokens), (FinishReason::Stop, &said));
+        assert_eq!(answer.text(), "That is all.", "the token that stops is not shown");
+    }
+    // Inside a block too.
+    let open = [special().python_start, special().assistant_end];
+    assert_eq!(answer(&open, 100).tokens, [special().python_start]);
+    // An answer may be empty.
+    assert_eq!(answer(&[special().bos], 1).completion_tokens, 0);
+}
+
+#[test]
+fn forced_tokens_count_towards_the_limit() {
+    let full = [block("10/2"), output("5.0")].concat();
+    let script = [block("10/2"), unheard(&full), unheard(&full)].concat();
+    for max_tokens in 1..=full.len() {
+        let answer = answer(&script, max_tokens);
+        assert_eq!((answer.reason, answer.tokens.as_slice()), (FinishReason::Length, &full[..max_tokens]));
+    }
+}
+
+#[test]
+fn characters_come_whole() {
+    let text = "a é 🥟 ü";
+    let answer = whole_answer(&[&single_bytes(text.as_bytes())]);
+    let texts: Vec<&str> = answer.texts.iter().map(String::as_str).collect();
+    assert_eq!(texts, ["a", " ", "", "é", " ", "", "", "", "🥟", " ", "", "ü"]);
+}
+
+#[test]
+fn what_is_left_of_a_character_comes_with_the_end() {
+    let dumpling = single_bytes("🥟".as_bytes());
+    let texts = |answer: Answer| answer.texts;
+    assert_eq!(texts(answer(&dumpling, 3)), ["", "", "", "\u{fffd}"], "cut by the limit");
+    assert_eq!(texts(answer(&dumpling, 4)), ["", "", "", "🥟"], "nothing is left");
+    let cut = [&dumpling[..2], &[special().assistant_end]].concat();
+    assert_eq!(texts(answer(&cut, 9)), ["", "", "\u{fffd}"], "cut by the end of the turn");
+    let marked = [&dumpling[..2], &[special().output_start]].concat();
+    assert_eq!(texts(answer(&marked, 3)), ["", "", "\u{fffd}<|output_start|>"], "cut by a marker");
+}

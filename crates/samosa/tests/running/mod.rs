@@ -1,0 +1,195 @@
+//! A server process with its output in files, and as much HTTP as it takes to talk to it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const POLL: Duration = Duration::from_millis(5);
+/// Polls until something is said never to come: 30 seconds.
+const POLLS: usize = 6000;
+
+/// `samosa serve` on a port of the system's choosing.
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) address: String,
+    pub(crate) key: String,
+    directory: TempDir,
+}
+
+impl Running {
+    /// Starts one with this environment and nothing else, and reads its address and key.
+    pub(crate) fn start(environment: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| File::create(directory.path().join(name)).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_samosa"))
+            .arg("serve")
+            .env_clear()
+            .env("PORT", "0")
+            .envs(environment.iter().copied())
+            .current_dir(directory.path())
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
+            .spawn()
+            .unwrap();
+        let mut running = Self { child, address: String::new(), key: String::new(), directory };
+        let made_up = environment.iter().all(|(name, _)| *name != "INTERNAL_API_KEY");
+        let read = if made_up { Self::read_greeting } else { Self::read_log };
+        running.wait_for("its address", |running| {
+            let found = read(running);
+            let known = found.is_some();
+            (running.address, running.key) = found.unwrap_or_default();
+            known
+        });
+        running
+    }
+
+    /// Address and key of a server that made its key up.
+    fn read_greeting(&self) -> Option<(String, String)> {
+        let greeting = self.stderr();
+        Some((between(&greeting, "http://", ' ')?, between(&greeting, "X-Internal-API-Key: ", '\'')?))
+    }
+
+    /// The address of a server that was given its keys.
+    fn read_log(&self) -> Option<(String, String)> {
+        Some((between(&self.stdout(), "\"address\":\"", '"')?, String::new()))
+    }
+
+    pub(crate) fn wait_for(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..POLLS {
+            if holds(self) {
+                return;
+            }
+            sleep(POLL);
+        }
+        panic!("never came: {what}\n{}\n{}", self.stderr(), self.stdout());
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("stdout")).unwrap()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("stderr")).unwrap()
+    }
+
+    /// The log, every line of which must be a JSON object.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        let text = self.stdout();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")));
+        lines.collect()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// The exit code, once it has ended.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let mut status = None;
+        self.wait_for("its end", |running| {
+            status = running.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap().code()
+    }
+
+    /// Sends a request; the answer is read with [`Answer`].
+    pub(crate) fn ask(&self, method: &str, path: &str, (headers, body): (&str, &str)) -> Answer {
+        let mut socket = TcpStream::connect(&self.address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let (key, length) = (&self.key, body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX-Internal-API-Key: {key}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n"
+        );
+        socket.write_all((head + body).as_bytes()).unwrap();
+        Answer { socket, bytes: Vec::new() }
+    }
+
+    pub(crate) fn generate(&self, body: &Value) -> Answer {
+        self.ask("POST", "/generate", ("", &body.to_string()))
+    }
+
+    pub(crate) fn health(&self) -> Value {
+        serde_json::from_str(&self.ask("GET", "/health", ("", "")).whole().1).unwrap()
+    }
+}
+
+fn between(text: &str, before: &str, after: char) -> Option<String> {
+    let (found, _) = text.split_once(before)?.1.split_once(after)?;
+    Some(found.to_owned())
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An answer on its way.
+pub(crate) struct Answer {
+    socket: TcpStream,
+    bytes: Vec<u8>,
+}
+
+impl Answer {
+    /// Reads until this was said.
+    pub(crate) fn until(&mut self, said: &str) {
+        while !String::from_utf8_lossy(&self.bytes).contains(said) {
+            assert!(self.more(), "the answer ended: {}", String::from_utf8_lossy(&self.bytes));
+        }
+    }
+
+    /// Status and body, read to the end of the connection, which may be a cut.
+    pub(crate) fn whole(mut self) -> (u16, String) {
+        while self.more() {}
+        let text = String::from_utf8(self.bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        (status, if chunked { without_chunks(body) } else { body.to_owned() })
+    }
+
+    fn more(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        let read = self.socket.read(&mut buffer).unwrap_or(0);
+        self.bytes.extend_from_slice(&buffer[..read]);
+        read > 0
+    }
+}
+
+fn without_chunks(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((length, rest)) = body.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap();
+        whole.push_str(rest.get(..length).unwrap_or(rest));
+        body = rest.get(length + 2..).unwrap_or_default();
+    }
+    whole
+}
+
+/// A storage directory whose model `long` goes on for thousands of tokens.
+pub(crate) fn long_storage() -> TempDir {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens");
+    let root = tempfile::tempdir().unwrap();
+    for (from, to) in [("g7", "long"), ("tokenizer", "tokenizer")] {
+        std::fs::create_dir(root.path().join(to)).unwrap();
+        for entry in std::fs::read_dir(goldens.join(from)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, root.path().join(to).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let models = "[[model]]\ntag = \"long\"\n[model.overrides]\nsequence_len = 8192\n";
+    std::fs::write(root.path().join("models.toml"), models).unwrap();
+    root
+}
