@@ -46,7 +46,7 @@ pub struct Transformer {
 
 impl Transformer {
     /// A transformer whose keys and values take at most `kv_bytes`, but always enough for one sequence of
-    /// full length.
+    /// full length. `step_tokens` is that of [`crate::Limits::checked`].
     pub fn new(weights: Arc<Weights>, compute: Compute, kv_bytes: usize, step_tokens: usize) -> Self {
         let (layout, n_pages) = plan(&weights, kv_bytes, step_tokens);
         let config = &weights.config;

@@ -211,7 +211,8 @@ impl Handle {
         Ok(abort)
     }
 
-    /// Ends every request with [`Failure::Aborted`], those that are queued and those that run.
+    /// Ends every request with [`Failure::Aborted`]: those that are queued, those that run, and from then on
+    /// those that come.
     pub fn abort_all(&self) {
         self.shared.abort_all.store(true, Ordering::Release);
     }
@@ -461,6 +462,9 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
     /// Hands an event to its sink; false if the request shall be cancelled.
     fn deliver(&mut self, id: RequestId, event: Event, now: Instant) -> bool {
         let Some(stream) = self.streams.get_mut(&id) else { return true };
+        if stream.abort.is_set() {
+            return false;
+        }
         let event = match event {
             Event::Admitted => {
                 stream.admitted = Some(now);
@@ -497,13 +501,15 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
     }
 
     fn fail_all(&mut self, failure: Failure) {
+        // First, so that whoever hears of the end finds the pages free.
+        if let Some(engine) = &mut self.engine {
+            engine.drain();
+            self.shared.look(engine);
+        }
         for id in self.streams.keys().copied().collect::<Vec<_>>() {
             if let Some(mut stream) = self.forget(id) {
                 stream.sink.send(StreamEvent::Failed(failure));
             }
-        }
-        if let Some(engine) = &mut self.engine {
-            engine.drain();
         }
     }
 

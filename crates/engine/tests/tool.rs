@@ -179,10 +179,9 @@ fn an_end_outside_a_block_does_nothing() {
     let end = [special().python_end];
     let script = [encode("1+1").as_slice(), &end, &encode("2+2"), &end, &encode("...")].concat();
     assert_eq!(whole_answer(&[&script]).tokens, script);
-    // Also after a block: its expression is forgotten.
-    let again = [&block("1+1"), output("2").as_slice(), &end, &encode("?")].concat();
-    let answer = whole_answer(&[&block("1+1"), &unheard(&output("2")), &end, &encode("?")]);
-    assert_eq!(answer.tokens, again);
+    // Also after a block, whose expression is forgotten.
+    let script = [block("1+").as_slice(), &encode("1"), &end, &encode("?")].concat();
+    assert_eq!(whole_answer(&[&script]).tokens, script);
 }
 
 #[test]
