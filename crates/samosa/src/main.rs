@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             Ok(options) => generate::run(&options, matches),
             Err(error) => return wrong(&error),
         },
-        Some(("config", _)) => match options::options(&values) {
+        Some(("config", _)) => match options::address(&values).and_then(|_| options::options(&values)) {
             Ok(_) => show_config(&values),
             Err(error) => return wrong(&error),
         },

@@ -30,10 +30,7 @@ pub(crate) struct Serve {
 
 /// Checks the settings for `serve`.
 pub(crate) fn serve(values: &Values) -> Result<Serve> {
-    let host = values.get("host").0;
-    let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
-    let Ok(host) = host.parse::<IpAddr>() else { return values.refuse("host", "an IP address or localhost") };
-    let port = values.number("port", 0..=65_535)? as u16;
+    let (host, port) = address(values)?;
     let mut options = options(values)?;
     let mut made_up_key = None;
     if options.keys.is_empty() {
@@ -47,6 +44,14 @@ pub(crate) fn serve(values: &Values) -> Result<Serve> {
         made_up_key = Some(key);
     }
     Ok(Serve { host, port, options, made_up_key })
+}
+
+/// Where to listen.
+pub(crate) fn address(values: &Values) -> Result<(IpAddr, u16)> {
+    let host = values.get("host").0;
+    let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
+    let Ok(host) = host.parse() else { return values.refuse("host", "an IP address or localhost") };
+    Ok((host, values.number("port", 0..=65_535)? as u16))
 }
 
 /// Checks everything but the address.

@@ -179,11 +179,14 @@ impl State {
             Ok(generation) => {
                 enter(Phase::CutOver);
                 let old = self.current.swap(Some(Arc::new(generation)));
+                let retired = self.retire(old);
                 self.metrics.swapped("ok");
                 tracing::info!(swap_id = id, model_tag = %target, "swap is live");
                 self.end(tell, Ok(()));
                 enter(Phase::Drain);
-                self.free(old);
+                while !retired.iter().all(Watch::ended) {
+                    std::thread::sleep(DRAIN_POLL);
+                }
                 enter(Phase::Free);
                 self.swapper.record(id, |record| record.end(Ok(()), Duration::ZERO));
             }
@@ -225,16 +228,12 @@ impl State {
         tell.send_replace(Some(outcome));
     }
 
-    /// Lets go of the old weights and waits until their last request is done and their memory is free.
-    fn free(&self, old: Option<Arc<Generation>>) {
-        let Some(old) = old else { return };
-        let watches: Vec<Watch> = old.workers.iter().map(engine::Handle::watch).collect();
+    /// Lets go of the old weights: their engines end, and their memory is free, with their last request.
+    fn retire(&self, old: Option<Arc<Generation>>) -> Vec<Watch> {
+        let workers = old.iter().flat_map(|old| &old.workers);
+        let watches: Vec<Watch> = workers.map(engine::Handle::watch).collect();
         self.swapper.lock().retired.extend(watches.iter().cloned());
-        drop(old);
-        while !watches.iter().all(Watch::ended) {
-            std::thread::sleep(DRAIN_POLL);
-        }
-        self.swapper.retired();
+        watches
     }
 }
 
