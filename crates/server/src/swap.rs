@@ -233,6 +233,7 @@ impl State {
         let workers = old.iter().flat_map(|old| &old.workers);
         let watches: Vec<Watch> = workers.map(engine::Handle::watch).collect();
         self.swapper.lock().retired.extend(watches.iter().cloned());
+        drop(old);
         watches
     }
 }
