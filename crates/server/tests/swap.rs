@@ -13,20 +13,10 @@ use futures_util::future::join_all;
 use registry::Tag;
 use serde_json::{Value, json};
 use server::Options;
-use support::{Ask, Server, ask, copy, goldens, options, options_in};
-use tempfile::TempDir;
+use support::{Ask, Server, ask, copy, goldens, options, options_in, storage};
 
 const PROMPTS: [&str; 8] =
     ["Hello!", "Who are you?", "Thank you!", "a", "The fox and the sea", "12 * 7?", "नमस्ते 👋", "x y z"];
-
-/// A storage directory with goldens and their tokenizer.
-fn storage(cases: &[&str]) -> TempDir {
-    let root = tempfile::tempdir().unwrap();
-    for case in cases.iter().chain(&["tokenizer"]) {
-        copy(&goldens().join(case), &root.path().join(case));
-    }
-    root
-}
 
 fn weights(root: &Path, tag: &str) -> std::path::PathBuf {
     let files = std::fs::read_dir(root.join(tag)).unwrap();

@@ -61,6 +61,15 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A storage directory with goldens and their tokenizer.
+pub(crate) fn storage(cases: &[&str]) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for case in cases.iter().chain(&["tokenizer"]) {
+        copy(&goldens().join(case), &root.path().join(case));
+    }
+    root
+}
+
 /// A storage directory whose model `long` goes on for thousands of tokens when it is asked greedily.
 pub(crate) fn long_storage() -> TempDir {
     let root = tempfile::tempdir().unwrap();
