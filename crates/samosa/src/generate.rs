@@ -64,11 +64,13 @@ fn message(matches: &ArgMatches) -> Result<String> {
 
 fn load(options: &Options, matches: &ArgMatches) -> Result<LoadedModel> {
     let catalog = options.catalog();
+    let first = options.first_tag()?;
     let tag = match matches.get_one::<String>("model") {
         Some(name) => Tag::new(name).with_context(|| format!("{name:?} is not a model's tag"))?,
-        None => options.default_tag.clone().map_or_else(|| catalog.default_tag(), Ok)?,
+        None => first.clone(),
     };
-    Ok(registry::load::open(&catalog, &catalog.find(&tag)?, &options.load)?.load()?)
+    let load = options.load_options(&tag, Some(&first));
+    Ok(registry::load::open(&catalog, &catalog.find(&tag)?, &load)?.load()?)
 }
 
 fn request(options: &Options, model: &LoadedModel, matches: &ArgMatches, message: &str) -> Result<Request> {

@@ -17,6 +17,19 @@ use crate::settings::Values;
 
 /// Starts logging as the settings say.
 pub(crate) fn start(values: &Values) -> Result<()> {
+    let (level, as_text) = chosen(values)?;
+    let builder = tracing_subscriber::fmt().with_max_level(level);
+    // Only a second start could fail, and there is none.
+    let _ = if as_text {
+        builder.with_target(false).with_ansi(std::io::stdout().is_terminal()).try_init()
+    } else {
+        builder.event_format(Json).try_init()
+    };
+    Ok(())
+}
+
+/// The level, and whether lines are text rather than JSON.
+pub(crate) fn chosen(values: &Values) -> Result<(LevelFilter, bool)> {
     let levels = [
         ("error", Level::ERROR),
         ("critical", Level::ERROR),
@@ -29,14 +42,7 @@ pub(crate) fn start(values: &Values) -> Result<()> {
     let level = LevelFilter::from_level(values.choice("log_level", &levels)?);
     let on_terminal = std::io::stdout().is_terminal();
     let as_text = values.choice("log_format", &[("auto", on_terminal), ("json", false), ("text", true)])?;
-    let builder = tracing_subscriber::fmt().with_max_level(level);
-    // Only a second start could fail, and there is none.
-    let _ = if as_text {
-        builder.with_target(false).with_ansi(on_terminal).try_init()
-    } else {
-        builder.event_format(Json).try_init()
-    };
-    Ok(())
+    Ok((level, as_text))
 }
 
 /// The format that the log pipeline reads.

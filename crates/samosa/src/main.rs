@@ -9,6 +9,7 @@ mod options;
 mod serve;
 mod settings;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -36,15 +37,13 @@ fn main() -> ExitCode {
             Ok(options) => generate::run(&options, matches),
             Err(error) => return wrong(&error),
         },
-        Some(("config", _)) => match options::address(&values).and_then(|_| options::options(&values)) {
+        // What serve would refuse, this refuses too.
+        Some(("config", _)) => match logs::chosen(&values).and_then(|_| options::serve(&values)) {
             Ok(_) => show_config(&values),
             Err(error) => return wrong(&error),
         },
         Some(("openapi", _)) => show_contract(),
-        Some(("version", _)) => {
-            show_version();
-            Ok(())
-        }
+        Some(("version", _)) => show_version(),
         Some((other, _)) => unreachable!("clap knows no command {other}"),
     };
     match outcome {
@@ -122,7 +121,6 @@ pub(crate) fn given<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name
 }
 
 fn show_config(values: &Values) -> Result<()> {
-    use std::io::Write;
     let mut out = std::io::stdout().lock();
     for setting in SETTINGS {
         let (_, origin) = values.get(setting.key);
@@ -133,14 +131,14 @@ fn show_config(values: &Values) -> Result<()> {
 
 fn show_contract() -> Result<()> {
     let contract: serde_json::Value = serde_yaml_ng::from_str(CONTRACT)?;
-    println!("{}", serde_json::to_string_pretty(&server::openapi_document(contract))?);
-    Ok(())
+    let document = serde_json::to_string_pretty(&server::openapi_document(contract))?;
+    Ok(writeln!(std::io::stdout(), "{document}")?)
 }
 
-fn show_version() {
-    println!("samosa {}", env!("CARGO_PKG_VERSION"));
+fn show_version() -> Result<()> {
     let sets: Vec<&str> = model::Isa::available().iter().map(|isa| isa.name()).collect();
-    println!("instruction sets: {}", sets.join(", "));
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(writeln!(std::io::stdout(), "samosa {version}\ninstruction sets: {}", sets.join(", "))?)
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub(crate) fn serve(values: &Values) -> Result<Serve> {
 }
 
 /// Where to listen.
-pub(crate) fn address(values: &Values) -> Result<(IpAddr, u16)> {
+fn address(values: &Values) -> Result<(IpAddr, u16)> {
     let host = values.get("host").0;
     let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
     let Ok(host) = host.parse() else { return values.refuse("host", "an IP address or localhost") };

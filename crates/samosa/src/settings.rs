@@ -42,7 +42,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "default_model_tag",
         "",
         "TAG",
-        "Model to load at start; otherwise the deepest d<depth>, the newest, or samosa-mini",
+        "Model to load at start; otherwise the most finished, deepest, newest one, or samosa-mini",
     ),
     setting("default_step", "", "STEP", "Training step to load; otherwise the latest"),
     setting("startup_load_enabled", "true", "true|false", "Whether a model is loaded at start"),

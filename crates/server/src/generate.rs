@@ -43,7 +43,7 @@ async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Resul
     for field in &asked.ignored {
         state.metrics.ignored_field(field);
     }
-    let _arriving = state.arrive();
+    let arriving = state.arrive();
     if state.is_draining() {
         let detail = "The server is stopping and takes no new requests.";
         return Err(Problem::new(Code::Draining, detail).retry_after(30));
@@ -72,7 +72,9 @@ async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Resul
     let (sink, stream) = sse::channel(Arc::clone(state), about, request.max_tokens());
     let submitted = generation.submit(worker, request, Box::new(sink));
     let abort = submitted.map_err(|refusal| refused(refusal, handle))?;
-    respond(stream.began(abort), limits.heartbeat).await
+    let stream = stream.began(abort);
+    drop(arriving);
+    respond(stream, limits.heartbeat).await
 }
 
 /// Waits for the first event, so that what fails before it has a real status; but no longer than a stream may
@@ -95,12 +97,15 @@ async fn respond(mut stream: EventStream, silence: Duration) -> Result<Response,
 }
 
 fn refused(refusal: Refusal, handle: &Handle) -> Problem {
-    let snapshot = handle.snapshot();
+    let limits = handle.limits();
     let detail = match refusal {
-        Refusal::QueueFull => format!("{} requests are waiting already, as many as may.", snapshot.queued),
+        Refusal::QueueFull => {
+            let (running, queued) = (limits.max_running, limits.max_queued);
+            format!("The places for running requests ({running}) and for waiting ones ({queued}) are taken.")
+        }
         Refusal::QueueTokens => {
-            let (waiting, limit) = (snapshot.queued_tokens, handle.limits().max_queued_tokens);
-            format!("The requests that wait stand for {waiting} tokens, and at most {limit} may.")
+            let limit = limits.max_queued_tokens;
+            format!("The requests that wait stand for {limit} tokens with this one, or more; no more may.")
         }
         Refusal::Gone => {
             let detail = "The engine has ended; the model has to be swapped in again.";
@@ -153,9 +158,10 @@ fn render(
 /// `X-Seed`, or one of our own choosing that survives a reader of 53-bit numbers.
 fn seed(headers: &HeaderMap) -> Result<u64, Problem> {
     let Some(value) = headers.get(SEED) else { return Ok(random_u64() >> 11) };
-    let seed = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    seed.ok_or_else(|| {
-        Problem::new(Code::InvalidSeed, format!("The header X-Seed must be 0 to {}.", u64::MAX))
+    let text = value.to_str().unwrap_or("not text");
+    text.trim().parse().map_err(|_| {
+        let (text, most) = (parse::short(text), u64::MAX);
+        Problem::new(Code::InvalidSeed, format!("The header X-Seed is \"{text}\", but must be 0 to {most}."))
     })
 }
 

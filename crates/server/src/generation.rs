@@ -40,7 +40,8 @@ impl Generation {
     pub(crate) fn least_loaded(&self) -> (usize, &Handle) {
         let load = |worker: &Handle| {
             let snapshot = worker.snapshot();
-            (snapshot.queued_tokens, snapshot.running + snapshot.queued)
+            // One that is broken has nothing to do, but can do nothing either.
+            (!snapshot.healthy, snapshot.queued_tokens, snapshot.running + snapshot.queued)
         };
         let best = self.workers.iter().enumerate().min_by_key(|(_, worker)| load(worker));
         best.unwrap_or((0, &self.workers[0]))

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::context::RequestIds;
 use crate::problem::{Code, Problem};
 use crate::state::{State, Worker};
+use crate::swap::sentence;
 
 /// How the service is, in one word and a yes or no.
 struct Condition {
@@ -95,7 +96,7 @@ pub(crate) async fn readyz(
         return Ok(StatusCode::OK);
     }
     let code = if state.is_draining() { Code::Draining } else { Code::NoModel };
-    let detail = reason.unwrap_or_default();
+    let detail = sentence(&reason.unwrap_or_default());
     Err(Problem::new(code, detail).retry_after(2).response(&RequestIds::of(&request)))
 }
 

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt;
 
 use crate::clock;
 use crate::deadline::{Deadline, Missed};
@@ -50,7 +52,12 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
         http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
         http.max_buf_size(HEADER_BUFFER).max_headers(HEADERS);
         let missed = Missed::default();
-        let service = TowerToHyperService::new(app.clone().layer(Extension(missed.clone())));
+        let told = missed.clone();
+        let service =
+            TowerToHyperService::new(app.clone().map_request(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(told.clone());
+                request
+            }));
         let socket = TokioIo::new(Deadline::new(stream, limits.unread_for, missed));
         let connection = graceful.watch(http.serve_connection(socket, service));
         tokio::spawn(async move {

@@ -53,6 +53,17 @@ impl Options {
     pub fn catalog(&self) -> Catalog {
         Catalog::new(self.storage.clone())
     }
+
+    /// The model to serve first: the one that is named, else the catalog's choice.
+    pub fn first_tag(&self) -> Result<Tag, registry::Error> {
+        self.default_tag.clone().map_or_else(|| self.catalog().default_tag(), Ok)
+    }
+
+    /// How `tag` is loaded. The step that is set is that of the `first` model; others have steps of their own.
+    pub fn load_options(&self, tag: &Tag, first: Option<&Tag>) -> LoadOptions {
+        let step = self.load.step.filter(|_| first == Some(tag));
+        LoadOptions { step, ..self.load.clone() }
+    }
 }
 
 /// What a request that does not say gets.

@@ -67,12 +67,17 @@ pub(crate) fn swap(body: &[u8]) -> Result<String, Problem> {
 }
 
 fn json(body: &[u8]) -> Result<Value, Problem> {
+    if body.is_empty() {
+        return Err(Problem::new(Code::InvalidJson, "The body is empty."));
+    }
     serde_json::from_slice(body).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        Problem::new(
-            Code::InvalidJson,
-            format!("The body is not valid JSON at line {line}, column {column}."),
-        )
+        let what = if error.to_string().starts_with("number out of range") {
+            "holds a number that is too large"
+        } else {
+            "is not valid JSON"
+        };
+        Problem::new(Code::InvalidJson, format!("The body {what} at line {line}, column {column}."))
     })
 }
 
@@ -187,8 +192,9 @@ fn integer(value: Option<&Value>, name: &str) -> Result<Option<f64>, Problem> {
         Some(other) => return Err(wrong_type(&format!("/{name}"), "a whole number or null", other)),
     };
     match (number, value) {
-        (Some(number), Some(value)) if number.fract() != 0.0 => {
-            Err(wrong_type(&format!("/{name}"), "a whole number or null", value))
+        (Some(number), Some(_)) if number.fract() != 0.0 => {
+            let detail = format!("The field \"{name}\" is {number}, but must be a whole number or null.");
+            Err(Problem::new(Code::WrongType, detail).at(format!("/{name}")))
         }
         _ => Ok(number),
     }
@@ -221,7 +227,7 @@ fn wrong_type(pointer: &str, expected: &str, found: &Value) -> Problem {
 }
 
 /// A caller's text, short enough for an error.
-fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     if text.chars().count() > MAX_ECHO {
         text.chars().take(MAX_ECHO).chain(['…']).collect()
     } else {

@@ -270,7 +270,7 @@ impl Drop for EventStream {
 pub(crate) fn failure(failure: Failure) -> (Code, &'static str) {
     match failure {
         Failure::NotFinite => (Code::Internal, "The model gave a result that is not a number."),
-        Failure::Internal => (Code::Internal, "The engine broke and was rebuilt; try again."),
+        Failure::Internal => (Code::Internal, "The engine broke; try again."),
         Failure::Aborted => (Code::ShuttingDown, "The server is stopping."),
     }
 }

@@ -1,11 +1,12 @@
 //! What all handlers share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use engine::driver::Snapshot;
+use registry::Tag;
 use tokio::sync::watch;
 
 use crate::clock;
@@ -22,6 +23,8 @@ pub struct State {
     pub(crate) current: ArcSwapOption<Generation>,
     pub(crate) swapper: Swapper,
     pub(crate) started: Instant,
+    /// The model chosen at start.
+    pub(crate) first_tag: OnceLock<Tag>,
     draining: watch::Sender<bool>,
     /// Requests between their first check and their stream.
     arriving: AtomicUsize,
@@ -57,6 +60,7 @@ impl State {
             current: ArcSwapOption::empty(),
             swapper: Swapper::default(),
             started: clock::now(),
+            first_tag: OnceLock::new(),
             draining: watch::channel(false).0,
             arriving: AtomicUsize::new(0),
             options,
@@ -102,7 +106,9 @@ impl State {
 
     /// Streams that are open or about to be.
     pub fn open_streams(&self) -> usize {
-        self.metrics.active().max(0) as usize + self.arriving.load(Ordering::Acquire)
+        // In the order in which a request passes, so that none is missed on its way.
+        let arriving = self.arriving.load(Ordering::Acquire);
+        arriving + self.metrics.active().max(0) as usize
     }
 
     /// Ends all streams with an error, those of weights on their way out too.

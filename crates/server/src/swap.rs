@@ -102,8 +102,11 @@ impl State {
         if let Some(storage) = self.options.storage.as_deref().filter(|storage| !storage.exists()) {
             tracing::warn!(storage = %storage.display(), "MODEL_STORAGE_PATH does not exist (yet)");
         }
-        match self.default_tag() {
-            Ok(tag) => drop(self.ask(&tag)),
+        match self.options.first_tag() {
+            Ok(tag) => {
+                let tag = self.first_tag.get_or_init(|| tag);
+                drop(self.ask(tag));
+            }
             Err(error) => {
                 tracing::error!(error = %error, "the model storage could not be read");
                 self.swapper.lock().start_failure = Some(error.public());
@@ -111,18 +114,9 @@ impl State {
         }
     }
 
-    /// The model to serve first.
-    fn default_tag(&self) -> Result<Tag, registry::Error> {
-        self.options.default_tag.clone().map_or_else(|| self.options.catalog().default_tag(), Ok)
-    }
-
-    /// DEFAULT_STEP is the step of the default model; other models have steps of their own.
+    /// How a model is loaded; the choice of the first one stands, whatever is added to the storage later.
     fn load_options(&self, tag: &Tag) -> LoadOptions {
-        let mut options = self.options.load.clone();
-        if options.step.is_some() && self.default_tag().ok().as_ref() != Some(tag) {
-            options.step = None;
-        }
-        options
+        self.options.load_options(tag, self.first_tag.get())
     }
 
     /// Asks for a model: joins the swap to it that runs, or begins one.
@@ -157,10 +151,15 @@ impl State {
         let Some(generation) = self.generation().filter(|generation| generation.model.tag == *tag) else {
             return false;
         };
-        let catalog = self.options.catalog();
-        // A model whose files are gone goes on serving: there is nothing to change to.
-        let now = registry::load::fingerprint(&catalog, tag, &self.load_options(tag));
-        now.is_err() || now.is_ok_and(|now| now == generation.model.fingerprint)
+        if generation.workers.iter().any(|worker| worker.watch().ended()) {
+            return false;
+        }
+        match registry::load::fingerprint(&self.options.catalog(), tag, &self.load_options(tag)) {
+            Ok(now) => now == generation.model.fingerprint,
+            // A model that is gone goes on serving: there is nothing to change to. Anything else is worth a
+            // swap, which will say what is wrong.
+            Err(error) => error.category() == Category::NotFound,
+        }
     }
 
     /// One swap, on a thread of its own.
@@ -178,8 +177,8 @@ impl State {
         match outcome {
             Ok(generation) => {
                 enter(Phase::CutOver);
-                let old = self.current.swap(Some(Arc::new(generation)));
-                let retired = self.retire(old);
+                let retired = self.retire();
+                self.current.store(Some(Arc::new(generation)));
                 self.metrics.swapped("ok");
                 tracing::info!(swap_id = id, model_tag = %target, "swap is live");
                 self.end(tell, Ok(()));
@@ -192,7 +191,7 @@ impl State {
             }
             Err(problem) => {
                 self.metrics.swapped("failed");
-                tracing::error!(swap_id = id, model_tag = %target, error = %problem.detail, "swap failed");
+                tracing::warn!(swap_id = id, model_tag = %target, reason = %problem.detail, "swap failed");
                 let reason = problem.detail.clone();
                 self.swapper.record(id, |record| record.end(Err(reason), begun.elapsed()));
                 self.end(tell, Err(problem));
@@ -207,8 +206,8 @@ impl State {
         let load = self.load_options(target);
         let loaded = registry::swap::prepare(&options.catalog(), target, &load, &compute, enter);
         let model = loaded.map_err(|error| {
-            // With paths, which the public sentence of the log line above this level has not.
-            tracing::debug!(model_tag = %target, error = %error, "a model could not be loaded");
+            // With its path, which no caller is told.
+            tracing::error!(model_tag = %target, error = %error, "a model could not be loaded");
             problem(&error)
         })?;
         let number = {
@@ -228,12 +227,15 @@ impl State {
         tell.send_replace(Some(outcome));
     }
 
-    /// Lets go of the old weights: their engines end, and their memory is free, with their last request.
-    fn retire(&self, old: Option<Arc<Generation>>) -> Vec<Watch> {
-        let workers = old.iter().flat_map(|old| &old.workers);
+    /// Watches the engines that are about to be replaced. They end, and their memory is free, with their last
+    /// request; until then they can be told to stop.
+    fn retire(&self) -> Vec<Watch> {
+        let generation = self.generation();
+        let workers = generation.iter().flat_map(|generation| &generation.workers);
         let watches: Vec<Watch> = workers.map(engine::Handle::watch).collect();
-        self.swapper.lock().retired.extend(watches.iter().cloned());
-        drop(old);
+        let mut inner = self.swapper.lock();
+        inner.retired.retain(|watch| !watch.ended());
+        inner.retired.extend(watches.iter().cloned());
         watches
     }
 }
@@ -246,5 +248,14 @@ pub(crate) fn problem(error: &registry::Error) -> Problem {
         Category::OutOfMemory => Code::OutOfMemory,
         Category::Storage => Code::StorageFailed,
     };
-    Problem::new(code, error.public())
+    let problem = Problem::new(code, sentence(&error.public()));
+    if code == Code::ModelNotFound { problem.at("/model_tag") } else { problem }
+}
+
+/// An error's words as a sentence of its own.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(char::to_uppercase);
+    let stop = if text.ends_with('.') { "" } else { "." };
+    first.into_iter().flatten().chain(chars).chain(stop.chars()).collect()
 }

@@ -103,6 +103,7 @@ async fn a_slip_in_the_models_file_is_one_line_and_spares_the_built_in_model() {
     assert_eq!((status, &problem["code"]), (500, &json!("storage_failed")));
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("line 3") && detail.contains("setp") && !detail.contains('\n'), "{detail}");
+    assert_eq!(refused(&server, "g7").await.0, 500, "for the live model too: the file may have changed it");
     assert_eq!(server.swap("samosa-mini").await.status, 202);
 }
 
