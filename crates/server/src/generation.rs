@@ -74,3 +74,69 @@ fn kv_bytes(options: &Options, workers: usize) -> usize {
     }
     asked.min(free) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use engine::backend::{Backend, PageClass, Shape};
+    use engine::{Limits, Sampling, StreamEvent};
+    use model::{SequenceRows, WeightFormat};
+    use registry::{Catalog, LoadOptions, builtin, load};
+
+    use super::*;
+    use crate::clock;
+
+    /// A backend whose first batch is its last.
+    struct Broken(Shape);
+
+    impl Backend for Broken {
+        fn shape(&self) -> &Shape {
+            &self.0
+        }
+
+        fn forward(&mut self, _: &[SequenceRows<'_>]) -> &[f32] {
+            panic!("as the test wants it")
+        }
+    }
+
+    /// An engine around [`Broken`] that can be built only once.
+    fn mortal(model: &LoadedModel) -> Handle {
+        let built = AtomicBool::new(false);
+        let build = move || {
+            assert!(!built.swap(true, Ordering::SeqCst), "as the test wants it");
+            let classes = vec![PageClass { window: 512, n_pages: 64 }];
+            Broken(Shape { vocab_size: 4096, sequence_len: 512, classes })
+        };
+        Handle::start("mortal", Arc::clone(&model.tokenizer), Limits::default(), build).unwrap()
+    }
+
+    fn request() -> Request {
+        let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0 };
+        Request::new(vec![1, 2, 3], 4, sampling, (4096, 512)).unwrap()
+    }
+
+    #[test]
+    fn a_dead_engine_is_passed_over_though_it_has_nothing_to_do() {
+        let (catalog, options) = (Catalog::new(None), LoadOptions { format: WeightFormat::Bf16, step: None });
+        let entry = catalog.find(&builtin::tag()).unwrap();
+        let model = load::open(&catalog, &entry, &options).unwrap().load().unwrap();
+        let workers = vec![mortal(&model), mortal(&model)];
+        let generation = Generation { number: 1, model, workers, kv_bytes: 0 };
+        assert_eq!(generation.least_loaded().0, 0);
+        let (tell, told) = std::sync::mpsc::sync_channel(8);
+        generation
+            .submit(0, request(), Box::new(move |event: StreamEvent| tell.send(event).is_ok()))
+            .unwrap();
+        assert!(told.iter().any(|event| matches!(event, StreamEvent::Failed(_))));
+        let (begun, watch) = (clock::now(), generation.workers[0].watch());
+        while !watch.ended() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the engine cannot be rebuilt, so it ends");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(generation.least_loaded().0, 1);
+        let refusal = generation.submit(0, request(), Box::new(|_| true));
+        assert_eq!(refusal.err(), Some(Refusal::Gone));
+    }
+}
