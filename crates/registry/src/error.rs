@@ -108,7 +108,9 @@ impl Error {
     pub fn public(&self) -> String {
         match self {
             Self::Io { source, .. } => format!("the model's files could not be read: {}", source.kind()),
-            Self::ModelsFile { reason, .. } => format!("models.toml: {reason}"),
+            Self::ModelsFile { reason, .. } => format!("in models.toml, {reason}"),
+            // These begin with the name of a file, which is no way to begin a sentence.
+            Self::Format(error) | Self::Model(model::Error::Format(error)) => format!("in {error}"),
             other => other.to_string(),
         }
     }

@@ -181,7 +181,8 @@ pub(crate) async fn read_json_body(request: Request, limits: &Limits) -> Result<
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
-        let detail = "The body must be declared as Content-Type: application/json.";
+        let found = if media_type.is_empty() { "nothing".to_owned() } else { parse::short(media_type) };
+        let detail = format!("The Content-Type is {found}, but must be application/json.");
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
     let body = Limited::new(request.into_body(), limits.body_bytes).collect();

@@ -102,15 +102,17 @@ impl State {
         if let Some(storage) = self.options.storage.as_deref().filter(|storage| !storage.exists()) {
             tracing::warn!(storage = %storage.display(), "MODEL_STORAGE_PATH does not exist (yet)");
         }
-        match self.options.first_tag() {
-            Ok(tag) => {
-                let tag = self.first_tag.get_or_init(|| tag);
-                drop(self.ask(tag));
-            }
+        let asked = match self.options.first_tag() {
+            Ok(tag) => self.ask(self.first_tag.get_or_init(|| tag)),
             Err(error) => {
                 tracing::error!(error = %error, "the model storage could not be read");
-                self.swapper.lock().start_failure = Some(error.public());
+                Err(problem(&error))
             }
+        };
+        if let Err(problem) = asked {
+            let model_tag = self.first_tag.get().map(Tag::as_str);
+            tracing::error!(model_tag, error = %problem.detail, "no model is loaded at start");
+            self.swapper.lock().start_failure = Some(problem.detail);
         }
     }
 
@@ -123,6 +125,10 @@ impl State {
     pub(crate) fn ask(self: &Arc<Self>, tag: &Tag) -> Result<Asked, Problem> {
         // Disks may be slow, and whoever asks for /health waits for this lock.
         let unchanged = self.is_live_and_unchanged(tag);
+        if !unchanged {
+            // A slip of a caller's is no swap: it leaves no record, and no other reason in /health.
+            self.options.catalog().find(tag).map_err(|error| problem(&error))?;
+        }
         let mut inner = self.swapper.lock();
         if let Some(running) = &inner.running {
             if running.target == *tag {

@@ -146,6 +146,7 @@ async fn tags_that_do_not_exist_and_tags_like_paths_are_404() {
         assert!(!detail.contains(absolute), "{detail}");
     }
     assert_eq!(server.get("/health").await["current_model"], "g7");
+    assert_eq!(server.get("/stats").await["swap"]["last"]["outcome"], "ok", "a slip is no failed swap");
     assert!(
         !server.get("/stats").await.to_string().contains(root.path().to_str().unwrap()),
         "no path in /stats"
@@ -163,6 +164,7 @@ async fn a_truncated_file_is_422_and_the_old_model_goes_on() {
         let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.set_len((length as f64 * keep) as u64).unwrap();
         let detail = fails(&server, tag, (422, "bad_checkpoint")).await;
+        assert!(detail.starts_with("In model_") && detail.ends_with('.'), "{detail}");
         still_serves(&server, &before, &detail).await;
     }
     std::fs::write(weights(root.path(), "g6"), b"").unwrap();
