@@ -25,7 +25,7 @@ use support::vocabulary;
 const MODELS: [&str; 7] = ["g0", "g1", "g3", "g5", "g6", "g7", "g7-wide-heads"];
 /// Of `requests`.
 const LONG_PROMPTS_FROM: usize = 4;
-const FORMATS: [WeightFormat; 2] = [WeightFormat::F32, WeightFormat::Bf16];
+const FORMATS: [WeightFormat; 4] = WeightFormat::ALL;
 
 fn load(name: &str, format: WeightFormat) -> Arc<Weights> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens").join(name);
@@ -37,7 +37,7 @@ fn load(name: &str, format: WeightFormat) -> Arc<Weights> {
     let table = TensorTable::read("model.pt", source).unwrap();
     let meta = formats::read_meta("meta.json", &std::fs::read(file("meta_")).unwrap()).unwrap();
     let config = Config::read(&table, &meta, &Overrides::default()).unwrap();
-    Arc::new(Weights::load(&table, config, format).unwrap())
+    Arc::new(Weights::load(&Compute::new(Isa::SCALAR, 2), &table, config, format).unwrap())
 }
 
 /// Prompts that are short, longer than a page and longer than the short window; greedy and seeded.

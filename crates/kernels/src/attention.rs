@@ -5,11 +5,12 @@
 //! too). The softmax runs page by page from the first visible position on, with blocks aligned to absolute
 //! positions: how queries are grouped never changes a result.
 
+use crate::activations::round_to_pairs;
 use crate::isa::dispatch;
 use crate::pool::Shareable;
 use crate::simd::Simd;
-use crate::tile::{self, Bf16Dot, Dot, F32, Finish, In, Out, PANEL, Widened, rows_by_panel};
-use crate::{Compute, WeightFormat, bf16, scalar};
+use crate::tile::{Ahead, Bf16Dot, Dot, F32, Finish, In, Out, PANEL, Widened, rows_by_panel};
+use crate::{Compute, bf16, scalar};
 
 /// Positions in a page.
 pub const PAGE: usize = PANEL;
@@ -35,7 +36,16 @@ pub struct PageShape {
     /// Numbers in a head, even, at most [`MAX_HEAD_DIM`].
     pub head_dim: usize,
     /// How numbers are held.
-    pub format: WeightFormat,
+    pub format: PageFormat,
+}
+
+/// How keys and values are held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageFormat {
+    /// Exact.
+    F32,
+    /// Half of that.
+    Bf16,
 }
 
 enum Words {
@@ -95,8 +105,8 @@ impl PageShape {
 
     fn step(&self) -> usize {
         match self.format {
-            WeightFormat::F32 => 1,
-            WeightFormat::Bf16 => 2,
+            PageFormat::F32 => 1,
+            PageFormat::Bf16 => 2,
         }
     }
 
@@ -118,8 +128,8 @@ impl Pages {
             "checked by the model's Config"
         );
         let words = match shape.format {
-            WeightFormat::F32 => Words::F32(crate::zeroed(n_pages * shape.page_words())),
-            WeightFormat::Bf16 => Words::Bf16(crate::zeroed(n_pages * shape.page_words())),
+            PageFormat::F32 => Words::F32(crate::zeroed(n_pages * shape.page_words())),
+            PageFormat::Bf16 => Words::Bf16(crate::zeroed(n_pages * shape.page_words())),
         };
         Self { shape, count: n_pages, words }
     }
@@ -178,10 +188,10 @@ impl Pages {
                     // block is written by one task only.
                     unsafe {
                         match shape.format {
-                            WeightFormat::F32 => {
+                            PageFormat::F32 => {
                                 place.put(f32s.get().add(starts[head]), *slot, (k, v), |x| x);
                             }
-                            WeightFormat::Bf16 => {
+                            PageFormat::Bf16 => {
                                 place.put(pairs.get().add(2 * starts[head]), *slot, (k, v), bf16::narrow);
                             }
                         }
@@ -320,7 +330,7 @@ impl<S: Simd> Tile<S> {
         let mut rounded = [0u32; TILE_ROWS * MAX_HEAD_DIM / 2];
         let mut sums = [0.0f32; TILE_ROWS * MAX_HEAD_DIM];
         if S::HAS_BF16_DOT && D::STEP == 2 {
-            tile::round_to_pairs(&q[..tile.rows * dim], &mut rounded);
+            round_to_pairs(&q[..tile.rows * dim], &mut rounded);
         }
         let first = span.position + task.query;
         let last = first + task.queries - 1;
@@ -335,14 +345,14 @@ impl<S: Simd> Tile<S> {
                 let scores =
                     Out { y: tile.scores.as_mut_ptr(), stride: PAGE, columns: PAGE, finish: Finish::Store };
                 let words_of_keys = &words[keys..values];
-                rows_by_panel::<S, D>(&input, words_of_keys.as_ptr(), dim / D::STEP, scores);
+                rows_by_panel::<S, D>(&input, words_of_keys.as_ptr(), dim / D::STEP, scores, Ahead::NONE);
                 for row in 0..tile.rows {
                     let position = first + row / task.heads;
                     tile.weigh(row, visible(position, attention.window, block));
                 }
                 let mut weights = [0u32; TILE_ROWS * PAGE / 2];
                 if S::HAS_BF16_DOT && D::STEP == 2 {
-                    tile::round_to_pairs(&tile.scores[..tile.rows * PAGE], &mut weights);
+                    round_to_pairs(&tile.scores[..tile.rows * PAGE], &mut weights);
                 }
                 let input = In {
                     x: D::pick(tile.scores.as_ptr(), weights.as_ptr()),
@@ -355,7 +365,7 @@ impl<S: Simd> Tile<S> {
                     let y = sums.as_mut_ptr().add(panel * PANEL);
                     let finish = Finish::Scaled(tile.scale.as_ptr());
                     let out = Out { y, stride: padded, columns: PANEL, finish };
-                    rows_by_panel::<S, D>(&input, words.as_ptr(), PAGE / D::STEP, out);
+                    rows_by_panel::<S, D>(&input, words.as_ptr(), PAGE / D::STEP, out, Ahead::NONE);
                 }
             }
         }

@@ -13,7 +13,9 @@ pub struct Isa(pub(crate) Kind);
 pub(crate) enum Kind {
     Scalar,
     Avx2,
+    AvxVnni,
     Avx512,
+    Avx512Vnni,
     Avx512Bf16,
     #[cfg_attr(target_arch = "x86_64", expect(dead_code, reason = "made on aarch64 only"))]
     Neon,
@@ -38,11 +40,18 @@ impl Isa {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
-            if avx512 && is_x86_feature_detected!("avx512bf16") {
+            let avx512_vnni = avx512 && is_x86_feature_detected!("avx512vnni");
+            if avx512_vnni && is_x86_feature_detected!("avx512bf16") {
                 found.push(Self(Kind::Avx512Bf16));
+            }
+            if avx512_vnni {
+                found.push(Self(Kind::Avx512Vnni));
             }
             if avx512 {
                 found.push(Self(Kind::Avx512));
+            }
+            if avx2 && is_x86_feature_detected!("avxvnni") {
+                found.push(Self(Kind::AvxVnni));
             }
             if avx2 {
                 found.push(Self(Kind::Avx2));
@@ -74,7 +83,9 @@ impl Isa {
         match self.0 {
             Kind::Scalar => "scalar",
             Kind::Avx2 => "avx2",
+            Kind::AvxVnni => "avx-vnni",
             Kind::Avx512 => "avx512",
+            Kind::Avx512Vnni => "avx512-vnni",
             Kind::Avx512Bf16 => "avx512-bf16",
             Kind::Neon => "neon",
         }
@@ -98,7 +109,17 @@ macro_rules! dispatch {
                 $generic::<crate::x86_64::Avx512>($($arg),*);
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+            #[target_feature(enable = "avx2,fma,avxvnni")]
+            fn avx_vnni($($arg: $ty),*) {
+                $generic::<crate::x86_64::AvxVnni>($($arg),*);
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+            fn avx512_vnni($($arg: $ty),*) {
+                $generic::<crate::x86_64::Avx512Vnni>($($arg),*);
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
             fn avx512_bf16($($arg: $ty),*) {
                 $generic::<crate::x86_64::Avx512Bf16>($($arg),*);
             }
@@ -109,6 +130,12 @@ macro_rules! dispatch {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 crate::isa::Kind::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                crate::isa::Kind::AvxVnni => unsafe { avx_vnni($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                crate::isa::Kind::Avx512Vnni => unsafe { avx512_vnni($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 crate::isa::Kind::Avx512Bf16 => unsafe { avx512_bf16($($arg),*) },

@@ -19,25 +19,33 @@
     reason = "generic kernels must inline into the functions that are compiled for an instruction set"
 )]
 
+pub mod activations;
 pub mod attention;
 pub mod bf16;
 pub mod isa;
 pub mod matmul;
+pub mod packed;
 pub mod pool;
 pub mod rows;
+pub mod table;
 
+mod integer;
 mod scalar;
 mod simd;
 mod tile;
+mod words;
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use activations::Activations;
 pub use isa::Isa;
-pub use matmul::{Epilogue, Packed, WeightFormat, matmul};
+pub use matmul::{Epilogue, matmul};
+pub use packed::{Packed, WeightFormat};
 pub use pool::{Pool, Rows};
+pub use table::{Table, TableFormat};
 
 /// What a kernel needs besides its data: the instruction set to use and the threads to run on.
 pub struct Compute {

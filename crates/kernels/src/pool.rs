@@ -1,13 +1,14 @@
-//! The compute threads. A job is cut into numbered tasks; whoever is running takes the next one, the
-//! caller included, so a thread that the operating system has put aside never holds the others up.
-//! Threads spin for a few microseconds between jobs and then park.
+//! The compute threads. A job is cut into numbered tasks, and each thread begins with its own share of them, so
+//! that it reads memory in one sweep; whoever is done takes what others have left, from the far end, so a thread that
+//! the operating system has put aside never holds the others up for more than the task it is in. Threads spin for a
+//! few microseconds between jobs and then park.
 //!
 //! Which thread runs a task never matters for the result: tasks write disjoint places and every element
 //! is computed inside one task.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 
 /// Spins before a thread parks: some 20 µs, a little more than the gap between two jobs of a decode step.
@@ -17,12 +18,15 @@ const MAX_TASKS: usize = 0xffff;
 /// Below this many numbers, rows are cheaper to compute than to hand out.
 const SERIAL_ELEMENTS: usize = 16 * 1024;
 
+/// Tasks that rows are cut into, for each thread: whoever is faster takes more.
+const TASKS_PER_THREAD: usize = 4;
+
 /// A fixed set of threads that run one job at a time.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     /// Only one thread may be inside [`Pool::run`]; others wait here.
-    running: std::sync::Mutex<()>,
+    running: Mutex<()>,
 }
 
 /// One call of [`Pool::run`]; lives on the caller's stack until every task is done.
@@ -34,19 +38,23 @@ struct Job<'a> {
 }
 
 struct Shared {
-    /// Number of the current job (32 bits), how many tasks it has (16), the next task to take (16). A task
-    /// is taken by compare-and-swap on all three: a thread that looks late cannot take one of a job that
-    /// has ended, since by then every task of it was taken.
-    next: AtomicU64,
+    /// One for each thread, the caller's first.
+    lanes: Vec<Lane>,
     job: AtomicPtr<Job<'static>>,
     stopping: AtomicBool,
 }
+
+/// Number of the current job (32 bits), the first task of this share that is left (16), the end of those that are left
+/// (16). A task is taken by compare-and-swap on all three: a thread that looks late cannot take one of a job that has
+/// ended, since by then every task of it was taken. On a cache line of its own.
+#[repr(align(128))]
+struct Lane(AtomicU64);
 
 impl Pool {
     /// `threads` threads, the caller's own included (at least one).
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            next: AtomicU64::new(0),
+            lanes: (0..threads.max(1)).map(|_| Lane(AtomicU64::new(0))).collect(),
             job: AtomicPtr::new(std::ptr::null_mut()),
             stopping: AtomicBool::new(false),
         });
@@ -54,10 +62,10 @@ impl Pool {
             .filter_map(|i| {
                 let shared = Arc::clone(&shared);
                 // A pool short of threads is slower, not wrong.
-                thread::Builder::new().name(format!("compute-{i}")).spawn(move || shared.work()).ok()
+                thread::Builder::new().name(format!("compute-{i}")).spawn(move || shared.work(i)).ok()
             })
             .collect();
-        Self { shared, workers, running: std::sync::Mutex::new(()) }
+        Self { shared, workers, running: Mutex::new(()) }
     }
 
     /// Threads that may compute at once, the caller's included.
@@ -78,7 +86,7 @@ impl Pool {
             (0..n_tasks).for_each(task);
             return;
         }
-        let _one_at_a_time = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one_at_a_time = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let job = Job {
             task,
             unfinished: AtomicUsize::new(n_tasks),
@@ -89,11 +97,30 @@ impl Pool {
         for worker in self.workers.iter().take(n_tasks - 1) {
             worker.thread().unpark();
         }
-        while self.shared.take_one() {}
+        while self.shared.take_one(0) {}
         job.wait();
         if job.panicked.load(Ordering::Relaxed) {
             resume_unwind(Box::new("a compute task panicked"));
         }
+    }
+
+    /// As [`Pool::run`], for tasks that may fail: one of the errors, if there was any.
+    pub(crate) fn try_run<E: Send>(
+        &self,
+        n_tasks: usize,
+        task: &(dyn Fn(usize) -> Result<(), E> + Sync),
+    ) -> Result<(), E> {
+        let failed = Mutex::new(None);
+        let lock = || failed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.run(n_tasks, &|i| {
+            if lock().is_none()
+                && let Err(error) = task(i)
+            {
+                *lock() = Some(error);
+            }
+        });
+        let error = lock().take();
+        error.map_or(Ok(()), Err)
     }
 
     /// Calls `row(i, [row i of each buffer])` for each of `n_rows` rows; small work stays on this thread.
@@ -103,23 +130,27 @@ impl Pool {
         buffers: [Rows<'_>; N],
         row: impl Fn(usize, [&mut [f32]; N]) + Sync,
     ) {
-        for buffer in &buffers {
-            let needed = n_rows.checked_mul(buffer.width);
-            assert!(needed.is_some_and(|needed| buffer.data.len() >= needed), "a row buffer is too short");
-        }
-        let elements: usize = buffers.iter().map(|b| b.width * n_rows).sum();
-        let parts = buffers.map(|b| (Shareable(b.data.as_mut_ptr()), b.width));
-        let n_tasks = if elements < SERIAL_ELEMENTS { 1 } else { n_rows.min(self.threads() * 4) };
+        let none = Rows { data: &mut [], width: 0 };
+        self.rows_beside(n_rows, none, buffers, |i, _, buffers| row(i, buffers));
+    }
+
+    /// As [`Pool::rows`], with one buffer set apart from the others.
+    pub(crate) fn rows_beside<const N: usize>(
+        &self,
+        n_rows: usize,
+        first: Rows<'_>,
+        others: [Rows<'_>; N],
+        row: impl Fn(usize, &mut [f32], [&mut [f32]; N]) + Sync,
+    ) {
+        let width = first.width + others.iter().map(|b| b.width).sum::<usize>();
+        let (first, others) = (RowParts::new(first, n_rows), others.map(|b| RowParts::new(b, n_rows)));
+        let n_tasks =
+            if width * n_rows < SERIAL_ELEMENTS { 1 } else { n_rows.min(self.threads() * TASKS_PER_THREAD) };
         self.run(n_tasks, &|task| {
             for i in task * n_rows / n_tasks..(task + 1) * n_rows / n_tasks {
-                // SAFETY: row i is inside each buffer (asserted above), and only the task that i falls to
-                // touches it.
-                row(
-                    i,
-                    parts.each_ref().map(|(start, width)| unsafe {
-                        std::slice::from_raw_parts_mut(start.get().add(i * width), *width)
-                    }),
-                );
+                // SAFETY: row i is inside each buffer (asserted by `RowParts::new`), and only the task that i
+                // falls to touches it.
+                unsafe { row(i, first.row(i), others.each_ref().map(|part| part.row(i))) };
             }
         });
     }
@@ -146,9 +177,38 @@ pub struct Rows<'a> {
     pub width: usize,
 }
 
+/// A buffer of rows that tasks share.
+struct RowParts {
+    start: Shareable<f32>,
+    width: usize,
+}
+
+impl RowParts {
+    fn new(rows: Rows<'_>, n_rows: usize) -> Self {
+        let needed = n_rows.checked_mul(rows.width);
+        assert!(needed.is_some_and(|needed| rows.data.len() >= needed), "a row buffer is too short");
+        Self { start: Shareable(rows.data.as_mut_ptr()), width: rows.width }
+    }
+
+    /// # Safety
+    /// Row i exists, and nobody else uses it.
+    #[expect(clippy::mut_from_ref, reason = "the caller vouches that each row is taken once")]
+    unsafe fn row(&self, i: usize) -> &mut [f32] {
+        // SAFETY: the caller's.
+        unsafe { std::slice::from_raw_parts_mut(self.start.get().add(i * self.width), self.width) }
+    }
+}
+
 /// A pointer that tasks of one job share; each touches its own part.
-#[derive(Clone, Copy)]
 pub(crate) struct Shareable<T>(pub(crate) *mut T);
+
+impl<T> Clone for Shareable<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shareable<T> {}
 
 impl<T> Shareable<T> {
     /// A method, so that closures capture the whole wrapper and not the bare pointer.
@@ -165,25 +225,46 @@ unsafe impl<T: Send> Sync for Shareable<T> {}
 impl Shared {
     /// Makes `job` the current one.
     fn publish(&self, job: &Job<'_>, n_tasks: usize) {
-        let number = (self.next.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        let number = (self.lanes[0].0.load(Ordering::Relaxed) >> 32).wrapping_add(1);
         self.job.store(std::ptr::from_ref(job).cast_mut().cast(), Ordering::Relaxed);
-        // Release: whoever reads this word also sees the job.
-        self.next.store(number << 32 | (n_tasks as u64) << 16, Ordering::Release);
+        let n = self.lanes.len();
+        for (i, lane) in self.lanes.iter().enumerate() {
+            let (first, end) = ((i * n_tasks / n) as u64, ((i + 1) * n_tasks / n) as u64);
+            // Release: whoever reads this word also sees the job.
+            lane.0.store(number << 32 | first << 16 | end, Ordering::Release);
+        }
     }
 
-    /// Takes and runs one task of the current job; false when none is left to take.
-    fn take_one(&self) -> bool {
-        let seen = self.next.load(Ordering::Acquire);
-        let (task, n_tasks) = ((seen & 0xffff) as usize, (seen >> 16 & 0xffff) as usize);
-        if task >= n_tasks {
-            return false;
+    /// Takes and runs one task of the current job, of `own` share if any is left; false when none is left to take.
+    fn take_one(&self, own: usize) -> bool {
+        let n = self.lanes.len();
+        (0..n).any(|i| self.take_from(&self.lanes[(own + i) % n], i == 0))
+    }
+
+    /// Takes and runs a task of a lane: the first one of one's own, the last one of another's.
+    fn take_from(&self, lane: &Lane, own: bool) -> bool {
+        let mut seen = lane.0.load(Ordering::Acquire);
+        loop {
+            let (first, end) = (seen >> 16 & 0xffff, seen & 0xffff);
+            if first >= end {
+                return false;
+            }
+            let job = self.job.load(Ordering::Relaxed);
+            let (task, left) = if own { (first, seen + (1 << 16)) } else { (end - 1, seen - 1) };
+            match lane.0.compare_exchange(seen, left, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    self.run(job, task as usize);
+                    return true;
+                }
+                Err(now) => seen = now,
+            }
         }
-        let job = self.job.load(Ordering::Relaxed);
-        if self.next.compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            return true;
-        }
-        // SAFETY: the exchange succeeded, so the job that `seen` numbers still had this task to give; its
-        // caller stays inside `run`, and the job on its stack, until this task is counted as finished. The
+    }
+
+    /// Runs a task that was just taken.
+    fn run(&self, job: *mut Job<'static>, task: usize) {
+        // SAFETY: the exchange succeeded, so the job that the lane's word numbers still had this task to give; its
+        // caller stays inside `Pool::run`, and the job on its stack, until this task is counted as finished. The
         // pointer was stored before the word that was read, and a newer one would have changed the word.
         let job = unsafe { &*job };
         if catch_unwind(AssertUnwindSafe(|| (job.task)(task))).is_err() {
@@ -193,13 +274,12 @@ impl Shared {
         if job.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
             caller.unpark();
         }
-        true
     }
 
-    fn work(&self) {
+    fn work(&self, own: usize) {
         let mut idle_spins = 0;
         while !self.stopping.load(Ordering::Acquire) {
-            if self.take_one() {
+            if self.take_one(own) {
                 idle_spins = 0;
             } else if idle_spins < SPINS {
                 idle_spins += 1;

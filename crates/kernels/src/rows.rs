@@ -98,6 +98,32 @@ fn mix_wide<S: Simd>(x: &mut [f32], keep: f32, other: &[f32], share: f32) {
 }
 
 dispatch! {
+    fn relu_squared_row(row: &mut [f32]) => relu_squared_wide, scalar::rows::relu_squared
+}
+
+/// `x = max(x, 0)²`
+pub fn relu_squared(isa: crate::Isa, row: &mut [f32]) {
+    relu_squared_row(isa, row);
+}
+
+#[inline(always)]
+fn relu_squared_wide<S: Simd>(row: &mut [f32]) {
+    let (length, at) = (row.len(), row.as_mut_ptr());
+    let zero = S::splat(0.0);
+    lanes!(
+        S,
+        length,
+        |i| {
+            // A comparison with NaN is false, so that NaN stays.
+            let x = S::load(at.add(i));
+            let positive = S::select_less(x, zero, zero, x);
+            S::store(at.add(i), S::mul(positive, positive));
+        },
+        |j| row[j] = scalar::rows::relu_squared_of(row[j])
+    );
+}
+
+dispatch! {
     fn softcap_row(logits: &mut [f32], cap: f32) => softcap_wide, scalar::rows::softcap
 }
 

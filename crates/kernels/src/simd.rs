@@ -9,8 +9,13 @@ pub(crate) trait Simd: Copy + 'static {
     const MAX_ROWS: usize;
     /// Whether [`Simd::dot_bf16`] is an instruction here.
     const HAS_BF16_DOT: bool = false;
-    /// The register.
+    /// What must be added to a signed byte of weights for [`Simd::dot_bytes`] to take it as stored, taken away
+    /// again by the caller; 0 where [`Simd::weight_bytes`] makes them signed.
+    const BYTE_BIAS: i32;
+    /// A vector of f32.
     type V: Copy;
+    /// A vector of words: i32, or four bytes each.
+    type I: Copy;
 
     fn splat(value: f32) -> Self::V;
     /// # Safety
@@ -42,6 +47,31 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn dot_bf16(acc: Self::V, weights: *const u32, pair: u32) -> Self::V {
         let _ = (acc, weights, pair);
         unreachable!("guarded by HAS_BF16_DOT")
+    }
+
+    fn splat_word(word: u32) -> Self::I;
+    /// # Safety
+    /// `LANES` words are readable at `from`.
+    unsafe fn load_words(from: *const u32) -> Self::I;
+    fn add_words(a: Self::I, b: Self::I) -> Self::I;
+    /// i32 to f32.
+    fn words_to_f32(a: Self::I) -> Self::V;
+    /// Stored bytes of weights (128 added) as [`Simd::dot_bytes`] takes them.
+    fn weight_bytes(stored: Self::I) -> Self::I;
+    /// `acc + Σ w[i] · x[i]` over the four bytes of each word; `x` is signed and above -128.
+    fn dot_bytes(acc: Self::I, w: Self::I, x: Self::I) -> Self::I;
+    /// As [`Simd::dot_bytes`], with weights in 0 ..= 15.
+    fn dot_nibbles(acc: Self::I, w: Self::I, x: Self::I) -> Self::I;
+    /// The low and the high four bits of every byte, as bytes.
+    fn nibbles(a: Self::I) -> (Self::I, Self::I);
+    /// Writes whole numbers of -127 ..= 127 as bytes.
+    /// # Safety
+    /// `LANES` bytes are writable at `to`.
+    unsafe fn store_bytes(to: *mut i8, whole: Self::V);
+
+    /// Asks for the cache line at `from`, which need not be readable, to be brought to the second-level cache.
+    fn prefetch(from: *const u32) {
+        let _ = from;
     }
 
     /// The sum of the lanes, halves added pairwise.

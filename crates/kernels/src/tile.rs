@@ -5,7 +5,6 @@
 //! number (f32) or a pair of them (bf16, the first in the low half). Each output element sums over K in
 //! ascending order in one accumulator, so the number of rows in the tile cannot change it.
 
-use crate::bf16;
 use crate::simd::Simd;
 
 /// Columns in a panel.
@@ -135,8 +134,6 @@ pub(crate) enum Finish {
     Store,
     /// `y = y + sum`
     Add,
-    /// `y = max(sum, 0)²`
-    ReluSquared,
     /// `y = y * scale[row] + sum`, the product first: the sum starts from it.
     Scaled(*const f32),
 }
@@ -150,11 +147,70 @@ pub(crate) struct Out {
     pub(crate) finish: Finish,
 }
 
+/// Weights that come after these, fetched line by line while these are multiplied. A step reads two lines.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    /// Words from what is read to what is fetched.
+    distance: usize,
+    /// Which of the two lines.
+    lines: [bool; 2],
+}
+
+/// Words in a cache line.
+const LINE: usize = 16;
+/// Words that a single block of rows looks ahead.
+const NEAR: usize = 4096;
+/// With fewer rows all there is to do is to read, and the CPU's own look ahead is better.
+const FETCHING_ROWS: usize = 2;
+
+impl Ahead {
+    pub(crate) const NONE: Self = Self { distance: 0, lines: [false; 2] };
+
+    /// What the first block of `rows` rows fetches while it passes a panel of `words`: some way ahead if it is the only
+    /// one, otherwise half of the panel that follows, of which it leaves the rest to the second block.
+    pub(crate) fn of<S: Simd>(words: &[u32], rows: usize) -> Self {
+        if rows < FETCHING_ROWS {
+            Self::NONE
+        } else if rows <= S::MAX_ROWS {
+            Self { distance: NEAR, lines: [true; 2] }
+        } else {
+            Self { distance: words.len(), lines: [true, false] }
+        }
+    }
+
+    /// Fetches for the step that is read at `w`.
+    #[inline(always)]
+    pub(crate) fn fetch<S: Simd>(self, w: *const u32) {
+        for (i, line) in self.lines.into_iter().enumerate() {
+            if line {
+                S::prefetch(w.wrapping_add(self.distance + i * LINE));
+            }
+        }
+    }
+
+    /// What the next block of rows fetches.
+    #[inline(always)]
+    pub(crate) fn next(self) -> Self {
+        Self { lines: [false, self.lines[0]], ..self }
+    }
+}
+
 /// Rows of activations, `stride` steps apart.
 pub(crate) struct In<X> {
     pub(crate) x: *const X,
     pub(crate) stride: usize,
     pub(crate) rows: usize,
+}
+
+/// How many of `left` rows the next block takes, at most `most` (6 or 12): blocks as equal as the sizes that exist
+/// allow, since a block of few rows takes as long to read the weights as one of many.
+pub(crate) fn block_rows(left: usize, most: usize) -> usize {
+    const SIZES: [usize; 13] = [0, 1, 2, 3, 4, 5, 6, 4, 8, 5, 10, 6, 12];
+    if left <= most {
+        return SIZES[left];
+    }
+    let fair = left.div_ceil(left.div_ceil(most));
+    [1, 2, 3, 4, 5, 6, 8, 10, 12].into_iter().find(|&size| size >= fair).unwrap_or(most)
 }
 
 /// Multiplies all rows of `input` with the panel at `w`.
@@ -167,10 +223,10 @@ pub(crate) unsafe fn rows_by_panel<S: Simd, D: Dot<S>>(
     w: *const D::W,
     steps: usize,
     out: Out,
+    mut ahead: Ahead,
 ) {
     let mut done = 0;
     while done < input.rows {
-        let left = (input.rows - done).min(S::MAX_ROWS);
         // SAFETY: rows done .. done + taken exist; the rest is the caller's.
         let taken = unsafe {
             let x = input.x.add(done * input.stride);
@@ -179,17 +235,20 @@ pub(crate) unsafe fn rows_by_panel<S: Simd, D: Dot<S>>(
             if let Finish::Scaled(scale) = out.finish {
                 out.finish = Finish::Scaled(scale.add(done));
             }
-            match left {
-                12.. => block::<S, D, 12>(x, input.stride, w, steps, out),
-                8.. => block::<S, D, 8>(x, input.stride, w, steps, out),
-                6.. => block::<S, D, 6>(x, input.stride, w, steps, out),
-                4.. => block::<S, D, 4>(x, input.stride, w, steps, out),
-                3 => block::<S, D, 3>(x, input.stride, w, steps, out),
-                2 => block::<S, D, 2>(x, input.stride, w, steps, out),
-                _ => block::<S, D, 1>(x, input.stride, w, steps, out),
+            match block_rows(input.rows - done, S::MAX_ROWS) {
+                12 => block::<S, D, 12>(x, input.stride, w, steps, out, ahead),
+                10 => block::<S, D, 10>(x, input.stride, w, steps, out, ahead),
+                8 => block::<S, D, 8>(x, input.stride, w, steps, out, ahead),
+                6 => block::<S, D, 6>(x, input.stride, w, steps, out, ahead),
+                5 => block::<S, D, 5>(x, input.stride, w, steps, out, ahead),
+                4 => block::<S, D, 4>(x, input.stride, w, steps, out, ahead),
+                3 => block::<S, D, 3>(x, input.stride, w, steps, out, ahead),
+                2 => block::<S, D, 2>(x, input.stride, w, steps, out, ahead),
+                _ => block::<S, D, 1>(x, input.stride, w, steps, out, ahead),
             }
         };
         done += taken;
+        ahead = ahead.next();
     }
 }
 
@@ -203,19 +262,21 @@ unsafe fn block<S: Simd, D: Dot<S>, const R: usize>(
     w: *const D::W,
     steps: usize,
     out: Out,
+    mut ahead: Ahead,
 ) -> usize {
     let mut column = 0;
     while column < PANEL {
         // SAFETY: the columns lie inside the panel; the rest is the caller's.
         unsafe {
             if S::LANES * 4 <= PANEL && R <= 2 {
-                tile::<S, D, R, 4>(x, stride, w.add(column), steps, out, column);
+                tile::<S, D, R, 4>(x, stride, w.add(column), steps, out, column, ahead);
                 column += 4 * S::LANES;
             } else {
-                tile::<S, D, R, 2>(x, stride, w.add(column), steps, out, column);
+                tile::<S, D, R, 2>(x, stride, w.add(column), steps, out, column, ahead);
                 column += 2 * S::LANES;
             }
         }
+        ahead = Ahead::NONE;
     }
     R
 }
@@ -230,6 +291,7 @@ unsafe fn tile<S: Simd, D: Dot<S>, const R: usize, const V: usize>(
     steps: usize,
     out: Out,
     column: usize,
+    ahead: Ahead,
 ) {
     let mut acc = [[S::splat(0.0); V]; R];
     // SAFETY: all addresses are inside what the caller vouches for.
@@ -243,6 +305,7 @@ unsafe fn tile<S: Simd, D: Dot<S>, const R: usize, const V: usize>(
             }
         }
         for _ in 0..steps {
+            ahead.fetch::<S>(w.cast());
             D::step(x, stride, w, &mut acc);
             // After the last step these point past the end, and are not used.
             x = x.wrapping_add(1);
@@ -260,8 +323,7 @@ unsafe fn tile<S: Simd, D: Dot<S>, const R: usize, const V: usize>(
 /// # Safety
 /// As [`rows_by_panel`].
 #[inline(always)]
-unsafe fn put<S: Simd>(out: &Out, row: usize, column: usize, sum: S::V) {
-    let zero = S::splat(0.0);
+pub(crate) unsafe fn put<S: Simd>(out: &Out, row: usize, column: usize, sum: S::V) {
     let width = out.columns.saturating_sub(column).min(S::LANES);
     if width == 0 {
         return;
@@ -279,10 +341,6 @@ unsafe fn put<S: Simd>(out: &Out, row: usize, column: usize, sum: S::V) {
         let value = match out.finish {
             Finish::Store | Finish::Scaled(_) => sum,
             Finish::Add => S::add(S::load(target), sum),
-            Finish::ReluSquared => {
-                let positive = S::max(sum, zero);
-                S::mul(positive, positive)
-            }
         };
         S::store(target, value);
         if width < S::LANES {
@@ -291,10 +349,23 @@ unsafe fn put<S: Simd>(out: &Out, row: usize, column: usize, sum: S::V) {
     }
 }
 
-/// Activations as `D` wants them: rows of pairs for bf16 panels, rounded if the CPU's dot product takes
-/// bf16 on both sides.
-pub(crate) fn round_to_pairs(from: &[f32], to: &mut [u32]) {
-    for (pair, numbers) in to.iter_mut().zip(from.chunks_exact(2)) {
-        *pair = bf16::pair(numbers[0], numbers[1]);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_cover_all_rows_in_even_sizes() {
+        for most in [6, 12] {
+            for rows in 1..200 {
+                let (mut left, mut blocks) = (rows, Vec::new());
+                while left > 0 {
+                    let taken = block_rows(left, most);
+                    assert!((1..=most.min(left)).contains(&taken), "{taken} of {left}");
+                    blocks.push(taken);
+                    left -= taken;
+                }
+                assert!(blocks.len() <= rows.div_ceil(most) + 1, "{rows} rows in {blocks:?}");
+            }
+        }
     }
 }

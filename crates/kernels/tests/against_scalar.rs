@@ -1,8 +1,10 @@
 //! Every instruction set of this machine against the scalar specification, and against itself with other
 //! numbers of rows and threads.
 
-use kernels::attention::{Attention, PAGE, PageShape, Pages, Slot, Span, attend};
-use kernels::{Compute, Epilogue, Isa, Packed, WeightFormat, matmul, rows};
+use std::convert::Infallible;
+
+use kernels::attention::{Attention, PAGE, PageFormat, PageShape, Pages, Slot, Span, attend};
+use kernels::{Activations, Compute, Epilogue, Isa, Packed, WeightFormat, matmul, rows};
 
 /// Numbers in -1 .. 1 from a seed, the same on every machine.
 fn noise(seed: u64, count: usize) -> Vec<f32> {
@@ -16,12 +18,13 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
 }
 
 fn packed(format: WeightFormat, outputs: usize, inputs: usize) -> Packed {
-    let mut w = Packed::zeros(format, outputs, inputs);
     let weights = noise(7, outputs * inputs);
-    let (head, tail) = weights.split_at(outputs / 3 * inputs);
-    w.set_rows(0, head);
-    w.set_rows(outputs / 3, tail);
-    w
+    let packed = Packed::new(&Compute::new(Isa::SCALAR, 2), format, [outputs, inputs], |range, rows| {
+        rows.copy_from_slice(&weights[range.start * inputs..range.end * inputs]);
+        Ok::<(), Infallible>(())
+    });
+    let Ok(packed) = packed;
+    packed
 }
 
 /// `limit` is a share of the largest magnitude of what is expected.
@@ -32,9 +35,14 @@ fn assert_close(got: &[f32], expected: &[f32], limit: f32, what: &str) {
     }
 }
 
+/// The product of rows `x` with `w` onto some noise.
 fn multiply(compute: &Compute, x: &[f32], w: &Packed, epilogue: Epilogue) -> Vec<f32> {
-    let mut y = noise(9, x.len() / w.inputs() * w.outputs());
-    matmul(compute, x, w, epilogue, &mut y);
+    let n_rows = x.len() / w.inputs();
+    let mut y = noise(9, n_rows * w.outputs());
+    let mut activations = Activations::default();
+    activations.resize(n_rows, w.inputs()).copy_from_slice(x);
+    activations.prepare(compute, w, [], |_, _, []| {});
+    matmul(compute, &activations, w, epilogue, &mut y);
     y
 }
 
@@ -42,19 +50,20 @@ fn multiply(compute: &Compute, x: &[f32], w: &Packed, epilogue: Epilogue) -> Vec
 fn matmul_agrees_with_scalar_for_every_shape_and_epilogue() {
     for isa in Isa::available() {
         let (fast, plain) = (Compute::new(isa, 2), Compute::new(Isa::SCALAR, 1));
-        for format in [WeightFormat::F32, WeightFormat::Bf16] {
+        for format in WeightFormat::ALL {
             for (outputs, inputs) in [(1, 2), (31, 16), (32, 34), (33, 64), (100, 130), (257, 96)] {
                 let w = packed(format, outputs, inputs);
                 for n_rows in [1, 2, 3, 5, 7, 12, 13, 29] {
                     let x = noise(3, n_rows * inputs);
-                    for epilogue in [Epilogue::Store, Epilogue::Add, Epilogue::ReluSquared] {
+                    for epilogue in [Epilogue::Store, Epilogue::Add] {
                         let what =
                             format!("{} {format:?} {n_rows}x{inputs}x{outputs} {epilogue:?}", isa.name());
-                        // Activations rounded to bf16 lose up to 2^-9 of each product.
-                        let limit = if isa.name() == "avx512-bf16" && format == WeightFormat::Bf16 {
-                            0.02
-                        } else {
-                            1e-5
+                        let limit = match format {
+                            // Activations rounded to bf16 lose up to 2^-9 of each product.
+                            WeightFormat::Bf16 if isa.name() == "avx512-bf16" => 0.02,
+                            WeightFormat::F32 | WeightFormat::Bf16 => 1e-5,
+                            // Sums of whole numbers are exact, and the rest is the same operations in order.
+                            WeightFormat::Int8 | WeightFormat::Int4 => 0.0,
                         };
                         let expected = multiply(&plain, &x, &w, epilogue);
                         assert_close(&multiply(&fast, &x, &w, epilogue), &expected, limit, &what);
@@ -66,17 +75,53 @@ fn matmul_agrees_with_scalar_for_every_shape_and_epilogue() {
 }
 
 #[test]
+fn whole_numbers_come_near_the_exact_product() {
+    let compute = Compute::new(Isa::detect(), 2);
+    let x = noise(3, 5 * 300);
+    let exact = multiply(&compute, &x, &packed(WeightFormat::F32, 70, 300), Epilogue::Store);
+    for (format, limit) in [(WeightFormat::Int8, 0.015), (WeightFormat::Int4, 0.15)] {
+        let got = multiply(&compute, &x, &packed(format, 70, 300), Epilogue::Store);
+        assert_close(&got, &exact, limit, format.name());
+    }
+}
+
+#[test]
+fn the_largest_whole_numbers_do_not_overflow() {
+    for isa in Isa::available() {
+        for format in WeightFormat::ALL {
+            for (sign, weight) in [(1.0, 1.0f32), (-1.0, 1.0), (1.0, -1.0)] {
+                let compute = Compute::new(isa, 1);
+                let w = Packed::new(&compute, format, [40, 256], |_, rows| {
+                    rows.fill(weight);
+                    Ok::<(), Infallible>(())
+                });
+                let Ok(w) = w;
+                let y = multiply(&compute, &[sign; 256 * 3], &w, Epilogue::Store);
+                let expected = 256.0 * sign * weight;
+                assert!(
+                    y.iter().all(|y| (y / expected - 1.0).abs() < 0.01),
+                    "{} {format:?}: {} instead of {expected}",
+                    isa.name(),
+                    y[0]
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn a_row_has_the_same_bits_alone_and_among_others_on_any_number_of_threads() {
     for isa in Isa::available() {
-        for format in [WeightFormat::F32, WeightFormat::Bf16] {
+        for format in WeightFormat::ALL {
             let w = packed(format, 200, 128);
             let x = noise(5, 40 * 128);
             let all = multiply(&Compute::new(isa, 2), &x, &w, Epilogue::Store);
             let alone = Compute::new(isa, 1);
+            let onto = noise(9, 200);
             for row in [0, 1, 11, 12, 24, 39] {
-                let mut y = vec![0.0; 200];
-                matmul(&alone, &x[row * 128..][..128], &w, Epilogue::Store, &mut y);
+                let y = multiply(&alone, &x[row * 128..][..128], &w, Epilogue::Store);
                 assert_eq!(y, all[row * 200..][..200], "{} {format:?} row {row}", isa.name());
+                assert_ne!(y, onto);
             }
         }
     }
@@ -92,7 +137,7 @@ struct Sequence {
 }
 
 impl Sequence {
-    fn new(format: WeightFormat, (heads, kv_heads, head_dim): (usize, usize, usize), window: usize) -> Self {
+    fn new(format: PageFormat, (heads, kv_heads, head_dim): (usize, usize, usize), window: usize) -> Self {
         let length = 150;
         let stride = (heads + 2 * kv_heads) * head_dim;
         let shape = PageShape { layers: 2, kv_heads, head_dim, format };
@@ -134,14 +179,14 @@ const SHAPES: [(usize, usize, usize); 5] = [(4, 2, 16), (2, 2, 32), (3, 1, 64), 
 #[test]
 fn attention_agrees_with_scalar() {
     for isa in Isa::available() {
-        for format in [WeightFormat::F32, WeightFormat::Bf16] {
+        for format in [PageFormat::F32, PageFormat::Bf16] {
             for shape in SHAPES {
                 for window in [0, 1, 31, 32, 70, 1000] {
                     let sequence = Sequence::new(format, shape, window);
                     let expected = sequence.attend(&Compute::new(Isa::SCALAR, 1), 0);
                     let got = sequence.attend(&Compute::new(isa, 2), 0);
                     let limit =
-                        if isa.name() == "avx512-bf16" && format == WeightFormat::Bf16 { 0.02 } else { 2e-5 };
+                        if isa.name() == "avx512-bf16" && format == PageFormat::Bf16 { 0.02 } else { 2e-5 };
                     assert_close(
                         &got,
                         &expected,
@@ -157,7 +202,7 @@ fn attention_agrees_with_scalar() {
 #[test]
 fn a_query_has_the_same_bits_however_its_sequence_is_cut() {
     for isa in Isa::available() {
-        for format in [WeightFormat::F32, WeightFormat::Bf16] {
+        for format in [PageFormat::F32, PageFormat::Bf16] {
             for shape in SHAPES {
                 let sequence = Sequence::new(format, shape, 50);
                 let whole = sequence.attend(&Compute::new(isa, 2), 0);
@@ -209,14 +254,16 @@ fn not_a_number_and_infinity_come_through() {
         rows::softcap(isa, &mut logits, 15.0);
         assert!(logits[0].is_nan(), "{}", isa.name());
         assert_eq!(logits[1..], [15.0, -15.0, 15.0, -15.0], "{}", isa.name());
-        let w = packed(WeightFormat::F32, 40, 32);
-        let mut x = noise(1, 64);
-        x[40] = f32::NAN;
-        let y = multiply(&Compute::new(isa, 1), &x, &w, Epilogue::Store);
-        assert!(
-            y[..40].iter().all(|y| y.is_finite()) && y[40..].iter().all(|y| y.is_nan()),
-            "{}",
-            isa.name()
-        );
+        for format in WeightFormat::ALL {
+            let w = packed(format, 40, 32);
+            for poison in [f32::NAN, f32::INFINITY] {
+                let mut x = noise(1, 64);
+                x[40] = poison;
+                let y = multiply(&Compute::new(isa, 1), &x, &w, Epilogue::Store);
+                let what = format!("{} {format:?} {poison}", isa.name());
+                assert!(y[..40].iter().all(|y| y.is_finite()), "{what}");
+                assert!(y[40..].iter().all(|y| !y.is_finite()), "{what}");
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! whose prompt is being read. A row's result does not depend on the rows beside it.
 
 use kernels::attention::{Attention, Slot, Span};
-use kernels::{Compute, Epilogue, Rows, matmul, rows};
+use kernels::{Activations, Compute, Epilogue, Packed, Rows, matmul, rows};
 
 use crate::kv::{KvCache, PAGE};
 use crate::weights::{Layer, Weights};
@@ -45,13 +45,13 @@ pub struct Session {
     /// The stream after the middle layer, for models with backout; (rows, C).
     middle: Vec<f32>,
     /// A normed copy of the stream; (rows, C).
-    normed: Vec<f32>,
+    normed: Activations,
     /// (rows, (H + 2K) · D)
     qkv: Vec<f32>,
     /// (rows, C)
-    attended: Vec<f32>,
+    attended: Activations,
     /// (rows, 4C)
-    hidden: Vec<f32>,
+    hidden: Activations,
     /// (rows that need them, V)
     logits: Vec<f32>,
 }
@@ -72,19 +72,20 @@ impl Session {
             x: empty(),
             first: empty(),
             middle: empty(),
-            normed: empty(),
+            normed: Activations::default(),
             qkv: empty(),
-            attended: empty(),
-            hidden: empty(),
+            attended: Activations::default(),
+            hidden: Activations::default(),
             logits: empty(),
         }
     }
 
     /// Bytes of scratch held now.
     pub fn scratch_bytes(&self) -> usize {
-        let buffers =
-            [&self.x, &self.first, &self.middle, &self.normed, &self.qkv, &self.attended, &self.hidden];
-        4 * (buffers.iter().map(|b| b.capacity()).sum::<usize>() + self.logits.capacity())
+        let buffers = [&self.x, &self.first, &self.middle, &self.qkv, &self.logits];
+        let activations = [&self.normed, &self.attended, &self.hidden];
+        4 * buffers.iter().map(|b| b.capacity()).sum::<usize>()
+            + activations.iter().map(|a| a.bytes()).sum::<usize>()
     }
 
     /// Runs a batch: writes its keys and values to the pages and returns the logits asked for, in order,
@@ -96,13 +97,16 @@ impl Session {
         self.resize(weights, batch_rows.len());
         self.embed(compute, weights, &batch_rows);
         for (l, layer) in weights.layers.iter().enumerate() {
-            self.mix_and_norm(compute, config.n_embd, (layer.keep, layer.first));
+            self.mix_and_norm(compute, &layer.qkv, (layer.keep, layer.first));
             matmul(compute, &self.normed, &layer.qkv, Epilogue::Store, &mut self.qkv);
             self.turn(compute, weights, layer, &batch_rows);
             self.attend(compute, weights, l, batch, &slots);
+            self.attended.prepare(compute, &layer.attention_out, [], |_, _, []| {});
             matmul(compute, &self.attended, &layer.attention_out, Epilogue::Add, &mut self.x);
-            self.mix_and_norm(compute, config.n_embd, (1.0, 0.0));
-            matmul(compute, &self.normed, &layer.up, Epilogue::ReluSquared, &mut self.hidden);
+            self.mix_and_norm(compute, &layer.up, (1.0, 0.0));
+            let hidden = self.hidden.resize(batch_rows.len(), 4 * config.n_embd);
+            matmul(compute, &self.normed, &layer.up, Epilogue::Store, hidden);
+            self.hidden.prepare(compute, &layer.down, [], |_, row, []| rows::relu_squared(compute.isa, row));
             matmul(compute, &self.hidden, &layer.down, Epilogue::Add, &mut self.x);
             if l == config.n_layer / 2 && weights.backout != 0.0 {
                 self.middle.clone_from(&self.x);
@@ -114,11 +118,10 @@ impl Session {
     fn resize(&mut self, weights: &Weights, n_rows: usize) {
         let config = &weights.config;
         let set = |buffer: &mut Vec<f32>, width: usize| buffer.resize(n_rows * width, 0.0);
-        for buffer in [&mut self.x, &mut self.first, &mut self.normed, &mut self.attended] {
+        for buffer in [&mut self.x, &mut self.first] {
             set(buffer, config.n_embd);
         }
         set(&mut self.qkv, (config.n_head + 2 * config.n_kv_head) * config.head_dim());
-        set(&mut self.hidden, 4 * config.n_embd);
     }
 
     /// Normed embeddings with a gated share of the previous token's mixed in.
@@ -138,12 +141,12 @@ impl Session {
         });
     }
 
-    /// `x = keep · x + share · first`, and its norm beside it.
-    fn mix_and_norm(&mut self, compute: &Compute, width: usize, (keep, share): (f32, f32)) {
-        let first = &self.first;
-        let n_rows = self.x.len() / width;
-        let buffers = [Rows { data: &mut self.x, width }, Rows { data: &mut self.normed, width }];
-        compute.pool.rows(n_rows, buffers, |i, [x, normed]| {
+    /// `x = keep · x + share · first`, and its norm beside it, ready for products with `w`.
+    fn mix_and_norm(&mut self, compute: &Compute, w: &Packed, (keep, share): (f32, f32)) {
+        let (first, width) = (&self.first, w.inputs());
+        self.normed.resize(self.x.len() / width, width);
+        let x = Rows { data: &mut self.x, width };
+        self.normed.prepare(compute, w, [x], |i, normed, [x]| {
             if (keep, share) != (1.0, 0.0) {
                 rows::mix(compute.isa, x, keep, &first[i * width..][..width], share);
             }
@@ -157,7 +160,7 @@ impl Session {
         let config = &weights.config;
         let (dim, scale) = (config.head_dim(), config.constants.qk_scale);
         let (turned, width) = ((config.n_head + config.n_kv_head) * dim, config.n_embd);
-        let normed = &self.normed;
+        let normed = self.normed.exact();
         let qkv = Rows { width: turned + config.n_kv_head * dim, data: &mut self.qkv };
         compute.pool.rows(batch.len(), [qkv], |i, [qkv]| {
             let (queries_and_keys, values) = qkv.split_at_mut(turned);
@@ -209,21 +212,24 @@ impl Session {
             window: config.windows[l],
             spans: &spans,
         };
-        kernels::attention::attend(compute, &attention, &mut self.attended);
+        let attended = self.attended.resize(row, config.n_head * dim);
+        kernels::attention::attend(compute, &attention, attended);
     }
 
     /// Takes the middle out of the end, norms, and multiplies with the head: only rows that need it.
     fn read_logits(&mut self, compute: &Compute, weights: &Weights, batch: &[SequenceRows<'_>]) -> &[f32] {
         let (width, vocab) = (weights.config.n_embd, weights.config.vocab_size);
         let wanted = wanted_rows(batch);
-        self.normed.resize(wanted.len() * width, 0.0);
-        for (to, &row) in self.normed.chunks_exact_mut(width).zip(&wanted) {
-            to.copy_from_slice(&self.x[row * width..][..width]);
-            if weights.backout != 0.0 {
-                rows::mix(compute.isa, to, 1.0, &self.middle[row * width..][..width], -weights.backout);
+        let (x, middle, backout) = (&self.x, &self.middle, weights.backout);
+        self.normed.resize(wanted.len(), width);
+        self.normed.prepare(compute, &weights.head, [], |i, normed, []| {
+            let row = wanted[i] * width..(wanted[i] + 1) * width;
+            normed.copy_from_slice(&x[row.clone()]);
+            if backout != 0.0 {
+                rows::mix(compute.isa, normed, 1.0, &middle[row], -backout);
             }
-            rows::norm(compute.isa, to);
-        }
+            rows::norm(compute.isa, normed);
+        });
         self.logits.resize(wanted.len() * vocab, 0.0);
         matmul(compute, &self.normed, &weights.head, Epilogue::Store, &mut self.logits);
         let logits = Rows { data: &mut self.logits, width: vocab };

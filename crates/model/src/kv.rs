@@ -5,7 +5,7 @@
 //! every window.
 
 use kernels::WeightFormat;
-use kernels::attention::{PageShape, Pages};
+use kernels::attention::{PageFormat, PageShape, Pages};
 
 use crate::Config;
 
@@ -40,8 +40,9 @@ pub struct KvCache {
 }
 
 impl KvLayout {
-    /// The layout for a model with numbers held in `format`.
+    /// The layout for a model with weights held in `format`: exact beside exact weights, otherwise in half precision.
     pub fn new(config: &Config, format: WeightFormat) -> Self {
+        let format = if format == WeightFormat::F32 { PageFormat::F32 } else { PageFormat::Bf16 };
         let mut windows = config.windows.clone();
         windows.sort_unstable_by(|a, b| b.cmp(a));
         windows.dedup();

@@ -1,13 +1,12 @@
 //! Weights in memory: packed once, never changed, shared by every engine that serves them.
 
+use std::ops::Range;
+
 use formats::{DType, Tensor, TensorTable};
-use kernels::{Packed, WeightFormat, bf16};
+use kernels::{Compute, Packed, Table, TableFormat, WeightFormat};
 
 use crate::config::find;
 use crate::{Config, Error};
-
-/// Rows converted at a time while packing: a panel, so that its memory stays in cache.
-const ROWS_AT_ONCE: usize = 32;
 
 /// A model's parameters. L layers, C = n_embd, H heads and K key/value heads of D numbers, V token ids.
 pub struct Weights {
@@ -16,7 +15,7 @@ pub struct Weights {
     /// How the matrices are held.
     pub format: WeightFormat,
     /// (V, C)
-    pub(crate) embedding: Embedding,
+    pub(crate) embedding: Table,
     pub(crate) layers: Vec<Layer>,
     /// (V, C)
     pub(crate) head: Packed,
@@ -43,7 +42,7 @@ pub(crate) struct Layer {
 
 pub(crate) struct ValueEmbedding {
     /// (V, K · D)
-    pub(crate) table: Embedding,
+    pub(crate) table: Table,
     /// (K, channels)
     pub(crate) gate: Vec<f32>,
 }
@@ -54,17 +53,6 @@ pub(crate) struct Smear {
     pub(crate) lambda: f32,
 }
 
-/// Rows looked up one by one.
-pub(crate) struct Embedding {
-    width: usize,
-    rows: EmbeddingRows,
-}
-
-enum EmbeddingRows {
-    F32(Vec<f32>),
-    Bf16(Vec<u16>),
-}
-
 /// Cosine and sine of every position's angles, (sequence_len, D / 2) each.
 pub(crate) struct Rotary {
     half: usize,
@@ -73,9 +61,14 @@ pub(crate) struct Rotary {
 }
 
 impl Weights {
-    /// Reads and packs every parameter. Peak memory is the result plus a few rows.
-    pub fn load(table: &TensorTable, config: Config, format: WeightFormat) -> Result<Self, Error> {
-        let source = Source { table, format };
+    /// Reads and packs every parameter, on all threads. Peak memory is the result plus a few rows for each.
+    pub fn load(
+        compute: &Compute,
+        table: &TensorTable,
+        config: Config,
+        format: WeightFormat,
+    ) -> Result<Self, Error> {
+        let source = Source { compute, table, format };
         let c = &config;
         let vector = |name: &str, absent: f32| source.vector(name, c.n_layer, absent);
         let (keep, first) = (vector("resid_lambdas", 1.0)?, vector("x0_lambdas", 0.0)?);
@@ -101,6 +94,30 @@ impl Weights {
         })
     }
 
+    /// Bytes that [`Weights::load`] would hold.
+    pub fn planned_bytes(table: &TensorTable, config: &Config, format: WeightFormat) -> usize {
+        let (c, kv) = (config, config.n_kv_head * config.head_dim());
+        let embedding = |name: &str, width: usize| {
+            find(table, name)
+                .map_or(0, |tensor| table_format(format, tensor.dtype()).bytes(c.vocab_size, width))
+        };
+        let matrices = [
+            (c.n_embd + 2 * kv, c.n_embd),
+            (c.n_embd, c.n_embd),
+            (4 * c.n_embd, c.n_embd),
+            (c.n_embd, 4 * c.n_embd),
+        ];
+        let of_layer = matrices.iter().map(|&(outputs, inputs)| format.bytes(outputs, inputs)).sum::<usize>();
+        let values =
+            (0..c.n_layer).map(|l| embedding(&format!("value_embeds.{l}.weight"), kv)).sum::<usize>();
+        let angles = c.sequence_len * c.head_dim() * size_of::<f32>();
+        c.n_layer * of_layer
+            + values
+            + embedding("transformer.wte.weight", c.n_embd)
+            + format.bytes(c.vocab_size, c.n_embd)
+            + angles
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let layer = |l: &Layer| {
@@ -114,6 +131,7 @@ impl Weights {
 
 /// Where parameters come from and how they shall be held.
 struct Source<'a> {
+    compute: &'a Compute,
     table: &'a TensorTable,
     format: WeightFormat,
 }
@@ -170,38 +188,36 @@ impl Source<'_> {
         // All shapes first: nothing is allocated on the word of another tensor.
         let found = |&(name, rows): &(_, usize)| Ok((self.tensor(name, rows, inputs)?, rows));
         let tensors = parts.iter().map(found).collect::<Result<Vec<_>, Error>>()?;
-        let mut packed = Packed::zeros(self.format, tensors.iter().map(|(_, rows)| rows).sum(), inputs);
-        let mut first = 0;
-        for (&(name, _), (tensor, rows)) in parts.iter().zip(tensors) {
-            each_rows(tensor, name, rows, inputs, |row, numbers| {
-                packed.set_rows(first + row, numbers);
-            })?;
-            first += rows;
-        }
-        Ok(packed)
+        let outputs = tensors.iter().map(|(_, rows)| rows).sum();
+        Packed::new(self.compute, self.format, [outputs, inputs], |range, numbers| {
+            // A panel may end in another tensor than it begins in.
+            let (mut first, mut numbers) = (0, numbers);
+            for (&(name, _), &(tensor, rows)) in parts.iter().zip(&tensors) {
+                let wanted = range.start.max(first)..range.end.min(first + rows);
+                if !wanted.is_empty() {
+                    let (now, rest) = numbers.split_at_mut(wanted.len() * inputs);
+                    read_rows(tensor, name, wanted.start - first..wanted.end - first, now)?;
+                    numbers = rest;
+                }
+                first += rows;
+            }
+            Ok(())
+        })
     }
 
-    /// Half precision unless the file is exact and exact weights are asked for.
-    fn embedding(&self, name: &str, rows: usize, width: usize) -> Result<Embedding, Error> {
+    fn embedding(&self, name: &str, rows: usize, width: usize) -> Result<Table, Error> {
         let tensor = self.tensor(name, rows, width)?;
-        let exact = self.format == WeightFormat::F32 && tensor.dtype() != DType::BF16;
-        let mut held = if exact {
-            EmbeddingRows::F32(Vec::with_capacity(rows * width))
-        } else {
-            EmbeddingRows::Bf16(Vec::with_capacity(rows * width))
-        };
-        each_rows(tensor, name, rows, width, |_, numbers| match &mut held {
-            EmbeddingRows::F32(held) => held.extend_from_slice(numbers),
-            EmbeddingRows::Bf16(held) => held.extend(numbers.iter().map(|&n| bf16::narrow(n))),
-        })?;
-        Ok(Embedding { width, rows: held })
+        let format = table_format(self.format, tensor.dtype());
+        Table::new(self.compute, format, [rows, width], |range, numbers| {
+            read_rows(tensor, name, range, numbers)
+        })
     }
 
     /// A small matrix, row-major in f32.
     fn matrix(&self, name: &str, [rows, inputs]: [usize; 2]) -> Result<Vec<f32>, Error> {
         let tensor = self.tensor(name, rows, inputs)?;
-        let mut numbers = Vec::with_capacity(rows * inputs);
-        each_rows(tensor, name, rows, inputs, |_, row| numbers.extend_from_slice(row))?;
+        let mut numbers = vec![0.0; rows * inputs];
+        read_rows(tensor, name, 0..rows, &mut numbers)?;
         Ok(numbers)
     }
 
@@ -220,23 +236,20 @@ impl Source<'_> {
     }
 }
 
-/// Calls `each(first row, numbers)` for a few rows at a time, as f32.
-fn each_rows(
-    tensor: &Tensor,
-    name: &str,
-    rows: usize,
-    width: usize,
-    mut each: impl FnMut(usize, &[f32]),
-) -> Result<(), Error> {
-    let mut buffer = vec![0.0f32; ROWS_AT_ONCE * width];
-    for row in (0..rows).step_by(ROWS_AT_ONCE) {
-        let end = (row + ROWS_AT_ONCE).min(rows);
-        let numbers = &mut buffer[..(end - row) * width];
-        tensor.read_rows(row..end, numbers)?;
-        finite(name, numbers)?;
-        each(row, numbers);
+/// How embeddings are held beside weights of a format: in half precision unless the file is exact and exact weights are
+/// asked for.
+fn table_format(format: WeightFormat, dtype: DType) -> TableFormat {
+    match format {
+        WeightFormat::F32 if dtype != DType::BF16 => TableFormat::F32,
+        WeightFormat::F32 | WeightFormat::Bf16 => TableFormat::Bf16,
+        WeightFormat::Int8 | WeightFormat::Int4 => TableFormat::Int8,
     }
-    Ok(())
+}
+
+/// Rows of a tensor, as f32.
+fn read_rows(tensor: &Tensor, name: &str, rows: Range<usize>, numbers: &mut [f32]) -> Result<(), Error> {
+    tensor.read_rows(rows, numbers)?;
+    finite(name, numbers)
 }
 
 fn finite(name: &str, numbers: &[f32]) -> Result<(), Error> {
@@ -245,24 +258,6 @@ fn finite(name: &str, numbers: &[f32]) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::NotFinite { name: name.to_owned() })
-}
-
-impl Embedding {
-    /// Copies a row.
-    pub(crate) fn look_up(&self, row: u32, to: &mut [f32]) {
-        let range = row as usize * self.width..(row as usize + 1) * self.width;
-        match &self.rows {
-            EmbeddingRows::F32(held) => to.copy_from_slice(&held[range]),
-            EmbeddingRows::Bf16(held) => bf16::widen_into(&held[range], to),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match &self.rows {
-            EmbeddingRows::F32(held) => held.len() * 4,
-            EmbeddingRows::Bf16(held) => held.len() * 2,
-        }
-    }
 }
 
 impl Rotary {

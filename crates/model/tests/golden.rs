@@ -35,7 +35,7 @@ impl Golden {
         let table = TensorTable::read("model.pt", source).unwrap();
         let meta = formats::read_meta("meta.json", &std::fs::read(file(name, "meta_")).unwrap()).unwrap();
         let config = Config::read(&table, &meta, &Overrides::default()).unwrap();
-        let weights = Weights::load(&table, config, format).unwrap();
+        let weights = Weights::load(&Compute::new(Isa::SCALAR, 2), &table, config, format).unwrap();
         let expected =
             serde_json::from_slice(&std::fs::read(folder(name).join("expected.json")).unwrap()).unwrap();
         Self { weights, expected, name }

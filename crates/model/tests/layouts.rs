@@ -57,7 +57,12 @@ fn written(
 }
 
 fn build(table: &TensorTable, meta: &Meta) -> Result<Weights, model::Error> {
-    Weights::load(table, Config::read(table, meta, &Overrides::default())?, WeightFormat::F32)
+    Weights::load(
+        &Compute::new(Isa::SCALAR, 1),
+        table,
+        Config::read(table, meta, &Overrides::default())?,
+        WeightFormat::F32,
+    )
 }
 
 fn refusal(table: &TensorTable, meta: &Meta) -> String {
@@ -126,7 +131,8 @@ fn overrides_change_what_they_name() {
     let config = Config::read(&table, &meta, &overrides).unwrap();
     assert_eq!((config.generation, config.sequence_len), (Generation::G5, 256));
     assert_eq!((config.constants.softcap, config.windows.as_slice()), (20.0, [128, 256, 256].as_slice()));
-    let capped = logits(&Weights::load(&table, config, WeightFormat::F32).unwrap());
+    let capped =
+        logits(&Weights::load(&Compute::new(Isa::SCALAR, 1), &table, config, WeightFormat::F32).unwrap());
     assert_ne!(capped, logits(&plain));
 }
 

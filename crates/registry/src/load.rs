@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use formats::{Meta, TensorTable, TokenizerFile};
-use model::{Config, KvLayout, Overrides, PAGE, WeightFormat, Weights};
+use model::{Compute, Config, KvLayout, Overrides, PAGE, WeightFormat, Weights};
 use tokenizer::{Tokenizer, Vocabulary};
 
 use crate::catalog::{Catalog, Entry, Location};
@@ -136,11 +136,11 @@ pub fn open(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<O
 
 impl Opened {
     /// Reads and packs the weights.
-    pub fn load(self) -> Result<LoadedModel, Error> {
+    pub fn load(self, compute: &Compute) -> Result<LoadedModel, Error> {
         for note in &self.config.notes {
             tracing::warn!(model_tag = %self.entry.tag, "{note}");
         }
-        let weights = Weights::load(&self.table, self.config, self.format)?;
+        let weights = Weights::load(compute, &self.table, self.config, self.format)?;
         Ok(LoadedModel {
             tag: self.entry.tag,
             source: self.entry.location.source(),
@@ -151,22 +151,17 @@ impl Opened {
         })
     }
 
-    /// Bytes the model will take, give or take the small ones: weights, angles, and the keys and values of one
-    /// sequence of full length.
+    /// Bytes the model will take, give or take the small ones: weights, and the keys and values of one sequence of
+    /// full length.
     fn bytes(&self) -> u64 {
-        let bytes = match self.format {
-            WeightFormat::F32 => 4,
-            WeightFormat::Bf16 => 2,
-        };
-        let weights: u64 = self.table.iter().map(|tensor| tensor.element_count() as u64 * bytes).sum();
-        let angles = self.config.sequence_len * self.config.head_dim() * size_of::<f32>();
+        let weights = Weights::planned_bytes(&self.table, &self.config, self.format);
         let pages = self.config.sequence_len.div_ceil(PAGE);
         let kv = KvLayout::new(&self.config, self.format)
             .classes
             .iter()
             .map(|c| c.page_bytes * pages)
             .sum::<usize>();
-        weights + (angles + kv) as u64
+        (weights + kv) as u64
     }
 
     fn check_memory(&self, available: Option<u64>) -> Result<(), Error> {

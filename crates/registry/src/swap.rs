@@ -98,7 +98,7 @@ pub fn prepare(
     enter(Phase::Verify);
     let opened = load::open(catalog, &entry, options)?;
     enter(Phase::Load);
-    let model = opened.load()?;
+    let model = opened.load(compute)?;
     enter(Phase::SelfTest);
     self_test::run(&model, compute)?;
     Ok(model)

@@ -19,7 +19,7 @@ fn goldens() -> PathBuf {
 fn load(catalog: &Catalog, tag: &str) -> LoadedModel {
     let options = LoadOptions { format: WeightFormat::F32, step: None };
     let entry = catalog.find(&Tag::new(tag).unwrap()).unwrap();
-    load::open(catalog, &entry, &options).unwrap().load().unwrap()
+    load::open(catalog, &entry, &options).unwrap().load(&Compute::new(Isa::SCALAR, 1)).unwrap()
 }
 
 fn json(path: &Path) -> Value {

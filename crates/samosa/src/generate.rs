@@ -70,7 +70,8 @@ fn load(options: &Options, matches: &ArgMatches) -> Result<LoadedModel> {
         None => first.clone(),
     };
     let load = options.load_options(&tag, Some(&first));
-    Ok(registry::load::open(&catalog, &catalog.find(&tag)?, &load)?.load()?)
+    Ok(registry::load::open(&catalog, &catalog.find(&tag)?, &load)?
+        .load(&Compute::new(options.isa, options.threads))?)
 }
 
 fn request(options: &Options, model: &LoadedModel, matches: &ArgMatches, message: &str) -> Result<Request> {

@@ -119,6 +119,8 @@ fn weight_format(values: &Values) -> Result<WeightFormat> {
         ("float32", WeightFormat::F32),
         ("bfloat16", WeightFormat::Bf16),
         ("float16", WeightFormat::Bf16),
+        ("int8", WeightFormat::Int8),
+        ("int4", WeightFormat::Int4),
     ];
     if values.get("nanochat_dtype").0.eq_ignore_ascii_case("float16") {
         tracing::warn!(

@@ -121,7 +121,10 @@ mod tests {
     fn a_dead_engine_is_passed_over_though_it_has_nothing_to_do() {
         let (catalog, options) = (Catalog::new(None), LoadOptions { format: WeightFormat::Bf16, step: None });
         let entry = catalog.find(&builtin::tag()).unwrap();
-        let model = load::open(&catalog, &entry, &options).unwrap().load().unwrap();
+        let model = load::open(&catalog, &entry, &options)
+            .unwrap()
+            .load(&Compute::new(engine::Isa::SCALAR, 1))
+            .unwrap();
         let workers = vec![mortal(&model), mortal(&model)];
         let generation = Generation { number: 1, model, workers, kv_bytes: 0 };
         assert_eq!(generation.least_loaded().0, 0);

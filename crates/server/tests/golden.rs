@@ -30,7 +30,11 @@ fn tokenizer() -> Arc<Tokenizer> {
     let options = options_in(&support::goldens(), "g7");
     let catalog: Catalog = options.catalog();
     let entry = catalog.find(&Tag::new("g7").unwrap()).unwrap();
-    registry::load::open(&catalog, &entry, &options.load).unwrap().load().unwrap().tokenizer
+    registry::load::open(&catalog, &entry, &options.load)
+        .unwrap()
+        .load(&engine::Compute::new(engine::Isa::SCALAR, 1))
+        .unwrap()
+        .tokenizer
 }
 
 /// The recorded ids without the token that ended the turn, and how the answer ends.

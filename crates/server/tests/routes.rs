@@ -97,7 +97,11 @@ async fn text_spelled_like_a_special_token_stays_text() {
     let load = &server.state.options.load;
     let catalog = Catalog::new(None);
     let entry = catalog.find(&registry::builtin::tag()).unwrap();
-    let tokenizer = registry::load::open(&catalog, &entry, load).unwrap().load().unwrap().tokenizer;
+    let tokenizer = registry::load::open(&catalog, &entry, load)
+        .unwrap()
+        .load(&engine::Compute::new(engine::Isa::SCALAR, 1))
+        .unwrap()
+        .tokenizer;
     let special = tokenizer.special();
     let names: [(&str, u32); 9] = [
         ("<|bos|>", special.bos),

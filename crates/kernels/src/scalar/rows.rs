@@ -30,3 +30,14 @@ pub(crate) fn softcap(logits: &mut [f32], cap: f32) {
         *z = cap * (*z / cap).tanh();
     }
 }
+
+pub(crate) fn relu_squared(row: &mut [f32]) {
+    for x in row {
+        *x = relu_squared_of(*x);
+    }
+}
+
+pub(crate) fn relu_squared_of(x: f32) -> f32 {
+    let positive = if x < 0.0 { 0.0 } else { x };
+    positive * positive
+}

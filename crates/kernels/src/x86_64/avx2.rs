@@ -1,10 +1,14 @@
-//! Eight f32 a vector, sixteen registers.
+//! Eight f32 a vector, sixteen registers; and the same with the byte dot product of AVX-VNNI.
 
 use std::arch::x86_64::{
-    __m256, _CMP_LT_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm256_add_epi32, _mm256_add_ps,
-    _mm256_and_si256, _mm256_blendv_ps, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtps_epi32,
-    _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_mul_ps,
-    _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
+    __m256, __m256i, _CMP_LT_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1, _mm_packs_epi16,
+    _mm_packs_epi32, _mm_prefetch, _mm_storel_epi64, _mm256_abs_epi8, _mm256_add_epi32, _mm256_add_ps,
+    _mm256_and_si256, _mm256_blendv_ps, _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps,
+    _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_dpbusd_avx_epi32, _mm256_extracti128_si256,
+    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_max_ps, _mm256_mul_ps, _mm256_round_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_sign_epi8, _mm256_slli_epi32, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_ps,
+    _mm256_xor_si256,
 };
 
 use crate::simd::Simd;
@@ -22,10 +26,17 @@ macro_rules! avx {
     };
 }
 
-impl Simd for Avx2 {
+/// AVX2 with FMA, and the byte dot product of AVX-VNNI.
+#[derive(Clone, Copy)]
+pub(crate) struct AvxVnni;
+
+macro_rules! implement {
+    ($name:ty, $($bytes:tt)*) => {
+impl Simd for $name {
     const LANES: usize = 8;
     const MAX_ROWS: usize = 6;
     type V = __m256;
+    type I = __m256i;
 
     #[inline(always)]
     fn splat(value: f32) -> __m256 {
@@ -85,5 +96,79 @@ impl Simd for Avx2 {
             let second = _mm256_and_si256(words, _mm256_set1_epi32(0xffff_0000_u32 as i32));
             (_mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)), _mm256_castsi256_ps(second))
         })
+    }
+
+    #[inline(always)]
+    fn prefetch(from: *const u32) {
+        avx!(_mm_prefetch::<_MM_HINT_T1>(from.cast()));
+    }
+    #[inline(always)]
+    fn splat_word(word: u32) -> __m256i {
+        avx!(_mm256_set1_epi32(word as i32))
+    }
+    #[inline(always)]
+    unsafe fn load_words(from: *const u32) -> __m256i {
+        avx!(_mm256_loadu_si256(from.cast()))
+    }
+    #[inline(always)]
+    fn add_words(a: __m256i, b: __m256i) -> __m256i {
+        avx!(_mm256_add_epi32(a, b))
+    }
+    #[inline(always)]
+    fn words_to_f32(a: __m256i) -> __m256 {
+        avx!(_mm256_cvtepi32_ps(a))
+    }
+    #[inline(always)]
+    fn nibbles(a: __m256i) -> (__m256i, __m256i) {
+        avx!({
+            let mask = _mm256_set1_epi8(15);
+            (_mm256_and_si256(a, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(a), mask))
+        })
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut i8, whole: __m256) {
+        avx!({
+            let words = _mm256_cvtps_epi32(whole);
+            let halves = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storel_epi64(to.cast(), _mm_packs_epi16(halves, halves));
+        });
+    }
+    $($bytes)*
+}
+    };
+}
+
+implement! { Avx2,
+    const BYTE_BIAS: i32 = 0;
+    #[inline(always)]
+    fn weight_bytes(stored: __m256i) -> __m256i {
+        avx!(_mm256_xor_si256(stored, _mm256_set1_epi8(-128)))
+    }
+    #[inline(always)]
+    fn dot_bytes(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // The magnitude of one and the sign of both on the other: pairs of products stay below 2^15.
+        Self::dot_nibbles(acc, avx!(_mm256_abs_epi8(w)), avx!(_mm256_sign_epi8(x, w)))
+    }
+    #[inline(always)]
+    fn dot_nibbles(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        avx!({
+            let pairs = _mm256_maddubs_epi16(w, x);
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        })
+    }
+}
+implement! { AvxVnni,
+    const BYTE_BIAS: i32 = 128;
+    #[inline(always)]
+    fn weight_bytes(stored: __m256i) -> __m256i {
+        stored
+    }
+    #[inline(always)]
+    fn dot_bytes(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        avx!(_mm256_dpbusd_avx_epi32(acc, w, x))
+    }
+    #[inline(always)]
+    fn dot_nibbles(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        Self::dot_bytes(acc, w, x)
     }
 }
