@@ -150,7 +150,8 @@ fn the_real_server_is_measured() {
 
 #[test]
 fn a_wrong_key_is_said_in_words() {
-    let server = Running::start(&[("INTERNAL_API_KEY", "right")]);
+    let mut server = Running::start(&[("INTERNAL_API_KEY", "right")]);
+    server.wait_for("its model", |server| server.health()["ready"] == true);
     let url = format!("http://{}", server.address);
     let output = bench(&["--url", &url, "--key", "wrong"], &[]);
     assert_eq!(output.status.code(), Some(1));

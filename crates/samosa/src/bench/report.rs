@@ -18,8 +18,8 @@ pub(crate) struct Report {
     tokens: u64,
     /// Whether the server counted them all.
     counted: bool,
-    /// Seconds in which every stream was between its first and its last token, and the tokens of them.
-    steady: (f64, f64),
+    /// Microseconds in which every stream was between its first and its last token, and the tokens of them.
+    steady: (u64, f64),
     first_token: Spread,
     gap: Spread,
     prompt_tokens: Spread,
@@ -113,8 +113,13 @@ impl Report {
     }
 
     fn steady_rate(&self) -> Option<f64> {
-        let (seconds, tokens) = self.steady;
+        let (_, tokens) = self.steady;
+        let seconds = self.steady_seconds();
         (seconds > 0.0).then(|| tokens / seconds)
+    }
+
+    fn steady_seconds(&self) -> f64 {
+        self.steady.0 as f64 / 1e6
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -131,7 +136,7 @@ impl Report {
             "tokens_per_s": {
                 "total": self.rate(),
                 "steady": self.steady_rate(),
-                "steady_seconds": self.steady.0,
+                "steady_seconds": self.steady_seconds(),
             },
             "first_token_ms": self.first_token.to_json(),
             "between_tokens_ms": self.gap.to_json(),
@@ -156,7 +161,7 @@ impl Report {
         let prompts = format!("{} words, the first {} shared", about("prompt_words"), about("shared_words"));
         line("prompts", format!("{prompts}; {}", self.measured_prompts()));
         let steady = self.steady_rate().map_or("never were all streams decoding".to_owned(), |rate| {
-            format!("{rate:.1} while all streams decode ({:.2} s)", self.steady.0)
+            format!("{rate:.1} while all streams decode ({:.2} s)", self.steady_seconds())
         });
         line("tokens/s", format!("{:.1} over {:.2} s; {steady}", self.rate(), self.seconds));
         let by = if self.counted { "by the server's count" } else { "by events that carried text" };
@@ -204,9 +209,9 @@ fn about(target: &Target, plan: &Plan) -> Value {
     })
 }
 
-/// How long all `streams` were between their first and last token at once, in seconds, and how many tokens came
+/// How long all `streams` were between their first and last token at once, in microseconds, and how many tokens came
 /// then. An answer whose events carry several tokens counts as many for each.
-fn steady(whole: &[&Outcome], streams: usize) -> (f64, f64) {
+fn steady(whole: &[&Outcome], streams: usize) -> (u64, f64) {
     /// What happens at a moment; the order of cases is that of counting.
     #[derive(PartialEq, PartialOrd)]
     enum Moment {
@@ -226,10 +231,10 @@ fn steady(whole: &[&Outcome], streams: usize) -> (f64, f64) {
     moments.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.partial_cmp(&b.1).unwrap_or(std::cmp::Ordering::Equal)));
     let streams = streams as isize;
     // An answer of one token ends, in the order above, before it begins.
-    let (mut decoding, mut since, mut seconds, mut tokens) = (0, 0, 0.0, 0.0);
+    let (mut decoding, mut since, mut micros, mut tokens) = (0, 0, 0, 0.0);
     for (at, moment) in moments {
         if decoding == streams {
-            seconds += (at - since) as f64 / 1e6;
+            micros += at - since;
         }
         since = at;
         match moment {
@@ -239,7 +244,7 @@ fn steady(whole: &[&Outcome], streams: usize) -> (f64, f64) {
             Moment::Last => decoding -= 1,
         }
     }
-    (seconds, tokens)
+    (micros, tokens)
 }
 
 #[cfg(test)]
@@ -260,10 +265,10 @@ mod tests {
         let answers = [outcome(&[10, 20, 30, 40], None), outcome(&[25, 35, 45, 55], Some(8))];
         let both: Vec<&Outcome> = answers.iter().collect();
         // From 25 to 40: tokens at 30 and 40 of the first, and at 35 of the second, whose events hold two each.
-        assert_eq!(steady(&both, 2), (15e-6, 4.0));
-        assert_eq!(steady(&both[..1], 1), (30e-6, 3.0));
-        assert_eq!(steady(&both, 3), (0.0, 0.0));
-        assert_eq!(steady(&[&outcome(&[5], None)], 1), (0.0, 0.0));
+        assert_eq!(steady(&both, 2), (15, 4.0));
+        assert_eq!(steady(&both[..1], 1), (30, 3.0));
+        assert_eq!(steady(&both, 3), (0, 0.0));
+        assert_eq!(steady(&[&outcome(&[5], None)], 1), (0, 0.0));
     }
 
     #[test]
