@@ -115,10 +115,11 @@ impl Options {
     pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
         let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
         let number = |name: &str| given(matches, name, 0u64);
-        let streams = number("streams");
+        let requests = given(matches, "requests", number("streams"));
         let plan = Plan {
-            streams: streams as usize,
-            requests: given(matches, "requests", streams),
+            // More streams than requests would wait for nothing.
+            streams: number("streams").min(requests) as usize,
+            requests,
             warm_up: number("warm-up"),
             prompt_words: number("prompt-tokens"),
             shared_words: number("shared-prefix"),
