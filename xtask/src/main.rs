@@ -8,6 +8,7 @@
 mod ci;
 mod contract;
 mod golden;
+mod quality;
 mod shell;
 mod tidy;
 
@@ -27,6 +28,8 @@ enum Command {
     Golden,
     /// Drive the built binary over HTTP and hold it to contract/inference-api.yaml
     Contract,
+    /// Measure what each weight format costs the built-in model, on text it was not trained on
+    Quality(quality::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -46,5 +49,6 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Golden => golden::run(),
         Command::Contract => contract::run(),
+        Command::Quality(arguments) => quality::run(arguments),
     }
 }

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod generate;
 mod logs;
 mod options;
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
         }
         Some(("generate", matches)) => match options::options(&values) {
             Ok(options) => generate::run(&options, matches),
+            Err(error) => return wrong(&error),
+        },
+        Some(("bench", matches)) => match bench::Options::read(&values, matches) {
+            Ok(options) => bench::run(&options),
             Err(error) => return wrong(&error),
         },
         // What serve would refuse, this refuses too.
@@ -78,7 +83,7 @@ fn command() -> Command {
         .after_help("Run `samosa --help` to see every setting.")
         .after_long_help("With no settings at all it serves the built-in model on 127.0.0.1:8003.")
         .args(settings::arguments())
-        .subcommands([serve, generate_command(), config, openapi, version])
+        .subcommands([serve, generate_command(), bench::command(), config, openapi, version])
 }
 
 fn generate_command() -> Command {

@@ -1,0 +1,169 @@
+//! `samosa bench`: a load client for any server that streams answers over HTTP, ours and its rivals alike.
+//!
+//! It is no part of the server and shares no code with it: what it reports is what a caller sees. It shall not take
+//! the cores that the server needs: one thread, no allocation for a token, JSON parsed at both ends of an answer only;
+//! and it says how much of a core it used. Reading order: [`target`] (whom to ask, and how), [`prompt`] (what),
+//! [`events`] (bytes to tokens), [`exchange`] (one request), [`load`] (all of them), [`report`].
+
+mod events;
+mod exchange;
+mod load;
+mod prompt;
+mod report;
+mod target;
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use self::report::Report;
+use self::target::{Api, Place, Target};
+use crate::settings::Values;
+use crate::{given, temperature};
+
+/// What `bench` was asked to do.
+pub(crate) struct Options {
+    target: Target,
+    plan: Plan,
+    json: bool,
+}
+
+/// The requests of a run.
+struct Plan {
+    streams: usize,
+    requests: u64,
+    warm_up: u64,
+    /// Words of a prompt, and how many of them all prompts begin with.
+    prompt_words: u64,
+    shared_words: u64,
+    answer_tokens: u64,
+    temperature: f64,
+    seed: u64,
+    timeout: Duration,
+}
+
+/// The command line of `bench`.
+pub(crate) fn command() -> Command {
+    Command::new("bench")
+        .about("Measure a server that streams answers: tokens/s, time to first token, time between tokens")
+        .after_help(
+            "Prompts are made of short common words, about one token each: --prompt-tokens and --shared-prefix count \
+             words, every server gets the same text, and the report says how many tokens the server made of it, where \
+             it tells. Tokens are those that the server counts, else the events that carried text. Time to first token \
+             counts from before the connection is opened; tokens that arrive in one read have no time between them. \
+             The exit code is 0 if every request was answered to its end, else 1.",
+        )
+        .args(target_arguments())
+        .args(plan_arguments())
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Print JSON instead of a table"),
+        )
+}
+
+fn target_arguments() -> [Arg; 4] {
+    let text = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    [
+        text("url", "URL", "Where the server listens, such as http://127.0.0.1:8003 (plain http only)")
+            .required(true)
+            .value_parser(Place::parse),
+        text("api", "API", "What it speaks: /generate of this server, or OpenAI's /v1/completions or chat")
+            .value_parser(["generate", "completions", "chat"])
+            .default_value("generate"),
+        text("key", "KEY", "Key to send, else the first of INTERNAL_API_KEY; OpenAI's APIs get it as Bearer"),
+        text("model", "NAME", "Model to name in requests of OpenAI's APIs; without it none is named"),
+    ]
+}
+
+fn plan_arguments() -> [Arg; 9] {
+    let number = |name: &'static str, default: &'static str, range: std::ops::RangeInclusive<u64>| {
+        let argument =
+            Arg::new(name).long(name).value_name("COUNT").value_parser(value_parser!(u64).range(range));
+        if default.is_empty() { argument } else { argument.default_value(default) }
+    };
+    [
+        number("streams", "1", 1..=4096).help("Requests at the same time"),
+        number("requests", "", 1..=1_000_000).help("Requests altogether; otherwise one a stream"),
+        number("prompt-tokens", "64", 1..=1_000_000).help("Words of a prompt, about one token each"),
+        number("shared-prefix", "0", 0..=1_000_000)
+            .value_name("TOKENS")
+            .help("How many of them all prompts begin with; the rest differs from request to request"),
+        number("answer-tokens", "64", 1..=1_000_000).help("Longest answer (max_tokens)"),
+        number("warm-up", "1", 0..=10_000)
+            .help("Requests beforehand, one by one, not counted; they carry the shared prefix too"),
+        Arg::new("temperature")
+            .long("temperature")
+            .value_name("0–2")
+            .default_value("0")
+            .value_parser(temperature)
+            .help("0 always takes the likeliest token; above it every request gets a seed of its own"),
+        number("seed", "0", 0..=1 << 53).value_name("NUMBER").help("Makes other prompts and other draws"),
+        number("timeout", "300", 1..=86_400)
+            .value_name("SECONDS")
+            .help("Longest time a request may take, from its connection to its last token"),
+    ]
+}
+
+impl Options {
+    /// Reads the arguments; the key may come from the settings.
+    pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
+        let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
+        let number = |name: &str| given(matches, name, 0u64);
+        let requests = given(matches, "requests", number("streams"));
+        let plan = Plan {
+            // More streams than requests would wait for nothing.
+            streams: number("streams").min(requests) as usize,
+            requests,
+            warm_up: number("warm-up"),
+            prompt_words: number("prompt-tokens"),
+            shared_words: number("shared-prefix"),
+            answer_tokens: number("answer-tokens"),
+            temperature: given(matches, "temperature", 0.0),
+            seed: number("seed"),
+            timeout: Duration::from_secs(number("timeout")),
+        };
+        if plan.shared_words > plan.prompt_words {
+            let Plan { shared_words, prompt_words, .. } = plan;
+            bail!(
+                "--shared-prefix is {shared_words}, but a prompt has only {prompt_words} (--prompt-tokens)"
+            );
+        }
+        let place = matches.get_one::<Place>("url").context("--url is missing")?;
+        let configured = values.text("internal_api_key").and_then(|keys| keys.split(',').next());
+        let key = text("key").or(configured).map(str::trim).filter(|key| !key.is_empty());
+        let api = Api::named(text("api").unwrap_or_default());
+        Ok(Self {
+            target: Target::new(place, api, key, text("model"))?,
+            plan,
+            json: matches.get_flag("json"),
+        })
+    }
+}
+
+/// Runs the load and prints what came of it; an error if any request failed.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let Options { target, plan, json } = options;
+    let addresses = target.resolve()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime could not be started")?;
+    let run = runtime.block_on(load::run(target, &addresses, plan))?;
+    let report = Report::new(target, plan, &run);
+    let mut out = std::io::stdout().lock();
+    if *json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&report.to_json())?)?;
+    } else {
+        write!(out, "{}", report.to_table())?;
+    }
+    match report.failed() {
+        0 => Ok(()),
+        failed => bail!("{failed} of {} requests failed", plan.requests),
+    }
+}
