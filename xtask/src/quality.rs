@@ -20,7 +20,12 @@ use self::sample::Sample;
 use self::score::Score;
 
 /// The formats, by the names they are reported under; the first is what the others are held to.
-const FORMATS: &[(&str, WeightFormat)] = &[("f32", WeightFormat::F32), ("bf16", WeightFormat::Bf16)];
+const FORMATS: &[(&str, WeightFormat)] = &[
+    ("f32", WeightFormat::F32),
+    ("bf16", WeightFormat::Bf16),
+    ("int8", WeightFormat::Int8),
+    ("int4", WeightFormat::Int4),
+];
 
 /// What a format may cost.
 struct Limits {
@@ -56,9 +61,9 @@ struct Line {
 
 /// Measures every format and fails if one is beyond its limits.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let models = FORMATS.iter().map(|(_, format)| load(*format)).collect::<anyhow::Result<Vec<_>>>()?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let compute = Compute::new(Isa::detect(), threads);
+    let models = FORMATS.iter().map(|(_, format)| load(&compute, *format)).collect::<anyhow::Result<Vec<_>>>()?;
     let sample = Sample::read(&models[0])?;
     let scores = score::score(&models, &compute, &sample.documents);
     let answers: Vec<_> =
@@ -83,11 +88,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if beyond.is_empty() { Ok(()) } else { bail!("beyond its limits: {}", beyond.join(", ")) }
 }
 
-fn load(format: WeightFormat) -> anyhow::Result<LoadedModel> {
+fn load(compute: &Compute, format: WeightFormat) -> anyhow::Result<LoadedModel> {
     let catalog = Catalog::new(None);
     let entry = catalog.find(&registry::builtin::tag())?;
     let opened = registry::load::open(&catalog, &entry, &LoadOptions { format, step: None });
-    opened.and_then(registry::load::Opened::load).context("the built-in model does not load")
+    opened.and_then(|opened| opened.load(compute)).context("the built-in model does not load")
 }
 
 impl Line {

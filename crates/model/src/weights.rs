@@ -236,13 +236,13 @@ impl Source<'_> {
     }
 }
 
-/// How embeddings are held beside weights of a format: in half precision unless the file is exact and exact weights are
-/// asked for.
+/// How embeddings are held beside weights of a format: in half precision, unless the file is exact and exact weights are
+/// asked for, or the weights are so coarse that bytes cost nothing more.
 fn table_format(format: WeightFormat, dtype: DType) -> TableFormat {
     match format {
         WeightFormat::F32 if dtype != DType::BF16 => TableFormat::F32,
-        WeightFormat::F32 | WeightFormat::Bf16 => TableFormat::Bf16,
-        WeightFormat::Int8 | WeightFormat::Int4 => TableFormat::Int8,
+        WeightFormat::F32 | WeightFormat::Bf16 | WeightFormat::Int8 => TableFormat::Bf16,
+        WeightFormat::Int4 => TableFormat::Int8,
     }
 }
 
