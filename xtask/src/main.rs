@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod ci;
 mod contract;
 mod golden;
@@ -27,6 +28,8 @@ enum Command {
     Golden,
     /// Drive the built binary over HTTP and hold it to contract/inference-api.yaml
     Contract,
+    /// Measure this machine's limits, and how much of them the kernels and the engine reach
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,5 +49,6 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Golden => golden::run(),
         Command::Contract => contract::run(),
+        Command::Bench(options) => bench::run(options),
     }
 }

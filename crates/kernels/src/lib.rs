@@ -24,6 +24,7 @@ pub mod bf16;
 pub mod isa;
 pub mod matmul;
 pub mod pool;
+pub mod probe;
 pub mod rows;
 
 mod scalar;

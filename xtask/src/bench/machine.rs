@@ -1,0 +1,63 @@
+//! What this machine and this process are, as far as the system tells.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::setup::Setup;
+
+/// The machine in a line, and what is measured on it in another.
+pub(crate) fn describe(setup: &Setup) -> String {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let Setup { depth, threads, isa, .. } = setup;
+    let width = super::kernels::WIDTH_OF_A_LAYER * depth;
+    format!(
+        "{}, {cores} cores, {}, {threads} compute threads\n\
+         model: {depth} layers of width {width}, random weights",
+        cpu(),
+        isa.name()
+    )
+}
+
+/// The same for programs.
+pub(crate) fn to_json(setup: &Setup) -> Value {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    json!({
+        "cpu": cpu(),
+        "cores": cores,
+        "isa": setup.isa.name(),
+        "threads": setup.threads,
+        "depth": setup.depth,
+        "quick": setup.quick,
+    })
+}
+
+/// The CPU as the system calls it.
+fn cpu() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let of = |key| value_of(&info, key);
+    let name = of("model name").unwrap_or(std::env::consts::ARCH);
+    match (of("cpu family"), of("model\t")) {
+        (Some(family), Some(model)) => format!("{name} (family {family}, model {model})"),
+        _ => name.to_owned(),
+    }
+}
+
+/// The value of the first line that begins with `key`, behind its colon.
+fn value_of<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    line.split_once(':').map(|(_, value)| value.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_stand_behind_their_keys() {
+        let text = "model\t\t: 2\nmodel name\t: A CPU: fast\ncpu family\t: 26\n";
+        assert_eq!(value_of(text, "model name"), Some("A CPU: fast"));
+        assert_eq!(value_of(text, "model\t"), Some("2"));
+        assert_eq!(value_of(text, "VmHWM"), None);
+    }
+}
