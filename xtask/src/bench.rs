@@ -24,14 +24,22 @@ mod checkpoint;
 mod streams;
 
 mod decode;
+mod latency;
+mod neighbour;
+mod start;
+
+mod child;
 
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
+use self::formats::Format;
+use self::limits::Limits;
 use self::report::Report;
 use self::setup::Setup;
+use self::streams::Service;
 
 /// What to measure and how.
 #[derive(Args)]
@@ -54,6 +62,9 @@ pub(crate) struct Options {
     /// Fewer and shorter runs: a look within 90 seconds
     #[arg(long)]
     quick: bool,
+    /// What a process does that a run of this command started
+    #[arg(long, hide = true)]
+    child: Option<child::Task>,
     /// Writes the figures as JSON; - is standard output, and the table then goes to standard error
     #[arg(long, value_name = "FILE")]
     json: Option<String>,
@@ -68,7 +79,22 @@ enum Group {
     Kernels,
     /// Tokens per second and between tokens, by number of streams
     Decode,
+    /// Tokens of a long prompt per second
+    Prefill,
+    /// First tokens, and what callers cost each other
+    Latency,
+    /// Decoding beside a process that keeps one core busy
+    Busy,
+    /// An engine that has nothing to do
+    Idle,
+    /// From files to an engine that answers, in a process of its own
+    Load,
+    /// The binary's start with the model inside it
+    Builtin,
 }
+
+/// Groups that need a model and an engine in this process.
+const WITH_ENGINE: [Group; 5] = [Group::Decode, Group::Prefill, Group::Latency, Group::Busy, Group::Idle];
 
 /// Measures and shows.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -76,6 +102,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         return run_optimised();
     }
     let setup = Setup::new(options)?;
+    if let Some(task) = options.child {
+        return child::run(task, &setup);
+    }
     let mut report = Report::new(options.json.as_deref());
     report.title(&machine::describe(&setup));
     let limits = limits::measure(&setup, &mut report);
@@ -83,24 +112,37 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         if setup.wants(Group::Kernels) {
             kernels::measure(&setup, &limits, format, &mut report);
         }
-        if setup.wants(Group::Decode) {
+        if WITH_ENGINE.into_iter().any(|group| setup.wants(group)) {
             engine(&setup, &limits, format, &mut report)?;
         }
+        if setup.wants(Group::Load) {
+            start::load(&setup, format, &mut report)?;
+        }
+    }
+    if setup.wants(Group::Builtin) {
+        start::builtin(&setup, &mut report)?;
     }
     report.finish(&setup)
 }
 
 /// The figures that need a model and an engine.
-fn engine(
-    setup: &Setup,
-    limits: &limits::Limits,
-    format: &formats::Format,
-    report: &mut Report,
-) -> anyhow::Result<()> {
+fn engine(setup: &Setup, limits: &Limits, format: &Format, report: &mut Report) -> anyhow::Result<()> {
     let model = checkpoint::load(setup, format)?;
-    let service = streams::Service::start(setup, &model)?;
+    let service = Service::start(setup, &model)?;
     if setup.wants(Group::Decode) {
         decode::measure(setup, limits, format, &service, report)?;
+    }
+    if setup.wants(Group::Prefill) {
+        latency::prefill(setup, limits, format, &service, report)?;
+    }
+    if setup.wants(Group::Latency) {
+        latency::measure(setup, format, &service, report)?;
+    }
+    if setup.wants(Group::Busy) {
+        neighbour::busy(setup, format, &service, report)?;
+    }
+    if setup.wants(Group::Idle) {
+        neighbour::idle(setup, format, report);
     }
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! What the machine can do: the limits that everything else is a part of.
 
-use std::time::Duration;
-
 use kernels::probe::{self, Arithmetic};
 use kernels::{Compute, Pool};
 
@@ -41,7 +39,7 @@ pub(crate) fn measure(setup: &Setup, report: &mut Report) -> Limits {
     let words = vec![1u64; WORDS];
     let mut read = |threads: usize| {
         let compute = Compute::new(setup.isa, threads);
-        let taken = clock::samples(RUNS, Duration::ZERO, || {
+        let taken = clock::samples(RUNS, setup.budget(), || {
             assert_eq!(probe::read(&compute, &words), WORDS as u64, "every word is one");
         });
         let rate = size_of_val(words.as_slice()) as f64 / clock::least(&taken);
@@ -51,16 +49,16 @@ pub(crate) fn measure(setup: &Setup, report: &mut Report) -> Limits {
     let alone = read(1);
     let read = if setup.threads > 1 { read(setup.threads) } else { alone };
     let operations = Arithmetic::ALL.map(|kind| {
-        let alone = operations(kind, 1, report);
-        if setup.threads > 1 { operations(kind, setup.threads, report) } else { alone }
+        let alone = operations(setup, kind, 1, report);
+        if setup.threads > 1 { operations(setup, kind, setup.threads, report) } else { alone }
     });
     Limits { read, operations }
 }
 
-fn operations(kind: Arithmetic, threads: usize, report: &mut Report) -> f64 {
+fn operations(setup: &Setup, kind: Arithmetic, threads: usize, report: &mut Report) -> f64 {
     let pool = Pool::new(threads);
     let mut done = 0;
-    let taken = clock::samples(RUNS, Duration::ZERO, || done = kind.run(&pool, ROUNDS));
+    let taken = clock::samples(RUNS, setup.budget(), || done = kind.run(&pool, ROUNDS));
     let rate = done as f64 / clock::least(&taken);
     let name = format!("{} products, {}", kind.name(), kind.instruction());
     report.add(Figure::new(named(&name, threads), "", rate / 1e9, unit(kind)));

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::setup::Setup;
+use super::targets;
 
 /// The machine in a line, and what is measured on it in another.
 pub(crate) fn describe(setup: &Setup) -> String {
@@ -13,9 +14,10 @@ pub(crate) fn describe(setup: &Setup) -> String {
     let width = super::kernels::WIDTH_OF_A_LAYER * depth;
     format!(
         "{}, {cores} cores, {}, {threads} compute threads\n\
-         model: {depth} layers of width {width}, random weights",
+         model: {depth} layers of width {width}, random weights\n{}",
         cpu(),
-        isa.name()
+        isa.name(),
+        targets::MACHINE
     )
 }
 
@@ -30,6 +32,27 @@ pub(crate) fn to_json(setup: &Setup) -> Value {
         "depth": setup.depth,
         "quick": setup.quick,
     })
+}
+
+/// The most memory that this process ever had at once, in bytes.
+pub(crate) fn peak_resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let kilobytes = value_of(&status, "VmHWM")?.strip_suffix(" kB")?;
+    Some(kilobytes.parse::<u64>().ok()? * 1024)
+}
+
+/// Seconds of CPU that this process took so far, all threads together.
+pub(crate) fn cpu_seconds() -> Option<f64> {
+    cpu_seconds_in(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// Fields 14 and 15 of the system's line about a process, in hundredths of a second. The second field is a
+/// name in parentheses, which may hold anything.
+fn cpu_seconds_in(stat: &str) -> Option<f64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<f64>().ok();
+    Some((next()? + next()?) / 100.0)
 }
 
 /// The CPU as the system calls it.
@@ -59,5 +82,12 @@ mod tests {
         assert_eq!(value_of(text, "model name"), Some("A CPU: fast"));
         assert_eq!(value_of(text, "model\t"), Some("2"));
         assert_eq!(value_of(text, "VmHWM"), None);
+    }
+
+    #[test]
+    fn cpu_time_is_that_of_the_system_and_the_user() {
+        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0";
+        assert_eq!(cpu_seconds_in(stat), Some(3.0));
+        assert_eq!(cpu_seconds_in("7 (cut"), None);
     }
 }

@@ -20,14 +20,6 @@ pub(crate) enum Numeric {
 }
 
 impl Numeric {
-    /// Bytes of a number.
-    pub(crate) fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-
     fn storage(self) -> &'static str {
         match self {
             Self::F32 => "FloatStorage",
