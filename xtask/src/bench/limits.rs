@@ -1,7 +1,7 @@
 //! What the machine can do: the limits that everything else is a part of.
 
+use kernels::Compute;
 use kernels::probe::{self, Arithmetic};
-use kernels::{Compute, Pool};
 
 use super::clock;
 use super::report::{Figure, Report};
@@ -9,12 +9,16 @@ use super::setup::Setup;
 
 /// Words that are read from memory: 512 MiB, more than any cache.
 const WORDS: usize = 64 << 20;
-/// Runs of which the best counts: a limit is what the machine does when nothing is in its way.
-const RUNS: usize = 8;
 /// Rounds of arithmetic in a run: some 10 to 50 ms.
 const ROUNDS: usize = 1 << 21;
+/// Everything is measured so often, some time apart, and the best counts: a limit is what the machine does
+/// when nothing is in its way.
+const PASSES: u32 = 4;
+/// Runs of one kind in a pass.
+const RUNS: usize = 3;
 
-/// The limits with all threads.
+/// The limits with some number of threads.
+#[derive(Clone, Copy)]
 pub(crate) struct Limits {
     /// Bytes read from memory per second.
     pub(crate) read: f64,
@@ -34,35 +38,47 @@ impl Limits {
     }
 }
 
-/// Measures the limits with all threads and with one.
+/// Measures the limits with one thread and with all.
 pub(crate) fn measure(setup: &Setup, report: &mut Report) -> Limits {
     let words = vec![1u64; WORDS];
-    let mut read = |threads: usize| {
-        let compute = Compute::new(setup.isa, threads);
-        let taken = clock::samples(RUNS, setup.budget(), || {
-            assert_eq!(probe::read(&compute, &words), WORDS as u64, "every word is one");
-        });
-        let rate = size_of_val(words.as_slice()) as f64 / clock::least(&taken);
-        report.add(Figure::new(named("memory read", threads), "", rate / 1e9, "GB/s"));
-        rate
-    };
-    let alone = read(1);
-    let read = if setup.threads > 1 { read(setup.threads) } else { alone };
-    let operations = Arithmetic::ALL.map(|kind| {
-        let alone = operations(setup, kind, 1, report);
-        if setup.threads > 1 { operations(setup, kind, setup.threads, report) } else { alone }
-    });
-    Limits { read, operations }
+    let mut threads = vec![1, setup.threads];
+    threads.dedup();
+    let computes: Vec<Compute> = threads.iter().map(|&n| Compute::new(setup.isa, n)).collect();
+    let mut found = vec![Limits { read: 0.0, operations: [0.0; 3] }; computes.len()];
+    for _ in 0..PASSES {
+        for (compute, limits) in computes.iter().zip(&mut found) {
+            limits.read = limits.read.max(read(setup, compute, &words));
+            for kind in Arithmetic::ALL {
+                let best = &mut limits.operations[kind as usize];
+                *best = best.max(operations(setup, compute, kind));
+            }
+        }
+    }
+    for (limits, threads) in found.iter().zip(&threads) {
+        let s = if *threads == 1 { "" } else { "s" };
+        let named = |what: &str| format!("{what}, {threads} thread{s}");
+        report.add(Figure::new(named("memory read"), "", limits.read / 1e9, "GB/s"));
+        for kind in Arithmetic::ALL {
+            let name = named(&format!("{} products, {}", kind.name(), kind.instruction()));
+            report.add(Figure::new(name, "", limits.operations(kind) / 1e9, unit(kind)));
+        }
+    }
+    found[found.len() - 1]
 }
 
-fn operations(setup: &Setup, kind: Arithmetic, threads: usize, report: &mut Report) -> f64 {
-    let pool = Pool::new(threads);
+/// Bytes per second.
+fn read(setup: &Setup, compute: &Compute, words: &[u64]) -> f64 {
+    let taken = clock::samples(RUNS, setup.budget() / PASSES, || {
+        assert_eq!(probe::read(compute, words), WORDS as u64, "every word is one");
+    });
+    size_of_val(words) as f64 / clock::least(&taken)
+}
+
+/// Multiplications and additions per second.
+fn operations(setup: &Setup, compute: &Compute, kind: Arithmetic) -> f64 {
     let mut done = 0;
-    let taken = clock::samples(RUNS, setup.budget(), || done = kind.run(&pool, ROUNDS));
-    let rate = done as f64 / clock::least(&taken);
-    let name = format!("{} products, {}", kind.name(), kind.instruction());
-    report.add(Figure::new(named(&name, threads), "", rate / 1e9, unit(kind)));
-    rate
+    let taken = clock::samples(RUNS, setup.budget() / PASSES, || done = kind.run(&compute.pool, ROUNDS));
+    done as f64 / clock::least(&taken)
 }
 
 /// What a thousand million operations per second are called.
@@ -71,11 +87,6 @@ pub(crate) fn unit(kind: Arithmetic) -> &'static str {
         Arithmetic::F32 | Arithmetic::Bf16 => "GFLOP/s",
         Arithmetic::Int8 => "GOP/s",
     }
-}
-
-fn named(what: &str, threads: usize) -> String {
-    let s = if threads == 1 { "" } else { "s" };
-    format!("{what}, {threads} thread{s}")
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl Figure {
         let share = self.share.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0));
         let target = targets::of(&self.name, self.format).unwrap_or_default();
         let Self { name, format, value, unit, .. } = self;
-        let line = format!("{name:<42} {format:<5} {:>10} {unit:<12} {share:>6}  {target}", shown(*value));
+        let line = format!("{name:<44} {format:<5} {:>10} {unit:<12} {share:>6}  {target}", shown(*value));
         line.trim_end().to_owned()
     }
 
@@ -73,7 +73,7 @@ impl Report {
     pub(crate) fn title(&self, text: &str) {
         self.show(text);
         self.show(&format!(
-            "\n{:<42} {:<5} {:>10} {:<12} {:>6}  {}",
+            "\n{:<44} {:<5} {:>10} {:<12} {:>6}  {}",
             "figure", "held", "value", "unit", "limit", "target"
         ));
     }

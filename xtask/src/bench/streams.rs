@@ -16,7 +16,7 @@ use super::setup::Setup;
 /// Bytes for keys and values: what the server sets aside if nothing is said.
 pub(crate) const KV_BYTES: usize = 1 << 30;
 /// The most that a stream may take; an engine that is slower than this is broken.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// How often a caller who waits looks.
 const LOOK: Duration = Duration::from_millis(1);
 

@@ -197,7 +197,7 @@ fn checksum(bytes: &[u8]) -> u32 {
             let mut rest = byte as u32;
             let mut bit = 0;
             while bit < 8 {
-                rest = rest >> 1 ^ (rest & 1) * 0xedb8_8320;
+                rest = (rest >> 1) ^ ((rest & 1) * 0xedb8_8320);
                 bit += 1;
             }
             table[byte] = rest;
