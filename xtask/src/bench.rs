@@ -110,10 +110,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let limits = limits::measure(&setup, &mut report);
     for format in &setup.formats {
         if setup.wants(Group::Kernels) {
-            kernels::measure(&setup, &limits, format, &mut report);
+            kernels::measure(&setup, limits.now(&setup, format, &mut report), format, &mut report);
         }
         if WITH_ENGINE.into_iter().any(|group| setup.wants(group)) {
-            engine(&setup, &limits, format, &mut report)?;
+            engine(&setup, limits, format, &mut report)?;
         }
         if setup.wants(Group::Load) {
             start::load(&setup, format, &mut report)?;
@@ -126,9 +126,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// The figures that need a model and an engine.
-fn engine(setup: &Setup, limits: &Limits, format: &Format, report: &mut Report) -> anyhow::Result<()> {
+fn engine(setup: &Setup, limits: Limits, format: &Format, report: &mut Report) -> anyhow::Result<()> {
     let model = checkpoint::load(setup, format)?;
     let service = Service::start(setup, &model)?;
+    let limits = limits.now(setup, format, report);
     if setup.wants(Group::Decode) {
         decode::measure(setup, limits, format, &service, report)?;
     }

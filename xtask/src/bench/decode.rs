@@ -15,7 +15,7 @@ const PROMPT: usize = 8;
 /// Measures every number of streams.
 pub(crate) fn measure(
     setup: &Setup,
-    limits: &Limits,
+    limits: Limits,
     format: &Format,
     service: &Service,
     report: &mut Report,

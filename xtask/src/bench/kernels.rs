@@ -44,7 +44,7 @@ pub(crate) fn operations(depth: usize, rows: usize, head_rows: usize) -> f64 {
 }
 
 /// Measures the products for every number of rows.
-pub(crate) fn measure(setup: &Setup, limits: &Limits, format: &Format, report: &mut Report) {
+pub(crate) fn measure(setup: &Setup, limits: Limits, format: &Format, report: &mut Report) {
     let compute = setup.compute();
     let matrices = matrices(setup.depth, format.held);
     let bytes: usize = matrices.iter().map(Packed::bytes).sum();

@@ -24,7 +24,7 @@ const STEPS: usize = 48;
 /// Tokens of a long prompt per second.
 pub(crate) fn prefill(
     setup: &Setup,
-    limits: &Limits,
+    limits: Limits,
     format: &Format,
     service: &Service,
     report: &mut Report,

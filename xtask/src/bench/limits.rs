@@ -4,6 +4,7 @@ use kernels::Compute;
 use kernels::probe::{self, Arithmetic};
 
 use super::clock;
+use super::formats::Format;
 use super::report::{Figure, Report};
 use super::setup::Setup;
 
@@ -30,6 +31,14 @@ impl Limits {
     /// Multiplications and additions per second of one kind.
     pub(crate) fn operations(&self, kind: Arithmetic) -> f64 {
         self.operations[kind as usize]
+    }
+
+    /// The same with memory measured again: on a shared machine its rate drifts within minutes, and a share is
+    /// of what there was at the time.
+    pub(crate) fn now(self, setup: &Setup, format: &Format, report: &mut Report) -> Self {
+        let read = read(setup, &setup.compute(), &vec![1; WORDS]);
+        report.add(Figure::new("memory read, by now", format.name, read / 1e9, "GB/s"));
+        Self { read, ..self }
     }
 
     /// The least seconds in which so many bytes are read and so many operations done, one beside the other.
