@@ -37,7 +37,7 @@ use clap::{Args, ValueEnum};
 
 use self::formats::Format;
 use self::limits::Limits;
-use self::report::Report;
+use self::report::{Figure, Report};
 use self::setup::Setup;
 use self::streams::Service;
 
@@ -107,6 +107,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let mut report = Report::new(options.json.as_deref());
     report.title(&machine::describe(&setup));
+    let others = machine::Others::watch();
     let limits = limits::measure(&setup, &mut report);
     for format in &setup.formats {
         if setup.wants(Group::Kernels) {
@@ -121,6 +122,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     if setup.wants(Group::Builtin) {
         start::builtin(&setup, &mut report)?;
+    }
+    if let Some(share) = others.share() {
+        report.add(Figure::new("other processes meanwhile", "", share, "% of a core"));
     }
     report.finish(&setup)
 }

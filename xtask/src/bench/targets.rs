@@ -28,6 +28,7 @@ const TARGETS: &[Target] = &[
     ("load from file cache to ready", "", "at most 1.5"),
     ("peak resident beyond weights and cache", "", "at most 150"),
     ("built-in model, start to first token", "", "at most 0.3"),
+    ("other processes meanwhile", "", "none: they are missing from every figure"),
 ];
 
 /// The target of a figure for weights held as `format`.
