@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod ci;
 mod contract;
 mod golden;
@@ -30,6 +31,8 @@ enum Command {
     Contract,
     /// Measure what each weight format costs the built-in model, on text it was not trained on
     Quality(quality::Arguments),
+    /// Measure this machine's limits, and how much of them the kernels and the engine reach
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -50,5 +53,6 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Golden => golden::run(),
         Command::Contract => contract::run(),
         Command::Quality(arguments) => quality::run(arguments),
+        Command::Bench(options) => bench::run(options),
     }
 }

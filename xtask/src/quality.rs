@@ -63,7 +63,8 @@ struct Line {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let compute = Compute::new(Isa::detect(), threads);
-    let models = FORMATS.iter().map(|(_, format)| load(&compute, *format)).collect::<anyhow::Result<Vec<_>>>()?;
+    let models =
+        FORMATS.iter().map(|(_, format)| load(&compute, *format)).collect::<anyhow::Result<Vec<_>>>()?;
     let sample = Sample::read(&models[0])?;
     let scores = score::score(&models, &compute, &sample.documents);
     let answers: Vec<_> =
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_sample_fits_the_model_and_f32_is_like_itself() {
-        let model = load(WeightFormat::F32).unwrap();
+        let model = load(&Compute::new(Isa::SCALAR, 1), WeightFormat::F32).unwrap();
         let mut sample = Sample::read(&model).unwrap();
         assert!(sample.scored().iter().all(|tokens| *tokens > 5000), "{:?}", sample.scored());
         sample.documents.truncate(4);

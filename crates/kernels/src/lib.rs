@@ -26,6 +26,7 @@ pub mod isa;
 pub mod matmul;
 pub mod packed;
 pub mod pool;
+pub mod probe;
 pub mod rows;
 pub mod table;
 

@@ -1,0 +1,67 @@
+//! Tokens per second, and from one token to the next, while some number of streams decode.
+
+use super::formats::Format;
+use super::limits::Limits;
+use super::report::{Figure, Report};
+use super::setup::Setup;
+use super::streams::{Service, Times, all_decoding};
+use super::{clock, kernels};
+
+/// Streams at a time.
+const STREAMS: [usize; 6] = [1, 4, 8, 16, 32, 64];
+/// Tokens of each prompt: few, since decoding is what is measured.
+const PROMPT: usize = 8;
+
+/// Measures every number of streams.
+pub(crate) fn measure(
+    setup: &Setup,
+    limits: Limits,
+    format: &Format,
+    service: &Service,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let bytes = kernels::bytes(setup.depth, format.held) as f64;
+    for n in STREAMS {
+        let mut rates = Vec::new();
+        let mut gaps = Vec::new();
+        for _ in 0..setup.runs() {
+            let run = together(service, n, tokens(setup, n))?;
+            rates.push(run.rate);
+            gaps.extend(run.gaps);
+        }
+        let least = limits.least_seconds(bytes, format.arithmetic, kernels::operations(setup.depth, n, n));
+        let name = format!("decode, {n} stream{}", if n == 1 { "" } else { "s" });
+        let rate = Figure::new(name.clone(), format.name, clock::median(&rates), "tok/s");
+        report.add(rate.of_limit(n as f64 / least));
+        for percent in [50.0, 95.0, 99.0] {
+            let gap = clock::percentile(&gaps, percent) * 1e3;
+            report.add(Figure::new(format!("{name}, between tokens p{percent}"), format.name, gap, "ms"));
+        }
+    }
+    Ok(())
+}
+
+/// Tokens of each stream in a run: enough that a run lasts some tenths of a second at least.
+fn tokens(setup: &Setup, streams: usize) -> usize {
+    let tokens = if streams == 1 { 128 } else { 48 };
+    if setup.quick { tokens / 2 } else { tokens }
+}
+
+/// One run of streams that decode together.
+pub(crate) struct Together {
+    /// Tokens per second of all of them.
+    pub(crate) rate: f64,
+    /// Seconds between tokens.
+    pub(crate) gaps: Vec<f64>,
+}
+
+/// Lets `n` streams decode together.
+pub(crate) fn together(service: &Service, n: usize, tokens: usize) -> anyhow::Result<Together> {
+    let asked = (0..n).map(|_| service.ask(service.prompt(PROMPT), tokens)).collect::<Result<Vec<_>, _>>()?;
+    let times = asked.into_iter().map(super::streams::Stream::finish).collect::<Result<Vec<Times>, _>>()?;
+    let span = all_decoding(&times)?;
+    let gaps: Vec<f64> = times.iter().flat_map(|stream| stream.gaps(span)).collect();
+    let seconds = (span.1 - span.0).as_secs_f64();
+    let came = times.iter().flat_map(|stream| &stream.came).filter(|at| **at > span.0 && **at <= span.1);
+    Ok(Together { rate: came.count() as f64 / seconds, gaps })
+}
