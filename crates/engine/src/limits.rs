@@ -13,6 +13,8 @@ pub struct Limits {
     pub step_tokens: usize,
     /// Tokens of one answer.
     pub max_tokens: usize,
+    /// Whether keys and values of prefixes are kept for requests that begin alike.
+    pub prefix_cache: bool,
 }
 
 impl Default for Limits {
@@ -23,6 +25,7 @@ impl Default for Limits {
             max_queued_tokens: 1 << 19,
             step_tokens: 256,
             max_tokens: 4096,
+            prefix_cache: true,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Who runs in the next step: sequences that decode first, then prompts in order of arrival, in chunks that
-//! fit the step's budget.
+//! fit the step's budget. A prompt whose next page another sequence computes in this very step waits for it.
 
 use std::collections::VecDeque;
 
-use model::{LogitRows, SequenceRows};
+use model::{LogitRows, PAGE, SequenceRows};
 use tokenizer::StreamDecoder;
 
 use crate::limits::Limits;
@@ -19,6 +19,8 @@ pub(crate) struct Sequence {
     pub(crate) tokens: Vec<u32>,
     /// How many of them have keys and values.
     pub(crate) computed: usize,
+    /// How many were computed by others.
+    cached: usize,
     pub(crate) holding: Holding,
     pub(crate) tool: ToolState,
     pub(crate) decoder: StreamDecoder,
@@ -41,11 +43,18 @@ impl Sequence {
         let mut tokens = Vec::with_capacity(request.total_tokens());
         tokens.extend_from_slice(&request.prompt);
         let (tool, decoder) = (ToolState::default(), StreamDecoder::default());
-        Self { id, request, tokens, computed: 0, holding, tool, decoder, done: false }
+        let computed = holding.published * PAGE;
+        Self { id, request, tokens, computed, cached: computed, holding, tool, decoder, done: false }
     }
 
+    /// Tokens to compute before the next one can be sampled.
     fn pending(&self) -> usize {
         self.tokens.len() - self.computed
+    }
+
+    /// How many of its tokens were computed by others.
+    pub(crate) fn cached(&self) -> usize {
+        self.cached
     }
 
     /// Tokens of the answer so far.
@@ -56,9 +65,35 @@ impl Sequence {
     pub(crate) fn usage(&self) -> Usage {
         Usage {
             prompt_tokens: self.request.prompt.len(),
-            cached_tokens: 0,
+            cached_tokens: self.cached,
             completion_tokens: self.generated(),
         }
+    }
+
+    /// Takes over what others have computed of its prompt meanwhile. Returns how many tokens that is.
+    fn adopt(&mut self, pages: &mut PagePool) -> usize {
+        let at = self.holding.published * PAGE;
+        if self.computed != at || self.pending() <= PAGE {
+            return 0;
+        }
+        pages.adopt(&mut self.holding, &self.tokens);
+        self.computed = self.holding.published * PAGE;
+        self.cached += self.computed - at;
+        self.computed - at
+    }
+
+    /// The block of tokens after what is published of it, if they are known.
+    fn next_block(&self) -> Option<&[u32]> {
+        self.tokens.get(self.holding.published * PAGE..(self.holding.published + 1) * PAGE)
+    }
+
+    /// Whether it could take over the block that `other` is computing.
+    fn can_wait_for(&self, other: &Self) -> bool {
+        self.holding.place.is_some()
+            && self.holding.place == other.holding.place
+            && self.computed == self.holding.published * PAGE
+            && self.pending() > PAGE
+            && self.next_block() == other.next_block()
     }
 
     /// The rows of a part, as the backend wants them.
@@ -73,22 +108,27 @@ impl Sequence {
     }
 }
 
-/// Admits from the queue, in order, while sequences and pages are left. Returns the admitted.
+/// Admits from the queue, in order, while sequences and pages are left. Returns how many.
 pub(crate) fn admit(
     queue: &mut VecDeque<(RequestId, Request)>,
     running: &mut Vec<Sequence>,
     pages: &mut PagePool,
     limits: &Limits,
-) -> Vec<RequestId> {
-    let mut admitted = Vec::new();
+) -> usize {
+    let before = running.len();
     while running.len() < limits.max_running {
         let Some((_, request)) = queue.front() else { break };
-        let Some(holding) = pages.reserve(request.total_tokens(), limits.step_tokens) else { break };
+        let Some(holding) = pages.reserve(request, limits.step_tokens) else { break };
         let Some((id, request)) = queue.pop_front() else { break };
         running.push(Sequence::new(id, request, holding));
-        admitted.push(id);
     }
-    admitted
+    running.len() - before
+}
+
+/// Lets every sequence that reads its prompt take over what others have computed of it. Returns how many
+/// tokens that is.
+pub(crate) fn adopt(running: &mut [Sequence], pages: &mut PagePool) -> usize {
+    running.iter_mut().map(|sequence| sequence.adopt(pages)).sum()
 }
 
 /// The parts of the next step.
@@ -102,6 +142,10 @@ pub(crate) fn plan(running: &[Sequence], limits: &Limits) -> Vec<Part> {
         let rows = pending.min(budget);
         if rows == 0 {
             break;
+        }
+        // Only on those that certainly go on now, so whoever waits does so for a step.
+        if parts.iter().any(|part: &Part| running[index].can_wait_for(&running[part.index])) {
+            continue;
         }
         budget -= rows;
         parts.push(Part { index, rows, samples: rows == pending });

@@ -1,6 +1,7 @@
 //! One step of the engine: admit → plan → forward → sample → emit → reclaim.
 
 use std::collections::VecDeque;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use model::SequenceRows;
@@ -33,13 +34,34 @@ pub struct Stepped {
     pub prompt_rows: usize,
     /// Rows that decoded one token.
     pub decode_rows: usize,
+    /// What it spared.
+    pub counts: Counts,
+}
+
+/// What an engine need not compute row by row.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// Prompt tokens of admitted requests, looked for in the prefix cache.
+    pub cache_queries: u64,
+    /// Prompt tokens that were found there, and so not computed.
+    pub cache_hits: u64,
+    /// Pages that the cache lost to somebody who needed them.
+    pub cache_evictions: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.cache_queries += other.cache_queries;
+        self.cache_hits += other.cache_hits;
+        self.cache_evictions += other.cache_evictions;
+    }
 }
 
 impl<B: Backend> Engine<B> {
     /// An idle engine.
     pub fn new(backend: B, tokenizer: Arc<Tokenizer>, limits: Limits) -> Self {
-        let pages = PagePool::new(&backend.shape().classes);
         let limits = limits.checked();
+        let pages = PagePool::new(backend.shape(), &limits);
         Self { backend, tokenizer, limits, queue: VecDeque::new(), running: Vec::new(), pages }
     }
 
@@ -72,6 +94,16 @@ impl<B: Backend> Engine<B> {
         self.pages.usage()
     }
 
+    /// Key/value pages that nobody holds and the prefix cache keeps.
+    pub fn cached_pages(&self) -> usize {
+        self.pages.cached()
+    }
+
+    /// Asserts that pages are counted right: each is free, cached, or held by those who run. For tests.
+    pub fn audit(&self) {
+        self.pages.audit(self.running.iter().map(|sequence| &sequence.holding));
+    }
+
     /// Everything that is in the engine, so that all of it can be failed.
     pub fn drain(&mut self) -> Vec<RequestId> {
         let queued = self.queue.drain(..).map(|(id, _)| id);
@@ -85,14 +117,27 @@ impl<B: Backend> Engine<B> {
 
     /// Computes one batch.
     pub fn step(&mut self) -> Stepped {
-        let admitted = scheduler::admit(&mut self.queue, &mut self.running, &mut self.pages, &self.limits);
+        let mut stepped = Stepped::default();
+        let evicted = self.pages.evicted();
+        self.admit(&mut stepped);
+        stepped.counts.cache_hits += scheduler::adopt(&mut self.running, &mut self.pages) as u64;
         let parts = scheduler::plan(&self.running, &self.limits);
         let tokens = self.forward(&parts);
-        let mut stepped = Stepped::default();
-        stepped.events.extend(admitted.into_iter().map(|id| (id, Event::Admitted)));
         self.advance(&parts, &tokens, &mut stepped);
         self.reclaim();
+        stepped.counts.cache_evictions = self.pages.evicted() - evicted;
         stepped
+    }
+
+    fn admit(&mut self, stepped: &mut Stepped) {
+        let n = scheduler::admit(&mut self.queue, &mut self.running, &mut self.pages, &self.limits);
+        for sequence in &self.running[self.running.len() - n..] {
+            stepped.events.push((sequence.id, Event::Admitted));
+            if self.limits.prefix_cache {
+                stepped.counts.cache_queries += sequence.tokens.len() as u64;
+                stepped.counts.cache_hits += sequence.cached() as u64;
+            }
+        }
     }
 
     /// Runs the parts and samples a token for each that is due one (`None` if its logits are no numbers).
@@ -127,6 +172,7 @@ impl<B: Backend> Engine<B> {
                 stepped.prompt_rows += part.rows;
             }
             sequence.computed += part.rows;
+            self.pages.publish(&mut sequence.holding, &sequence.tokens, sequence.computed);
             self.pages.give_back_behind(&mut sequence.holding, sequence.computed);
             if !part.samples {
                 continue;

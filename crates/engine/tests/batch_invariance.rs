@@ -133,11 +133,22 @@ impl Outcome {
             seen: Arc::clone(&seen),
         };
         let mut engine = Engine::new(backend, vocabulary::bytes(), limits);
-        let tokens = run(&mut engine, requests).iter().map(|events| tokens(events)).collect();
-        let mut logits = std::mem::take(&mut *seen.lock().unwrap());
-        logits.sort_unstable();
-        Self { tokens, logits }
+        let mut outcome = Self { tokens: Vec::new(), logits: Vec::new() };
+        for round in 0..=setup.rounds_before {
+            let events = run(&mut engine, requests);
+            let cached: usize = events.iter().map(|events| cached_tokens(events)).sum();
+            assert_eq!(cached > 0, round > 0, "{cached} tokens from the cache in round {round}");
+            let mut logits = std::mem::take(&mut *seen.lock().unwrap());
+            logits.sort_unstable();
+            outcome = Self { tokens: events.iter().map(|events| tokens(events)).collect(), logits };
+        }
+        outcome
     }
+}
+
+fn cached_tokens(events: &[Event]) -> usize {
+    let Some(Event::Finished { usage, .. }) = events.last() else { panic!("{events:?}") };
+    usage.cached_tokens
 }
 
 fn tokens(events: &[Event]) -> Vec<u32> {
@@ -155,18 +166,23 @@ struct Setup {
     isa_of_one: Option<Isa>,
     threads: usize,
     step_tokens: usize,
+    prefix_cache: bool,
+    /// How often the same requests were answered before, so that their prefixes are cached.
+    rounds_before: usize,
     meddle: Meddle,
 }
 
 impl Setup {
     fn new(isa: Isa, threads: usize, step_tokens: usize) -> Self {
-        Self { isa, isa_of_one: None, threads, step_tokens, meddle: |_, _| {} }
+        let (prefix_cache, rounds_before) = (true, 0);
+        Self { isa, isa_of_one: None, threads, step_tokens, prefix_cache, rounds_before, meddle: |_, _| {} }
     }
 
     fn limits(&self) -> Limits {
         // A step is never smaller than its decoding sequences and one more row.
         let max_running = (self.step_tokens - 1).min(16);
-        Limits { max_running, step_tokens: self.step_tokens, ..Limits::default() }
+        let Self { step_tokens, prefix_cache, .. } = *self;
+        Limits { max_running, step_tokens, prefix_cache, ..Limits::default() }
     }
 }
 
@@ -203,6 +219,21 @@ fn exact_weights() {
 fn bf16_weights() {
     for name in MODELS {
         check(name, WeightFormat::Bf16);
+    }
+}
+
+#[test]
+fn cached_prefixes_give_the_bits_of_computed_ones() {
+    for (name, format) in MODELS.iter().flat_map(|name| FORMATS.map(|format| (name, format))) {
+        let weights = load(name, format);
+        let requests = requests(&weights);
+        let setup = Setup { prefix_cache: false, ..Setup::new(Isa::detect(), 1, 256) };
+        let uncached = Outcome::alone(&weights, &setup, &requests);
+        for (step_tokens, rounds_before) in [(256, 0), (256, 1), (7, 1), (64, 2)] {
+            let setup = Setup { rounds_before, ..Setup::new(Isa::detect(), 2, step_tokens) };
+            let cached = Outcome::together(&weights, &setup, &requests);
+            assert!(cached == uncached, "{name} {format:?}, round {rounds_before} in steps of {step_tokens}");
+        }
     }
 }
 

@@ -15,10 +15,11 @@ use std::ops::{AddAssign, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use engine::backend::Shape;
-use engine::{Engine, Event, FinishReason, Limits, Request, RequestId, Sampling};
+use engine::backend::{PageClass, Shape};
+use engine::{Engine, Event, FinishReason, Limits, Request, RequestId, Sampling, Usage};
+use model::PAGE;
 use support::run::run;
-use support::toy::{Flaw, Toy, VOCAB_SIZE, mix, most_pages};
+use support::toy::{Flaw, Toy, VOCAB_SIZE, mix};
 use support::vocabulary;
 use tokenizer::Tokenizer;
 
@@ -61,6 +62,7 @@ impl Scenario {
         let limits = Limits {
             max_running: rng.in_range(1..7),
             step_tokens: rng.one_of(&[1, 2, 3, 5, 8, 13, 31, 32, 33, 64, 100]),
+            prefix_cache: rng.below(4) > 0,
             ..Limits::default()
         };
         let limits = limits.checked();
@@ -70,11 +72,13 @@ impl Scenario {
             windows.push(rng.one_of(&[1, 5, 31, 32, 33, 63, 64, 90]).min(sequence_len));
         }
         let sequences = rng.in_range(1..4);
+        // What many prompts begin with, in two scopes.
+        let stem: Vec<u32> = (0..sequence_len).map(|_| rng.below(VOCAB_SIZE) as u32).collect();
         let shape = Toy::shape(sequence_len, &windows, limits.step_tokens, sequences);
         // From a crowd at the start to one at a time.
         let spread = rng.one_of(&[1, 20, 150, 600]);
         let mut arrivals: Vec<Arrival> =
-            (0..rng.in_range(1..16)).map(|_| Arrival::new(&mut rng, sequence_len, spread)).collect();
+            (0..rng.in_range(1..16)).map(|_| Arrival::new(&mut rng, &stem, spread)).collect();
         arrivals.sort_by_key(|arrival| arrival.at);
         let drain_at = (rng.below(8) == 0).then(|| rng.below(200));
         Self { limits, shape, arrivals, drain_at }
@@ -91,9 +95,13 @@ impl Scenario {
 }
 
 impl Arrival {
-    fn new(rng: &mut Rng, sequence_len: usize, spread: usize) -> Self {
+    fn new(rng: &mut Rng, stem: &[u32], spread: usize) -> Self {
+        let sequence_len = stem.len();
         let longest = rng.one_of(&[2, sequence_len / 4, sequence_len]);
-        let prompt = (0..rng.in_range(1..longest)).map(|_| rng.below(VOCAB_SIZE) as u32).collect();
+        let mut prompt: Vec<u32> =
+            (0..rng.in_range(1..longest)).map(|_| rng.below(VOCAB_SIZE) as u32).collect();
+        let shared = rng.one_of(&[0, 32, sequence_len / 2, sequence_len]).min(prompt.len());
+        prompt[..shared].copy_from_slice(&stem[..shared]);
         let sampling = Sampling {
             temperature: rng.one_of(&[0.0, 0.3, 1.0, 2.0]),
             top_k: rng.one_of(&[0, 1, 3, 50]),
@@ -103,6 +111,7 @@ impl Arrival {
         let at = rng.below(spread);
         let cancel_at = (rng.below(4) == 0).then(|| at + rng.below(60));
         let request = Request::new(prompt, max_tokens, sampling, (VOCAB_SIZE, sequence_len)).unwrap();
+        let request = request.in_scope([rng.below(2) as u8; 32]);
         Self { request, at, cancel_at }
     }
 }
@@ -164,6 +173,8 @@ struct Covered {
     waited_for_a_place: usize,
     waited_for_pages: usize,
     prompts_in_parts: usize,
+    cached_tokens: usize,
+    cache_evictions: usize,
 }
 
 impl Simulation<'_> {
@@ -181,6 +192,7 @@ impl Simulation<'_> {
             now += 1;
         }
         assert_eq!(self.engine.page_usage().0, 0, "pages come back");
+        self.engine.audit();
     }
 
     fn submit(&mut self, now: usize) {
@@ -236,6 +248,8 @@ impl Simulation<'_> {
         let rows = stepped.prompt_rows + stepped.decode_rows;
         assert!(rows <= self.scenario.limits.step_tokens, "{rows} rows");
         assert!(stepped.decode_rows <= self.scenario.limits.max_running);
+        self.covered.cached_tokens += stepped.counts.cache_hits as usize;
+        self.covered.cache_evictions += stepped.counts.cache_evictions as usize;
         for (id, event) in stepped.events {
             if event == Event::Admitted {
                 self.admitted.push(id);
@@ -263,7 +277,17 @@ impl Simulation<'_> {
             })
             .sum();
         assert!(used <= most.min(total), "{used} of {total} pages are held, where {most} may be");
+        assert!(used + self.engine.cached_pages() <= total);
+        self.engine.audit();
     }
+}
+
+/// What a request may come to hold, over all classes of `shape`.
+fn most_pages(shape: &Shape, request: &Request, step_tokens: usize) -> usize {
+    let of = |class: &PageClass| {
+        request.total_tokens().div_ceil(PAGE).min((class.window + step_tokens).div_ceil(PAGE) + 1)
+    };
+    shape.classes.iter().map(of).sum()
 }
 
 /// Prints the seed of a run that fails.
@@ -305,12 +329,18 @@ fn alone(shape: &Shape, request: &Request, tokenizer: &Arc<Tokenizer>, step_toke
     run(&mut engine, std::slice::from_ref(request)).remove(0)
 }
 
+/// An event without what others may change: how much of the prompt they had computed.
+fn as_if_alone(event: &Event) -> Event {
+    let Event::Finished { reason, usage } = event else { return event.clone() };
+    Event::Finished { reason: *reason, usage: Usage { cached_tokens: 0, ..*usage } }
+}
+
 /// The first request whose events are not those of its run alone, up to where it was cancelled.
 fn influenced(scenario: &Scenario, lives: &[Life]) -> Option<usize> {
     let tokenizer = vocabulary::bytes();
     lives.iter().zip(&scenario.arrivals).enumerate().position(|(i, (life, arrival))| {
         let expected = alone(&scenario.shape, &arrival.request, &tokenizer, [2, 37, 300][i % 3]);
-        let events: Vec<Event> = life.events.iter().map(|(_, event)| event.clone()).collect();
+        let events: Vec<Event> = life.events.iter().map(|(_, event)| as_if_alone(event)).collect();
         if life.cancelled.is_some() { !expected.starts_with(&events) } else { expected != events }
     })
 }
@@ -333,6 +363,7 @@ fn check_order_of_events(scenario: &Scenario, lives: &[Life]) {
             (None, [Event::Finished { reason, usage }]) => {
                 assert_eq!(usage.completion_tokens, tokens);
                 assert_eq!(usage.prompt_tokens, arrival.request.prompt_tokens());
+                assert!(usage.cached_tokens < usage.prompt_tokens, "a token at least is computed");
                 let full = tokens == arrival.request.max_tokens();
                 assert_eq!(*reason == FinishReason::Length, full, "{reason:?} after {tokens} tokens");
             }
@@ -356,9 +387,13 @@ fn check_promptness(scenario: &Scenario, lives: &[Life]) {
         let reading = earlier().filter(|(other, _)| {
             other.over().unwrap() >= admitted && other.first().is_none_or(|first| first >= admitted)
         });
-        let prompts: usize = reading.map(|(_, other)| other.request.prompt_tokens()).sum();
+        let prompts: Vec<usize> = reading.map(|(_, other)| other.request.prompt_tokens()).collect();
+        let (prompts, reading_before) = (prompts.iter().sum::<usize>(), prompts.len());
         let steps = (prompts + arrival.request.prompt_tokens()).div_ceil(spare);
-        assert!(first < admitted + steps, "{i} read its prompt from {admitted} to {first}, not in {steps}");
+        // A prompt may wait for the last part of each that it shares a prefix with.
+        let waits = if scenario.limits.prefix_cache { reading_before } else { 0 };
+        let within = steps + waits;
+        assert!(first < admitted + within, "{i} read its prompt from {admitted} to {first}, not in {within}");
         let stopped = life.time_of(|e| matches!(e, Event::Finished { reason: FinishReason::Stop, .. }));
         let tokens = life.events.iter().filter(|(_, event)| matches!(event, Event::Token { .. })).count();
         let sampled = tokens + usize::from(stopped.is_some());
@@ -399,6 +434,8 @@ impl AddAssign for Covered {
         self.waited_for_a_place += other.waited_for_a_place;
         self.waited_for_pages += other.waited_for_pages;
         self.prompts_in_parts += other.prompts_in_parts;
+        self.cached_tokens += other.cached_tokens;
+        self.cache_evictions += other.cache_evictions;
     }
 }
 
@@ -418,6 +455,7 @@ fn requests_in_company_get_what_they_get_alone() {
     let Covered { stops, lengths, tool_results, held_back_text, .. } = total;
     let Covered { cancelled_queued, cancelled_running, cancelled_late, drained, .. } = total;
     let Covered { waited_for_a_place, waited_for_pages, prompts_in_parts, .. } = total;
+    let Covered { cached_tokens, cache_evictions, .. } = total;
     for (count, least) in [
         (stops, 5000),
         (lengths, 5000),
@@ -430,6 +468,8 @@ fn requests_in_company_get_what_they_get_alone() {
         (waited_for_a_place, 10_000),
         (waited_for_pages, 10_000),
         (prompts_in_parts, 1000),
+        (cached_tokens, 20_000),
+        (cache_evictions, 5000),
     ] {
         assert!(count >= least, "the simulation no longer reaches everything: {total:?}");
     }

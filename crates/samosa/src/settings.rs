@@ -97,6 +97,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "COUNT",
         "Rows of one step: bounds what a long prompt adds to everybody's next token",
     ),
+    setting(
+        "prefix_cache",
+        "true",
+        "true|false",
+        "Whether keys and values of prompts are kept for prompts of the same caller that begin alike",
+    ),
     setting("swap_wait", "45", "SECONDS", "How long a swap's caller waits for its end"),
     setting("drain_timeout", "50", "SECONDS", "How long streams may go on after SIGTERM"),
     setting(

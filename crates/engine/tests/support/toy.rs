@@ -3,8 +3,8 @@
 //! It keeps the tokens themselves where a transformer keeps keys and values, so a wrong page, a page given
 //! back too early or a page in two hands changes what it says.
 
+use engine::Limits;
 use engine::backend::{Backend, PageClass, Shape};
-use engine::{Limits, Request};
 use model::{LogitRows, NO_PAGE, PAGE, SequenceRows};
 use tokenizer::SpecialTokens;
 
@@ -154,14 +154,6 @@ impl Backend for Toy {
         }
         &self.logits
     }
-}
-
-/// What a request may come to hold, over all classes of `shape`.
-pub(crate) fn most_pages(shape: &Shape, request: &Request, step_tokens: usize) -> usize {
-    let of = |class: &PageClass| {
-        request.total_tokens().div_ceil(PAGE).min((class.window + step_tokens).div_ceil(PAGE) + 1)
-    };
-    shape.classes.iter().map(of).sum()
 }
 
 fn slot(table: &[u32], position: usize) -> usize {
