@@ -4,8 +4,8 @@
 //! a token's position give. Only [`driver`] knows time and threads. It knows neither HTTP nor disks.
 //!
 //! Reading order: [`request`] (what comes in and goes out), [`limits`], [`step`] (`Engine::step`: admit →
-//! plan → forward → sample → emit → reclaim), then its parts: `scheduler`, `pages`, `prefix_cache`, `sampler`,
-//! `tool` (the calculator that models call) and [`backend`] (the seam to the transformer).
+//! plan → forward → sample → emit → reclaim), then its parts: `scheduler`, `speculation`, `pages`, `prefix_cache`,
+//! `sampler`, `tool` (the calculator that models call) and [`backend`] (the seam to the transformer).
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ mod pages;
 mod prefix_cache;
 mod sampler;
 mod scheduler;
+mod speculation;
 mod tool;
 
 pub use backend::{Backend, Transformer};

@@ -15,6 +15,10 @@ pub struct Limits {
     pub max_tokens: usize,
     /// Whether keys and values of prefixes are kept for requests that begin alike.
     pub prefix_cache: bool,
+    /// Tokens that are guessed after the last one of a sequence, at most; 0 guesses none.
+    pub speculation_tokens: usize,
+    /// Rows of a step that decodes up to which guesses are added.
+    pub speculative_rows: usize,
 }
 
 impl Default for Limits {
@@ -26,6 +30,8 @@ impl Default for Limits {
             step_tokens: 256,
             max_tokens: 4096,
             prefix_cache: true,
+            speculation_tokens: 7,
+            speculative_rows: 8,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Who runs in the next step: sequences that decode first, then prompts in order of arrival, in chunks that
 //! fit the step's budget. A prompt whose next page another sequence computes in this very step waits for it.
+//! Where no prompt is read and few decode, guesses fill the step.
 
 use std::collections::VecDeque;
 
@@ -9,6 +10,7 @@ use tokenizer::StreamDecoder;
 use crate::limits::Limits;
 use crate::pages::{Holding, PagePool};
 use crate::request::{Request, RequestId, Usage};
+use crate::speculation::Speculation;
 use crate::tool::ToolState;
 
 /// A request on its way through the engine.
@@ -23,6 +25,7 @@ pub(crate) struct Sequence {
     cached: usize,
     pub(crate) holding: Holding,
     pub(crate) tool: ToolState,
+    pub(crate) speculation: Speculation,
     pub(crate) decoder: StreamDecoder,
     pub(crate) done: bool,
 }
@@ -32,7 +35,7 @@ pub(crate) struct Sequence {
 pub(crate) struct Part {
     /// Index among the running sequences.
     pub(crate) index: usize,
-    /// How many of its tokens.
+    /// How many of its tokens, guesses included.
     pub(crate) rows: usize,
     /// Whether these complete what is known of it, so that a token can be sampled.
     pub(crate) samples: bool,
@@ -42,9 +45,19 @@ impl Sequence {
     fn new(id: RequestId, request: Request, holding: Holding) -> Self {
         let mut tokens = Vec::with_capacity(request.total_tokens());
         tokens.extend_from_slice(&request.prompt);
-        let (tool, decoder) = (ToolState::default(), StreamDecoder::default());
         let computed = holding.published * PAGE;
-        Self { id, request, tokens, computed, cached: computed, holding, tool, decoder, done: false }
+        Self {
+            id,
+            request,
+            tokens,
+            computed,
+            cached: computed,
+            holding,
+            tool: ToolState::default(),
+            speculation: Speculation::default(),
+            decoder: StreamDecoder::default(),
+            done: false,
+        }
     }
 
     /// Tokens to compute before the next one can be sampled.
@@ -96,15 +109,33 @@ impl Sequence {
             && self.next_block() == other.next_block()
     }
 
+    /// Guesses up to `limit` tokens after the last one. Returns how many.
+    fn guess(&mut self, limit: usize) -> usize {
+        let (generated, most) = (self.generated(), self.request.total_tokens());
+        // A token is sampled after the last guess too, and must be one of the answer.
+        let limit = limit.min(self.request.max_tokens - generated - 1);
+        let forced = self.tool.forced();
+        match self.tokens.last() {
+            Some(&last) if forced.len() > 0 => self.speculation.know(last, limit, forced),
+            _ => self.speculation.guess(&self.tokens, most, limit),
+        }
+    }
+
     /// The rows of a part, as the backend wants them.
     pub(crate) fn rows(&self, part: &Part) -> SequenceRows<'_> {
-        SequenceRows {
-            tokens: &self.tokens[self.computed..self.computed + part.rows],
-            previous: self.computed.checked_sub(1).map(|i| self.tokens[i]),
-            position: self.computed,
-            tables: &self.holding.tables,
-            logits: if part.samples { LogitRows::Last } else { LogitRows::None },
-        }
+        let guess = self.speculation.rows();
+        let (tokens, logits) = match part.samples {
+            true if !guess.is_empty() => (guess, LogitRows::All),
+            true => (&self.tokens[self.computed..], LogitRows::Last),
+            false => (&self.tokens[self.computed..self.computed + part.rows], LogitRows::None),
+        };
+        let previous = self.computed.checked_sub(1).map(|i| self.tokens[i]);
+        SequenceRows { tokens, previous, position: self.computed, tables: &self.holding.tables, logits }
+    }
+
+    /// How many of a part's rows have logits: the last ones.
+    pub(crate) fn logit_rows(&self, part: &Part) -> usize {
+        if part.samples { self.speculation.rows().len().max(1) } else { 0 }
     }
 }
 
@@ -131,8 +162,24 @@ pub(crate) fn adopt(running: &mut [Sequence], pages: &mut PagePool) -> usize {
     running.iter_mut().map(|sequence| sequence.adopt(pages)).sum()
 }
 
-/// The parts of the next step.
-pub(crate) fn plan(running: &[Sequence], limits: &Limits) -> Vec<Part> {
+/// The parts of the next step, with guesses.
+pub(crate) fn plan(running: &mut [Sequence], limits: &Limits) -> Vec<Part> {
+    let mut parts = share_out(running, limits);
+    if limits.speculation_tokens > 0 && parts.iter().all(|part| running[part.index].generated() > 0) {
+        let mut spare = limits.speculative_rows.min(limits.step_tokens).saturating_sub(parts.len());
+        let n = parts.len();
+        for (i, part) in parts.iter_mut().enumerate() {
+            // What one leaves the next may have.
+            let share = spare.div_ceil(n - i).min(limits.speculation_tokens);
+            let guessed = if share > 0 { running[part.index].guess(share) } else { 0 };
+            part.rows += guessed;
+            spare -= guessed;
+        }
+    }
+    parts
+}
+
+fn share_out(running: &[Sequence], limits: &Limits) -> Vec<Part> {
     let mut budget = limits.step_tokens;
     let mut parts = Vec::new();
     let (decoding, reading): (Vec<usize>, Vec<usize>) =

@@ -32,7 +32,7 @@ pub struct Stepped {
     pub events: Vec<(RequestId, Event)>,
     /// Rows computed: prompts, then decodes.
     pub prompt_rows: usize,
-    /// Rows that decoded one token.
+    /// Rows that decoded: one for each sequence, and one for each guess.
     pub decode_rows: usize,
     /// What it spared.
     pub counts: Counts,
@@ -47,6 +47,10 @@ pub struct Counts {
     pub cache_hits: u64,
     /// Pages that the cache lost to somebody who needed them.
     pub cache_evictions: u64,
+    /// Tokens guessed before they were sampled, those included that the calculator forces.
+    pub drafted_tokens: u64,
+    /// Of these, how many were right.
+    pub accepted_tokens: u64,
 }
 
 impl AddAssign for Counts {
@@ -54,6 +58,8 @@ impl AddAssign for Counts {
         self.cache_queries += other.cache_queries;
         self.cache_hits += other.cache_hits;
         self.cache_evictions += other.cache_evictions;
+        self.drafted_tokens += other.drafted_tokens;
+        self.accepted_tokens += other.accepted_tokens;
     }
 }
 
@@ -121,9 +127,8 @@ impl<B: Backend> Engine<B> {
         let evicted = self.pages.evicted();
         self.admit(&mut stepped);
         stepped.counts.cache_hits += scheduler::adopt(&mut self.running, &mut self.pages) as u64;
-        let parts = scheduler::plan(&self.running, &self.limits);
-        let tokens = self.forward(&parts);
-        self.advance(&parts, &tokens, &mut stepped);
+        let parts = scheduler::plan(&mut self.running, &self.limits);
+        self.forward(&parts, &mut stepped);
         self.reclaim();
         stepped.counts.cache_evictions = self.pages.evicted() - evicted;
         stepped
@@ -140,10 +145,10 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Runs the parts and samples a token for each that is due one (`None` if its logits are no numbers).
-    fn forward(&mut self, parts: &[Part]) -> Vec<Option<u32>> {
+    /// Runs the parts and moves each one's sequence on.
+    fn forward(&mut self, parts: &[Part], stepped: &mut Stepped) {
         if parts.is_empty() {
-            return Vec::new();
+            return;
         }
         for part in parts {
             let sequence = &mut self.running[part.index];
@@ -152,39 +157,17 @@ impl<B: Backend> Engine<B> {
         let rows: Vec<SequenceRows<'_>> =
             parts.iter().map(|part| self.running[part.index].rows(part)).collect();
         let vocab_size = self.backend.shape().vocab_size;
-        let logits = self.backend.forward(&rows);
-        let sampling = parts.iter().filter(|part| part.samples);
-        let pick = |(part, logits): (&Part, &[f32])| {
-            let sequence = &self.running[part.index];
-            sample(logits, &sequence.request.sampling, sequence.tokens.len())
-        };
-        sampling.zip(logits.chunks_exact(vocab_size)).map(pick).collect()
-    }
-
-    /// Moves every part's sequence on by its rows and, where one was sampled, by a token.
-    fn advance(&mut self, parts: &[Part], tokens: &[Option<u32>], stepped: &mut Stepped) {
-        let mut tokens = tokens.iter();
+        let mut logits = self.backend.forward(&rows).chunks_exact(vocab_size);
         for part in parts {
             let sequence = &mut self.running[part.index];
-            if sequence.generated() > 0 {
-                stepped.decode_rows += part.rows;
-            } else {
-                stepped.prompt_rows += part.rows;
-            }
-            sequence.computed += part.rows;
+            let logits: Vec<&[f32]> = logits.by_ref().take(sequence.logit_rows(part)).collect();
+            count_rows(sequence, part, stepped);
+            let right = follow(sequence, &logits, &self.tokenizer, &mut stepped.events);
+            stepped.counts.accepted_tokens += right as u64;
+            // Guesses that were wrong leave nothing behind that is looked at: the next rows overwrite it.
+            sequence.computed += part.rows - logits.len().saturating_sub(1 + right);
             self.pages.publish(&mut sequence.holding, &sequence.tokens, sequence.computed);
             self.pages.give_back_behind(&mut sequence.holding, sequence.computed);
-            if !part.samples {
-                continue;
-            }
-            let id = sequence.id;
-            let emit = |event| stepped.events.push((id, event));
-            if let Some(sampled) = tokens.next().copied().flatten() {
-                take(sequence, sampled, &self.tokenizer, emit);
-            } else {
-                sequence.done = true;
-                stepped.events.push((id, Event::Failed(Failure::NotFinite)));
-            }
         }
     }
 
@@ -205,6 +188,44 @@ impl<B: Backend> Engine<B> {
     pub fn scratch_bytes(&self) -> usize {
         self.backend.scratch_bytes()
     }
+}
+
+fn count_rows(sequence: &Sequence, part: &Part, stepped: &mut Stepped) {
+    if sequence.generated() > 0 {
+        stepped.decode_rows += part.rows;
+    } else {
+        stepped.prompt_rows += part.rows;
+    }
+    stepped.counts.drafted_tokens += sequence.speculation.rows().len().saturating_sub(1) as u64;
+}
+
+/// Samples a token after each of the rows that have `logits`, as long as the row holds what was sampled
+/// before it. Returns how many guesses did.
+fn follow(
+    sequence: &mut Sequence,
+    logits: &[&[f32]],
+    tokenizer: &Tokenizer,
+    events: &mut Vec<(RequestId, Event)>,
+) -> usize {
+    let rows = sequence.speculation.take_rows();
+    let mut right = 0;
+    for (i, logits) in logits.iter().enumerate() {
+        right = i;
+        let id = sequence.id;
+        let mut emit = |event| events.push((id, event));
+        // `None` if a logit is not a number.
+        if let Some(sampled) = sample(logits, &sequence.request.sampling, sequence.tokens.len()) {
+            take(sequence, sampled, tokenizer, emit);
+        } else {
+            sequence.done = true;
+            emit(Event::Failed(Failure::NotFinite));
+        }
+        if sequence.done || rows.get(i + 1) != sequence.tokens.last() {
+            break;
+        }
+    }
+    sequence.speculation.judge(rows.len().saturating_sub(1), right, sequence.tokens.len());
+    right
 }
 
 /// Appends the sampled token, or the one the tool forces, and says what follows from it.

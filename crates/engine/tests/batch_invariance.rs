@@ -82,11 +82,17 @@ impl Backend for Recorded {
                 self.logits = logits.to_vec();
             }
         }
-        let sampled = batch.iter().filter(|sequence| sequence.logits == LogitRows::Last);
+        let positions = batch.iter().flat_map(|sequence| {
+            let end = sequence.position + sequence.tokens.len();
+            match sequence.logits {
+                LogitRows::None => end..end,
+                LogitRows::Last => end - 1..end,
+                LogitRows::All => sequence.position..end,
+            }
+        });
         let rows = self.logits.chunks_exact_mut(self.inner.shape().vocab_size);
-        for (sequence, row) in sampled.zip(rows) {
+        for (position, row) in positions.zip(rows) {
             (self.meddle)(batch.len(), row);
-            let position = sequence.position + sequence.tokens.len() - 1;
             self.seen.lock().unwrap().push((position, hash(row)));
         }
         &self.logits
@@ -167,6 +173,7 @@ struct Setup {
     threads: usize,
     step_tokens: usize,
     prefix_cache: bool,
+    speculation_tokens: usize,
     /// How often the same requests were answered before, so that their prefixes are cached.
     rounds_before: usize,
     meddle: Meddle,
@@ -174,15 +181,23 @@ struct Setup {
 
 impl Setup {
     fn new(isa: Isa, threads: usize, step_tokens: usize) -> Self {
-        let (prefix_cache, rounds_before) = (true, 0);
-        Self { isa, isa_of_one: None, threads, step_tokens, prefix_cache, rounds_before, meddle: |_, _| {} }
+        Self {
+            isa,
+            isa_of_one: None,
+            threads,
+            step_tokens,
+            prefix_cache: true,
+            speculation_tokens: 0,
+            rounds_before: 0,
+            meddle: |_, _| {},
+        }
     }
 
     fn limits(&self) -> Limits {
         // A step is never smaller than its decoding sequences and one more row.
         let max_running = (self.step_tokens - 1).min(16);
-        let Self { step_tokens, prefix_cache, .. } = *self;
-        Limits { max_running, step_tokens, prefix_cache, ..Limits::default() }
+        let Self { step_tokens, prefix_cache, speculation_tokens, .. } = *self;
+        Limits { max_running, step_tokens, prefix_cache, speculation_tokens, ..Limits::default() }
     }
 }
 
@@ -235,6 +250,40 @@ fn cached_prefixes_give_the_bits_of_computed_ones() {
             assert!(cached == uncached, "{name} {format:?}, round {rounds_before} in steps of {step_tokens}");
         }
     }
+}
+
+/// Rows of guesses that were wrong have logits that nobody asked for; all others must be there, bit for bit.
+#[test]
+fn guesses_change_no_bit() {
+    let mut guessed_rows = 0;
+    for (name, format) in MODELS.iter().flat_map(|name| FORMATS.map(|format| (name, format))) {
+        let weights = load(name, format);
+        let Config { vocab_size, sequence_len, .. } = weights.config;
+        let request = |seed: u64| {
+            let prompt = (0..40).map(|j| ((j % 5 * 31 + seed * 7) % vocab_size as u64) as u32).collect();
+            // Sharp enough to repeat itself, now and then.
+            let sampling = Sampling { temperature: [0.0, 0.02][seed as usize % 2], top_k: 0, seed };
+            Request::new(prompt, 60, sampling, (vocab_size, sequence_len)).unwrap()
+        };
+        let requests: Vec<Request> = (0..4).map(request).collect();
+        let setup = |speculation_tokens| Setup { speculation_tokens, ..Setup::new(Isa::detect(), 2, 64) };
+        let plain = Outcome::alone(&weights, &setup(0), &requests);
+        for (speculation_tokens, n) in [(7, 1), (7, 2), (2, 4)] {
+            let speculative: Vec<Outcome> = requests
+                .chunks(n)
+                .map(|requests| Outcome::together(&weights, &setup(speculation_tokens), requests))
+                .collect();
+            let tokens: Vec<&Vec<u32>> = speculative.iter().flat_map(|outcome| &outcome.tokens).collect();
+            assert!(tokens.into_iter().eq(&plain.tokens), "{name} {format:?}, {n} at once");
+            let mut rows: Vec<(usize, u64)> =
+                speculative.iter().flat_map(|outcome| outcome.logits.iter().copied()).collect();
+            rows.sort_unstable();
+            guessed_rows += rows.len() - plain.logits.len();
+            let mut rows = rows.into_iter();
+            assert!(plain.logits.iter().all(|row| rows.any(|other| other == *row)), "{name} {format:?}");
+        }
+    }
+    assert!(guessed_rows > 100, "{guessed_rows} rows were guessed in vain, or this shows nothing");
 }
 
 /// Whether (tokens, logits) of requests in company differ from those alone.

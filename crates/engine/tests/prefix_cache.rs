@@ -5,6 +5,7 @@
 
 mod support {
     pub(crate) mod run;
+    #[expect(dead_code, reason = "each test file uses its part of it")]
     pub(crate) mod toy;
     pub(crate) mod vocabulary;
 }

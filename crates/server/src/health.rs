@@ -137,6 +137,10 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
             "hit_rate": counts.cache_hits as f64 / counts.cache_queries.max(1) as f64,
             "evictions": counts.cache_evictions,
         },
+        "speculation": {
+            "drafted_tokens": counts.drafted_tokens,
+            "accepted_tokens": counts.accepted_tokens,
+        },
         "memory_bytes": {
             "resident": registry::memory::resident(),
             "weights": weights_bytes,

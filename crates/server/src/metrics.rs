@@ -72,6 +72,8 @@ pub(crate) struct Metrics {
     cache_hits: Counter,
     cache_evictions: Counter,
     cache_pages: Gauge,
+    drafted_tokens: Counter,
+    accepted_tokens: Counter,
     workers_total: Gauge,
     workers_busy: Gauge,
     workers_available: Gauge,
@@ -106,6 +108,8 @@ impl Metrics {
             cache_hits: Counter::default(),
             cache_evictions: Counter::default(),
             cache_pages: Gauge::default(),
+            drafted_tokens: Counter::default(),
+            accepted_tokens: Counter::default(),
             workers_total: Gauge::default(),
             workers_busy: Gauge::default(),
             workers_available: Gauge::default(),
@@ -185,11 +189,13 @@ impl Metrics {
     fn register_spared(&mut self) {
         let r = &mut self.registry;
         for (name, help, counter) in [
-            ("queries", "Prompt tokens looked for in the prefix cache", &self.cache_queries),
-            ("hits", "Prompt tokens found in the prefix cache", &self.cache_hits),
-            ("evictions", "Key/value pages the prefix cache lost to others", &self.cache_evictions),
+            ("prefix_cache_queries", "Prompt tokens looked for in the prefix cache", &self.cache_queries),
+            ("prefix_cache_hits", "Prompt tokens found in the prefix cache", &self.cache_hits),
+            ("prefix_cache_evictions", "Pages the prefix cache lost to others", &self.cache_evictions),
+            ("spec_decode_draft_tokens", "Tokens guessed before they were sampled", &self.drafted_tokens),
+            ("spec_decode_accepted_tokens", "Tokens guessed rightly", &self.accepted_tokens),
         ] {
-            r.register(format!("samosa_prefix_cache_{name}"), help, counter.clone());
+            r.register(format!("samosa_{name}"), help, counter.clone());
         }
         let help = "Key/value pages that the prefix cache keeps and nobody holds";
         r.register("samosa_prefix_cache_pages", help, self.cache_pages.clone());
@@ -201,6 +207,8 @@ impl Metrics {
             (&self.cache_queries, counts.cache_queries),
             (&self.cache_hits, counts.cache_hits),
             (&self.cache_evictions, counts.cache_evictions),
+            (&self.drafted_tokens, counts.drafted_tokens),
+            (&self.accepted_tokens, counts.accepted_tokens),
         ] {
             // Whoever asks at the same time may have seen more.
             counter.inner().fetch_max(count, Ordering::Relaxed);

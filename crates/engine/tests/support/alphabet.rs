@@ -120,6 +120,8 @@ impl Setup {
             max_queued_tokens: self.max_queued_tokens,
             step_tokens: 256,
             max_tokens: SEQUENCE_LEN,
+            // A token with every step, so that steps can be counted.
+            speculation_tokens: 0,
             ..Limits::default()
         };
         let build = {

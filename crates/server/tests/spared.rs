@@ -1,4 +1,5 @@
-//! The prefix cache over HTTP: who shares with whom, that answers are the same, and what is counted.
+//! The prefix cache and guessed tokens over HTTP: who shares with whom, that answers are the same, and what is
+//! counted.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -85,4 +86,26 @@ async fn counts_outlive_the_engines_that_counted() {
         server.until("the old engine's end", |stats| stats["retired_engines"] == 0).await;
         assert_eq!(server.metric(series).await, queries);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guessed_tokens_change_no_byte_and_are_counted() {
+    let mut off = options();
+    off.limits.engine.speculation_tokens = 0;
+    let (with, without) = (Server::start(options()).await, Server::start(off).await);
+    for (i, content) in ["What is 1234 * 5678?", LONG, "What is 12 * 7?"].into_iter().enumerate() {
+        let body = ask(content, [0.0, 0.8][i % 2], 128);
+        let [with, without] = [&with, &without].map(|server| server.told_with(&body, Some(3)));
+        let (with, without) = (with.await, without.await);
+        assert_eq!(with.tokens, without.tokens);
+        for field in ["usage", "finish_reason"] {
+            assert_eq!(with.last[field], without.last[field]);
+        }
+    }
+    let stats = with.get("/stats").await;
+    let (drafted, accepted) =
+        ("samosa_spec_decode_draft_tokens_total", "samosa_spec_decode_accepted_tokens_total");
+    assert_eq!(with.metric(drafted).await, stats["speculation"]["drafted_tokens"].as_f64().unwrap());
+    assert_eq!(with.metric(accepted).await, stats["speculation"]["accepted_tokens"].as_f64().unwrap());
+    assert!(with.metric(accepted).await > 0.0 && without.metric(drafted).await == 0.0);
 }
