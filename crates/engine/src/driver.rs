@@ -11,9 +11,9 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use tokenizer::Tokenizer;
 use crate::backend::Backend;
 use crate::limits::Limits;
 use crate::request::{Event, Failure, FinishReason, Request, RequestId, Usage};
-use crate::step::Engine;
+use crate::step::{Counts, Engine, Stepped};
 
 /// Half-life of the measured decode rate.
 const RATE_HALF_LIFE: Duration = Duration::from_secs(5);
@@ -128,8 +128,10 @@ struct Shared {
     pages_used: AtomicUsize,
     pages_total: AtomicUsize,
     scratch_bytes: AtomicUsize,
+    pages_cached: AtomicUsize,
     prompt_tokens: AtomicU64,
     generated_tokens: AtomicU64,
+    counts: Mutex<Counts>,
     /// Milliseconds after `started` at which the last step ended, or work came to an idle engine.
     progress_ms: AtomicU64,
     /// Tokens per second over the last seconds, times 1000.
@@ -152,12 +154,16 @@ pub struct Snapshot {
     pub pages_used: usize,
     /// Key/value pages there are.
     pub pages_total: usize,
+    /// Key/value pages that nobody holds and the prefix cache keeps.
+    pub pages_cached: usize,
     /// Bytes of scratch.
     pub scratch_bytes: usize,
     /// Prompt tokens computed since the start.
     pub prompt_tokens: u64,
     /// Tokens generated since the start.
     pub generated_tokens: u64,
+    /// What was spared since the start.
+    pub counts: Counts,
     /// Tokens generated per second, lately.
     pub decode_rate: f64,
     /// How long ago the last step ended, if there is work; zero otherwise.
@@ -271,9 +277,11 @@ impl Shared {
             running: AtomicUsize::new(0),
             pages_used: AtomicUsize::new(0),
             pages_total: AtomicUsize::new(0),
+            pages_cached: AtomicUsize::new(0),
             scratch_bytes: AtomicUsize::new(0),
             prompt_tokens: AtomicU64::new(0),
             generated_tokens: AtomicU64::new(0),
+            counts: Mutex::default(),
             progress_ms: AtomicU64::new(0),
             decode_rate_milli: AtomicU64::new(0),
             abort_all: AtomicBool::new(false),
@@ -319,6 +327,7 @@ impl Shared {
         let (used, total) = engine.page_usage();
         self.pages_used.store(used, Ordering::Release);
         self.pages_total.store(total, Ordering::Release);
+        self.pages_cached.store(engine.cached_pages(), Ordering::Release);
         self.running.store(engine.counts().0, Ordering::Release);
         self.scratch_bytes.store(engine.scratch_bytes(), Ordering::Release);
     }
@@ -334,13 +343,24 @@ impl Shared {
             queued_tokens: self.queued_tokens.load(Ordering::Acquire),
             pages_used: self.pages_used.load(Ordering::Acquire),
             pages_total: self.pages_total.load(Ordering::Acquire),
+            pages_cached: self.pages_cached.load(Ordering::Acquire),
             scratch_bytes: self.scratch_bytes.load(Ordering::Acquire),
             prompt_tokens: self.prompt_tokens.load(Ordering::Acquire),
             generated_tokens: self.generated_tokens.load(Ordering::Acquire),
+            counts: *self.counts.lock().unwrap_or_else(PoisonError::into_inner),
             decode_rate: self.decode_rate_milli.load(Ordering::Acquire) as f64 / 1000.0,
             stuck_for,
             healthy: self.healthy.load(Ordering::Acquire),
         }
+    }
+
+    /// Counts what a step did.
+    fn count(&self, stepped: &Stepped, took: Duration) {
+        let tokens = stepped.events.iter().filter(|(_, event)| matches!(event, Event::Token { .. })).count();
+        self.prompt_tokens.fetch_add(stepped.prompt_rows as u64, Ordering::AcqRel);
+        self.generated_tokens.fetch_add(tokens as u64, Ordering::AcqRel);
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) += stepped.counts;
+        self.measure(tokens, took);
     }
 
     /// An exponential mean of tokens per second, over times with work.
@@ -435,10 +455,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         // Before the events: whoever hears of an end may look whether its pages are free.
         self.shared.look(engine);
         self.shared.note_progress();
-        self.shared.prompt_tokens.fetch_add(stepped.prompt_rows as u64, Ordering::AcqRel);
-        let tokens = stepped.events.iter().filter(|(_, event)| matches!(event, Event::Token { .. })).count();
-        self.shared.generated_tokens.fetch_add(tokens as u64, Ordering::AcqRel);
-        self.shared.measure(tokens, begun.elapsed());
+        self.shared.count(&stepped, begun.elapsed());
         let ended = Instant::now();
         for (id, event) in stepped.events {
             // Who was admitted was so when the step began; what was generated came at its end.

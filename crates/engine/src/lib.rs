@@ -4,8 +4,8 @@
 //! a token's position give. Only [`driver`] knows time and threads. It knows neither HTTP nor disks.
 //!
 //! Reading order: [`request`] (what comes in and goes out), [`limits`], [`step`] (`Engine::step`: admit →
-//! plan → forward → sample → emit → reclaim), then its parts: `scheduler`, `pages`, `sampler`, `tool`
-//! (the calculator that models call) and [`backend`] (the seam to the transformer).
+//! plan → forward → sample → emit → reclaim), then its parts: `scheduler`, `speculation`, `pages`, `prefix_cache`,
+//! `sampler`, `tool` (the calculator that models call) and [`backend`] (the seam to the transformer).
 
 #![forbid(unsafe_code)]
 
@@ -17,8 +17,10 @@ pub mod step;
 
 mod calculator;
 mod pages;
+mod prefix_cache;
 mod sampler;
 mod scheduler;
+mod speculation;
 mod tool;
 
 pub use backend::{Backend, Transformer};
@@ -26,5 +28,5 @@ pub use calculator::calculate;
 pub use driver::{Abort, Handle, Refusal, Sink, StreamEvent, Timings};
 pub use limits::Limits;
 pub use model::{Compute, Isa};
-pub use request::{Event, Failure, FinishReason, InvalidRequest, Request, RequestId, Sampling, Usage};
-pub use step::Engine;
+pub use request::{Event, Failure, FinishReason, InvalidRequest, Request, RequestId, Sampling, Scope, Usage};
+pub use step::{Counts, Engine, Stepped};

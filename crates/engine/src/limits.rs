@@ -13,6 +13,12 @@ pub struct Limits {
     pub step_tokens: usize,
     /// Tokens of one answer.
     pub max_tokens: usize,
+    /// Whether keys and values of prefixes are kept for requests that begin alike.
+    pub prefix_cache: bool,
+    /// Tokens that are guessed after the last one of a sequence, at most; 0 guesses none.
+    pub speculation_tokens: usize,
+    /// Rows of a step that decodes up to which guesses are added.
+    pub speculative_rows: usize,
 }
 
 impl Default for Limits {
@@ -23,6 +29,9 @@ impl Default for Limits {
             max_queued_tokens: 1 << 19,
             step_tokens: 256,
             max_tokens: 4096,
+            prefix_cache: true,
+            speculation_tokens: 7,
+            speculative_rows: 8,
         }
     }
 }

@@ -4,6 +4,9 @@
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(pub u64);
 
+/// Who may share computed prefixes with whom: those of one scope. A digest of what tells callers apart.
+pub type Scope = [u8; 32];
+
 /// How tokens are chosen.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Sampling {
@@ -21,6 +24,7 @@ pub struct Request {
     pub(crate) prompt: Vec<u32>,
     pub(crate) max_tokens: usize,
     pub(crate) sampling: Sampling,
+    pub(crate) scope: Scope,
 }
 
 /// Why [`Request::new`] refused. The server checks these before; they guard against its mistakes.
@@ -35,7 +39,8 @@ pub enum InvalidRequest {
 }
 
 impl Request {
-    /// A prompt of known ids that leaves room for an answer; `max_tokens` is cut to what fits.
+    /// A prompt of known ids that leaves room for an answer; `max_tokens` is cut to what fits. Its scope is
+    /// the one of those who have none.
     pub fn new(
         prompt: Vec<u32>,
         max_tokens: usize,
@@ -52,7 +57,13 @@ impl Request {
             return Err(InvalidRequest::UnknownToken);
         }
         let max_tokens = max_tokens.min(sequence_len - prompt.len());
-        Ok(Self { prompt, max_tokens, sampling })
+        Ok(Self { prompt, max_tokens, sampling, scope: Scope::default() })
+    }
+
+    /// The same request, sharing computed prefixes with requests of this scope only.
+    #[must_use]
+    pub fn in_scope(self, scope: Scope) -> Self {
+        Self { scope, ..self }
     }
 
     /// Positions it may come to hold.
@@ -126,7 +137,7 @@ pub enum Failure {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Of these, how many were not computed again.
+    /// Of these, how many were not computed again: others had been, in the prefix cache.
     pub cached_tokens: usize,
     /// Tokens of the answer, the one that ended the turn not counted.
     pub completion_tokens: usize,

@@ -1,6 +1,7 @@
 //! One step of the engine: admit → plan → forward → sample → emit → reclaim.
 
 use std::collections::VecDeque;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use model::SequenceRows;
@@ -31,15 +32,42 @@ pub struct Stepped {
     pub events: Vec<(RequestId, Event)>,
     /// Rows computed: prompts, then decodes.
     pub prompt_rows: usize,
-    /// Rows that decoded one token.
+    /// Rows that decoded: one for each sequence, and one for each guess.
     pub decode_rows: usize,
+    /// What it spared.
+    pub counts: Counts,
+}
+
+/// What an engine need not compute row by row.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// Prompt tokens of admitted requests, looked for in the prefix cache.
+    pub cache_queries: u64,
+    /// Prompt tokens that were found there, and so not computed.
+    pub cache_hits: u64,
+    /// Pages that the cache lost to somebody who needed them.
+    pub cache_evictions: u64,
+    /// Tokens guessed before they were sampled, those included that the calculator forces.
+    pub drafted_tokens: u64,
+    /// Of these, how many were right.
+    pub accepted_tokens: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.cache_queries += other.cache_queries;
+        self.cache_hits += other.cache_hits;
+        self.cache_evictions += other.cache_evictions;
+        self.drafted_tokens += other.drafted_tokens;
+        self.accepted_tokens += other.accepted_tokens;
+    }
 }
 
 impl<B: Backend> Engine<B> {
     /// An idle engine.
     pub fn new(backend: B, tokenizer: Arc<Tokenizer>, limits: Limits) -> Self {
-        let pages = PagePool::new(&backend.shape().classes);
         let limits = limits.checked();
+        let pages = PagePool::new(backend.shape(), &limits);
         Self { backend, tokenizer, limits, queue: VecDeque::new(), running: Vec::new(), pages }
     }
 
@@ -72,6 +100,16 @@ impl<B: Backend> Engine<B> {
         self.pages.usage()
     }
 
+    /// Key/value pages that nobody holds and the prefix cache keeps.
+    pub fn cached_pages(&self) -> usize {
+        self.pages.cached()
+    }
+
+    /// Asserts that pages are counted right: each is free, cached, or held by those who run. For tests.
+    pub fn audit(&self) {
+        self.pages.audit(self.running.iter().map(|sequence| &sequence.holding));
+    }
+
     /// Everything that is in the engine, so that all of it can be failed.
     pub fn drain(&mut self) -> Vec<RequestId> {
         let queued = self.queue.drain(..).map(|(id, _)| id);
@@ -85,20 +123,32 @@ impl<B: Backend> Engine<B> {
 
     /// Computes one batch.
     pub fn step(&mut self) -> Stepped {
-        let admitted = scheduler::admit(&mut self.queue, &mut self.running, &mut self.pages, &self.limits);
-        let parts = scheduler::plan(&self.running, &self.limits);
-        let tokens = self.forward(&parts);
         let mut stepped = Stepped::default();
-        stepped.events.extend(admitted.into_iter().map(|id| (id, Event::Admitted)));
-        self.advance(&parts, &tokens, &mut stepped);
+        let evicted = self.pages.evicted();
+        self.admit(&mut stepped);
+        stepped.counts.cache_hits += scheduler::adopt(&mut self.running, &mut self.pages) as u64;
+        let parts = scheduler::plan(&mut self.running, &self.limits);
+        self.forward(&parts, &mut stepped);
         self.reclaim();
+        stepped.counts.cache_evictions = self.pages.evicted() - evicted;
         stepped
     }
 
-    /// Runs the parts and samples a token for each that is due one (`None` if its logits are no numbers).
-    fn forward(&mut self, parts: &[Part]) -> Vec<Option<u32>> {
+    fn admit(&mut self, stepped: &mut Stepped) {
+        let n = scheduler::admit(&mut self.queue, &mut self.running, &mut self.pages, &self.limits);
+        for sequence in &self.running[self.running.len() - n..] {
+            stepped.events.push((sequence.id, Event::Admitted));
+            if self.limits.prefix_cache {
+                stepped.counts.cache_queries += sequence.tokens.len() as u64;
+                stepped.counts.cache_hits += sequence.cached() as u64;
+            }
+        }
+    }
+
+    /// Runs the parts and moves each one's sequence on.
+    fn forward(&mut self, parts: &[Part], stepped: &mut Stepped) {
         if parts.is_empty() {
-            return Vec::new();
+            return;
         }
         for part in parts {
             let sequence = &mut self.running[part.index];
@@ -107,38 +157,17 @@ impl<B: Backend> Engine<B> {
         let rows: Vec<SequenceRows<'_>> =
             parts.iter().map(|part| self.running[part.index].rows(part)).collect();
         let vocab_size = self.backend.shape().vocab_size;
-        let logits = self.backend.forward(&rows);
-        let sampling = parts.iter().filter(|part| part.samples);
-        let pick = |(part, logits): (&Part, &[f32])| {
-            let sequence = &self.running[part.index];
-            sample(logits, &sequence.request.sampling, sequence.tokens.len())
-        };
-        sampling.zip(logits.chunks_exact(vocab_size)).map(pick).collect()
-    }
-
-    /// Moves every part's sequence on by its rows and, where one was sampled, by a token.
-    fn advance(&mut self, parts: &[Part], tokens: &[Option<u32>], stepped: &mut Stepped) {
-        let mut tokens = tokens.iter();
+        let mut logits = self.backend.forward(&rows).chunks_exact(vocab_size);
         for part in parts {
             let sequence = &mut self.running[part.index];
-            if sequence.generated() > 0 {
-                stepped.decode_rows += part.rows;
-            } else {
-                stepped.prompt_rows += part.rows;
-            }
-            sequence.computed += part.rows;
+            let logits: Vec<&[f32]> = logits.by_ref().take(sequence.logit_rows(part)).collect();
+            count_rows(sequence, part, stepped);
+            let right = follow(sequence, &logits, &self.tokenizer, &mut stepped.events);
+            stepped.counts.accepted_tokens += right as u64;
+            // Guesses that were wrong leave nothing behind that is looked at: the next rows overwrite it.
+            sequence.computed += part.rows - logits.len().saturating_sub(1 + right);
+            self.pages.publish(&mut sequence.holding, &sequence.tokens, sequence.computed);
             self.pages.give_back_behind(&mut sequence.holding, sequence.computed);
-            if !part.samples {
-                continue;
-            }
-            let id = sequence.id;
-            let emit = |event| stepped.events.push((id, event));
-            if let Some(sampled) = tokens.next().copied().flatten() {
-                take(sequence, sampled, &self.tokenizer, emit);
-            } else {
-                sequence.done = true;
-                stepped.events.push((id, Event::Failed(Failure::NotFinite)));
-            }
         }
     }
 
@@ -159,6 +188,44 @@ impl<B: Backend> Engine<B> {
     pub fn scratch_bytes(&self) -> usize {
         self.backend.scratch_bytes()
     }
+}
+
+fn count_rows(sequence: &Sequence, part: &Part, stepped: &mut Stepped) {
+    if sequence.generated() > 0 {
+        stepped.decode_rows += part.rows;
+    } else {
+        stepped.prompt_rows += part.rows;
+    }
+    stepped.counts.drafted_tokens += sequence.speculation.rows().len().saturating_sub(1) as u64;
+}
+
+/// Samples a token after each of the rows that have `logits`, as long as the row holds what was sampled
+/// before it. Returns how many guesses did.
+fn follow(
+    sequence: &mut Sequence,
+    logits: &[&[f32]],
+    tokenizer: &Tokenizer,
+    events: &mut Vec<(RequestId, Event)>,
+) -> usize {
+    let rows = sequence.speculation.take_rows();
+    let mut right = 0;
+    for (i, logits) in logits.iter().enumerate() {
+        right = i;
+        let id = sequence.id;
+        let mut emit = |event| events.push((id, event));
+        // `None` if a logit is not a number.
+        if let Some(sampled) = sample(logits, &sequence.request.sampling, sequence.tokens.len()) {
+            take(sequence, sampled, tokenizer, emit);
+        } else {
+            sequence.done = true;
+            emit(Event::Failed(Failure::NotFinite));
+        }
+        if sequence.done || rows.get(i + 1) != sequence.tokens.last() {
+            break;
+        }
+    }
+    sequence.speculation.judge(rows.len().saturating_sub(1), right, sequence.tokens.len());
+    right
 }
 
 /// Appends the sampled token, or the one the tool forces, and says what follows from it.

@@ -23,6 +23,11 @@ impl ToolState {
         self.forced.pop_front()
     }
 
+    /// The tokens that must come next, in order.
+    pub(crate) fn forced(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.forced.iter().copied()
+    }
+
     /// Follows one token of the answer, sampled or forced.
     pub(crate) fn follow(&mut self, token: u32, tokenizer: &Tokenizer) {
         let special = tokenizer.special();

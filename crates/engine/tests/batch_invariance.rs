@@ -82,11 +82,17 @@ impl Backend for Recorded {
                 self.logits = logits.to_vec();
             }
         }
-        let sampled = batch.iter().filter(|sequence| sequence.logits == LogitRows::Last);
+        let positions = batch.iter().flat_map(|sequence| {
+            let end = sequence.position + sequence.tokens.len();
+            match sequence.logits {
+                LogitRows::None => end..end,
+                LogitRows::Last => end - 1..end,
+                LogitRows::All => sequence.position..end,
+            }
+        });
         let rows = self.logits.chunks_exact_mut(self.inner.shape().vocab_size);
-        for (sequence, row) in sampled.zip(rows) {
+        for (position, row) in positions.zip(rows) {
             (self.meddle)(batch.len(), row);
-            let position = sequence.position + sequence.tokens.len() - 1;
             self.seen.lock().unwrap().push((position, hash(row)));
         }
         &self.logits
@@ -133,11 +139,22 @@ impl Outcome {
             seen: Arc::clone(&seen),
         };
         let mut engine = Engine::new(backend, vocabulary::bytes(), limits);
-        let tokens = run(&mut engine, requests).iter().map(|events| tokens(events)).collect();
-        let mut logits = std::mem::take(&mut *seen.lock().unwrap());
-        logits.sort_unstable();
-        Self { tokens, logits }
+        let mut outcome = Self { tokens: Vec::new(), logits: Vec::new() };
+        for round in 0..=setup.rounds_before {
+            let events = run(&mut engine, requests);
+            let cached: usize = events.iter().map(|events| cached_tokens(events)).sum();
+            assert_eq!(cached > 0, round > 0, "{cached} tokens from the cache in round {round}");
+            let mut logits = std::mem::take(&mut *seen.lock().unwrap());
+            logits.sort_unstable();
+            outcome = Self { tokens: events.iter().map(|events| tokens(events)).collect(), logits };
+        }
+        outcome
     }
+}
+
+fn cached_tokens(events: &[Event]) -> usize {
+    let Some(Event::Finished { usage, .. }) = events.last() else { panic!("{events:?}") };
+    usage.cached_tokens
 }
 
 fn tokens(events: &[Event]) -> Vec<u32> {
@@ -155,18 +172,32 @@ struct Setup {
     isa_of_one: Option<Isa>,
     threads: usize,
     step_tokens: usize,
+    prefix_cache: bool,
+    speculation_tokens: usize,
+    /// How often the same requests were answered before, so that their prefixes are cached.
+    rounds_before: usize,
     meddle: Meddle,
 }
 
 impl Setup {
     fn new(isa: Isa, threads: usize, step_tokens: usize) -> Self {
-        Self { isa, isa_of_one: None, threads, step_tokens, meddle: |_, _| {} }
+        Self {
+            isa,
+            isa_of_one: None,
+            threads,
+            step_tokens,
+            prefix_cache: true,
+            speculation_tokens: 0,
+            rounds_before: 0,
+            meddle: |_, _| {},
+        }
     }
 
     fn limits(&self) -> Limits {
         // A step is never smaller than its decoding sequences and one more row.
         let max_running = (self.step_tokens - 1).min(16);
-        Limits { max_running, step_tokens: self.step_tokens, ..Limits::default() }
+        let Self { step_tokens, prefix_cache, speculation_tokens, .. } = *self;
+        Limits { max_running, step_tokens, prefix_cache, speculation_tokens, ..Limits::default() }
     }
 }
 
@@ -204,6 +235,55 @@ fn bf16_weights() {
     for name in MODELS {
         check(name, WeightFormat::Bf16);
     }
+}
+
+#[test]
+fn cached_prefixes_give_the_bits_of_computed_ones() {
+    for (name, format) in MODELS.iter().flat_map(|name| FORMATS.map(|format| (name, format))) {
+        let weights = load(name, format);
+        let requests = requests(&weights);
+        let setup = Setup { prefix_cache: false, ..Setup::new(Isa::detect(), 1, 256) };
+        let uncached = Outcome::alone(&weights, &setup, &requests);
+        for (step_tokens, rounds_before) in [(256, 0), (256, 1), (7, 1), (64, 2)] {
+            let setup = Setup { rounds_before, ..Setup::new(Isa::detect(), 2, step_tokens) };
+            let cached = Outcome::together(&weights, &setup, &requests);
+            assert!(cached == uncached, "{name} {format:?}, round {rounds_before} in steps of {step_tokens}");
+        }
+    }
+}
+
+/// Rows of guesses that were wrong have logits that nobody asked for; all others must be there, bit for bit.
+#[test]
+fn guesses_change_no_bit() {
+    let mut guessed_rows = 0;
+    for (name, format) in MODELS.iter().flat_map(|name| FORMATS.map(|format| (name, format))) {
+        let weights = load(name, format);
+        let Config { vocab_size, sequence_len, .. } = weights.config;
+        let request = |seed: u64| {
+            let prompt = (0..40).map(|j| ((j % 5 * 31 + seed * 7) % vocab_size as u64) as u32).collect();
+            // Sharp enough to repeat itself, now and then.
+            let sampling = Sampling { temperature: [0.0, 0.02][seed as usize % 2], top_k: 0, seed };
+            Request::new(prompt, 60, sampling, (vocab_size, sequence_len)).unwrap()
+        };
+        let requests: Vec<Request> = (0..4).map(request).collect();
+        let setup = |speculation_tokens| Setup { speculation_tokens, ..Setup::new(Isa::detect(), 2, 64) };
+        let plain = Outcome::alone(&weights, &setup(0), &requests);
+        for (speculation_tokens, n) in [(7, 1), (7, 2), (2, 4)] {
+            let speculative: Vec<Outcome> = requests
+                .chunks(n)
+                .map(|requests| Outcome::together(&weights, &setup(speculation_tokens), requests))
+                .collect();
+            let tokens: Vec<&Vec<u32>> = speculative.iter().flat_map(|outcome| &outcome.tokens).collect();
+            assert!(tokens.into_iter().eq(&plain.tokens), "{name} {format:?}, {n} at once");
+            let mut rows: Vec<(usize, u64)> =
+                speculative.iter().flat_map(|outcome| outcome.logits.iter().copied()).collect();
+            rows.sort_unstable();
+            guessed_rows += rows.len() - plain.logits.len();
+            let mut rows = rows.into_iter();
+            assert!(plain.logits.iter().all(|row| rows.any(|other| other == *row)), "{name} {format:?}");
+        }
+    }
+    assert!(guessed_rows > 100, "{guessed_rows} rows were guessed in vain, or this shows nothing");
 }
 
 /// Whether (tokens, logits) of requests in company differ from those alone.

@@ -198,7 +198,7 @@ fn watching_is_enough_to_abort() {
 #[test]
 fn after_a_panic_each_request_fails_once_and_the_next_is_served() {
     let mut fixture = Setup { max_running: 2, panic_at: 4, ..Setup::default() }.start("panic");
-    let asked = fixture.ask_together(5, &request(40, 900));
+    let asked = fixture.ask_together(5, &request(30, 900));
     fixture.allow(2);
     fixture.wait_for_step(4);
     assert!(fixture.snapshot().healthy);
@@ -207,7 +207,7 @@ fn after_a_panic_each_request_fails_once_and_the_next_is_served() {
         let events = asked.rest();
         let (last, before) = events.split_last().unwrap();
         assert_eq!(std::slice::from_ref(last), FAILED, "request {i}");
-        assert_eq!(before, &complete(40, 2)[..if i < 2 { 3 } else { 0 }], "request {i}");
+        assert_eq!(before, &complete(30, 2)[..if i < 2 { 3 } else { 0 }], "request {i}");
     }
     fixture.ask(request(2, 7)).assert_complete(2, 7);
     fixture.assert_idle();

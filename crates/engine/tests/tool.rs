@@ -42,11 +42,20 @@ impl Backend for Scripted {
 
     fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32] {
         self.logits.clear();
-        for sequence in batch.iter().filter(|sequence| sequence.logits == LogitRows::Last) {
-            let next = sequence.position + sequence.tokens.len();
-            let start = self.logits.len();
-            self.logits.resize(start + self.shape.vocab_size, 0.0);
-            self.logits[start + self.script[next - PROMPT.len()] as usize] = 1.0;
+        for sequence in batch {
+            let end = sequence.position + sequence.tokens.len();
+            let first = match sequence.logits {
+                LogitRows::None => continue,
+                LogitRows::Last => end,
+                LogitRows::All => sequence.position + 1,
+            };
+            for next in first..=end {
+                let start = self.logits.len();
+                self.logits.resize(start + self.shape.vocab_size, 0.0);
+                // Guesses may go beyond the script.
+                let said = self.script.get(next - PROMPT.len()).copied().unwrap_or_default();
+                self.logits[start + said as usize] = 1.0;
+            }
         }
         &self.logits
     }
@@ -83,14 +92,19 @@ impl Answer {
     }
 }
 
-fn answer(script: &[u32], max_tokens: usize) -> Answer {
+/// An engine that says `script`, and a request for it.
+fn scripted(script: &[u32], max_tokens: usize) -> (Engine<Scripted>, Request) {
     let vocab_size = TOKENIZER.vocab_size();
     let classes = vec![PageClass { window: SEQUENCE_LEN, n_pages: SEQUENCE_LEN / model::PAGE }];
     let shape = Shape { vocab_size, sequence_len: SEQUENCE_LEN, classes };
     let backend = Scripted { shape, script: script.to_vec(), logits: Vec::new() };
-    let mut engine = Engine::new(backend, Arc::clone(&TOKENIZER), Limits::default());
     let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0 };
     let request = Request::new(PROMPT.to_vec(), max_tokens, sampling, (vocab_size, SEQUENCE_LEN)).unwrap();
+    (Engine::new(backend, Arc::clone(&TOKENIZER), Limits::default()), request)
+}
+
+fn answer(script: &[u32], max_tokens: usize) -> Answer {
+    let (mut engine, request) = scripted(script, max_tokens);
     let events = run(&mut engine, &[request]).remove(0);
     assert_eq!(events[0], Event::Admitted);
     let (mut tokens, mut texts) = (Vec::new(), Vec::new());
@@ -240,6 +254,25 @@ fn forced_tokens_count_towards_the_limit() {
         let answer = answer(&script, max_tokens);
         assert_eq!((answer.reason, answer.tokens.as_slice()), (FinishReason::Length, &full[..max_tokens]));
     }
+}
+
+/// What the calculator says is known beforehand, so its tokens are computed together.
+#[test]
+fn a_result_takes_one_step_and_not_one_for_each_token() {
+    let output = output("5.0");
+    let script = [block("10/2"), unheard(&output), vec![special().assistant_end]].concat();
+    let (mut engine, request) = scripted(&script, 100);
+    engine.submit(engine::RequestId(0), request);
+    let (mut steps, mut counts) = (0, engine::Counts::default());
+    while !engine.is_idle() {
+        counts += engine.step().counts;
+        steps += 1;
+    }
+    let forced = output.len();
+    assert!(forced > 3, "{forced} tokens");
+    // One for each token of the block, and one for the result and the end of the turn.
+    assert_eq!(steps, block("10/2").len() + 1);
+    assert_eq!((counts.drafted_tokens, counts.accepted_tokens), (forced as u64, forced as u64));
 }
 
 #[test]

@@ -108,6 +108,8 @@ fn limits(values: &Values) -> Result<Limits> {
         max_running: values.number("max_running_requests", 1..=1024)? as usize,
         max_queued: values.number("max_queued_requests", 0..=100_000)? as usize,
         step_tokens: values.number("step_tokens", 1..=8192)? as usize,
+        speculation_tokens: values.number("speculation_tokens", 0..=7)? as usize,
+        prefix_cache: values.choice("prefix_cache", &BOOLEANS)?,
         ..engine::Limits::default()
     };
     Ok(Limits { engine: engine.checked(), ..Limits::default() })

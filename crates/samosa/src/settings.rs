@@ -97,6 +97,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "COUNT",
         "Rows of one step: bounds what a long prompt adds to everybody's next token",
     ),
+    setting(
+        "prefix_cache",
+        "true",
+        "true|false",
+        "Whether keys and values of prompts are kept for prompts of the same caller that begin alike",
+    ),
+    setting(
+        "speculation_tokens",
+        "7",
+        "0–7",
+        "Tokens guessed ahead of a sequence where its text repeats itself, while few decode; 0 for none",
+    ),
     setting("swap_wait", "45", "SECONDS", "How long a swap's caller waits for its end"),
     setting("drain_timeout", "50", "SECONDS", "How long streams may go on after SIGTERM"),
     setting(

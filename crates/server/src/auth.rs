@@ -13,10 +13,14 @@ use crate::state::State;
 
 const KEY_HEADER: &str = "x-internal-api-key";
 
+/// Who calls: the hash of their key. Callers with different keys share no computed prefixes.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller(pub(crate) engine::Scope);
+
 /// Lets a request through if its path is public or its key is known.
 pub(crate) async fn require_key(
     FromState(state): FromState<Arc<State>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     if PUBLIC.contains(&request.uri().path()) {
@@ -28,7 +32,8 @@ pub(crate) async fn require_key(
             .retry_after(60)
     } else {
         let key = request.headers().get(KEY_HEADER).map_or(&[][..], |value| value.as_bytes());
-        if keys.allow(key) {
+        if let Some(hash) = keys.find(key) {
+            request.extensions_mut().insert(Caller(hash));
             return next.run(request).await;
         }
         Problem::new(Code::Unauthorized, "Invalid internal API key")

@@ -11,6 +11,7 @@ use engine::{Handle, Refusal, Sampling, StreamEvent};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokenizer::{ChatError, Message, RenderedChat};
 
+use crate::auth::Caller;
 use crate::clock;
 use crate::context::RequestIds;
 use crate::deadline::Missed;
@@ -36,6 +37,7 @@ async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Resul
     let begun = clock::now();
     let seed = seed(request.headers())?;
     let missed = request.extensions().get::<Missed>().cloned().unwrap_or_default();
+    let scope = request.extensions().get::<Caller>().map(|caller| caller.0).unwrap_or_default();
     let options = &state.options;
     let body = read_json_body(request, &options.limits).await?;
     let (limits, defaults, ignored_fields) = (&options.limits, &options.defaults, &options.ignored_fields);
@@ -58,6 +60,7 @@ async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Resul
             tracing::error!(trace_id = ids.trace, ?invalid, "a checked request was refused by the engine");
             Problem::new(Code::Internal, "The request could not be given to the engine.")
         })?;
+    let request = request.in_scope(scope);
     let (worker, handle) = generation.least_loaded();
     let about = About {
         worker,

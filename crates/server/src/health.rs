@@ -105,7 +105,7 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
     let workers = state.workers();
     let sum = |f: fn(&Worker) -> usize| workers.iter().map(f).sum::<usize>();
     let mut fields = health_fields(&state, &workers);
-    let metrics = &state.metrics;
+    let (metrics, counts) = (&state.metrics, state.tally.total());
     let percentiles = |values: Option<[f64; 3]>| {
         values.map(|[p50, p95, p99]| json!({ "p50": p50, "p95": p95, "p99": p99 }))
     };
@@ -129,6 +129,17 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
         "kv_pages": {
             "used": sum(|worker| worker.snapshot.pages_used),
             "total": sum(|worker| worker.snapshot.pages_total),
+        },
+        "prefix_cache": {
+            "pages": sum(|worker| worker.snapshot.pages_cached),
+            "queries": counts.cache_queries,
+            "hits": counts.cache_hits,
+            "hit_rate": counts.cache_hits as f64 / counts.cache_queries.max(1) as f64,
+            "evictions": counts.cache_evictions,
+        },
+        "speculation": {
+            "drafted_tokens": counts.drafted_tokens,
+            "accepted_tokens": counts.accepted_tokens,
         },
         "memory_bytes": {
             "resident": registry::memory::resident(),

@@ -27,6 +27,7 @@ mod parse;
 mod sse;
 mod state;
 mod statistics;
+mod tally;
 
 use std::sync::Arc;
 

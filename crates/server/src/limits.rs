@@ -98,6 +98,9 @@ impl Limits {
             "queued_requests": self.engine.max_queued,
             "queued_tokens": self.engine.max_queued_tokens,
             "step_tokens": self.engine.step_tokens,
+            "prefix_cache": self.engine.prefix_cache,
+            "speculation_tokens": self.engine.speculation_tokens,
+            "speculative_rows": self.engine.speculative_rows,
         })
     }
 }

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::State as FromState;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use engine::Counts;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -67,6 +68,12 @@ pub(crate) struct Metrics {
     generation_seconds: Histogram,
     tokens: Counter,
     prompt_tokens: Counter,
+    cache_queries: Counter,
+    cache_hits: Counter,
+    cache_evictions: Counter,
+    cache_pages: Gauge,
+    drafted_tokens: Counter,
+    accepted_tokens: Counter,
     workers_total: Gauge,
     workers_busy: Gauge,
     workers_available: Gauge,
@@ -97,6 +104,12 @@ impl Metrics {
             generation_seconds: Histogram::new(GENERATION_SECONDS),
             tokens: Counter::default(),
             prompt_tokens: Counter::default(),
+            cache_queries: Counter::default(),
+            cache_hits: Counter::default(),
+            cache_evictions: Counter::default(),
+            cache_pages: Gauge::default(),
+            drafted_tokens: Counter::default(),
+            accepted_tokens: Counter::default(),
             workers_total: Gauge::default(),
             workers_busy: Gauge::default(),
             workers_available: Gauge::default(),
@@ -117,6 +130,7 @@ impl Metrics {
         };
         metrics.register_board();
         metrics.register_own();
+        metrics.register_spared();
         metrics.start_at_zero(ignored);
         metrics
     }
@@ -169,6 +183,36 @@ impl Metrics {
             self.ignored_fields.clone(),
         );
         r.register("samosa_swaps", "Swaps by outcome", self.swaps.clone());
+    }
+
+    /// What the engines need not compute.
+    fn register_spared(&mut self) {
+        let r = &mut self.registry;
+        for (name, help, counter) in [
+            ("prefix_cache_queries", "Prompt tokens looked for in the prefix cache", &self.cache_queries),
+            ("prefix_cache_hits", "Prompt tokens found in the prefix cache", &self.cache_hits),
+            ("prefix_cache_evictions", "Pages the prefix cache lost to others", &self.cache_evictions),
+            ("spec_decode_draft_tokens", "Tokens guessed before they were sampled", &self.drafted_tokens),
+            ("spec_decode_accepted_tokens", "Tokens guessed rightly", &self.accepted_tokens),
+        ] {
+            r.register(format!("samosa_{name}"), help, counter.clone());
+        }
+        let help = "Key/value pages that the prefix cache keeps and nobody holds";
+        r.register("samosa_prefix_cache_pages", help, self.cache_pages.clone());
+    }
+
+    /// Sets the counters that the engines keep.
+    fn count(&self, counts: &Counts) {
+        for (counter, count) in [
+            (&self.cache_queries, counts.cache_queries),
+            (&self.cache_hits, counts.cache_hits),
+            (&self.cache_evictions, counts.cache_evictions),
+            (&self.drafted_tokens, counts.drafted_tokens),
+            (&self.accepted_tokens, counts.accepted_tokens),
+        ] {
+            // Whoever asks at the same time may have seen more.
+            counter.inner().fetch_max(count, Ordering::Relaxed);
+        }
     }
 
     fn start_at_zero(&self, ignored: &BTreeSet<String>) {
@@ -260,6 +304,8 @@ pub(crate) async fn metrics(FromState(state): FromState<Arc<State>>) -> Response
     let pages: usize = workers.iter().map(|worker| worker.snapshot.pages_total).sum();
     let used: usize = workers.iter().map(|worker| worker.snapshot.pages_used).sum();
     metrics.kv_usage.set(used as f64 / pages.max(1) as f64);
+    metrics.cache_pages.set(workers.iter().map(|worker| worker.snapshot.pages_cached as i64).sum());
+    metrics.count(&state.tally.total());
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = encode(&mut text, &metrics.registry);

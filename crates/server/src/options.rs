@@ -108,10 +108,11 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// Whether `key` is one of them, in a time that depends on neither.
-    pub fn allow(&self, key: &[u8]) -> bool {
+    /// The hash of `key` if it is one of them, in a time that depends on neither.
+    pub fn find(&self, key: &[u8]) -> Option<[u8; 32]> {
         let hash: [u8; 32] = Sha256::digest(key).into();
-        self.0.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(&hash)).into()
+        let found = self.0.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(&hash));
+        bool::from(found).then_some(hash)
     }
 }
 
@@ -128,11 +129,12 @@ mod tests {
     #[test]
     fn any_of_several_keys_is_allowed_and_nothing_else() {
         let keys = Keys::parse("old-key, new-key\n,");
-        assert!(keys.allow(b"old-key") && keys.allow(b"new-key"));
+        let (old, new) = (keys.find(b"old-key"), keys.find(b"new-key"));
+        assert!(old.is_some() && new.is_some() && old != new, "callers are told apart");
         for wrong in ["", "old-key,", "OLD-KEY", " old-key", "old-key, new-key"] {
-            assert!(!keys.allow(wrong.as_bytes()), "{wrong:?}");
+            assert!(keys.find(wrong.as_bytes()).is_none(), "{wrong:?}");
         }
-        assert!(Keys::parse(" , ").is_empty() && !Keys::parse("").allow(b""));
+        assert!(Keys::parse(" , ").is_empty() && Keys::parse("").find(b"").is_none());
         assert_eq!(format!("{keys:?}"), "2 keys");
     }
 }

@@ -14,6 +14,7 @@ use crate::generation::Generation;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::swap::Swapper;
+use crate::tally::Tally;
 
 /// The state of the service.
 pub struct State {
@@ -22,6 +23,7 @@ pub struct State {
     pub(crate) metrics: Metrics,
     pub(crate) current: ArcSwapOption<Generation>,
     pub(crate) swapper: Swapper,
+    pub(crate) tally: Tally,
     pub(crate) started: Instant,
     /// The model chosen at start.
     pub(crate) first_tag: OnceLock<Tag>,
@@ -59,6 +61,7 @@ impl State {
             metrics: Metrics::new(&options.ignored_fields),
             current: ArcSwapOption::empty(),
             swapper: Swapper::default(),
+            tally: Tally::default(),
             started: clock::now(),
             first_tag: OnceLock::new(),
             draining: watch::channel(false).0,

@@ -184,6 +184,7 @@ impl State {
             Ok(generation) => {
                 enter(Phase::CutOver);
                 let retired = self.retire();
+                self.tally.follow(&generation.workers);
                 self.current.store(Some(Arc::new(generation)));
                 self.metrics.swapped("ok");
                 tracing::info!(swap_id = id, model_tag = %target, "swap is live");

@@ -368,7 +368,8 @@ async fn a_conversation_too_long_loses_its_oldest_turns_or_is_refused() {
     let dropped = told.last["dropped_messages"].as_u64().unwrap() as usize;
     assert!(dropped > 0 && dropped.is_multiple_of(2) && dropped < messages.len(), "{dropped}");
     let kept = server.told(&conversation(&messages[dropped..])).await;
-    assert_eq!((&kept.tokens, &kept.last["usage"]), (&told.tokens, &told.last["usage"]));
+    assert_eq!(kept.tokens, told.tokens);
+    assert_eq!(kept.last["usage"]["prompt_tokens"], told.last["usage"]["prompt_tokens"]);
     assert!(kept.last.get("dropped_messages").is_none(), "nothing was dropped from what fits");
     let (prompt, answer) = (&told.last["usage"]["prompt_tokens"], &told.last["usage"]["completion_tokens"]);
     assert!(prompt.as_u64().unwrap() + answer.as_u64().unwrap() <= 512);

@@ -35,9 +35,12 @@ fn body(i: u64) -> Value {
     body
 }
 
-/// What must not depend on who else is served: texts, how it ended and what it counted.
+/// What must not depend on who else is served: texts, how it ended and what it counted, but for what others
+/// had computed already.
 fn essence(told: &Told) -> (Vec<String>, Value, Value) {
-    (told.tokens.clone(), told.last["finish_reason"].clone(), told.last["usage"].clone())
+    let mut usage = told.last["usage"].clone();
+    usage["cached_tokens"] = Value::Null;
+    (told.tokens.clone(), told.last["finish_reason"].clone(), usage)
 }
 
 async fn together(server: &Server, count: u64) -> Vec<Told> {

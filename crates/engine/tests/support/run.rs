@@ -16,5 +16,6 @@ pub(crate) fn run<B: Backend>(engine: &mut Engine<B>, requests: &[Request]) -> V
     }
     assert!(engine.is_idle(), "every step computes a row");
     assert_eq!(engine.page_usage().0, 0, "pages come back");
+    engine.audit();
     events
 }

@@ -3,8 +3,8 @@
 //! It keeps the tokens themselves where a transformer keeps keys and values, so a wrong page, a page given
 //! back too early or a page in two hands changes what it says.
 
+use engine::Limits;
 use engine::backend::{Backend, PageClass, Shape};
-use engine::{Limits, Request};
 use model::{LogitRows, NO_PAGE, PAGE, SequenceRows};
 use tokenizer::SpecialTokens;
 
@@ -25,6 +25,19 @@ pub(crate) enum Flaw {
     SeesNeighbours,
     /// Attention looks a page further back than its window.
     LooksTooFar,
+    /// Results depend on how many rows of the sequence are computed at once.
+    SeesGuesses,
+}
+
+/// What a toy tends to say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Manner {
+    /// Sums for the calculator, broken characters and early ends.
+    Varied,
+    /// The same few letters in turn, with a slip now and then.
+    Chant,
+    /// The same few letters in no order.
+    Random,
 }
 
 /// The backend; (class) stores of (page, offset).
@@ -33,6 +46,7 @@ pub(crate) struct Toy {
     limits: Limits,
     special: SpecialTokens,
     flaw: Flaw,
+    manner: Manner,
     stores: Vec<Vec<u32>>,
     logits: Vec<f32>,
 }
@@ -40,7 +54,11 @@ pub(crate) struct Toy {
 impl Toy {
     pub(crate) fn new(shape: Shape, limits: Limits, special: SpecialTokens, flaw: Flaw) -> Self {
         let stores = shape.classes.iter().map(|class| vec![UNWRITTEN; class.n_pages * PAGE]).collect();
-        Self { shape, limits, special, flaw, stores, logits: Vec::new() }
+        Self { shape, limits, special, flaw, manner: Manner::Varied, stores, logits: Vec::new() }
+    }
+
+    pub(crate) fn saying(self, manner: Manner) -> Self {
+        Self { manner, ..self }
     }
 
     /// A shape with room for `sequences` of full length, if the engine keeps no page longer than needed.
@@ -103,8 +121,13 @@ impl Toy {
         self.logits[start + favourite] += FAVOUR;
     }
 
-    /// Answers full of sums for the calculator, broken characters and early ends.
     fn favourite(&self, last: u32, seen: u64) -> u32 {
+        let letter = |n: u32| u32::from(b'a') + n % 9;
+        match self.manner {
+            Manner::Varied => {}
+            Manner::Chant => return letter(last + if seen.is_multiple_of(40) { 5 } else { 1 }),
+            Manner::Random => return letter((seen >> 8) as u32),
+        }
         let (digit, plus) = (u32::from(b'0') + (seen >> 8) as u32 % 10, u32::from(b'+'));
         let is_digit = (u32::from(b'0')..=u32::from(b'9')).contains(&last);
         if last == self.special.python_start || last == plus {
@@ -139,29 +162,21 @@ impl Backend for Toy {
         for sequence in batch {
             let last = sequence.tokens.len() - 1;
             // Every row looks, as attention does, whether or not its logits are wanted.
-            let mut seen = 0;
             for row in 0..=last {
-                seen = self.look(sequence, sequence.position + row);
-            }
-            if self.flaw == Flaw::SeesNeighbours {
-                seen = mix(seen ^ batch.len() as u64);
-            }
-            match sequence.logits {
-                LogitRows::None => {}
-                LogitRows::Last => self.say(sequence.tokens[last], seen),
-                LogitRows::All => panic!("the engine samples, it does not score"),
+                let mut seen = self.look(sequence, sequence.position + row);
+                if self.flaw == Flaw::SeesNeighbours {
+                    seen = mix(seen ^ batch.len() as u64);
+                }
+                if self.flaw == Flaw::SeesGuesses && sequence.logits == LogitRows::All {
+                    seen = mix(seen ^ last as u64);
+                }
+                if sequence.logits == LogitRows::All || (sequence.logits == LogitRows::Last && row == last) {
+                    self.say(sequence.tokens[row], seen);
+                }
             }
         }
         &self.logits
     }
-}
-
-/// What a request may come to hold, over all classes of `shape`.
-pub(crate) fn most_pages(shape: &Shape, request: &Request, step_tokens: usize) -> usize {
-    let of = |class: &PageClass| {
-        request.total_tokens().div_ceil(PAGE).min((class.window + step_tokens).div_ceil(PAGE) + 1)
-    };
-    shape.classes.iter().map(of).sum()
 }
 
 fn slot(table: &[u32], position: usize) -> usize {

@@ -82,7 +82,9 @@ pub(crate) fn long_storage() -> TempDir {
 
 /// Settings to serve `long`, slowly enough that its answers last for seconds on any machine.
 pub(crate) fn long_options(storage: &Path) -> Options {
-    Options { isa: engine::Isa::SCALAR, ..options_in(storage, "long") }
+    let mut options = Options { isa: engine::Isa::SCALAR, ..options_in(storage, "long") };
+    options.limits.engine.speculation_tokens = 0;
+    options
 }
 
 /// A body of `POST /generate` with one message.
