@@ -238,6 +238,20 @@ fn bf16_weights() {
 }
 
 #[test]
+fn int8_weights() {
+    for name in MODELS {
+        check(name, WeightFormat::Int8);
+    }
+}
+
+#[test]
+fn int4_weights() {
+    for name in MODELS {
+        check(name, WeightFormat::Int4);
+    }
+}
+
+#[test]
 fn cached_prefixes_give_the_bits_of_computed_ones() {
     for (name, format) in MODELS.iter().flat_map(|name| FORMATS.map(|format| (name, format))) {
         let weights = load(name, format);
