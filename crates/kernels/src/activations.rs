@@ -97,10 +97,10 @@ impl Activations {
         compute.pool.rows_beside(self.rows, exact, beside, |i, row, beside| {
             make(i, row, beside);
             // SAFETY: row i of `prepared` exists, and only the task that row i falls to touches it.
-            let prepared = unsafe { parts.row(i) };
+            let mut prepared = unsafe { parts.row(i) };
             match group {
-                Some(group) => quantise(compute.isa, row, prepared, group),
-                None if pairs => to_pairs(compute.isa, row, prepared),
+                Some(group) => quantise(compute.isa, row, &mut prepared, group),
+                None if pairs => to_pairs(compute.isa, row, prepared.words),
                 None => {}
             }
         });
@@ -166,13 +166,13 @@ impl Parts {
 }
 
 dispatch! {
-    fn to_pairs(row: &[f32], to: PreparedRow<'_>) => to_pairs_wide, scalar::activations::to_pairs
+    fn to_pairs(row: &[f32], to: &mut [u32]) => to_pairs_wide, round_to_pairs
 }
 
 #[inline(always)]
-fn to_pairs_wide<S: Simd>(row: &[f32], to: PreparedRow<'_>) {
+fn to_pairs_wide<S: Simd>(row: &[f32], to: &mut [u32]) {
     // The loop vectorises by itself once it is compiled for the instruction set.
-    round_to_pairs(row, to.words);
+    round_to_pairs(row, to);
 }
 
 /// Rounds numbers to pairs of bf16.
@@ -184,13 +184,13 @@ pub(crate) fn round_to_pairs(from: &[f32], to: &mut [u32]) {
 
 dispatch! {
     /// Bytes `round(x · 127 / largest)` of each group, and the scale that undoes it.
-    fn quantise(row: &[f32], to: PreparedRow<'_>, group: Group) => quantise_wide, scalar::activations::quantise
+    fn quantise(row: &[f32], to: &mut PreparedRow<'_>, group: Group) => quantise_wide, scalar::activations::quantise
 }
 
 #[inline(always)]
-fn quantise_wide<S: Simd>(row: &[f32], to: PreparedRow<'_>, group: Group) {
+fn quantise_wide<S: Simd>(row: &[f32], to: &mut PreparedRow<'_>, group: Group) {
     let words = to.words.chunks_exact_mut(group.inputs / 4);
-    let places = words.zip(to.scales).zip(to.sums);
+    let places = words.zip(to.scales.iter_mut()).zip(to.sums.iter_mut());
     for (numbers, ((words, scale), sum)) in row.chunks(group.inputs).zip(places) {
         if numbers.len() == group.inputs {
             // SAFETY: both hold `group.inputs` numbers, a multiple of LANES.

@@ -6,6 +6,8 @@
 //! positions: how queries are grouped never changes a result.
 
 use crate::activations::round_to_pairs;
+use std::cell::Cell;
+
 use crate::isa::dispatch;
 use crate::pool::Shareable;
 use crate::simd::Simd;
@@ -16,6 +18,8 @@ use crate::{Compute, bf16, scalar};
 pub const PAGE: usize = PANEL;
 /// The largest head dimension: scratch for a tile of queries lives on the stack.
 pub const MAX_HEAD_DIM: usize = 256;
+/// Below this many numbers, keys are cheaper to write than to hand out.
+const SERIAL_NUMBERS: usize = 2048;
 /// Query rows that share one pass over the keys.
 const TILE_ROWS: usize = 12;
 
@@ -163,80 +167,61 @@ impl Pages {
         let shape = self.shape;
         assert!(layer < shape.layers, "layer {layer} of {}", shape.layers);
         let width = shape.kv_heads * shape.head_dim;
-        let starts: Vec<usize> = (0..shape.kv_heads).map(|head| self.keys_at(0, layer, head)).collect();
-        let (page_words, key_words) = (shape.page_words(), shape.key_words());
-        let place = Place { shape, page_words, key_words };
         for slot in slots {
-            assert!(
-                (slot.page as usize) < self.count && (slot.offset as usize) < PAGE,
-                "no such slot: {slot:?}"
-            );
+            let (page, offset) = (slot.page as usize, slot.offset as usize);
+            assert!(page < self.count && offset < PAGE, "no such slot: {slot:?}");
         }
-        let n_tasks = if slots.len() * width < 16 * 1024 { 1 } else { shape.kv_heads };
-        let (f32s, pairs) = match &mut self.words {
-            Words::F32(words) => (Shareable(words.as_mut_ptr()), Shareable(std::ptr::null_mut())),
-            Words::Bf16(words) => {
-                (Shareable(std::ptr::null_mut()), Shareable(words.as_mut_ptr().cast::<u16>()))
-            }
+        let (first, page_words) = (self.keys_at(0, layer, 0), shape.page_words());
+        let block = shape.key_words() + shape.value_words();
+        let words = match &mut self.words {
+            Words::F32(words) => Shareable(words.as_mut_ptr().cast::<u32>()),
+            Words::Bf16(words) => Shareable(words.as_mut_ptr()),
         };
+        let n_tasks = if slots.len() * width < SERIAL_NUMBERS { 1 } else { shape.kv_heads };
         compute.pool.run(n_tasks, &|task| {
             for head in (task..shape.kv_heads).step_by(n_tasks) {
                 for (i, slot) in slots.iter().enumerate() {
                     let at = i * stride + head * shape.head_dim;
                     let (k, v) = (&keys[at..][..shape.head_dim], &values[at..][..shape.head_dim]);
-                    // SAFETY: the slot exists (asserted above), so every address is inside `words`; a head's
-                    // block is written by one task only.
-                    unsafe {
-                        match shape.format {
-                            PageFormat::F32 => {
-                                place.put(f32s.get().add(starts[head]), *slot, (k, v), |x| x);
-                            }
-                            PageFormat::Bf16 => {
-                                place.put(pairs.get().add(2 * starts[head]), *slot, (k, v), bf16::narrow);
-                            }
-                        }
-                    }
+                    let start = slot.page as usize * page_words + first + head * block;
+                    // SAFETY: the slot exists (asserted above), so the block lies inside `words`; a head's block is
+                    // written by one task only.
+                    let block = unsafe { std::slice::from_raw_parts_mut(words.get().add(start), block) };
+                    let (key_words, value_words) = block.split_at_mut(shape.key_words());
+                    put(&shape, slot.offset as usize, (k, v), key_words, value_words);
                 }
             }
         });
     }
 }
 
-/// Where numbers lie inside a page; addresses in numbers, not words.
-struct Place {
-    shape: PageShape,
-    page_words: usize,
-    key_words: usize,
-}
-
-impl Place {
-    /// Writes one head's key and value; `start` is its block in page 0.
-    /// # Safety
-    /// `start` leads into pages of this shape that contain `slot`.
-    unsafe fn put<T: Copy + Default>(
-        &self,
-        start: *mut T,
-        slot: Slot,
-        (k, v): (&[f32], &[f32]),
-        narrow: impl Fn(f32) -> T,
-    ) {
-        let step = self.shape.step();
-        let offset = slot.offset as usize;
-        // SAFETY: the caller's; all addresses below stay inside the head's block.
-        unsafe {
-            let keys = start.add(slot.page as usize * self.page_words * step);
-            let values = keys.add(self.key_words * step);
-            if offset == 0 {
-                // What an earlier owner left would meet a weight of zero, and 0 · NaN is NaN.
-                std::slice::from_raw_parts_mut(values, self.shape.value_words() * step).fill(T::default());
+/// Writes one head's key and value to its place in a page.
+fn put(shape: &PageShape, offset: usize, (k, v): (&[f32], &[f32]), keys: &mut [u32], values: &mut [u32]) {
+    if offset == 0 {
+        // What an earlier owner left would meet a weight of zero, and 0 · NaN is NaN.
+        values.fill(0);
+    }
+    match shape.format {
+        PageFormat::F32 => {
+            for (word, key) in keys.iter_mut().skip(offset).step_by(PAGE).zip(k) {
+                *word = key.to_bits();
             }
-            for (d, &number) in k.iter().enumerate() {
-                *keys.add((d / step * PAGE + offset) * step + d % step) = narrow(number);
+            for (panel, v) in values.chunks_exact_mut(PAGE * PANEL).zip(v.chunks(PANEL)) {
+                for (word, value) in panel[offset * PANEL..].iter_mut().zip(v) {
+                    *word = value.to_bits();
+                }
             }
-            for (d, &number) in v.iter().enumerate() {
-                let (panel, column) = (d / PANEL, d % PANEL);
-                let row = panel * PAGE / step + offset / step;
-                *values.add((row * PANEL + column) * step + offset % step) = narrow(number);
+        }
+        PageFormat::Bf16 => {
+            for (word, key) in keys.iter_mut().skip(offset).step_by(PAGE).zip(k.chunks_exact(2)) {
+                *word = bf16::pair(key[0], key[1]);
+            }
+            // A word holds an even position and the one after it, which comes later and is zero until then.
+            let (kept, shift) = if offset.is_multiple_of(2) { (0, 0) } else { (0xffff, 16) };
+            for (panel, v) in values.chunks_exact_mut(PAGE / 2 * PANEL).zip(v.chunks(PANEL)) {
+                for (word, &value) in panel[offset / 2 * PANEL..].iter_mut().zip(v) {
+                    *word = *word & kept | u32::from(bf16::narrow(value)) << shift;
+                }
             }
         }
     }
@@ -300,93 +285,112 @@ dispatch! {
 #[inline(always)]
 fn attend_tile_wide<S: Simd>(attention: &Attention<'_>, task: &TileTask, out: Shareable<f32>) {
     match &attention.pages.words {
-        Words::F32(words) => Tile::<S>::run::<F32>(attention, task, words, out),
-        Words::Bf16(words) if S::HAS_BF16_DOT => Tile::<S>::run::<Bf16Dot>(attention, task, words, out),
-        Words::Bf16(words) => Tile::<S>::run::<Widened>(attention, task, words, out),
+        Words::F32(words) => attend_tile_with::<S, F32>(attention, task, words, out),
+        Words::Bf16(words) if S::HAS_BF16_DOT => attend_tile_with::<S, Bf16Dot>(attention, task, words, out),
+        Words::Bf16(words) => attend_tile_with::<S, Widened>(attention, task, words, out),
     }
 }
 
-/// The running softmax of a tile of rows.
-struct Tile<S> {
-    rows: usize,
-    /// Scores of a page, then their weights; (rows, 32).
+/// What a tile of rows computes with: 34 kB that each thread keeps, rather than have them cleared for every tile.
+struct Scratch {
+    /// The queries, (rows, head_dim): exact, and as pairs of bf16.
+    queries: [f32; TILE_ROWS * MAX_HEAD_DIM],
+    rounded: [u32; TILE_ROWS * MAX_HEAD_DIM / 2],
+    /// Sums of weighted values, (rows, head_dim rounded up to whole panels).
+    sums: [f32; TILE_ROWS * MAX_HEAD_DIM],
+    /// Scores of a page, then their weights, (rows, 32): exact, and as pairs of bf16.
     scores: [f32; TILE_ROWS * PAGE],
+    weights: [u32; TILE_ROWS * PAGE / 2],
     /// Largest score so far, sum of weights so far, and what both were scaled by for this page.
     highest: [f32; TILE_ROWS],
     total: [f32; TILE_ROWS],
     scale: [f32; TILE_ROWS],
-    isa: std::marker::PhantomData<S>,
 }
 
-impl<S: Simd> Tile<S> {
-    #[inline(always)]
-    fn run<D: Dot<S>>(attention: &Attention<'_>, task: &TileTask, words: &[D::W], out: Shareable<f32>) {
-        let shape = attention.pages.shape;
-        let (dim, span) = (shape.head_dim, &attention.spans[task.span]);
-        let padded = dim.next_multiple_of(PANEL);
-        let mut tile = Self::new(task.queries * task.heads);
-        let mut q = [0.0f32; TILE_ROWS * MAX_HEAD_DIM];
-        gather(attention, task, &mut q);
-        let mut rounded = [0u32; TILE_ROWS * MAX_HEAD_DIM / 2];
-        let mut sums = [0.0f32; TILE_ROWS * MAX_HEAD_DIM];
-        if S::HAS_BF16_DOT && D::STEP == 2 {
-            round_to_pairs(&q[..tile.rows * dim], &mut rounded);
-        }
-        let first = span.position + task.query;
-        let last = first + task.queries - 1;
-        for block in first.saturating_sub(attention.window) / PAGE..=last / PAGE {
-            let keys = attention.pages.keys_at(span.table[block] as usize, attention.layer, task.kv_head);
-            let values = keys + shape.key_words();
-            // SAFETY: the slices below hold what the tiles read: `dim / STEP` steps of keys and, for each
-            // panel of 32 columns, `PAGE / STEP` steps of values; rows and scratch are sized by TILE_ROWS.
-            unsafe {
-                let input =
-                    In { x: D::pick(q.as_ptr(), rounded.as_ptr()), stride: dim / D::STEP, rows: tile.rows };
-                let scores =
-                    Out { y: tile.scores.as_mut_ptr(), stride: PAGE, columns: PAGE, finish: Finish::Store };
-                let words_of_keys = &words[keys..values];
-                rows_by_panel::<S, D>(&input, words_of_keys.as_ptr(), dim / D::STEP, scores, Ahead::NONE);
-                for row in 0..tile.rows {
-                    let position = first + row / task.heads;
-                    tile.weigh(row, visible(position, attention.window, block));
-                }
-                let mut weights = [0u32; TILE_ROWS * PAGE / 2];
-                if S::HAS_BF16_DOT && D::STEP == 2 {
-                    round_to_pairs(&tile.scores[..tile.rows * PAGE], &mut weights);
-                }
-                let input = In {
-                    x: D::pick(tile.scores.as_ptr(), weights.as_ptr()),
-                    stride: PAGE / D::STEP,
-                    rows: tile.rows,
-                };
-                let panel_words = PAGE / D::STEP * PANEL;
-                let words_of_values = &words[values..values + shape.value_words()];
-                for (panel, words) in words_of_values.chunks_exact(panel_words).enumerate() {
-                    let y = sums.as_mut_ptr().add(panel * PANEL);
-                    let finish = Finish::Scaled(tile.scale.as_ptr());
-                    let out = Out { y, stride: padded, columns: PANEL, finish };
-                    rows_by_panel::<S, D>(&input, words.as_ptr(), PAGE / D::STEP, out, Ahead::NONE);
-                }
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+impl Scratch {
+    /// This thread's, ready for the first page of `rows` rows of `padded` sums.
+    fn take(rows: usize, padded: usize) -> Box<Self> {
+        let mut scratch = SCRATCH.take().unwrap_or_else(|| {
+            Box::new(Self {
+                queries: [0.0; TILE_ROWS * MAX_HEAD_DIM],
+                rounded: [0; TILE_ROWS * MAX_HEAD_DIM / 2],
+                sums: [0.0; TILE_ROWS * MAX_HEAD_DIM],
+                scores: [0.0; TILE_ROWS * PAGE],
+                weights: [0; TILE_ROWS * PAGE / 2],
+                highest: [0.0; TILE_ROWS],
+                total: [0.0; TILE_ROWS],
+                scale: [0.0; TILE_ROWS],
+            })
+        });
+        scratch.sums[..rows * padded].fill(0.0);
+        scratch.highest = [f32::NEG_INFINITY; TILE_ROWS];
+        scratch.total = [0.0; TILE_ROWS];
+        scratch
+    }
+}
+
+/// The softmax of a tile of rows, page by page.
+#[inline(always)]
+fn attend_tile_with<S: Simd, D: Dot<S>>(
+    attention: &Attention<'_>,
+    task: &TileTask,
+    words: &[D::W],
+    out: Shareable<f32>,
+) {
+    let shape = attention.pages.shape;
+    let (dim, rows, span) = (shape.head_dim, task.queries * task.heads, &attention.spans[task.span]);
+    let (padded, rounds) = (dim.next_multiple_of(PANEL), S::HAS_BF16_DOT && D::STEP == 2);
+    let mut scratch = Scratch::take(rows, padded);
+    let tile = &mut *scratch;
+    gather(attention, task, &mut tile.queries);
+    if rounds {
+        round_to_pairs(&tile.queries[..rows * dim], &mut tile.rounded);
+    }
+    let first = span.position + task.query;
+    let last = first + task.queries - 1;
+    for block in first.saturating_sub(attention.window) / PAGE..=last / PAGE {
+        let keys = attention.pages.keys_at(span.table[block] as usize, attention.layer, task.kv_head);
+        let values = keys + shape.key_words();
+        let (words_of_keys, words_of_values) =
+            words[keys..][..shape.key_words() + shape.value_words()].split_at(values - keys);
+        // SAFETY: the slices hold what the tiles read: `dim / STEP` steps of keys and, for each panel of 32 columns,
+        // `PAGE / STEP` steps of values; rows and scratch are sized by TILE_ROWS.
+        unsafe {
+            let x = D::pick(tile.queries.as_ptr(), tile.rounded.as_ptr());
+            let input = In { x, stride: dim / D::STEP, rows };
+            let y = tile.scores.as_mut_ptr();
+            let scores = Out { y, stride: PAGE, columns: PAGE, finish: Finish::Store };
+            rows_by_panel::<S, D>(&input, words_of_keys.as_ptr(), dim / D::STEP, scores, Ahead::NONE);
+            for row in 0..rows {
+                let position = first + row / task.heads;
+                tile.weigh::<S>(row, visible(position, attention.window, block));
+            }
+            if rounds {
+                round_to_pairs(&tile.scores[..rows * PAGE], &mut tile.weights);
+            }
+            let x = D::pick(tile.scores.as_ptr(), tile.weights.as_ptr());
+            let input = In { x, stride: PAGE / D::STEP, rows };
+            let panel_words = PAGE / D::STEP * PANEL;
+            for (panel, words) in words_of_values.chunks_exact(panel_words).enumerate() {
+                let y = tile.sums.as_mut_ptr().add(panel * PANEL);
+                let finish = Finish::Scaled(tile.scale.as_ptr());
+                let out = Out { y, stride: padded, columns: PANEL, finish };
+                rows_by_panel::<S, D>(&input, words.as_ptr(), PAGE / D::STEP, out, Ahead::NONE);
             }
         }
-        scatter(attention, task, (&sums, &tile.total), out);
     }
+    scatter(attention, task, (&tile.sums, &tile.total), out);
+    SCRATCH.set(Some(scratch));
+}
 
-    #[inline(always)]
-    fn new(rows: usize) -> Self {
-        Self {
-            rows,
-            scores: [0.0; TILE_ROWS * PAGE],
-            highest: [f32::NEG_INFINITY; TILE_ROWS],
-            total: [0.0; TILE_ROWS],
-            scale: [1.0; TILE_ROWS],
-            isa: std::marker::PhantomData,
-        }
-    }
-
+impl Scratch {
     /// Turns a row's scores of one page into weights relative to the highest score so far.
     #[inline(always)]
-    fn weigh(&mut self, row: usize, (low, high): (usize, usize)) {
+    fn weigh<S: Simd>(&mut self, row: usize, (low, high): (usize, usize)) {
         let scores = &mut self.scores[row * PAGE..][..PAGE];
         scores[..low].fill(f32::NEG_INFINITY);
         scores[high..].fill(f32::NEG_INFINITY);

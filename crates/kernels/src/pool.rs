@@ -3,13 +3,22 @@
 //! the operating system has put aside never holds the others up for more than the task it is in. Threads spin for a
 //! few microseconds between jobs and then park.
 //!
+//! A thread that is put aside inside a task does hold the others up, for some milliseconds at a time, and beside a busy
+//! neighbour on its core that happens over and over. Once it was seen, the caller takes turns for a while: some
+//! milliseconds alone, some with the others, who have slept meanwhile and are given their core at once (see [`Turns`]).
+//!
 //! Which thread runs a task never matters for the result: tasks write disjoint places and every element
 //! is computed inside one task.
+
+mod turns;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
+
+use Which::{First, Last};
+use turns::Turns;
 
 /// Spins before a thread parks: some 20 µs, a little more than the gap between two jobs of a decode step.
 const SPINS: u32 = 2_000;
@@ -26,7 +35,7 @@ pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     /// Only one thread may be inside [`Pool::run`]; others wait here.
-    running: Mutex<()>,
+    turns: Mutex<Turns>,
 }
 
 /// One call of [`Pool::run`]; lives on the caller's stack until every task is done.
@@ -50,6 +59,13 @@ struct Shared {
 #[repr(align(128))]
 struct Lane(AtomicU64);
 
+/// The first task of one's own share, the last of another's.
+#[derive(Clone, Copy)]
+enum Which {
+    First,
+    Last,
+}
+
 impl Pool {
     /// `threads` threads, the caller's own included (at least one).
     pub fn new(threads: usize) -> Self {
@@ -65,7 +81,7 @@ impl Pool {
                 thread::Builder::new().name(format!("compute-{i}")).spawn(move || shared.work(i)).ok()
             })
             .collect();
-        Self { shared, workers, running: Mutex::new(()) }
+        Self { shared, workers, turns: Mutex::new(Turns::default()) }
     }
 
     /// Threads that may compute at once, the caller's included.
@@ -86,19 +102,28 @@ impl Pool {
             (0..n_tasks).for_each(task);
             return;
         }
-        let _one_at_a_time = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.alone() {
+            (0..n_tasks).for_each(task);
+            return;
+        }
         let job = Job {
             task,
             unfinished: AtomicUsize::new(n_tasks),
             panicked: AtomicBool::new(false),
             caller: thread::current(),
         };
+        let began = turns::now();
         self.shared.publish(&job, n_tasks);
         for worker in self.workers.iter().take(n_tasks - 1) {
             worker.thread().unpark();
         }
         while self.shared.take_one(0) {}
-        job.wait();
+        if job.is_waiting() {
+            let ran = began.elapsed();
+            job.wait();
+            turns.note(ran, began.elapsed().saturating_sub(ran));
+        }
         if job.panicked.load(Ordering::Relaxed) {
             resume_unwind(Box::new("a compute task panicked"));
         }
@@ -138,12 +163,13 @@ impl Pool {
     pub(crate) fn rows_beside<const N: usize>(
         &self,
         n_rows: usize,
-        first: Rows<'_>,
-        others: [Rows<'_>; N],
+        mut first: Rows<'_>,
+        mut others: [Rows<'_>; N],
         row: impl Fn(usize, &mut [f32], [&mut [f32]; N]) + Sync,
     ) {
         let width = first.width + others.iter().map(|b| b.width).sum::<usize>();
-        let (first, others) = (RowParts::new(first, n_rows), others.map(|b| RowParts::new(b, n_rows)));
+        let first = RowParts::new(&mut first, n_rows);
+        let others = others.each_mut().map(|rows| RowParts::new(rows, n_rows));
         let n_tasks =
             if width * n_rows < SERIAL_ELEMENTS { 1 } else { n_rows.min(self.threads() * TASKS_PER_THREAD) };
         self.run(n_tasks, &|task| {
@@ -184,7 +210,7 @@ struct RowParts {
 }
 
 impl RowParts {
-    fn new(rows: Rows<'_>, n_rows: usize) -> Self {
+    fn new(rows: &mut Rows<'_>, n_rows: usize) -> Self {
         let needed = n_rows.checked_mul(rows.width);
         assert!(needed.is_some_and(|needed| rows.data.len() >= needed), "a row buffer is too short");
         Self { start: Shareable(rows.data.as_mut_ptr()), width: rows.width }
@@ -238,11 +264,12 @@ impl Shared {
     /// Takes and runs one task of the current job, of `own` share if any is left; false when none is left to take.
     fn take_one(&self, own: usize) -> bool {
         let n = self.lanes.len();
-        (0..n).any(|i| self.take_from(&self.lanes[(own + i) % n], i == 0))
+        self.take_from(&self.lanes[own], First)
+            || (1..n).any(|i| self.take_from(&self.lanes[(own + i) % n], Last))
     }
 
-    /// Takes and runs a task of a lane: the first one of one's own, the last one of another's.
-    fn take_from(&self, lane: &Lane, own: bool) -> bool {
+    /// Takes and runs a task of a lane.
+    fn take_from(&self, lane: &Lane, which: Which) -> bool {
         let mut seen = lane.0.load(Ordering::Acquire);
         loop {
             let (first, end) = (seen >> 16 & 0xffff, seen & 0xffff);
@@ -250,10 +277,13 @@ impl Shared {
                 return false;
             }
             let job = self.job.load(Ordering::Relaxed);
-            let (task, left) = if own { (first, seen + (1 << 16)) } else { (end - 1, seen - 1) };
+            let (task, left) = match which {
+                First => (first, seen + (1 << 16)),
+                Last => (end - 1, seen - 1),
+            };
             match lane.0.compare_exchange(seen, left, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
-                    self.run(job, task as usize);
+                    Self::run(job, task as usize);
                     return true;
                 }
                 Err(now) => seen = now,
@@ -262,7 +292,7 @@ impl Shared {
     }
 
     /// Runs a task that was just taken.
-    fn run(&self, job: *mut Job<'static>, task: usize) {
+    fn run(job: *mut Job<'static>, task: usize) {
         // SAFETY: the exchange succeeded, so the job that the lane's word numbers still had this task to give; its
         // caller stays inside `Pool::run`, and the job on its stack, until this task is counted as finished. The
         // pointer was stored before the word that was read, and a newer one would have changed the word.
@@ -293,10 +323,15 @@ impl Shared {
 }
 
 impl Job<'_> {
-    /// Waits until every task is done: others may still be inside theirs.
+    /// Whether others are still inside their tasks.
+    fn is_waiting(&self) -> bool {
+        self.unfinished.load(Ordering::Acquire) > 0
+    }
+
+    /// Waits until every task is done.
     fn wait(&self) {
         let mut spins = 0;
-        while self.unfinished.load(Ordering::Acquire) > 0 {
+        while self.is_waiting() {
             if spins < SPINS {
                 spins += 1;
                 std::hint::spin_loop();

@@ -145,7 +145,7 @@ fn quantise(row: &[f32], bytes: &mut [i8], scales: &mut [f32]) {
         let inverse = if largest < 1e-30 { 0.0 } else { 127.0 / largest };
         *scale = largest / 127.0;
         for (byte, number) in bytes.iter_mut().zip(numbers) {
-            *byte = (number * inverse).round_ties_even() as i8;
+            *byte = crate::packed::round(number * inverse) as i8;
         }
     }
 }

@@ -196,6 +196,7 @@ impl Ahead {
 }
 
 /// Rows of activations, `stride` steps apart.
+#[derive(Clone, Copy)]
 pub(crate) struct In<X> {
     pub(crate) x: *const X,
     pub(crate) stride: usize,
@@ -229,22 +230,22 @@ pub(crate) unsafe fn rows_by_panel<S: Simd, D: Dot<S>>(
     while done < input.rows {
         // SAFETY: rows done .. done + taken exist; the rest is the caller's.
         let taken = unsafe {
-            let x = input.x.add(done * input.stride);
+            let input = In { x: input.x.add(done * input.stride), rows: input.rows - done, ..*input };
             let mut out = out;
             out.y = out.y.add(done * out.stride);
             if let Finish::Scaled(scale) = out.finish {
                 out.finish = Finish::Scaled(scale.add(done));
             }
-            match block_rows(input.rows - done, S::MAX_ROWS) {
-                12 => block::<S, D, 12>(x, input.stride, w, steps, out, ahead),
-                10 => block::<S, D, 10>(x, input.stride, w, steps, out, ahead),
-                8 => block::<S, D, 8>(x, input.stride, w, steps, out, ahead),
-                6 => block::<S, D, 6>(x, input.stride, w, steps, out, ahead),
-                5 => block::<S, D, 5>(x, input.stride, w, steps, out, ahead),
-                4 => block::<S, D, 4>(x, input.stride, w, steps, out, ahead),
-                3 => block::<S, D, 3>(x, input.stride, w, steps, out, ahead),
-                2 => block::<S, D, 2>(x, input.stride, w, steps, out, ahead),
-                _ => block::<S, D, 1>(x, input.stride, w, steps, out, ahead),
+            match block_rows(input.rows, S::MAX_ROWS) {
+                12 => block::<S, D, 12>(input, w, steps, out, ahead),
+                10 => block::<S, D, 10>(input, w, steps, out, ahead),
+                8 => block::<S, D, 8>(input, w, steps, out, ahead),
+                6 => block::<S, D, 6>(input, w, steps, out, ahead),
+                5 => block::<S, D, 5>(input, w, steps, out, ahead),
+                4 => block::<S, D, 4>(input, w, steps, out, ahead),
+                3 => block::<S, D, 3>(input, w, steps, out, ahead),
+                2 => block::<S, D, 2>(input, w, steps, out, ahead),
+                _ => block::<S, D, 1>(input, w, steps, out, ahead),
             }
         };
         done += taken;
@@ -257,8 +258,7 @@ pub(crate) unsafe fn rows_by_panel<S: Simd, D: Dot<S>>(
 /// As [`rows_by_panel`], with R rows.
 #[inline(always)]
 unsafe fn block<S: Simd, D: Dot<S>, const R: usize>(
-    x: *const D::X,
-    stride: usize,
+    input: In<D::X>,
     w: *const D::W,
     steps: usize,
     out: Out,
@@ -269,10 +269,10 @@ unsafe fn block<S: Simd, D: Dot<S>, const R: usize>(
         // SAFETY: the columns lie inside the panel; the rest is the caller's.
         unsafe {
             if S::LANES * 4 <= PANEL && R <= 2 {
-                tile::<S, D, R, 4>(x, stride, w.add(column), steps, out, column, ahead);
+                tile::<S, D, R, 4>(input, w.add(column), steps, out, column, ahead);
                 column += 4 * S::LANES;
             } else {
-                tile::<S, D, R, 2>(x, stride, w.add(column), steps, out, column, ahead);
+                tile::<S, D, R, 2>(input, w.add(column), steps, out, column, ahead);
                 column += 2 * S::LANES;
             }
         }
@@ -285,15 +285,14 @@ unsafe fn block<S: Simd, D: Dot<S>, const R: usize>(
 /// As [`rows_by_panel`], with R rows and the V vectors of columns from `column` on.
 #[inline(always)]
 unsafe fn tile<S: Simd, D: Dot<S>, const R: usize, const V: usize>(
-    mut x: *const D::X,
-    stride: usize,
+    input: In<D::X>,
     mut w: *const D::W,
     steps: usize,
     out: Out,
     column: usize,
     ahead: Ahead,
 ) {
-    let mut acc = [[S::splat(0.0); V]; R];
+    let (mut x, mut acc) = (input.x, [[S::splat(0.0); V]; R]);
     // SAFETY: all addresses are inside what the caller vouches for.
     unsafe {
         if let Finish::Scaled(scale) = out.finish {
@@ -306,7 +305,7 @@ unsafe fn tile<S: Simd, D: Dot<S>, const R: usize, const V: usize>(
         }
         for _ in 0..steps {
             ahead.fetch::<S>(w.cast());
-            D::step(x, stride, w, &mut acc);
+            D::step(x, input.stride, w, &mut acc);
             // After the last step these point past the end, and are not used.
             x = x.wrapping_add(1);
             w = w.wrapping_add(PANEL);

@@ -1,13 +1,9 @@
-//! Activations as weights want them: pairs of bf16, or bytes with a scale for each group.
+//! Activations as integer weights want them: bytes with a scale for each group.
 
-use crate::activations::{PreparedRow, SMALLEST, round_to_pairs};
+use crate::activations::{PreparedRow, SMALLEST};
 use crate::packed::Group;
 
-pub(crate) fn to_pairs(row: &[f32], to: PreparedRow<'_>) {
-    round_to_pairs(row, to.words);
-}
-
-pub(crate) fn quantise(row: &[f32], to: PreparedRow<'_>, group: Group) {
+pub(crate) fn quantise(row: &[f32], to: &mut PreparedRow<'_>, group: Group) {
     to.words.fill(0);
     for (g, numbers) in row.chunks(group.inputs).enumerate() {
         let largest = numbers.iter().fold(0.0f32, |m, x| m.max(x.abs()));
