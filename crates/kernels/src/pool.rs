@@ -5,7 +5,7 @@
 //!
 //! A thread that is put aside inside a task does hold the others up, for some milliseconds at a time, and beside a busy
 //! neighbour on its core that happens over and over. Once it was seen, the caller takes turns for a while: some
-//! milliseconds alone, some with the others, who have slept meanwhile and are given their core at once (see [`Turns`]).
+//! milliseconds alone, one with the others, who have slept meanwhile and so are given their core soon (see [`Turns`]).
 //!
 //! Which thread runs a task never matters for the result: tasks write disjoint places and every element
 //! is computed inside one task.
@@ -118,8 +118,8 @@ impl Pool {
         for worker in self.workers.iter().take(n_tasks - 1) {
             worker.thread().unpark();
         }
-        while self.shared.take_one(0) {}
-        if job.is_waiting() {
+        let own = std::iter::from_fn(|| self.shared.take_one(0).then_some(())).count();
+        if own < n_tasks {
             let ran = began.elapsed();
             job.wait();
             turns.note(ran, began.elapsed().saturating_sub(ran));

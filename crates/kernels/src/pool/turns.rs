@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 /// Waiting so long for a task that another thread is inside means that it was put aside.
 const STALL: Duration = Duration::from_millis(1);
-/// How long one works alone, and then with the others: less than the system lets a thread run on.
-const TURN: Duration = Duration::from_millis(2);
+/// How long one works alone, so that the others sleep and have their share of the core to come.
+const ALONE: Duration = Duration::from_millis(3);
+/// How long one works with the others, from when they are seen to run: less than the system lets a thread run on.
+const TOGETHER: Duration = Duration::from_millis(1);
 /// How long turns are taken after a first stall, which may have been the only one.
 const WARY_FIRST: Duration = Duration::from_millis(64);
 /// How long at most: twice as long after each stall that follows soon.
@@ -27,8 +29,19 @@ pub(super) struct Turns {
 struct Wary {
     until: Instant,
     lasts: Duration,
-    alone: bool,
-    turn_ends: Instant,
+    turn: Turn,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Turn {
+    Alone {
+        until: Instant,
+    },
+    /// The others are called, and may come or not.
+    Calling,
+    Together {
+        until: Instant,
+    },
 }
 
 #[expect(clippy::disallowed_methods, reason = "what the system does to threads can only be seen in time")]
@@ -50,23 +63,28 @@ impl Turns {
             }
             return false;
         }
-        if now >= wary.turn_ends {
-            wary.alone = !wary.alone;
-            wary.turn_ends = now + TURN;
+        match wary.turn {
+            Turn::Alone { until } if now >= until => wary.turn = Turn::Calling,
+            Turn::Together { until } if now >= until => wary.turn = Turn::Alone { until: now + ALONE },
+            _ => {}
         }
-        wary.alone
+        matches!(wary.turn, Turn::Alone { .. })
     }
 
-    /// Learns from a job of which the caller `ran` its tasks and then `waited` for those of others.
+    /// Learns from a job of which others took tasks: the caller `ran` its own and then `waited`.
     pub(super) fn note(&mut self, ran: Duration, waited: Duration) {
         if waited >= STALL && waited >= 2 * ran {
             self.stalled(now());
+        } else if let Some(wary) = &mut self.wary
+            && wary.turn == Turn::Calling
+        {
+            wary.turn = Turn::Together { until: now() + TOGETHER };
         }
     }
 
     fn stalled(&mut self, now: Instant) {
         let lasts = self.wary.as_ref().map_or(WARY_FIRST, |last| (2 * last.lasts).min(WARY_MOST));
-        self.wary = Some(Wary { until: now + lasts, lasts, alone: true, turn_ends: now + TURN });
+        self.wary = Some(Wary { until: now + lasts, lasts, turn: Turn::Alone { until: now + ALONE } });
     }
 }
 
@@ -85,12 +103,17 @@ mod tests {
     }
 
     #[test]
-    fn turns_alternate_for_a_while() {
+    fn the_time_together_begins_when_the_others_come() {
         let (mut turns, start) = (Turns::default(), now());
         turns.stalled(start);
-        let alone: Vec<bool> = (0..8).map(|ms| turns.alone_at(start + Duration::from_millis(ms))).collect();
-        assert_eq!(alone, [true, true, false, false, true, true, false, false]);
-        assert!(!turns.alone_at(start + WARY_FIRST));
+        assert!(turns.alone_at(start));
+        assert!(!turns.alone_at(start + ALONE));
+        assert!(!turns.alone_at(start + 10 * TOGETHER), "they are called until they come");
+        turns.note(Duration::ZERO, Duration::ZERO);
+        assert!(!turns.alone());
+        let later = now() + TOGETHER;
+        assert!(turns.alone_at(later));
+        assert!(turns.alone_at(later + ALONE / 2) && !turns.alone_at(later + ALONE));
     }
 
     #[test]
