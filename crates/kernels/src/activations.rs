@@ -189,39 +189,46 @@ dispatch! {
 
 #[inline(always)]
 fn quantise_wide<S: Simd>(row: &[f32], to: &mut PreparedRow<'_>, group: Group) {
+    let mut poison = S::splat(0.0);
     let words = to.words.chunks_exact_mut(group.inputs / 4);
     let places = words.zip(to.scales.iter_mut()).zip(to.sums.iter_mut());
     for (numbers, ((words, scale), sum)) in row.chunks(group.inputs).zip(places) {
-        if numbers.len() == group.inputs {
-            // SAFETY: both hold `group.inputs` numbers, a multiple of LANES.
-            (*scale, *sum) =
-                unsafe { quantise_group::<S>(numbers.as_ptr(), words.as_mut_ptr(), group.inputs) };
+        let mut padded = [0.0f32; Group::INT8.inputs];
+        let from = if numbers.len() == group.inputs {
+            numbers.as_ptr()
         } else {
-            let mut padded = [0.0f32; Group::INT8.inputs];
             padded[..numbers.len()].copy_from_slice(numbers);
-            // SAFETY: as above; no group is longer than that of int8.
-            (*scale, *sum) =
-                unsafe { quantise_group::<S>(padded.as_ptr(), words.as_mut_ptr(), group.inputs) };
-        }
+            padded.as_ptr()
+        };
+        // SAFETY: both hold `group.inputs` numbers, a multiple of LANES; no group is longer than that of int8.
+        (*scale, *sum) = unsafe { quantise_group::<S>(from, words.as_mut_ptr(), group.inputs, &mut poison) };
+    }
+    let poison = S::sum(poison);
+    if poison != 0.0 {
+        to.scales.fill(poison);
     }
 }
 
+/// Adds nothing to `poison`, unless a number is infinite or none.
 /// # Safety
 /// `count` numbers are readable and bytes writable; `count` is a multiple of LANES.
 #[inline(always)]
-unsafe fn quantise_group<S: Simd>(from: *const f32, to: *mut u32, count: usize) -> (f32, i32) {
+unsafe fn quantise_group<S: Simd>(
+    from: *const f32,
+    to: *mut u32,
+    count: usize,
+    poison: &mut S::V,
+) -> (f32, i32) {
     // SAFETY: the caller's.
     unsafe {
         let zero = S::splat(0.0);
-        let (mut largest, mut poison) = (zero, zero);
+        let mut largest = zero;
         for i in (0..count).step_by(S::LANES) {
             let x = S::load(from.add(i));
             largest = S::max(largest, S::max(x, S::sub(zero, x)));
-            // Zero, unless a number is infinite or none.
-            poison = S::mul_add(x, zero, poison);
+            *poison = S::mul_add(x, zero, *poison);
         }
         let largest = S::largest(largest);
-        let poison = S::sum(poison);
         let inverse = if largest < SMALLEST { 0.0 } else { 127.0 / largest };
         let mut sum = zero;
         for i in (0..count).step_by(S::LANES) {
@@ -230,6 +237,6 @@ unsafe fn quantise_group<S: Simd>(from: *const f32, to: *mut u32, count: usize) 
             sum = S::add(sum, whole);
             S::store_bytes(to.cast::<i8>().add(i), whole);
         }
-        (largest / 127.0 + poison, S::sum(sum) as i32)
+        (largest / 127.0, S::sum(sum) as i32)
     }
 }

@@ -27,7 +27,7 @@ pub fn matmul(compute: &Compute, x: &Activations, w: &Packed, epilogue: Epilogue
     let panels = w.panels();
     // Several tasks a thread, so that whoever runs takes what another has left; but for many rows tasks of
     // several panels, so that a block of rows stays in the first-level cache while they pass.
-    let per_task = (panels / (compute.pool.threads() * 8)).clamp(1, 8);
+    let per_task = (panels / (compute.pool.threads() * 16)).clamp(1, 8);
     let out = Shareable(y.as_mut_ptr());
     compute.pool.run(panels.div_ceil(per_task), &|task| {
         let first = task * per_task;

@@ -75,31 +75,9 @@ pub(crate) trait Simd: Copy + 'static {
     }
 
     /// The sum of the lanes, halves added pairwise.
-    #[inline(always)]
-    fn sum(a: Self::V) -> f32 {
-        Self::fold(a, |x, y| x + y)
-    }
-
+    fn sum(a: Self::V) -> f32;
     /// The largest lane.
-    #[inline(always)]
-    fn largest(a: Self::V) -> f32 {
-        Self::fold(a, f32::max)
-    }
-
-    #[inline(always)]
-    fn fold(a: Self::V, f: impl Fn(f32, f32) -> f32) -> f32 {
-        let mut lanes = [0.0f32; 16];
-        // SAFETY: LANES is at most 16.
-        unsafe { Self::store(lanes.as_mut_ptr(), a) };
-        let mut width = Self::LANES;
-        while width > 1 {
-            width /= 2;
-            for i in 0..width {
-                lanes[i] = f(lanes[i], lanes[i + width]);
-            }
-        }
-        lanes[0]
-    }
+    fn largest(a: Self::V) -> f32;
 
     /// e to the power `x`; within 2 units in the last place for -87.3 ≤ x ≤ 88, 0 below that range.
     #[inline(always)]

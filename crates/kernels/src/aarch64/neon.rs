@@ -1,9 +1,10 @@
 //! Four f32 a vector, thirty-two registers.
 
 use std::arch::aarch64::{
-    float32x4_t, vaddq_f32, vaddq_s32, vandq_u32, vbslq_f32, vcltq_f32, vcvtnq_s32_f32, vdivq_f32,
-    vdupq_n_f32, vdupq_n_s32, vdupq_n_u32, vfmaq_f32, vld1q_f32, vld1q_u32, vmaxnmq_f32, vmulq_f32,
-    vreinterpretq_f32_s32, vreinterpretq_f32_u32, vrndnq_f32, vshlq_n_s32, vshlq_n_u32, vst1q_f32, vsubq_f32,
+    float32x4_t, vadd_f32, vaddq_f32, vaddq_s32, vandq_u32, vbslq_f32, vcltq_f32, vcvtnq_s32_f32, vdivq_f32,
+    vdupq_n_f32, vdupq_n_s32, vdupq_n_u32, vfmaq_f32, vget_high_f32, vget_lane_f32, vget_low_f32, vld1q_f32,
+    vld1q_u32, vmaxnmq_f32, vmaxnmvq_f32, vmulq_f32, vreinterpretq_f32_s32, vreinterpretq_f32_u32,
+    vrndnq_f32, vshlq_n_s32, vshlq_n_u32, vst1q_f32, vsubq_f32,
 };
 
 use crate::simd::Simd;
@@ -81,5 +82,16 @@ impl Simd for Neon {
             let second = vandq_u32(words, vdupq_n_u32(0xffff_0000));
             (vreinterpretq_f32_u32(vshlq_n_u32::<16>(words)), vreinterpretq_f32_u32(second))
         })
+    }
+    #[inline(always)]
+    fn sum(a: float32x4_t) -> f32 {
+        neon!({
+            let two = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+            vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
+        })
+    }
+    #[inline(always)]
+    fn largest(a: float32x4_t) -> f32 {
+        neon!(vmaxnmvq_f32(a))
     }
 }

@@ -2,13 +2,13 @@
 
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _CMP_LT_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1,
-    _mm_prefetch, _mm_storeu_si128, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps,
-    _mm512_cmp_ps_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_div_ps,
-    _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_madd_epi16, _mm512_maddubs_epi16, _mm512_mask_blend_ps, _mm512_max_ps, _mm512_mul_ps,
-    _mm512_roundscale_ps, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_slli_epi16, _mm512_slli_epi32, _mm512_srai_epi16, _mm512_srli_epi16, _mm512_storeu_ps,
-    _mm512_sub_ps,
+    _mm_prefetch, _mm_storeu_si128, _mm256_add_ps, _mm256_max_ps, _mm512_add_epi32, _mm512_add_ps,
+    _mm512_and_si512, _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi8,
+    _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_div_ps, _mm512_dpbf16_ps, _mm512_dpbusd_epi32,
+    _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16,
+    _mm512_maddubs_epi16, _mm512_mask_blend_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_roundscale_ps,
+    _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi16,
+    _mm512_slli_epi32, _mm512_srai_epi16, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use crate::simd::Simd;
@@ -99,6 +99,20 @@ macro_rules! implement {
                     let words = _mm512_loadu_si512(from.cast());
                     let second = _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32 as i32));
                     (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)), _mm512_castsi512_ps(second))
+                })
+            }
+            #[inline(always)]
+            fn sum(a: __m512) -> f32 {
+                avx!({
+                    let halves = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+                    super::avx2::sum(halves)
+                })
+            }
+            #[inline(always)]
+            fn largest(a: __m512) -> f32 {
+                avx!({
+                    let halves = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+                    super::avx2::largest(halves)
                 })
             }
             #[inline(always)]
