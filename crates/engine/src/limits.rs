@@ -27,7 +27,7 @@ impl Default for Limits {
             max_running: 64,
             max_queued: 256,
             max_queued_tokens: 1 << 19,
-            step_tokens: 256,
+            step_tokens: 128,
             max_tokens: 4096,
             prefix_cache: true,
             speculation_tokens: 7,

@@ -120,12 +120,20 @@ impl Weights {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let layer = |l: &Layer| {
-            let values = l.values.as_ref().map_or(0, |v| v.table.bytes() + v.gate.len() * 4);
-            [&l.qkv, &l.attention_out, &l.up, &l.down].iter().map(|m| m.bytes()).sum::<usize>() + values
-        };
-        let rotary = (self.rotary.cos.len() + self.rotary.sin.len()) * 4;
-        self.embedding.bytes() + self.head.bytes() + self.layers.iter().map(layer).sum::<usize>() + rotary
+        let rotary = (self.rotary.cos.len() + self.rotary.sin.len()) * size_of::<f32>();
+        self.matrix_bytes() + self.embedding_bytes() + rotary
+    }
+
+    /// Bytes of what is multiplied with.
+    pub fn matrix_bytes(&self) -> usize {
+        let matrices = self.layers.iter().flat_map(|l| [&l.qkv, &l.attention_out, &l.up, &l.down]);
+        matrices.chain([&self.head]).map(Packed::bytes).sum()
+    }
+
+    /// Bytes of what is looked up.
+    pub fn embedding_bytes(&self) -> usize {
+        let values = self.layers.iter().filter_map(|l| l.values.as_ref()).map(|v| v.table.bytes());
+        self.embedding.bytes() + values.sum::<usize>()
     }
 }
 

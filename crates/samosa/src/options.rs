@@ -117,7 +117,7 @@ fn limits(values: &Values) -> Result<Limits> {
 
 fn weight_format(values: &Values) -> Result<WeightFormat> {
     let choices = [
-        ("auto", WeightFormat::Bf16),
+        ("auto", WeightFormat::Int8),
         ("float32", WeightFormat::F32),
         ("bfloat16", WeightFormat::Bf16),
         ("float16", WeightFormat::Bf16),

@@ -67,7 +67,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Instruction set of the kernels; `samosa version` lists those of this CPU",
     ),
     setting("device_type", "auto", "auto|cpu", "Device that computes"),
-    setting("nanochat_dtype", "auto", "auto|float32|bfloat16", "How weights are held; auto is bfloat16"),
+    setting(
+        "nanochat_dtype",
+        "auto",
+        "auto|float32|bfloat16|int8|int4",
+        "How weights are held; auto is int8",
+    ),
     setting(
         "kv_cache_mb",
         "",
@@ -93,7 +98,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("max_queued_requests", "256", "COUNT", "Requests that may wait, each worker"),
     setting(
         "step_tokens",
-        "256",
+        "128",
         "COUNT",
         "Rows of one step: bounds what a long prompt adds to everybody's next token",
     ),
@@ -332,7 +337,7 @@ mod tests {
         assert_eq!(values.get("default_top_k"), ("7", Origin::File));
         assert_eq!(values.get("default_max_tokens"), ("11", Origin::Flag));
         assert_eq!(values.get("ignored_request_fields").0, "a,b");
-        assert_eq!(values.get("step_tokens"), ("256", Origin::Default));
+        assert_eq!(values.get("step_tokens"), ("128", Origin::Default));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use registry::{Phase, SwapRecord};
 use serde_json::{Value, json};
 
 use crate::context::RequestIds;
+use crate::memory;
 use crate::problem::{Code, Problem};
 use crate::state::{State, Worker};
 use crate::swap::sentence;
@@ -110,7 +111,6 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
         values.map(|[p50, p95, p99]| json!({ "p50": p50, "p95": p95, "p99": p99 }))
     };
     let generation = state.generation();
-    let weights_bytes = generation.as_ref().map(|generation| generation.model.weights.bytes());
     let more = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": state.started.elapsed().as_secs(),
@@ -141,12 +141,7 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
             "drafted_tokens": counts.drafted_tokens,
             "accepted_tokens": counts.accepted_tokens,
         },
-        "memory_bytes": {
-            "resident": registry::memory::resident(),
-            "weights": weights_bytes,
-            "kv_reserved": generation.as_ref().map(|generation| generation.kv_bytes),
-            "scratch": sum(|worker| worker.snapshot.scratch_bytes),
-        },
+        "memory_bytes": memory::to_json(&state),
         "model": generation.as_ref().map(|generation| model_fields(generation)),
         "retired_engines": state.swapper.retired(),
         "swap": {
@@ -182,6 +177,7 @@ fn model_fields(generation: &crate::generation::Generation) -> Value {
         "width": config.n_embd,
         "vocabulary": config.vocab_size,
         "sequence_len": config.sequence_len,
+        "weight_format": model.weights.format.name(),
         "notes": config.notes,
     })
 }

@@ -20,6 +20,7 @@ mod deadline;
 mod generate;
 mod generation;
 mod health;
+mod memory;
 mod metrics;
 mod models;
 mod openapi;

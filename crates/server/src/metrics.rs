@@ -18,6 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::memory;
 use crate::problem::Code;
 use crate::sse::End;
 use crate::state::State;
@@ -53,6 +54,11 @@ struct Reason {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Field {
     field: String,
 }
@@ -80,6 +86,7 @@ pub(crate) struct Metrics {
     active_generations: Gauge,
     requests_waiting: Gauge,
     kv_usage: Gauge<f64, AtomicU64>,
+    memory_bytes: Family<Kind, Gauge>,
     http_requests: Family<HttpLabels, Counter>,
     http_seconds: Family<Method, Histogram, fn() -> Histogram>,
     first_token_seconds: Histogram,
@@ -116,6 +123,7 @@ impl Metrics {
             active_generations: Gauge::default(),
             requests_waiting: Gauge::default(),
             kv_usage: Gauge::default(),
+            memory_bytes: Family::default(),
             http_requests: Family::default(),
             http_seconds: Family::new_with_constructor(http_histogram),
             first_token_seconds: Histogram::new(FIRST_TOKEN_SECONDS),
@@ -164,6 +172,7 @@ impl Metrics {
             self.requests_waiting.clone(),
         );
         r.register("samosa_kv_usage_ratio", "Share of key/value pages in use", self.kv_usage.clone());
+        r.register("samosa_memory_bytes", "Bytes of memory by kind", self.memory_bytes.clone());
         r.register("samosa_prompt_tokens", "Prompt tokens of admitted requests", self.prompt_tokens.clone());
         r.register(
             "samosa_time_to_first_token_seconds",
@@ -306,6 +315,9 @@ pub(crate) async fn metrics(FromState(state): FromState<Arc<State>>) -> Response
     metrics.kv_usage.set(used as f64 / pages.max(1) as f64);
     metrics.cache_pages.set(workers.iter().map(|worker| worker.snapshot.pages_cached as i64).sum());
     metrics.count(&state.tally.total());
+    for (kind, bytes) in memory::KINDS.into_iter().zip(memory::bytes_by_kind(&state)) {
+        metrics.memory_bytes.get_or_create(&Kind { kind }).set(bytes as i64);
+    }
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = encode(&mut text, &metrics.registry);
