@@ -213,7 +213,7 @@ fn check(name: &str, format: WeightFormat) {
         let requests = &requests[..if is_slow(isa, &weights) { LONG_PROMPTS_FROM } else { requests.len() }];
         let alone = Outcome::alone(&weights, &Setup::new(isa, 1, 256), requests);
         assert!(alone.tokens.iter().map(Vec::len).sum::<usize>() > 20, "answers are not trivial");
-        for (threads, step_tokens) in [1, 2].into_iter().flat_map(|t| [3, 7, 64, 256].map(|s| (t, s))) {
+        for (threads, step_tokens) in [(1, 7), (1, 256), (2, 3), (2, 64)] {
             let together = Outcome::together(&weights, &Setup::new(isa, threads, step_tokens), requests);
             let setup =
                 format!("{name} {format:?} {}, {threads} threads, steps of {step_tokens}", isa.name());
@@ -415,11 +415,14 @@ fn decoding_sixteen_at_once_gives_the_bits_of_decoding_one() {
     for (name, format) in MODELS.iter().flat_map(|name| FORMATS.map(|format| (name, format))) {
         let weights = load(name, format);
         for isa in Isa::available() {
+            if is_slow(isa, &weights) {
+                continue;
+            }
             let [one, two] = [1, 2].map(|threads| Compute::new(isa, threads));
             let mut prompts = Prompts::read(&weights, &two);
             let alone = prompts.decode(&one, 1);
             assert!(alone.windows(2).all(|pair| pair[0] != pair[1]), "sequences differ");
-            for (compute, batch) in [(&one, 16), (&two, 16), (&two, 4), (&one, 1)] {
+            for (compute, batch) in [(&one, 16), (&two, 16), (&two, 4)] {
                 let equal = prompts.decode(compute, batch) == alone;
                 let threads = compute.pool.threads();
                 assert!(equal, "{name} {format:?} {}, {batch} on {threads} threads", isa.name());
