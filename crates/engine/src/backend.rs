@@ -34,13 +34,17 @@ pub trait Backend: Send {
     fn scratch_bytes(&self) -> usize {
         0
     }
+    /// The threads it computes with, for what else there is to compute.
+    fn compute(&self) -> Option<Arc<Compute>> {
+        None
+    }
 }
 
 /// Nanochat weights on this machine's CPU.
 pub struct Transformer {
     shape: Shape,
     weights: Arc<Weights>,
-    compute: Compute,
+    compute: Arc<Compute>,
     session: Session,
 }
 
@@ -57,7 +61,7 @@ impl Transformer {
             classes: classes.map(|(class, &n_pages)| PageClass { window: class.window, n_pages }).collect(),
         };
         let session = Session::new(KvCache::new(&layout, &n_pages));
-        Self { shape, weights, compute, session }
+        Self { shape, weights, compute: Arc::new(compute), session }
     }
 
     /// Bytes set aside for keys and values.
@@ -95,5 +99,9 @@ impl Backend for Transformer {
 
     fn scratch_bytes(&self) -> usize {
         self.session.scratch_bytes()
+    }
+
+    fn compute(&self) -> Option<Arc<Compute>> {
+        Some(Arc::clone(&self.compute))
     }
 }

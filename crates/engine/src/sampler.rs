@@ -29,13 +29,21 @@ pub(crate) fn sample(logits: &[f32], sampling: &Sampling, position: usize) -> Op
 
 /// The token with the highest logit, the lowest id on ties.
 fn likeliest(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = i;
+    let highest = highest(logits);
+    logits.iter().position(|&logit| logit >= highest).unwrap_or(0) as u32
+}
+
+/// The highest logit; sixteen maxima side by side, since the compiler must not reorder one.
+fn highest(logits: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let chunks = logits.chunks_exact(lanes.len());
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+            *lane = if logit > *lane { logit } else { *lane };
         }
     }
-    best as u32
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// Exactly `k` tokens with the highest logits (lower ids first on ties), in order of id. One pass that keeps

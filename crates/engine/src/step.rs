@@ -2,15 +2,15 @@
 
 use std::collections::VecDeque;
 use std::ops::AddAssign;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use model::SequenceRows;
+use model::{Compute, SequenceRows};
 use tokenizer::Tokenizer;
 
 use crate::backend::Backend;
 use crate::limits::Limits;
 use crate::pages::PagePool;
-use crate::request::{Event, Failure, FinishReason, Request, RequestId};
+use crate::request::{Event, Failure, FinishReason, Request, RequestId, Sampling};
 use crate::sampler::sample;
 use crate::scheduler::{self, Part, Sequence};
 
@@ -18,11 +18,19 @@ use crate::scheduler::{self, Part, Sequence};
 /// events of one request do not depend on the others at all.
 pub struct Engine<B> {
     backend: B,
+    compute: Option<Arc<Compute>>,
     tokenizer: Arc<Tokenizer>,
     limits: Limits,
     queue: VecDeque<(RequestId, Request)>,
     running: Vec<Sequence>,
     pages: PagePool,
+}
+
+/// How a token is drawn from logits.
+#[derive(Clone, Copy)]
+struct Draw {
+    sampling: Sampling,
+    position: usize,
 }
 
 /// What a step did.
@@ -68,7 +76,8 @@ impl<B: Backend> Engine<B> {
     pub fn new(backend: B, tokenizer: Arc<Tokenizer>, limits: Limits) -> Self {
         let limits = limits.checked();
         let pages = PagePool::new(backend.shape(), &limits);
-        Self { backend, tokenizer, limits, queue: VecDeque::new(), running: Vec::new(), pages }
+        let compute = backend.compute();
+        Self { backend, compute, tokenizer, limits, queue: VecDeque::new(), running: Vec::new(), pages }
     }
 
     /// Puts a request at the end of the queue. The driver bounds the queue.
@@ -157,15 +166,18 @@ impl<B: Backend> Engine<B> {
         let rows: Vec<SequenceRows<'_>> =
             parts.iter().map(|part| self.running[part.index].rows(part)).collect();
         let vocab_size = self.backend.shape().vocab_size;
-        let mut logits = self.backend.forward(&rows).chunks_exact(vocab_size);
+        let draws: Vec<Draw> = parts.iter().flat_map(|part| draws(&self.running[part.index], part)).collect();
+        let logits = self.backend.forward(&rows).chunks_exact(vocab_size);
+        let mut sampled =
+            sample_all(self.compute.as_deref(), &logits.zip(draws).collect::<Vec<_>>()).into_iter();
         for part in parts {
             let sequence = &mut self.running[part.index];
-            let logits: Vec<&[f32]> = logits.by_ref().take(sequence.logit_rows(part)).collect();
+            let sampled: Vec<Option<u32>> = sampled.by_ref().take(sequence.logit_rows(part)).collect();
             count_rows(sequence, part, stepped);
-            let right = follow(sequence, &logits, &self.tokenizer, &mut stepped.events);
+            let right = follow(sequence, &sampled, &self.tokenizer, &mut stepped.events);
             stepped.counts.accepted_tokens += right as u64;
             // Guesses that were wrong leave nothing behind that is looked at: the next rows overwrite it.
-            sequence.computed += part.rows - logits.len().saturating_sub(1 + right);
+            sequence.computed += part.rows - sampled.len().saturating_sub(1 + right);
             self.pages.publish(&mut sequence.holding, &sequence.tokens, sequence.computed);
             self.pages.give_back_behind(&mut sequence.holding, sequence.computed);
         }
@@ -190,6 +202,23 @@ impl<B: Backend> Engine<B> {
     }
 }
 
+/// How the rows of a part that have logits draw their tokens: row i as if the guesses before it were right.
+fn draws(sequence: &Sequence, part: &Part) -> impl Iterator<Item = Draw> + use<> {
+    let (sampling, first) = (sequence.request.sampling, sequence.tokens.len());
+    (0..sequence.logit_rows(part)).map(move |i| Draw { sampling, position: first + i })
+}
+
+/// Samples a token from each row of logits, on all threads there are; `None` where one is not a number.
+fn sample_all(compute: Option<&Compute>, rows: &[(&[f32], Draw)]) -> Vec<Option<u32>> {
+    let pick = |&(logits, draw): &(&[f32], Draw)| sample(logits, &draw.sampling, draw.position);
+    let Some(compute) = compute else { return rows.iter().map(pick).collect() };
+    let picked: Vec<OnceLock<Option<u32>>> = rows.iter().map(|_| OnceLock::new()).collect();
+    compute.pool.run(rows.len(), &|i| {
+        picked[i].get_or_init(|| pick(&rows[i]));
+    });
+    picked.into_iter().map(|picked| picked.into_inner().flatten()).collect()
+}
+
 fn count_rows(sequence: &Sequence, part: &Part, stepped: &mut Stepped) {
     if sequence.generated() > 0 {
         stepped.decode_rows += part.rows;
@@ -199,23 +228,22 @@ fn count_rows(sequence: &Sequence, part: &Part, stepped: &mut Stepped) {
     stepped.counts.drafted_tokens += sequence.speculation.rows().len().saturating_sub(1) as u64;
 }
 
-/// Samples a token after each of the rows that have `logits`, as long as the row holds what was sampled
+/// Takes the tokens `sampled` from rows, `None` where there was no number, as long as the row holds what was taken
 /// before it. Returns how many guesses did.
 fn follow(
     sequence: &mut Sequence,
-    logits: &[&[f32]],
+    sampled: &[Option<u32>],
     tokenizer: &Tokenizer,
     events: &mut Vec<(RequestId, Event)>,
 ) -> usize {
     let rows = sequence.speculation.take_rows();
     let mut right = 0;
-    for (i, logits) in logits.iter().enumerate() {
+    for (i, sampled) in sampled.iter().enumerate() {
         right = i;
         let id = sequence.id;
         let mut emit = |event| events.push((id, event));
-        // `None` if a logit is not a number.
-        if let Some(sampled) = sample(logits, &sequence.request.sampling, sequence.tokens.len()) {
-            take(sequence, sampled, tokenizer, emit);
+        if let Some(sampled) = sampled {
+            take(sequence, *sampled, tokenizer, emit);
         } else {
             sequence.done = true;
             emit(Event::Failed(Failure::NotFinite));
