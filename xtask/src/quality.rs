@@ -1,8 +1,9 @@
 //! `cargo xtask quality`: what holding weights in fewer bits costs the built-in model, against f32.
 //!
 //! On text that the training never saw (`goldens/quality`): the mean negative log-likelihood of a token, the
-//! Kullback-Leibler divergence of the distributions and how often both have the same likeliest token. And on prompts
-//! from it: how many greedy answers are the same. Formats with a limit pass or fail; speed is no matter here.
+//! Kullback-Leibler divergence of the distributions and how often both have the same likeliest token. And on its small
+//! talk, which the model is unsure about, and on questions of the kinds that the model was made for: how many greedy
+//! answers, with the calculator's results in them, are the same. Formats with a limit pass or fail; speed is no matter here.
 
 mod greedy;
 mod sample;
@@ -31,7 +32,7 @@ const FORMATS: &[(&str, WeightFormat)] = &[
 struct Limits {
     /// Nats a token that the likelihood may differ by, either way.
     nll: f64,
-    /// Share of greedy answers that have to be the same; 0 if there is no limit.
+    /// Share of greedy answers, of both sets of prompts together, that have to be the same; 0 if there is no limit.
     equal: f64,
 }
 
@@ -56,7 +57,25 @@ pub(crate) struct Arguments {
 struct Line {
     name: &'static str,
     score: Score,
-    agreement: Agreement,
+    agreement: Agreements,
+}
+
+/// How far greedy answers are the reference's, by the prompts that they answer.
+struct Agreements {
+    small_talk: Agreement,
+    own_kind: Agreement,
+    all: Agreement,
+}
+
+impl Agreements {
+    /// The first `small_talk` answers are those to small talk.
+    fn of(small_talk: usize, reference: &[Vec<u32>], given: &[Vec<u32>]) -> Self {
+        Self {
+            small_talk: Agreement::of(&reference[..small_talk], &given[..small_talk]),
+            own_kind: Agreement::of(&reference[small_talk..], &given[small_talk..]),
+            all: Agreement::of(reference, given),
+        }
+    }
 }
 
 /// Measures every format and fails if one is beyond its limits.
@@ -76,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .map(|((&(name, _), score), given)| Line {
             name,
             score,
-            agreement: Agreement::of(&answers[0], given),
+            agreement: Agreements::of(sample.small_talk, &answers[0], given),
         })
         .collect();
     if arguments.json {
@@ -100,14 +119,15 @@ impl Line {
     /// Whether it keeps its promise, if there is one.
     fn passes(&self) -> Option<bool> {
         let Limits { nll, equal } = limits(self.name)?;
-        Some(self.score.delta().abs() <= nll && self.agreement.equal() >= equal)
+        Some(self.score.delta().abs() <= nll && self.agreement.all.equal() >= equal)
     }
 
     fn verdict(&self) -> String {
         let (Some(passes), Some(Limits { nll, equal })) = (self.passes(), limits(self.name)) else {
             return "–".to_owned();
         };
-        let answers = if equal > 0.0 { format!(", {:.0} % equal", 100.0 * equal) } else { String::new() };
+        let answers =
+            if equal > 0.0 { format!(", {:.0} % of all equal", 100.0 * equal) } else { String::new() };
         format!("{} (Δ ≤ {nll}{answers})", if passes { "pass" } else { "FAIL" })
     }
 }
@@ -125,8 +145,8 @@ fn to_json(lines: &[Line], sample: &Sample, isa: Isa) -> Value {
                 "nll_difference_standard_error": score.delta_error(),
                 "kl": score.kl(),
                 "same_top_token": score.same_top(),
-                "equal_answers": agreement.equal(),
-                "equal_leading_tokens": agreement.leading(),
+                "equal_answers": by_prompts(agreement, Agreement::equal),
+                "equal_leading_tokens": by_prompts(agreement, Agreement::leading),
                 "limits": limits,
                 "passes": line.passes(),
             });
@@ -137,23 +157,57 @@ fn to_json(lines: &[Line], sample: &Sample, isa: Isa) -> Value {
     json!({
         "isa": isa.name(),
         "tokens": { "chat": chat, "text": text },
-        "prompts": sample.prompts.len(),
+        "prompts": {
+            "all": sample.prompts.len(),
+            "small_talk": sample.small_talk,
+            "own_kind": sample.prompts.len() - sample.small_talk,
+        },
         "answer_tokens": greedy::ANSWER_TOKENS,
         "formats": formats,
     })
 }
 
+fn by_prompts(agreement: &Agreements, share: fn(&Agreement) -> f64) -> Value {
+    let Agreements { small_talk, own_kind, all } = agreement;
+    json!({ "all": share(all), "small_talk": share(small_talk), "own_kind": share(own_kind) })
+}
+
+/// The table's columns after the format, and how wide they are.
+const COLUMNS: [(&str, usize); 11] = [
+    ("chat", 8),
+    ("text", 8),
+    ("all", 8),
+    ("Δ to f32", 10),
+    ("± s.e.", 9),
+    ("KL", 10),
+    ("same top", 10),
+    ("equal small talk", 18),
+    ("equal own kind", 16),
+    ("equal all", 11),
+    ("leading", 9),
+];
+
+/// What the columns say.
+const LEGEND: &str = "
+equal: greedy answers that are the same to the end, to small talk that the model was not trained on and is unsure
+about, to questions of the kinds that it was made for, and to all of them; a limit on equal answers is one on all of
+them. leading: mean share of an answer's tokens before the two part
+";
+
 fn to_table(lines: &[Line], sample: &Sample, isa: Isa) -> String {
     let [chat, text] = sample.scored();
     let (prompts, answer) = (sample.prompts.len(), greedy::ANSWER_TOKENS);
+    let (small_talk, own_kind) = (sample.small_talk, prompts - sample.small_talk);
     let mut out = format!(
         "{}, on {}: {chat} tokens of chat and {text} of text that it was not trained on, in nats a token; \
-         {prompts} greedy answers of at most {answer} tokens\n\n",
+         greedy answers of at most {answer} tokens to {small_talk} prompts of small talk and {own_kind} of its own \
+         kind\n\n",
         registry::builtin::TAG,
         isa.name()
     );
-    let heads = ["chat", "text", "all", "Δ to f32", "± s.e.", "KL", "same top", "equal", "leading"];
-    let head = heads.iter().fold(format!("{:<8}", "format"), |row, head| row + &format!("{head:>10}"));
+    let head = COLUMNS
+        .iter()
+        .fold(format!("{:<8}", "format"), |row, (head, width)| row + &format!("{head:>width$}"));
     // Writing to a string cannot fail.
     let _ = writeln!(out, "{head}  limits");
     for line in lines {
@@ -168,16 +222,18 @@ fn to_table(lines: &[Line], sample: &Sample, isa: Isa) -> String {
             format!("{:.5}", score.delta_error()),
             format!("{:.6}", score.kl()),
             percent(score.same_top()),
-            percent(agreement.equal()),
-            percent(agreement.leading()),
+            percent(agreement.small_talk.equal()),
+            percent(agreement.own_kind.equal()),
+            percent(agreement.all.equal()),
+            percent(agreement.all.leading()),
         ];
-        let row = cells.iter().fold(format!("{name:<8}"), |row, cell| row + &format!("{cell:>10}"));
+        let row = cells
+            .iter()
+            .zip(COLUMNS)
+            .fold(format!("{name:<8}"), |row, (cell, (_, width))| row + &format!("{cell:>width$}"));
         let _ = writeln!(out, "{row}  {}", line.verdict());
     }
-    out.push_str(
-        "\nequal: answers that are the same to the end; leading: mean share of tokens before they part\n",
-    );
-    out
+    out + LEGEND
 }
 
 #[cfg(test)]
@@ -186,12 +242,16 @@ mod tests {
 
     #[test]
     fn the_sample_fits_the_model_and_f32_is_like_itself() {
-        let model = load(&Compute::new(Isa::SCALAR, 1), WeightFormat::F32).unwrap();
+        let compute = Compute::new(Isa::detect(), 2);
+        let model = load(&compute, WeightFormat::F32).unwrap();
         let mut sample = Sample::read(&model).unwrap();
+        assert_eq!((sample.small_talk, sample.prompts.len()), (146, 346));
         assert!(sample.scored().iter().all(|tokens| *tokens > 5000), "{:?}", sample.scored());
         sample.documents.truncate(4);
+        // Two of small talk, and "How many times does the letter c appear in cumin?"
+        sample.prompts.drain(2..sample.small_talk);
         sample.prompts.truncate(3);
-        let (models, compute) = ([model.clone(), model], Compute::new(Isa::detect(), 2));
+        let models = [model.clone(), model];
         let scores = score::score(&models, &compute, &sample.documents);
         assert_eq!((scores[1].delta(), scores[1].kl(), scores[1].same_top()), (0.0, 0.0, 1.0));
         // Far from chance, which is ln 4096 = 8.3.
@@ -200,13 +260,23 @@ mod tests {
             .map(|prompts| greedy::answers(&models[0], &compute, prompts));
         assert_eq!(alone[0], beside[0]);
         assert!(beside.iter().all(|answer| (1..=greedy::ANSWER_TOKENS).contains(&answer.len())));
+        let result = models[0].tokenizer.special().output_start;
+        assert_eq!([1, 2].map(|i: usize| beside[i].contains(&result)), [false, true]);
     }
 
     #[test]
     fn a_figure_that_is_no_number_keeps_no_promise() {
-        let answers = [vec![1]];
-        let line = |name, score| Line { name, score, agreement: Agreement::of(&answers, &answers) };
+        let answers = [vec![1], vec![2]];
+        let line = |name, score| Line { name, score, agreement: Agreements::of(1, &answers, &answers) };
         assert_eq!(line("int8", Score::default()).passes(), Some(false));
         assert_eq!(line("f32", Score::default()).passes(), None);
+    }
+
+    #[test]
+    fn agreement_is_told_apart_by_prompts() {
+        let reference = [vec![1], vec![2], vec![3]];
+        let agreement = Agreements::of(2, &reference, &[vec![1], vec![9], vec![3]]);
+        let shares = [agreement.small_talk, agreement.own_kind, agreement.all].map(|part| part.equal());
+        assert_eq!(shares, [0.5, 1.0, 2.0 / 3.0]);
     }
 }

@@ -30,3 +30,4 @@ pub use limits::Limits;
 pub use model::{Compute, Isa};
 pub use request::{Event, Failure, FinishReason, InvalidRequest, Request, RequestId, Sampling, Scope, Usage};
 pub use step::{Counts, Engine, Stepped};
+pub use tool::ToolState;

@@ -12,14 +12,14 @@ const MAX_EXPRESSION_TOKENS: usize = 1024;
 
 /// Where an answer stands between tool markers, and what it must say next.
 #[derive(Default, Debug)]
-pub(crate) struct ToolState {
+pub struct ToolState {
     expression: Option<Vec<u32>>,
     forced: VecDeque<u32>,
 }
 
 impl ToolState {
     /// The token that must come next instead of a sampled one.
-    pub(crate) fn take_forced(&mut self) -> Option<u32> {
+    pub fn take_forced(&mut self) -> Option<u32> {
         self.forced.pop_front()
     }
 
@@ -29,7 +29,7 @@ impl ToolState {
     }
 
     /// Follows one token of the answer, sampled or forced.
-    pub(crate) fn follow(&mut self, token: u32, tokenizer: &Tokenizer) {
+    pub fn follow(&mut self, token: u32, tokenizer: &Tokenizer) {
         let special = tokenizer.special();
         if token == special.python_start {
             self.expression = Some(Vec::new());

@@ -23,6 +23,11 @@ pub(crate) trait Integers<S: Simd>: 'static {
         w: *const u32,
         acc: &mut [[S::I; V]; R],
     );
+
+    /// The words of eight inputs for each of LANES columns: the first four, and the others.
+    /// # Safety
+    /// As [`Integers::step`].
+    unsafe fn eight(w: *const u32) -> (S::I, S::I);
 }
 
 /// A byte a weight.
@@ -48,12 +53,18 @@ impl<S: Simd> Integers<S> for Bytes {
                 *column = S::weight_bytes(S::load_words(w.add(v * S::LANES)));
             }
             for (r, acc) in acc.iter_mut().enumerate() {
-                let x = S::splat_word(*x.add(r * stride));
+                let x = S::factor(*x.add(r * stride));
                 for v in 0..V {
                     acc[v] = S::dot_bytes(acc[v], columns[v], x);
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn eight(w: *const u32) -> (S::I, S::I) {
+        // SAFETY: the caller's.
+        unsafe { (S::weight_bytes(S::load_words(w)), S::weight_bytes(S::load_words(w.add(PANEL)))) }
     }
 }
 
@@ -75,14 +86,20 @@ impl<S: Simd> Integers<S> for Nibbles {
                 *column = S::nibbles(S::load_words(w.add(v * S::LANES)));
             }
             for (r, acc) in acc.iter_mut().enumerate() {
-                let low = S::splat_word(*x.add(r * stride));
-                let high = S::splat_word(*x.add(r * stride + 1));
+                let low = S::factor(*x.add(r * stride));
+                let high = S::factor(*x.add(r * stride + 1));
                 for v in 0..V {
                     acc[v] = S::dot_nibbles(acc[v], columns[v].0, low);
                     acc[v] = S::dot_nibbles(acc[v], columns[v].1, high);
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn eight(w: *const u32) -> (S::I, S::I) {
+        // SAFETY: the caller's.
+        unsafe { S::nibbles(S::load_words(w)) }
     }
 }
 
@@ -192,11 +209,15 @@ unsafe fn tile<S: Simd, F: Integers<S>, const R: usize, const V: usize, const C:
                 let bias = -F::BIAS * *input.sums.add(r * input.groups + g);
                 *acc = [S::splat_word(bias as u32); V];
             }
-            for step in (0..steps).step_by(C) {
-                for (c, acc) in acc.iter_mut().enumerate() {
-                    let words = words.add((step + c) * PANEL);
-                    ahead.fetch::<S>(words);
-                    F::step(x.add((step + c) * per_word), stride, words, acc);
+            if S::PAIRS && R > 2 && R.is_multiple_of(2) {
+                group_by_pairs::<S, F, R, V>(x, stride, words, &mut acc[0]);
+            } else {
+                for step in (0..steps).step_by(C) {
+                    for (c, acc) in acc.iter_mut().enumerate() {
+                        let words = words.add((step + c) * PANEL);
+                        ahead.fetch::<S>(words);
+                        F::step(x.add((step + c) * per_word), stride, words, acc);
+                    }
                 }
             }
             let scales = scales::<S, V>(block, column);
@@ -216,6 +237,46 @@ unsafe fn tile<S: Simd, F: Integers<S>, const R: usize, const V: usize, const C:
             for (v, &total) in totals.iter().enumerate() {
                 put::<S>(&out, r, column + v * S::LANES, total);
             }
+        }
+    }
+}
+
+/// `acc[r][v] += x[r] · w[v]` over one group, two rows and two columns at a time.
+/// # Safety
+/// As [`rows_by_panel`], with R rows and the V vectors of columns at `w`; `S::PAIRS` holds.
+#[inline(always)]
+unsafe fn group_by_pairs<S: Simd, F: Integers<S>, const R: usize, const V: usize>(
+    x: *const u32,
+    stride: usize,
+    w: *const u32,
+    acc: &mut [[S::I; V]; R],
+) {
+    for [first, second] in acc.as_chunks_mut().0 {
+        for (first, second) in first.iter_mut().zip(second) {
+            (*first, *second) = S::zip(*first, *second);
+        }
+    }
+    for eight in 0..F::GROUP.inputs / 8 {
+        // SAFETY: the caller's.
+        unsafe {
+            let w = w.add(eight * 8 / F::GROUP.per_word * PANEL);
+            let mut columns = [(S::splat_word(0), S::splat_word(0)); V];
+            for (v, column) in columns.iter_mut().enumerate() {
+                let (first, second) = F::eight(w.add(v * S::LANES));
+                *column = S::zip(first, second);
+            }
+            for (pair, [first, second]) in acc.as_chunks_mut().0.iter_mut().enumerate() {
+                let x = S::load_two(x.add(2 * pair * stride + 2 * eight), stride);
+                for v in 0..V {
+                    first[v] = S::dot_pairs(first[v], columns[v].0, x);
+                    second[v] = S::dot_pairs(second[v], columns[v].1, x);
+                }
+            }
+        }
+    }
+    for [first, second] in acc.as_chunks_mut().0 {
+        for (first, second) in first.iter_mut().zip(second) {
+            (*first, *second) = S::unzip(*first, *second);
         }
     }
 }

@@ -6,10 +6,7 @@
 pub struct Isa(pub(crate) Kind);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(
-    not(target_arch = "x86_64"),
-    expect(dead_code, reason = "the kinds of another architecture are named but never made here")
-)]
+#[expect(dead_code, reason = "the kinds of another architecture are named but never made here")]
 pub(crate) enum Kind {
     Scalar,
     Avx2,
@@ -17,8 +14,9 @@ pub(crate) enum Kind {
     Avx512,
     Avx512Vnni,
     Avx512Bf16,
-    #[cfg_attr(target_arch = "x86_64", expect(dead_code, reason = "made on aarch64 only"))]
     Neon,
+    NeonDotprod,
+    NeonI8mm,
 }
 
 impl Isa {
@@ -26,10 +24,6 @@ impl Isa {
     pub const SCALAR: Self = Self(Kind::Scalar);
 
     /// Every instruction set of this CPU, the fastest first; always ends with [`Isa::SCALAR`].
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        expect(clippy::vec_init_then_push, reason = "the sets of x86-64 are pushed in between")
-    )]
     pub fn available() -> Vec<Self> {
         let mut found = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -58,7 +52,16 @@ impl Isa {
             }
         }
         #[cfg(target_arch = "aarch64")]
-        found.push(Self(Kind::Neon));
+        {
+            use std::arch::is_aarch64_feature_detected;
+            if is_aarch64_feature_detected!("i8mm") {
+                found.push(Self(Kind::NeonI8mm));
+            }
+            if is_aarch64_feature_detected!("dotprod") {
+                found.push(Self(Kind::NeonDotprod));
+            }
+            found.push(Self(Kind::Neon));
+        }
         found.push(Self::SCALAR);
         found
     }
@@ -88,6 +91,8 @@ impl Isa {
             Kind::Avx512Vnni => "avx512-vnni",
             Kind::Avx512Bf16 => "avx512-bf16",
             Kind::Neon => "neon",
+            Kind::NeonDotprod => "neon-dotprod",
+            Kind::NeonI8mm => "neon-i8mm",
         }
     }
 }
@@ -123,6 +128,16 @@ macro_rules! dispatch {
             fn avx512_bf16($($arg: $ty),*) {
                 $generic::<crate::x86_64::Avx512Bf16>($($arg),*);
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod")]
+            fn neon_dotprod($($arg: $ty),*) {
+                $generic::<crate::aarch64::NeonDotprod>($($arg),*);
+            }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,i8mm")]
+            fn neon_i8mm($($arg: $ty),*) {
+                $generic::<crate::aarch64::NeonI8mm>($($arg),*);
+            }
             match isa.0 {
                 // SAFETY: an `Isa` of this kind is only made after its features were detected.
                 #[cfg(target_arch = "x86_64")]
@@ -141,6 +156,12 @@ macro_rules! dispatch {
                 crate::isa::Kind::Avx512Bf16 => unsafe { avx512_bf16($($arg),*) },
                 #[cfg(target_arch = "aarch64")]
                 crate::isa::Kind::Neon => $generic::<crate::aarch64::Neon>($($arg),*),
+                // SAFETY: as above.
+                #[cfg(target_arch = "aarch64")]
+                crate::isa::Kind::NeonDotprod => unsafe { neon_dotprod($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "aarch64")]
+                crate::isa::Kind::NeonI8mm => unsafe { neon_i8mm($($arg),*) },
                 _ => $scalar($($arg),*),
             }
         }

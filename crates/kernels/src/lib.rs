@@ -1,8 +1,8 @@
 //! Compute kernels: slices in, slices out. The only crate of the project that holds `unsafe`.
 //!
 //! What it is: matrix products over packed weights, paged attention, and the row operations of the
-//! nanochat transformer, each for AVX-512 (with and without its bf16 dot product), AVX2, NEON and
-//! portable scalar code; and the pool of threads that they run on. What it is not: it knows no model,
+//! nanochat transformer, each for AVX-512, AVX2, NEON (with and without the dot products that such CPUs may
+//! have) and portable scalar code; and the pool of threads that they run on. What it is not: it knows no model,
 //! file, request or clock.
 //!
 //! Reading order: [`isa`] (which instruction sets this CPU has), [`pool`] (who computes), [`mod@matmul`]

@@ -126,6 +126,7 @@ impl Arithmetic {
     }
 
     #[cfg(not(target_arch = "x86_64"))]
+    #[expect(clippy::unused_self, reason = "only the loops of x86-64 differ by it")]
     fn fastest(self) -> Probe {
         Probe::PORTABLE
     }

@@ -41,6 +41,22 @@ pub(crate) trait Simd: Copy + 'static {
     /// # Safety
     /// `LANES` words are readable at `from`.
     unsafe fn load_bf16_pairs(from: *const u32) -> (Self::V, Self::V);
+    /// `acc[v] + x.0 * w[v].0 + x.1 * w[v].1`, in that order.
+    /// # Safety
+    /// Two numbers are readable at `x`.
+    #[inline(always)]
+    unsafe fn mul_add_pair<const V: usize>(
+        acc: &mut [Self::V; V],
+        w: &[(Self::V, Self::V); V],
+        x: *const [f32; 2],
+    ) {
+        // SAFETY: the caller's.
+        let [first, second] = unsafe { *x };
+        let (first, second) = (Self::splat(first), Self::splat(second));
+        for (acc, w) in acc.iter_mut().zip(w) {
+            *acc = Self::mul_add(second, w.1, Self::mul_add(first, w.0, *acc));
+        }
+    }
     /// `acc + x.0 * w.0 + x.1 * w.1` over pairs of bf16.
     /// # Safety
     /// `LANES` words are readable at `weights`, and `HAS_BF16_DOT` holds.
@@ -58,10 +74,41 @@ pub(crate) trait Simd: Copy + 'static {
     fn words_to_f32(a: Self::I) -> Self::V;
     /// Stored bytes of weights (128 added) as [`Simd::dot_bytes`] takes them.
     fn weight_bytes(stored: Self::I) -> Self::I;
-    /// `acc + Σ w[i] · x[i]` over the four bytes of each word; `x` is signed and above -128.
+    /// A word of activations as [`Simd::dot_bytes`] takes it: in every lane, or where its instruction needs no more,
+    /// in the first.
+    #[inline(always)]
+    fn factor(word: u32) -> Self::I {
+        Self::splat_word(word)
+    }
+    /// `acc + Σ w[i] · x[i]` over the four bytes of each word; `x` is signed and above -128, a [`Simd::factor`].
     fn dot_bytes(acc: Self::I, w: Self::I, x: Self::I) -> Self::I;
     /// As [`Simd::dot_bytes`], with weights in 0 ..= 15.
     fn dot_nibbles(acc: Self::I, w: Self::I, x: Self::I) -> Self::I;
+    /// Whether there is an instruction that multiplies two rows with two columns: [`Simd::dot_pairs`].
+    const PAIRS: bool = false;
+    /// The words of two vectors by turns: those of their first halves, then those of their second.
+    fn zip(a: Self::I, b: Self::I) -> (Self::I, Self::I) {
+        let _ = (a, b);
+        unreachable!("guarded by PAIRS")
+    }
+    /// Undoes [`Simd::zip`].
+    fn unzip(a: Self::I, b: Self::I) -> (Self::I, Self::I) {
+        let _ = (a, b);
+        unreachable!("guarded by PAIRS")
+    }
+    /// Two words each of two rows of activations, the second row `stride` words after the first.
+    /// # Safety
+    /// They are readable, and `PAIRS` holds.
+    unsafe fn load_two(from: *const u32, stride: usize) -> Self::I {
+        let _ = (from, stride);
+        unreachable!("guarded by PAIRS")
+    }
+    /// `acc[c][r] + Σ w[c][i] · x[r][i]` over eight bytes for each two columns and two rows; else as
+    /// [`Simd::dot_bytes`].
+    fn dot_pairs(acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
+        let _ = (acc, w, x);
+        unreachable!("guarded by PAIRS")
+    }
     /// The low and the high four bits of every byte, as bytes.
     fn nibbles(a: Self::I) -> (Self::I, Self::I);
     /// Writes whole numbers of -127 ..= 127 as bytes.

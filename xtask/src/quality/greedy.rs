@@ -1,5 +1,6 @@
 //! Greedy answers, and how far two sets of them are the same.
 
+use engine::ToolState;
 use model::{Compute, KvCache, KvLayout, LogitRows, PAGE, SequenceRows, Session};
 use registry::LoadedModel;
 
@@ -17,9 +18,11 @@ struct Sequence {
     /// Tokens that were read.
     read: usize,
     tables: Vec<Vec<u32>>,
+    tool: ToolState,
 }
 
-/// One answer a prompt, as the model alone gives it: nobody runs the calculator for it.
+/// One answer a prompt. The calculator's results are put into it as a server does: what the model would say in their
+/// place nobody ever sees.
 pub(crate) fn answers(model: &LoadedModel, compute: &Compute, prompts: &[Vec<u32>]) -> Vec<Vec<u32>> {
     let config = &model.weights.config;
     let layout = KvLayout::new(config, model.weights.format);
@@ -30,7 +33,8 @@ pub(crate) fn answers(model: &LoadedModel, compute: &Compute, prompts: &[Vec<u32
         let begin = |(i, prompt): (usize, &Vec<u32>)| {
             let first = i * pages;
             let table = (first as u32..(first + pages) as u32).collect();
-            Sequence { tokens: prompt.clone(), prompt: prompt.len(), read: 0, tables: vec![table; classes] }
+            let (tables, tool) = (vec![table; classes], ToolState::default());
+            Sequence { tokens: prompt.clone(), prompt: prompt.len(), read: 0, tables, tool }
         };
         let mut batch: Vec<Sequence> = prompts.iter().enumerate().map(begin).collect();
         while step(model, compute, (&mut session, &mut batch)) {}
@@ -66,7 +70,9 @@ fn step(model: &LoadedModel, compute: &Compute, (session, batch): (&mut Session,
     let logits = session.forward(compute, &model.weights, &rows);
     for (sequence, logits) in going.iter_mut().zip(logits.chunks_exact(model.weights.config.vocab_size)) {
         sequence.read = sequence.tokens.len();
-        sequence.tokens.push(top(logits) as u32);
+        let token = sequence.tool.take_forced().unwrap_or(top(logits) as u32);
+        sequence.tool.follow(token, &model.tokenizer);
+        sequence.tokens.push(token);
     }
     true
 }

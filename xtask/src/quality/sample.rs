@@ -1,4 +1,5 @@
-//! The text to measure on: conversations and prose that the built-in model was not trained on.
+//! The text to measure on: conversations and prose that the built-in model was not trained on, and questions of the
+//! kinds that it was made for.
 
 use anyhow::{Context as _, bail};
 use model::Config;
@@ -10,8 +11,9 @@ use super::greedy::ANSWER_TOKENS;
 use crate::shell;
 
 const CHAT: &str = "goldens/quality/chat.jsonl";
+const OWN_KIND: &str = "goldens/quality/own_kind.jsonl";
 const TEXT: &str = "goldens/quality/text.txt";
-/// Fewer prompts than these say nothing about shares.
+/// Fewer prompts of a file than these say nothing about shares.
 const MIN_PROMPTS: usize = 100;
 
 /// Which kind of text a document is.
@@ -32,8 +34,10 @@ pub(crate) struct Document {
 /// Everything that is measured on.
 pub(crate) struct Sample {
     pub(crate) documents: Vec<Document>,
-    /// Conversations up to where the assistant's last answer begins.
+    /// Conversations up to where the assistant's last answer begins: the small talk, then those of its own kind.
     pub(crate) prompts: Vec<Vec<u32>>,
+    /// How many prompts are small talk.
+    pub(crate) small_talk: usize,
 }
 
 type Conversation = Vec<(Role, String)>;
@@ -42,25 +46,15 @@ impl Sample {
     /// Reads the files and cuts them to the model's context.
     pub(crate) fn read(model: &LoadedModel) -> anyhow::Result<Self> {
         let (tokenizer, config) = (&*model.tokenizer, &model.weights.config);
-        let chat = std::fs::read_to_string(shell::root().join(CHAT)).context(CHAT)?;
-        let text = std::fs::read_to_string(shell::root().join(TEXT)).context(TEXT)?;
-        let (mut documents, mut prompts) = (Vec::new(), Vec::new());
-        for (i, line) in chat.lines().enumerate() {
-            let conversation = conversation(line).with_context(|| format!("{CHAT}, line {}", i + 1))?;
-            documents.push(Document::chat(tokenizer, config, &conversation)?);
-            let asked =
-                conversation.iter().rposition(|(role, _)| *role == Role::User).map_or(0, |last| last + 1);
-            let prompt = render(tokenizer, &conversation[..asked])?;
-            if prompt.len() + ANSWER_TOKENS <= config.sequence_len {
-                prompts.push(prompt);
-            }
-        }
-        if prompts.len() < MIN_PROMPTS {
-            bail!("{CHAT} gives {} prompts that fit the context, {MIN_PROMPTS} are needed", prompts.len());
-        }
-        let ids = tokenizer.encode(&text);
+        let chat = conversations(CHAT)?;
+        let mut prompts = prompts(model, CHAT, &chat)?;
+        let small_talk = prompts.len();
+        prompts.extend(self::prompts(model, OWN_KIND, &conversations(OWN_KIND)?)?);
+        let documents = chat.iter().map(|conversation| Document::chat(tokenizer, config, conversation));
+        let mut documents = documents.collect::<anyhow::Result<Vec<_>>>()?;
+        let ids = tokenizer.encode(&read(TEXT)?);
         documents.extend(ids.chunks(config.sequence_len - 1).map(|ids| Document::text(tokenizer, ids)));
-        Ok(Self { documents, prompts })
+        Ok(Self { documents, prompts, small_talk })
     }
 
     /// Tokens that are scored, of chat and of text.
@@ -88,6 +82,32 @@ impl Document {
         let scored = (0..tokens.len()).map(|i| i > 0).collect();
         Self { part: Part::Text, tokens, scored }
     }
+}
+
+fn read(path: &str) -> anyhow::Result<String> {
+    std::fs::read_to_string(shell::root().join(path)).with_context(|| path.to_owned())
+}
+
+/// Every conversation of a file.
+fn conversations(path: &str) -> anyhow::Result<Vec<Conversation>> {
+    let parse = |(i, line)| conversation(line).with_context(|| format!("{path}, line {}", i + 1));
+    read(path)?.lines().enumerate().map(parse).collect()
+}
+
+/// The prompts of a file's conversations that leave room for an answer.
+fn prompts(model: &LoadedModel, path: &str, conversations: &[Conversation]) -> anyhow::Result<Vec<Vec<u32>>> {
+    let mut prompts = Vec::new();
+    for conversation in conversations {
+        let asked = conversation.iter().rposition(|(role, _)| *role == Role::User).map_or(0, |last| last + 1);
+        let prompt = render(&model.tokenizer, &conversation[..asked])?;
+        if prompt.len() + ANSWER_TOKENS <= model.weights.config.sequence_len {
+            prompts.push(prompt);
+        }
+    }
+    if prompts.len() < MIN_PROMPTS {
+        bail!("{path} gives {} prompts that fit the context, {MIN_PROMPTS} are needed", prompts.len());
+    }
+    Ok(prompts)
 }
 
 fn render(tokenizer: &Tokenizer, conversation: &[(Role, String)]) -> anyhow::Result<Vec<u32>> {
