@@ -3,7 +3,7 @@
 //! What it is: matrix products over packed weights, paged attention, and the row operations of the
 //! nanochat transformer, each for AVX-512, AVX2, NEON (with and without the dot products that such CPUs may
 //! have) and portable scalar code; and the pool of threads that they run on. What it is not: it knows no model,
-//! file, request or clock.
+//! file or request, and looks at the clock only to see whether its threads are put aside.
 //!
 //! Reading order: [`isa`] (which instruction sets this CPU has), [`pool`] (who computes), [`mod@matmul`]
 //! (packed weights, and the tile that everything else is built on), [`attention`] (keys and values in

@@ -8,21 +8,27 @@ use std::time::{Duration, Instant};
 
 /// Waiting so long for a task that another thread is inside means that it was put aside.
 const STALL: Duration = Duration::from_millis(1);
+/// Time lost to stalls is forgiven at this share of the time that passes: what is lost to rare ones is less than turns cost.
+const FORGIVEN: u32 = 4;
+/// Time lost that is too much: two turns of a neighbour, one right after the other.
+const TOO_MUCH: Duration = Duration::from_millis(5);
 /// How long one works alone, so that the others sleep and have their share of the core to come.
 const ALONE: Duration = Duration::from_millis(3);
 /// How long one works with the others, from when they are seen to run: less than the system lets a thread run on.
 const TOGETHER: Duration = Duration::from_millis(1);
-/// How long turns are taken after a first stall, which may have been the only one.
+/// How long turns are taken at first.
 const WARY_FIRST: Duration = Duration::from_millis(64);
-/// How long at most: twice as long after each stall that follows soon.
+/// How long at most: twice as long each time that it was too much again soon after.
 const WARY_MOST: Duration = Duration::from_millis(1024);
-/// A stall so long after the last turn is a first one again.
+/// So long after the last turn it is a first time again.
 const SOON: Duration = Duration::from_millis(200);
 
 /// Whether to work alone now.
 #[derive(Default)]
 pub(super) struct Turns {
-    /// What follows from the last stall, if there was one.
+    /// Time lost to stalls and not forgiven yet, and when it was last counted.
+    lost: Option<(Duration, Instant)>,
+    /// What follows from too much of it.
     wary: Option<Wary>,
 }
 
@@ -74,7 +80,7 @@ impl Turns {
     /// Learns from a job of which others took tasks: the caller `ran` its own and then `waited`.
     pub(super) fn note(&mut self, ran: Duration, waited: Duration) {
         if waited >= STALL && waited >= 2 * ran {
-            self.stalled(now());
+            self.stalled(waited, now());
         } else if let Some(wary) = &mut self.wary
             && wary.turn == Turn::Calling
         {
@@ -82,9 +88,15 @@ impl Turns {
         }
     }
 
-    fn stalled(&mut self, now: Instant) {
-        let lasts = self.wary.as_ref().map_or(WARY_FIRST, |last| (2 * last.lasts).min(WARY_MOST));
-        self.wary = Some(Wary { until: now + lasts, lasts, turn: Turn::Alone { until: now + ALONE } });
+    fn stalled(&mut self, waited: Duration, now: Instant) {
+        let (before, counted) = self.lost.unwrap_or((Duration::ZERO, now));
+        let lost = before.saturating_sub(now.saturating_duration_since(counted) / FORGIVEN) + waited;
+        self.lost = Some((lost, now));
+        if lost >= TOO_MUCH {
+            let lasts = self.wary.as_ref().map_or(WARY_FIRST, |last| (2 * last.lasts).min(WARY_MOST));
+            self.lost = None;
+            self.wary = Some(Wary { until: now + lasts, lasts, turn: Turn::Alone { until: now + ALONE } });
+        }
     }
 }
 
@@ -97,15 +109,28 @@ mod tests {
         let mut turns = Turns::default();
         turns.note(Duration::from_millis(5), Duration::from_millis(8));
         turns.note(Duration::ZERO, Duration::from_micros(900));
-        assert!(!turns.alone());
+        assert!(turns.lost.is_none());
         turns.note(Duration::from_micros(40), Duration::from_millis(3));
-        assert!(turns.wary.is_some());
+        assert!(turns.lost.is_some() && !turns.alone());
+    }
+
+    #[test]
+    fn rare_stalls_are_forgiven_and_a_neighbour_s_are_not() {
+        let (mut turns, mut now) = (Turns::default(), now());
+        for _ in 0..1000 {
+            now += Duration::from_millis(20);
+            turns.stalled(Duration::from_millis(4), now);
+            assert!(!turns.alone_at(now));
+        }
+        now += Duration::from_millis(7);
+        turns.stalled(Duration::from_millis(4), now);
+        assert!(turns.alone_at(now));
     }
 
     #[test]
     fn the_time_together_begins_when_the_others_come() {
         let (mut turns, start) = (Turns::default(), now());
-        turns.stalled(start);
+        turns.stalled(TOO_MUCH, start);
         assert!(turns.alone_at(start));
         assert!(!turns.alone_at(start + ALONE));
         assert!(!turns.alone_at(start + 10 * TOGETHER), "they are called until they come");
@@ -117,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn stalls_that_follow_soon_make_wary_for_longer() {
+    fn who_is_too_slow_soon_again_is_left_alone_for_longer() {
         let (mut turns, mut now) = (Turns::default(), now());
         for lasts in [64, 128, 256, 512, 1024, 1024].map(Duration::from_millis) {
-            turns.stalled(now);
+            turns.stalled(TOO_MUCH, now);
             assert_eq!(turns.wary.as_ref().map(|wary| wary.lasts), Some(lasts));
             now += lasts + Duration::from_millis(3);
             assert!(!turns.alone_at(now));
