@@ -2,14 +2,33 @@
 
 use std::path::Path;
 
+/// The files of a control group, by version.
+struct Names {
+    limit: &'static str,
+    used: &'static str,
+    /// In `memory.stat`: page cache that can be dropped.
+    cache: &'static str,
+}
+
+const V2: Names = Names { limit: "memory.max", used: "memory.current", cache: "inactive_file " };
+const V1: Names =
+    Names { limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes", cache: "total_inactive_file " };
+
 /// Bytes that may still be allocated, if the system tells.
 pub fn available() -> Option<u64> {
     let machine = meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?);
-    let root = Path::new("/sys/fs/cgroup");
-    // In a container the root is the container's own group; elsewhere the process has one below it.
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).map(|path| root.join(path));
-    [machine, control_group(root), own.and_then(|path| control_group(&path))].into_iter().flatten().min()
+    [("/sys/fs/cgroup", "0::", V2), ("/sys/fs/cgroup/memory", ":memory:", V1)]
+        .into_iter()
+        .flat_map(|(root, mark, names)| {
+            // In a container the root is the container's own group; elsewhere the process has one below it.
+            let below = own.lines().find_map(|line| Some(line.split_once(mark)?.1.trim_start_matches('/')));
+            let below = below.and_then(|path| control_group(&Path::new(root).join(path), &names));
+            [control_group(Path::new(root), &names), below]
+        })
+        .chain([machine])
+        .flatten()
+        .min()
 }
 
 /// Bytes of this process in memory now.
@@ -23,12 +42,12 @@ fn meminfo(text: &str) -> Option<u64> {
 }
 
 /// What the limit of the control group leaves, page cache counted as free.
-fn control_group(root: &Path) -> Option<u64> {
+fn control_group(root: &Path, names: &Names) -> Option<u64> {
     let number =
         |name: &str| -> Option<u64> { std::fs::read_to_string(root.join(name)).ok()?.trim().parse().ok() };
-    let (limit, used) = (number("memory.max")?, number("memory.current")?);
+    let (limit, used) = (number(names.limit)?, number(names.used)?);
     let stat = std::fs::read_to_string(root.join("memory.stat")).unwrap_or_default();
-    let cache = stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.trim().parse().ok());
+    let cache = stat.lines().find_map(|line| line.strip_prefix(names.cache)?.trim().parse().ok());
     Some(limit.saturating_sub(used.saturating_sub(cache.unwrap_or(0))))
 }
 
@@ -43,15 +62,17 @@ mod tests {
 
     #[test]
     fn the_limit_less_what_cannot_be_dropped_is_left() {
-        let root = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(root.path().join(name), text).unwrap();
-        write("memory.max", "max\n");
-        write("memory.current", "1000\n");
-        assert_eq!(control_group(root.path()), None);
-        write("memory.max", "4000\n");
-        assert_eq!(control_group(root.path()), Some(3000));
-        write("memory.stat", "anon 5\ninactive_file 400\n");
-        assert_eq!(control_group(root.path()), Some(3400));
+        for names in [V2, V1] {
+            let root = tempfile::tempdir().unwrap();
+            let write = |name: &str, text: &str| std::fs::write(root.path().join(name), text).unwrap();
+            write(names.limit, "max\n");
+            write(names.used, "1000\n");
+            assert_eq!(control_group(root.path(), &names), None);
+            write(names.limit, "4000\n");
+            assert_eq!(control_group(root.path(), &names), Some(3000));
+            write("memory.stat", &format!("anon 5\n{}400\n", names.cache));
+            assert_eq!(control_group(root.path(), &names), Some(3400));
+        }
     }
 
     #[test]
