@@ -79,6 +79,8 @@ enum Group {
     Kernels,
     /// Tokens per second and between tokens, by number of streams
     Decode,
+    /// One stream whose text repeats itself, with guesses and without
+    Speculation,
     /// Tokens of a long prompt per second
     Prefill,
     /// First tokens, and what callers cost each other
@@ -94,7 +96,8 @@ enum Group {
 }
 
 /// Groups that need a model and an engine in this process.
-const WITH_ENGINE: [Group; 5] = [Group::Decode, Group::Prefill, Group::Latency, Group::Busy, Group::Idle];
+const WITH_ENGINE: [Group; 6] =
+    [Group::Decode, Group::Speculation, Group::Prefill, Group::Latency, Group::Busy, Group::Idle];
 
 /// Measures and shows.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -132,10 +135,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 /// The figures that need a model and an engine.
 fn engine(setup: &Setup, limits: Limits, format: &Format, report: &mut Report) -> anyhow::Result<()> {
     let model = checkpoint::load(setup, format)?;
-    let service = Service::start(setup, &model)?;
+    let service = Service::start(setup, &model, 0)?;
     let limits = limits.now(setup, format, report);
     if setup.wants(Group::Decode) {
         decode::measure(setup, limits, format, &service, report)?;
+    }
+    if setup.wants(Group::Speculation) {
+        decode::speculation(setup, format, &service, &model, report)?;
     }
     if setup.wants(Group::Prefill) {
         latency::prefill(setup, limits, format, &service, report)?;

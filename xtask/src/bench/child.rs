@@ -53,7 +53,7 @@ fn load(setup: &Setup, format: &Format) -> anyhow::Result<Value> {
     let read = begun.elapsed().as_secs_f64();
     self_test::run(&model, &setup.compute())?;
     let tested = begun.elapsed().as_secs_f64();
-    let _service = Service::start(setup, &model)?;
+    let _service = Service::start(setup, &model, 0)?;
     let ready = begun.elapsed().as_secs_f64();
     Ok(json!({
         "read_seconds": read,

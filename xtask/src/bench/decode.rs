@@ -1,7 +1,10 @@
 //! Tokens per second, and from one token to the next, while some number of streams decode.
 
+use engine::Limits;
+use registry::LoadedModel;
+
 use super::formats::Format;
-use super::limits::Limits;
+use super::limits;
 use super::report::{Figure, Report};
 use super::setup::Setup;
 use super::streams::{Service, Times, all_decoding};
@@ -9,13 +12,17 @@ use super::{clock, kernels};
 
 /// Streams at a time.
 const STREAMS: [usize; 6] = [1, 4, 8, 16, 32, 64];
+/// Tokens of a stream that repeats itself: most of them after it began to.
+const REPEATING: usize = 512;
+/// Answers among which the one that repeats itself most is looked for.
+const CANDIDATES: usize = 12;
 /// Tokens of each prompt: few, since decoding is what is measured.
 const PROMPT: usize = 8;
 
 /// Measures every number of streams.
 pub(crate) fn measure(
     setup: &Setup,
-    limits: Limits,
+    limits: limits::Limits,
     format: &Format,
     service: &Service,
     report: &mut Report,
@@ -38,6 +45,36 @@ pub(crate) fn measure(
             report.add(Figure::new(format!("{name}, between tokens p{percent}"), format.name, gap, "ms"));
         }
     }
+    Ok(())
+}
+
+/// Measures one stream whose text runs in circles, without guesses and with as many as the server makes. Of the answers
+/// that random weights give some do so before long: the one that gains most is taken.
+pub(crate) fn speculation(
+    setup: &Setup,
+    format: &Format,
+    without: &Service,
+    model: &LoadedModel,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let with = Service::start(setup, model, Limits::default().speculation_tokens)?;
+    let rate = |service: &Service, prompt: &[u32]| -> anyhow::Result<f64> {
+        Ok(service.answer(prompt.to_vec(), REPEATING)?.rate())
+    };
+    let mut best: Option<(f64, Vec<u32>)> = None;
+    for _ in 0..CANDIDATES {
+        let prompt = with.prompt(PROMPT);
+        let guessed = rate(&with, &prompt)?;
+        if best.as_ref().is_none_or(|(most, _)| guessed > *most) {
+            best = Some((guessed, prompt));
+        }
+    }
+    let Some((guessed, prompt)) = best else { return Ok(()) };
+    let plain = rate(without, &prompt)?;
+    let name = "one stream that repeats itself";
+    report.add(Figure::new(format!("{name}, no guesses"), format.name, plain, "tok/s"));
+    report.add(Figure::new(format!("{name}, guesses"), format.name, guessed, "tok/s"));
+    report.add(Figure::new(format!("{name}, gain"), format.name, guessed / plain, "times"));
     Ok(())
 }
 

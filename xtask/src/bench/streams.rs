@@ -32,9 +32,14 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts an engine for a model, as the server does.
-    pub(crate) fn start(setup: &Setup, model: &LoadedModel) -> anyhow::Result<Self> {
-        let limits = Limits::default().checked();
+    /// Starts an engine for a model, as the server does, but that it guesses at most so many tokens ahead: none where
+    /// the figure shall not depend on what the text is.
+    pub(crate) fn start(
+        setup: &Setup,
+        model: &LoadedModel,
+        speculation_tokens: usize,
+    ) -> anyhow::Result<Self> {
+        let limits = Limits { speculation_tokens, ..Limits::default() }.checked();
         let (weights, tokenizer) = (Arc::clone(&model.weights), Arc::clone(&model.tokenizer));
         let (isa, threads, step_tokens) = (setup.isa, setup.threads, limits.step_tokens);
         let handle = Handle::start("engine-bench", tokenizer, limits, move || {
@@ -127,6 +132,12 @@ impl Times {
         (self.came[0] - self.asked).as_secs_f64()
     }
 
+    /// Tokens per second after the first one.
+    pub(crate) fn rate(&self) -> f64 {
+        let span = self.came[self.came.len() - 1] - self.came[0];
+        (self.came.len() - 1) as f64 / span.as_secs_f64()
+    }
+
     /// Seconds between one token and the next, of those that came within a span of time.
     pub(crate) fn gaps(&self, (from, to): (Instant, Instant)) -> impl Iterator<Item = f64> {
         let pairs = self.came.windows(2).filter(move |pair| pair[0] >= from && pair[1] <= to);
@@ -162,6 +173,7 @@ mod tests {
         let gaps: Vec<f64> = streams.iter().flat_map(|stream| stream.gaps((from, to))).collect();
         assert_eq!(gaps, [0.01; 4]);
         assert_eq!(streams[1].first(), 0.018);
+        assert_eq!(streams[1].rate(), 100.0);
         assert!(all_decoding(&[times(begun, &[1, 2]), times(begun, &[3, 4])]).is_err());
     }
 }
