@@ -206,6 +206,16 @@ fn is_slow(isa: Isa, weights: &Weights) -> bool {
     isa == Isa::SCALAR && weights.config.n_embd > 64
 }
 
+/// Every model in every format on every instruction set, but for what takes its time.
+fn combinations() -> impl Iterator<Item = (String, Arc<Weights>, Isa)> {
+    MODELS.iter().flat_map(|name| FORMATS.map(|format| (name, format))).flat_map(|(name, format)| {
+        let weights = load(name, format);
+        let fast = Isa::available().into_iter().filter(|isa| !is_slow(*isa, &weights)).collect::<Vec<_>>();
+        fast.into_iter()
+            .map(move |isa| (format!("{name} {format:?} {}", isa.name()), Arc::clone(&weights), isa))
+    })
+}
+
 fn check(name: &str, format: WeightFormat) {
     let weights = load(name, format);
     let requests = requests(&weights);
@@ -253,15 +263,14 @@ fn int4_weights() {
 
 #[test]
 fn cached_prefixes_give_the_bits_of_computed_ones() {
-    for (name, format) in MODELS.iter().flat_map(|name| FORMATS.map(|format| (name, format))) {
-        let weights = load(name, format);
+    for (what, weights, isa) in combinations() {
         let requests = requests(&weights);
-        let setup = Setup { prefix_cache: false, ..Setup::new(Isa::detect(), 1, 256) };
+        let setup = Setup { prefix_cache: false, ..Setup::new(isa, 1, 256) };
         let uncached = Outcome::alone(&weights, &setup, &requests);
         for (step_tokens, rounds_before) in [(256, 0), (256, 1), (7, 1), (64, 2)] {
-            let setup = Setup { rounds_before, ..Setup::new(Isa::detect(), 2, step_tokens) };
+            let setup = Setup { rounds_before, ..Setup::new(isa, 2, step_tokens) };
             let cached = Outcome::together(&weights, &setup, &requests);
-            assert!(cached == uncached, "{name} {format:?}, round {rounds_before} in steps of {step_tokens}");
+            assert!(cached == uncached, "{what}, round {rounds_before} in steps of {step_tokens}");
         }
     }
 }
@@ -270,8 +279,7 @@ fn cached_prefixes_give_the_bits_of_computed_ones() {
 #[test]
 fn guesses_change_no_bit() {
     let mut guessed_rows = 0;
-    for (name, format) in MODELS.iter().flat_map(|name| FORMATS.map(|format| (name, format))) {
-        let weights = load(name, format);
+    for (what, weights, isa) in combinations() {
         let Config { vocab_size, sequence_len, .. } = weights.config;
         let request = |seed: u64| {
             let prompt = (0..40).map(|j| ((j % 5 * 31 + seed * 7) % vocab_size as u64) as u32).collect();
@@ -280,7 +288,7 @@ fn guesses_change_no_bit() {
             Request::new(prompt, 60, sampling, (vocab_size, sequence_len)).unwrap()
         };
         let requests: Vec<Request> = (0..4).map(request).collect();
-        let setup = |speculation_tokens| Setup { speculation_tokens, ..Setup::new(Isa::detect(), 2, 64) };
+        let setup = |speculation_tokens| Setup { speculation_tokens, ..Setup::new(isa, 2, 64) };
         let plain = Outcome::alone(&weights, &setup(0), &requests);
         for (speculation_tokens, n) in [(7, 1), (7, 2), (2, 4)] {
             let speculative: Vec<Outcome> = requests
@@ -288,13 +296,13 @@ fn guesses_change_no_bit() {
                 .map(|requests| Outcome::together(&weights, &setup(speculation_tokens), requests))
                 .collect();
             let tokens: Vec<&Vec<u32>> = speculative.iter().flat_map(|outcome| &outcome.tokens).collect();
-            assert!(tokens.into_iter().eq(&plain.tokens), "{name} {format:?}, {n} at once");
+            assert!(tokens.into_iter().eq(&plain.tokens), "{what}, {n} at once");
             let mut rows: Vec<(usize, u64)> =
                 speculative.iter().flat_map(|outcome| outcome.logits.iter().copied()).collect();
             rows.sort_unstable();
             guessed_rows += rows.len() - plain.logits.len();
             let mut rows = rows.into_iter();
-            assert!(plain.logits.iter().all(|row| rows.any(|other| other == *row)), "{name} {format:?}");
+            assert!(plain.logits.iter().all(|row| rows.any(|other| other == *row)), "{what}");
         }
     }
     assert!(guessed_rows > 100, "{guessed_rows} rows were guessed in vain, or this shows nothing");
@@ -412,21 +420,14 @@ impl<'a> Prompts<'a> {
 
 #[test]
 fn decoding_sixteen_at_once_gives_the_bits_of_decoding_one() {
-    for (name, format) in MODELS.iter().flat_map(|name| FORMATS.map(|format| (name, format))) {
-        let weights = load(name, format);
-        for isa in Isa::available() {
-            if is_slow(isa, &weights) {
-                continue;
-            }
-            let [one, two] = [1, 2].map(|threads| Compute::new(isa, threads));
-            let mut prompts = Prompts::read(&weights, &two);
-            let alone = prompts.decode(&one, 1);
-            assert!(alone.windows(2).all(|pair| pair[0] != pair[1]), "sequences differ");
-            for (compute, batch) in [(&one, 16), (&two, 16), (&two, 4)] {
-                let equal = prompts.decode(compute, batch) == alone;
-                let threads = compute.pool.threads();
-                assert!(equal, "{name} {format:?} {}, {batch} on {threads} threads", isa.name());
-            }
+    for (what, weights, isa) in combinations() {
+        let [one, two] = [1, 2].map(|threads| Compute::new(isa, threads));
+        let mut prompts = Prompts::read(&weights, &two);
+        let alone = prompts.decode(&one, 1);
+        assert!(alone.windows(2).all(|pair| pair[0] != pair[1]), "sequences differ");
+        for (compute, batch) in [(&one, 16), (&two, 16), (&two, 4)] {
+            let equal = prompts.decode(compute, batch) == alone;
+            assert!(equal, "{what}, {batch} on {} threads", compute.pool.threads());
         }
     }
 }

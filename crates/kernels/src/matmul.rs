@@ -25,8 +25,8 @@ pub fn matmul(compute: &Compute, x: &Activations, w: &Packed, epilogue: Epilogue
     assert_eq!(y.len(), x.rows() * w.outputs(), "y is (rows, outputs)");
     assert!(x.is_prepared_for(w, compute.isa), "activations are prepared for these weights");
     let panels = w.panels();
-    // Several tasks a thread, so that whoever runs takes what another has left; but for many rows tasks of
-    // several panels, so that a block of rows stays in the first-level cache while they pass.
+    // Sixteen tasks a thread, so that at the end none waits long for another's last one; of at most eight panels, which
+    // stay in the second-level cache while one block of rows after the other passes them.
     let per_task = (panels / (compute.pool.threads() * 16)).clamp(1, 8);
     let out = Shareable(y.as_mut_ptr());
     compute.pool.run(panels.div_ceil(per_task), &|task| {

@@ -165,7 +165,7 @@ macro_rules! vnni {
         }
         #[inline(always)]
         fn dot_nibbles(acc: __m512i, w: __m512i, x: __m512i) -> __m512i {
-            avx!(_mm512_dpbusd_epi32(acc, w, x))
+            Self::dot_bytes(acc, w, x)
         }
     };
 }
