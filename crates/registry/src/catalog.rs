@@ -95,7 +95,7 @@ impl Catalog {
         let mut models = BTreeMap::new();
         let Some(root) = &self.root else { return Ok(models) };
         let mut add = |tag: Option<Tag>, directory: &Path, other_name: Option<String>| {
-            let Some(tag) = tag.filter(|_| checkpoint::looks_like_model(directory)) else { return };
+            let Some(tag) = tag.filter(|tag| checkpoint::looks_like_model(directory, tag)) else { return };
             let taken = models.contains_key(&tag);
             let tag = if taken { other_name.as_deref().and_then(Tag::new) } else { Some(tag) };
             let relative = directory.strip_prefix(root).unwrap_or(directory);

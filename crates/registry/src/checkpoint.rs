@@ -1,9 +1,11 @@
-//! Which files of a directory make a model.
+//! Which files make a model: chosen by name from a listing, of a directory here or of a repository elsewhere.
 //!
-//! nanochat writes `model_<step>.pt` and `meta_<step>.json`; exporters write safetensors (also sharded)
-//! beside a `config.json`; some rename the pair to `model.pt` and `meta.json`. The tokenizer lies beside
-//! them, in `tokenizer/`, or in the base directory one to three levels up.
+//! nanochat writes `model_<step>.pt` and then `meta_<step>.json`; exporters write safetensors (also sharded)
+//! beside a `config.json`, or in a directory `hf_<step>`; some rename the pair to `model.pt` and `meta.json`.
+//! The tokenizer lies beside them, in `tokenizer/`, or in the base directory one to three levels up.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Tag};
@@ -12,6 +14,14 @@ use crate::{Error, Tag};
 const MAX_ENTRIES: usize = 10_000;
 /// How far above the model's directory its base directory may be.
 const LEVELS_UP: usize = 3;
+/// Weights under names without a step, the best first.
+const PLAIN: [&str; 5] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model.pt",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
 
 /// The files of a model.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,6 +34,190 @@ pub struct CheckpointFiles {
     pub tokenizer: PathBuf,
     /// The training step in the file's name.
     pub step: Option<u64>,
+}
+
+/// Names of files relative to one root, with `/` between directories.
+#[derive(Clone, Default, Debug)]
+pub struct Listing(BTreeSet<String>);
+
+/// The files of a model by their names in a [`Listing`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Chosen {
+    /// One file, or an index that names several in the same directory.
+    pub weights: String,
+    /// Sizes of the model.
+    pub meta: String,
+    /// A pickled or JSON tokenizer.
+    pub tokenizer: String,
+    /// The training step in a name.
+    pub step: Option<u64>,
+}
+
+/// Weights that were found, before the rest is.
+struct Candidate {
+    weights: String,
+    step: Option<u64>,
+    /// Among weights of one step, the lowest is taken.
+    rank: usize,
+}
+
+impl Listing {
+    /// Of these names.
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        Self(names.into_iter().collect())
+    }
+
+    /// What a directory and its base directory hold of models, as names relative to the highest level that is
+    /// looked at, and the directory's own name there.
+    fn local(directory: &Path, tag: &Tag) -> Result<(PathBuf, String, Self), Error> {
+        let root = directory.ancestors().nth(LEVELS_UP).or(directory.ancestors().last()).unwrap_or(directory);
+        let mut names = BTreeSet::new();
+        let mut add = |directory: &Path| -> Result<Vec<PathBuf>, Error> {
+            let (files, directories) = entries(directory)?;
+            names.extend(files.iter().filter_map(|path| name_below(root, path)));
+            Ok(directories)
+        };
+        for below in add(directory)? {
+            let name = file_name(&below);
+            if name == "tokenizer" || exported_step(name).is_some() {
+                add(&below)?;
+            }
+        }
+        for base in directory.ancestors().skip(1).take(LEVELS_UP) {
+            for name in [format!("tokenizer_{tag}"), "tokenizer".to_owned()] {
+                let place = base.join(name);
+                if place.is_dir() {
+                    add(&place)?;
+                }
+            }
+        }
+        Ok((root.to_owned(), name_below(root, directory).unwrap_or_default(), Self(names)))
+    }
+
+    /// Whether a file has this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+
+    /// Directories that hold weights directly or in a `hf_<step>` of theirs, the root being "".
+    pub fn directories(&self) -> BTreeSet<&str> {
+        let with_weights = self.0.iter().filter(|name| {
+            let name = last_part(name);
+            step_of(name).is_some() || PLAIN.contains(&name)
+        });
+        with_weights
+            .map(|name| {
+                let directory = parent(name).unwrap_or_default();
+                let exported = exported_step(last_part(directory)).is_some();
+                if exported { parent(directory).unwrap_or_default() } else { directory }
+            })
+            .collect()
+    }
+
+    /// The files of the model in `directory`: of the step asked for, else of the highest step that is complete.
+    /// The error says what is missing, as the object of a sentence.
+    pub fn choose(&self, directory: &str, tag: &Tag, step: Option<u64>) -> Result<Chosen, String> {
+        let mut candidates = self.candidates(directory);
+        candidates.retain(|candidate| step.is_none() || candidate.step == step);
+        candidates.sort_by_key(|candidate| (Reverse(candidate.step), candidate.rank));
+        let mut missing = match step {
+            Some(step) => format!("no weights of step {step} (model_{step:06}.pt or .safetensors)"),
+            None => "no weights (model_<step>.pt, model.pt or .safetensors)".to_owned(),
+        };
+        // From the worst to the best, so that what the best lacks is what is said.
+        for found in candidates.iter().map(|candidate| self.complete(candidate, directory, tag)).rev() {
+            missing = match found {
+                Ok(_) => continue,
+                Err(what) => what,
+            };
+        }
+        let complete = candidates.iter().find_map(|candidate| self.complete(candidate, directory, tag).ok());
+        complete.ok_or(missing)
+    }
+
+    /// The files of the model whose weights are this file.
+    pub fn choose_file(&self, weights: &str, tag: &Tag) -> Result<Chosen, String> {
+        let step = step_of(last_part(weights));
+        let candidate = Candidate { weights: weights.to_owned(), step, rank: 0 };
+        self.complete(&candidate, parent(weights).unwrap_or_default(), tag)
+    }
+
+    fn candidates(&self, directory: &str) -> Vec<Candidate> {
+        let mut found = Vec::new();
+        for name in self.files_in(directory) {
+            let (file, rank) = (last_part(name), usize::from(has_extension(name, "pt")));
+            if let Some(step) = step_of(file) {
+                found.push(Candidate { weights: name.to_owned(), step: Some(step), rank });
+            } else if let Some(rank) = PLAIN.iter().position(|plain| *plain == file) {
+                found.push(Candidate { weights: name.to_owned(), step: None, rank });
+            }
+        }
+        // An exporter may have left out what it did not know, so nanochat's own file of the same step is better.
+        for place in self.exports(directory) {
+            let plain = PLAIN.iter().enumerate().map(|(rank, name)| (rank, join(place, name)));
+            found.extend(plain.filter(|(_, name)| self.contains(name)).map(|(rank, weights)| Candidate {
+                weights,
+                step: exported_step(last_part(place)),
+                rank: 2 + rank,
+            }));
+        }
+        found
+    }
+
+    /// The rest of a model's files.
+    fn complete(&self, candidate: &Candidate, directory: &str, tag: &Tag) -> Result<Chosen, String> {
+        let home = parent(&candidate.weights).unwrap_or_default();
+        let of_step = candidate.step.map(|step| join(home, &format!("meta_{step:06}.json")));
+        let metas = of_step.into_iter().chain(["meta.json", "config.json"].map(|name| join(home, name)));
+        let meta = self
+            .first(metas)
+            .ok_or_else(|| "no metadata (meta_<step>.json, meta.json or config.json)".to_owned())?;
+        let tokenizer = self
+            .first(tokenizers(home, directory, tag).into_iter())
+            .ok_or_else(|| "no tokenizer (tokenizer.pkl or tokenizer.json)".to_owned())?;
+        Ok(Chosen { weights: candidate.weights.clone(), meta, tokenizer, step: candidate.step })
+    }
+
+    fn first(&self, mut names: impl Iterator<Item = String>) -> Option<String> {
+        names.find(|name| self.contains(name))
+    }
+
+    fn files_in<'a>(&'a self, directory: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().map(String::as_str).filter(move |name| parent(name).unwrap_or_default() == directory)
+    }
+
+    /// Directories `hf_<step>` in a directory.
+    fn exports(&self, directory: &str) -> BTreeSet<&str> {
+        let homes = self.0.iter().filter_map(|name| parent(name));
+        homes
+            .filter(|home| exported_step(last_part(home)).is_some())
+            .filter(|home| parent(home).unwrap_or_default() == directory)
+            .collect()
+    }
+}
+
+/// Finds the files of the model in `directory`, at `step` or the latest that is complete.
+pub fn find(tag: &Tag, directory: &Path, step: Option<u64>) -> Result<CheckpointFiles, Error> {
+    let (root, name, listing) = Listing::local(directory, tag)?;
+    let chosen = listing.choose(&name, tag, step);
+    located(&root, tag, chosen)
+}
+
+/// Finds the rest of the model whose weights are this file.
+pub fn find_file(tag: &Tag, weights: &Path) -> Result<CheckpointFiles, Error> {
+    let (root, name, listing) = Listing::local(weights.parent().unwrap_or(Path::new("/")), tag)?;
+    let chosen = listing.choose_file(&join(&name, file_name(weights)), tag);
+    located(&root, tag, chosen)
+}
+
+fn located(root: &Path, tag: &Tag, chosen: Result<Chosen, String>) -> Result<CheckpointFiles, Error> {
+    let chosen = chosen.map_err(|missing| Error::Incomplete { tag: tag.clone(), missing })?;
+    Ok(CheckpointFiles {
+        weights: root.join(chosen.weights),
+        meta: root.join(chosen.meta),
+        tokenizer: root.join(chosen.tokenizer),
+        step: chosen.step,
+    })
 }
 
 impl CheckpointFiles {
@@ -43,78 +237,86 @@ impl CheckpointFiles {
     }
 }
 
-/// Whether a directory looks like it holds a model: it has weights.
-pub fn looks_like_model(directory: &Path) -> bool {
-    weights(directory, None).is_ok_and(|found| found.is_some())
-}
-
-/// Finds the files of the model in `directory`, at `step` or the latest.
-pub fn find(tag: &Tag, directory: &Path, step: Option<u64>) -> Result<CheckpointFiles, Error> {
-    let incomplete = |missing: String| Error::Incomplete { tag: tag.clone(), missing };
-    let (weights, step) = weights(directory, step)?.ok_or_else(|| {
-        incomplete(match step {
-            Some(step) => format!("no weights of step {step} (model_{step:06}.pt or .safetensors)"),
-            None => "no weights (model_<step>.pt, model.pt or .safetensors)".to_owned(),
-        })
-    })?;
-    let meta = meta(directory, step)
-        .ok_or_else(|| incomplete("no metadata (meta_<step>.json, meta.json or config.json)".to_owned()))?;
-    let tokenizer = tokenizer(tag, directory)
-        .ok_or_else(|| incomplete("no tokenizer (tokenizer.pkl or tokenizer.json)".to_owned()))?;
-    Ok(CheckpointFiles { weights, meta, tokenizer, step })
-}
-
-/// The weights: of the step asked for, else of the highest step, else under a name without a step.
-fn weights(directory: &Path, step: Option<u64>) -> Result<Option<(PathBuf, Option<u64>)>, Error> {
-    let mut best: Option<(u64, PathBuf)> = None;
-    let entries = std::fs::read_dir(directory).map_err(|source| Error::io(directory, source))?;
-    for entry in entries.take(MAX_ENTRIES) {
-        let path = entry.map_err(|source| Error::io(directory, source))?.path();
-        let Some(found) = step_of(&path) else { continue };
-        // Opening a pipe or a device would wait for ever.
-        let wanted = step.is_none_or(|step| step == found) && path.is_file();
-        // Of two formats at one step, the .safetensors sorts after the .pt and needs less trust.
-        if wanted && best.as_ref().is_none_or(|(s, p)| (found, &path) > (*s, p)) {
-            best = Some((found, path));
-        }
+/// Places of a tokenizer, the nearest first.
+fn tokenizers(home: &str, directory: &str, tag: &Tag) -> Vec<String> {
+    let mut places = vec![home.to_owned(), directory.to_owned(), join(directory, "tokenizer")];
+    let mut base = directory;
+    for _ in 0..LEVELS_UP {
+        let Some(above) = parent(base) else { break };
+        places.extend([join(above, &format!("tokenizer_{tag}")), join(above, "tokenizer")]);
+        base = above;
     }
-    if let Some((step, path)) = best {
-        return Ok(Some((path, Some(step))));
-    }
-    if step.is_some() {
-        return Ok(None);
-    }
-    let names = ["model.safetensors", "model.safetensors.index.json", "model.pt", "pytorch_model.bin"];
-    Ok(first_file(names.iter().map(|name| directory.join(name))).map(|path| (path, None)))
+    places
+        .iter()
+        .flat_map(|place| ["tokenizer.pkl", "tokenizer.json"].map(|name| join(place, name)))
+        .collect()
 }
 
 /// The step in `model_<step>.pt` or `model_<step>.safetensors`.
-fn step_of(path: &Path) -> Option<u64> {
-    let stem = path.file_name()?.to_str()?.strip_prefix("model_")?;
-    let digits = stem.strip_suffix(".pt").or_else(|| stem.strip_suffix(".safetensors"))?;
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
+fn step_of(name: &str) -> Option<u64> {
+    let stem = name.strip_prefix("model_")?;
+    number(stem.strip_suffix(".pt").or_else(|| stem.strip_suffix(".safetensors"))?)
+}
+
+/// The step in `hf_<step>`.
+fn exported_step(name: &str) -> Option<u64> {
+    number(name.strip_prefix("hf_")?)
+}
+
+fn number(digits: &str) -> Option<u64> {
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
+fn has_extension(name: &str, extension: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, found)| found == extension)
+}
+
+/// The directory of a name; `None` of the root.
+fn parent(name: &str) -> Option<&str> {
+    match name.rsplit_once('/') {
+        Some((directory, _)) => Some(directory),
+        None => (!name.is_empty()).then_some(""),
     }
-    digits.parse().ok()
 }
 
-fn meta(directory: &Path, step: Option<u64>) -> Option<PathBuf> {
-    let of_step = step.map(|step| directory.join(format!("meta_{step:06}.json")));
-    let others = ["meta.json", "config.json"].map(|name| directory.join(name));
-    first_file(of_step.into_iter().chain(others))
+fn last_part(name: &str) -> &str {
+    name.rsplit_once('/').map_or(name, |(_, last)| last)
 }
 
-fn tokenizer(tag: &Tag, directory: &Path) -> Option<PathBuf> {
-    let mut places = vec![directory.to_owned(), directory.join("tokenizer")];
-    for base in directory.ancestors().skip(1).take(LEVELS_UP) {
-        places.push(base.join(format!("tokenizer_{tag}")));
-        places.push(base.join("tokenizer"));
+fn join(directory: &str, name: &str) -> String {
+    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+}
+
+/// Files and directories of a directory. Pipes and devices are neither: opening one would wait for ever.
+fn entries(directory: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Error> {
+    let read = std::fs::read_dir(directory).map_err(|source| Error::io(directory, source))?;
+    let (mut files, mut directories) = (Vec::new(), Vec::new());
+    for entry in read.take(MAX_ENTRIES) {
+        let path = entry.map_err(|source| Error::io(directory, source))?.path();
+        if path.is_file() {
+            files.push(path);
+        } else if path.is_dir() {
+            directories.push(path);
+        }
     }
-    first_file(places.iter().flat_map(|place| [place.join("tokenizer.pkl"), place.join("tokenizer.json")]))
+    Ok((files, directories))
 }
 
-fn first_file(paths: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
-    paths.into_iter().find(|path| path.is_file())
+/// A path as a name in a listing of `root`.
+fn name_below(root: &Path, path: &Path) -> Option<String> {
+    let parts = path.strip_prefix(root).ok()?.components();
+    let parts: Option<Vec<&str>> = parts.map(|part| part.as_os_str().to_str()).collect();
+    Some(parts?.join("/"))
+}
+
+fn file_name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+/// Whether a directory looks like it holds a model.
+pub fn looks_like_model(directory: &Path, tag: &Tag) -> bool {
+    find(tag, directory, None).is_ok()
 }
 
 #[cfg(test)]
@@ -158,6 +360,49 @@ mod tests {
         touch(root.path(), &["tokenizer_d20/tokenizer.pkl"]);
         let found = find(&tag(), &directory, None).unwrap();
         assert_eq!(found.tokenizer, root.path().join("tokenizer_d20/tokenizer.pkl"));
+    }
+
+    #[test]
+    fn a_step_that_is_still_being_written_is_passed_over() {
+        let root = tempfile::tempdir().unwrap();
+        touch(root.path(), &["model_000900.pt", "meta_000900.json", "model_001000.pt", "tokenizer.pkl"]);
+        assert_eq!(find(&tag(), root.path(), None).unwrap().step, Some(900));
+        let error = find(&tag(), root.path(), Some(1000)).unwrap_err().to_string();
+        assert!(error.contains("no metadata"), "{error}");
+    }
+
+    #[test]
+    fn an_export_counts_by_its_step_and_after_the_original() {
+        let root = tempfile::tempdir().unwrap();
+        touch(root.path(), &["model_000900.pt", "meta_000900.json", "tokenizer.pkl"]);
+        touch(root.path(), &["hf_000900/model.safetensors", "hf_000900/config.json"]);
+        assert_eq!(find(&tag(), root.path(), None).unwrap().weights, root.path().join("model_000900.pt"));
+        touch(
+            root.path(),
+            &["hf_001000/model.safetensors", "hf_001000/config.json", "hf_001000/tokenizer.json"],
+        );
+        let found = find(&tag(), root.path(), None).unwrap();
+        assert_eq!(
+            (found.step, found.weights),
+            (Some(1000), root.path().join("hf_001000/model.safetensors"))
+        );
+        assert_eq!(found.tokenizer, root.path().join("hf_001000/tokenizer.json"));
+    }
+
+    #[test]
+    fn a_file_can_be_named_itself() {
+        let root = tempfile::tempdir().unwrap();
+        touch(root.path(), &["d20/model_000900.pt", "d20/model_000100.pt", "d20/meta_000100.json"]);
+        touch(root.path(), &["tokenizer/tokenizer.pkl"]);
+        let found = find_file(&tag(), &root.path().join("d20/model_000100.pt")).unwrap();
+        assert_eq!((found.step, found.meta), (Some(100), root.path().join("d20/meta_000100.json")));
+    }
+
+    #[test]
+    fn a_listing_knows_its_directories_of_weights() {
+        let names = ["a/b/model_000001.pt", "c/hf_000002/model.safetensors", "model.pt", "d/optim_000001.pt"];
+        let listing = Listing::new(names.map(str::to_owned));
+        assert_eq!(listing.directories().into_iter().collect::<Vec<_>>(), ["", "a/b", "c"]);
     }
 
     #[test]

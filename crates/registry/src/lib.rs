@@ -14,6 +14,7 @@ pub mod load;
 pub mod memory;
 pub mod models_file;
 pub mod self_test;
+pub mod source;
 pub mod swap;
 pub mod tag;
 
@@ -22,5 +23,6 @@ mod error;
 pub use catalog::{Catalog, Entry, Location};
 pub use error::{Category, Error};
 pub use load::{LoadOptions, LoadedModel};
+pub use source::Source;
 pub use swap::{Phase, SwapRecord};
 pub use tag::Tag;

@@ -9,12 +9,13 @@
 //! window_pattern = "SSSL"
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use model::{Generation, Overrides, ShortWindow};
 use serde::Deserialize;
 
-use crate::Error;
+use crate::{Error, Source};
 
 /// Name of the file.
 pub const FILE_NAME: &str = "models.toml";
@@ -36,11 +37,30 @@ pub struct ModelsFile {
 pub struct ModelEntry {
     /// The tag it is about.
     pub tag: String,
+    /// Where its files are fetched from, if they are not put there by hand.
+    #[serde(default, deserialize_with = "source")]
+    pub source: Option<Source>,
+    /// Branch, tag or commit of a Hugging Face repository.
+    pub revision: Option<String>,
+    /// Directory of the source that holds the weights; otherwise the most finished model is chosen.
+    pub directory: Option<String>,
     /// Training step to load, instead of the latest.
     pub step: Option<u64>,
+    /// What its files must hash to.
+    pub sha256: Option<Pins>,
     /// Constants over those of the detected generation.
     #[serde(default)]
     overrides: OverrideFields,
+}
+
+/// Hashes that are known beforehand, in hexadecimal.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Pins {
+    /// Of the file of weights, or the identity that `samosa models show` prints.
+    Weights(String),
+    /// Of files by name.
+    Files(BTreeMap<String, String>),
 }
 
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
@@ -100,6 +120,10 @@ impl ModelEntry {
             sequence_len: fields.sequence_len,
         }
     }
+}
+
+fn source<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Source>, D::Error> {
+    String::deserialize(from)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 fn generation<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Generation>, D::Error> {
