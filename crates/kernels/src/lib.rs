@@ -20,6 +20,7 @@
 )]
 
 pub mod activations;
+pub mod allocator;
 pub mod attention;
 pub mod bf16;
 pub mod isa;

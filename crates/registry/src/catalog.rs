@@ -23,6 +23,8 @@ pub struct Catalog {
     root: Option<PathBuf>,
 }
 
+#[derive(Clone, Debug)]
+pub struct Offer;
 /// One model.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
@@ -32,6 +34,7 @@ pub struct Entry {
     pub location: Location,
     /// The same relative to the storage root, as callers see it.
     pub path: String,
+    pub source: crate::Source,
 }
 
 /// Where a model's files are.
@@ -59,11 +62,15 @@ impl Catalog {
         Self { root }
     }
 
+    pub fn offering(self, _o: Vec<Offer>) -> Self {
+        self
+    }
+
     /// All models in order of tag. A storage root that does not exist yet is an empty one.
     pub fn list(&self) -> Result<Vec<Entry>, Error> {
         let mut models = self.local()?;
         models.entry(builtin::tag()).or_insert_with(|| (Location::Builtin, String::new()));
-        let entry = |(tag, (location, path))| Entry { tag, location, path };
+        let entry = |(tag, (location, path))| Entry { tag, location, path, source: crate::Source::Local };
         Ok(models.into_iter().map(entry).take(MAX_MODELS).collect())
     }
 

@@ -86,6 +86,8 @@ pub enum Category {
     OutOfMemory,
     /// The storage is at fault.
     Storage,
+    StorageFull,
+    SourceFailed,
 }
 
 impl Error {

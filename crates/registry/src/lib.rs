@@ -10,19 +10,23 @@
 pub mod builtin;
 pub mod catalog;
 pub mod checkpoint;
+pub mod last_model;
 pub mod load;
 pub mod memory;
 pub mod models_file;
+pub mod plan;
 pub mod self_test;
 pub mod source;
 pub mod swap;
 pub mod tag;
 
+mod atomic_file;
 mod error;
+pub mod fetch;
+pub mod identity;
 
 pub use catalog::{Catalog, Entry, Location};
 pub use error::{Category, Error};
 pub use load::{LoadOptions, LoadedModel};
 pub use source::Source;
-pub use swap::{Phase, SwapRecord};
 pub use tag::Tag;

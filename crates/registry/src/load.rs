@@ -12,7 +12,8 @@ use tokenizer::{Tokenizer, Vocabulary};
 use crate::catalog::{Catalog, Entry, Location};
 use crate::checkpoint::{self, CheckpointFiles};
 use crate::models_file::ModelEntry;
-use crate::{Error, Tag, builtin, memory};
+use crate::plan::Needs;
+use crate::{Error, Tag, builtin};
 
 /// Largest metadata or tokenizer file that is read, in bytes.
 const MAX_SMALL_FILE: u64 = 64 << 20;
@@ -43,6 +44,7 @@ pub struct LoadedModel {
     pub tokenizer: Arc<Tokenizer>,
     /// What its files looked like.
     pub fingerprint: Fingerprint,
+    pub identity: crate::identity::Identity,
 }
 
 /// What tells a model from a changed one without reading its weights: its files by size and time of change,
@@ -105,9 +107,10 @@ pub struct Opened {
     tokenizer: Tokenizer,
     format: WeightFormat,
     fingerprint: Fingerprint,
+    identity: crate::identity::Identity,
 }
 
-/// Opens a model's files and checks that they belong together and fit in memory.
+/// Opens a model's files and checks that they belong together.
 pub fn open(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Opened, Error> {
     let said = Said::of(catalog, entry)?;
     let (table, meta, tokenizer, step, fingerprint) = match &entry.location {
@@ -129,12 +132,24 @@ pub fn open(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<O
     let mut config = Config::read(&table, &meta, &said.overrides)?;
     agree(&mut config, &tokenizer)?;
     let format = options.format;
-    let opened = Opened { entry: entry.clone(), step, config, table, tokenizer, format, fingerprint };
-    opened.check_memory(memory::available())?;
-    Ok(opened)
+    Ok(Opened {
+        entry: entry.clone(),
+        step,
+        config,
+        table,
+        tokenizer,
+        format,
+        fingerprint,
+        identity: crate::identity::Identity::stub("0".repeat(64)),
+    })
 }
 
 impl Opened {
+    /// Hash of its files.
+    pub fn identity(&self) -> &crate::identity::Identity {
+        &self.identity
+    }
+
     /// Reads and packs the weights.
     pub fn load(self, compute: &Compute) -> Result<LoadedModel, Error> {
         for note in &self.config.notes {
@@ -148,32 +163,17 @@ impl Opened {
             weights: Arc::new(weights),
             tokenizer: Arc::new(self.tokenizer),
             fingerprint: self.fingerprint,
+            identity: self.identity,
         })
     }
 
-    /// Bytes the model will take, give or take the small ones: weights, and the keys and values of one sequence of
-    /// full length.
-    fn bytes(&self) -> u64 {
-        let weights = Weights::planned_bytes(&self.table, &self.config, self.format);
+    /// Bytes the model will take with so many bytes for keys and values of each of so many workers.
+    pub fn needs(&self, kv_bytes: u64, workers: u64) -> Needs {
+        let weights = Weights::planned_bytes(&self.table, &self.config, self.format) as u64;
         let pages = self.config.sequence_len.div_ceil(PAGE);
-        let kv = KvLayout::new(&self.config, self.format)
-            .classes
-            .iter()
-            .map(|c| c.page_bytes * pages)
-            .sum::<usize>();
-        (weights + kv) as u64
-    }
-
-    fn check_memory(&self, available: Option<u64>) -> Result<(), Error> {
-        const MEGABYTE: u64 = 1 << 20;
-        match available {
-            Some(available) if available < self.bytes() => Err(Error::OutOfMemory {
-                tag: self.entry.tag.clone(),
-                needed: self.bytes() / MEGABYTE,
-                available: available / MEGABYTE,
-            }),
-            _ => Ok(()),
-        }
+        let layout = KvLayout::new(&self.config, self.format);
+        let sequence = layout.classes.iter().map(|class| (class.page_bytes * pages) as u64).sum::<u64>();
+        Needs { weights, kv: workers * kv_bytes.max(sequence), kv_least: workers * sequence }
     }
 }
 
@@ -243,4 +243,8 @@ fn read_small(path: &Path) -> Result<Vec<u8>, Error> {
 
 fn file_name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or("the file")
+}
+
+pub fn wanted(_c: &Catalog, _e: &Entry, _o: &LoadOptions) -> Result<Option<crate::fetch::Wanted>, Error> {
+    Ok(None)
 }

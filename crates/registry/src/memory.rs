@@ -1,4 +1,5 @@
-//! How much memory this process may still take: what its control group allows, and what the machine has.
+//! How much memory this process may still take: what its control group allows, and what the machine has. And that
+//! what it no longer needs goes back.
 
 use std::path::Path;
 
@@ -29,6 +30,16 @@ pub fn available() -> Option<u64> {
         .chain([machine])
         .flatten()
         .min()
+}
+
+/// Arranges that memory which is freed goes back to the system. To be called once, early.
+pub fn prepare() {
+    model::allocator::keep_large_blocks_apart();
+}
+
+/// Gives what is free back to the system.
+pub fn give_back() {
+    model::allocator::give_back();
 }
 
 /// Bytes of this process in memory now.

@@ -1,105 +1,304 @@
-//! Replacing the model that serves: the phases up to the cut-over, and the record of how it went.
+//! Replacing the model that serves, as a state machine without input or output.
 //!
-//! `resolve → verify → load → self-test → cut over → drain → free`: everything that can fail happens before
-//! the cut-over, so a failure leaves the old model as it was. Cut-over and drain need engines and belong to
-//! the server; this module does what comes before and names what comes after.
-
-use std::time::{Duration, SystemTime};
-
-use model::Compute;
-
-use crate::{Catalog, Error, LoadOptions, LoadedModel, Tag, load, self_test};
+//! Everything that can fail happens while the old model serves, if both fit in memory:
+//! `resolve → download → verify → load → selftest → cutover → drain → free`. If they do not, as much as can be
+//! known beforehand is: `resolve → download → verify → drain → free → load → selftest → cutover`, and what fails
+//! after the old model is gone is followed by `restore`, which loads it again. Who does the work of a phase, and
+//! keeps the time, is the server; this module says what comes next.
 
 /// Where a swap is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Phase {
     /// Finding the tag.
     Resolve,
-    /// Reading names, shapes, metadata and tokenizer; comparing with the memory there is.
+    /// Fetching its files, if they are elsewhere.
+    Download,
+    /// Hashing the files; reading names, shapes, metadata and tokenizer; comparing with the memory there is.
     Verify,
     /// Reading and packing the weights.
     Load,
-    /// A short answer.
+    /// A short answer; engines are started.
     SelfTest,
     /// New requests go to the new model.
     CutOver,
     /// The old model finishes what it began.
     Drain,
-    /// The old model's memory is free.
+    /// The old model's memory is given back.
     Free,
+    /// The old model is loaded again, because the new one failed after the old one was gone.
+    Restore,
 }
 
 impl Phase {
-    /// All of them, in order.
-    pub const ALL: [Self; 7] =
-        [Self::Resolve, Self::Verify, Self::Load, Self::SelfTest, Self::CutOver, Self::Drain, Self::Free];
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Resolve,
+        Self::Download,
+        Self::Verify,
+        Self::Load,
+        Self::SelfTest,
+        Self::CutOver,
+        Self::Drain,
+        Self::Free,
+        Self::Restore,
+    ];
 
     /// The name used in `/stats` and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",
+            Self::Download => "download",
             Self::Verify => "verify",
             Self::Load => "load",
             Self::SelfTest => "selftest",
             Self::CutOver => "cutover",
             Self::Drain => "drain",
             Self::Free => "free",
+            Self::Restore => "restore",
         }
     }
 }
 
-/// How a swap went, or goes.
-#[derive(Clone, Debug)]
-pub struct SwapRecord {
-    /// Counts from 1.
-    pub id: u64,
-    /// The model asked for.
-    pub target: Tag,
-    /// When it began.
-    pub started: SystemTime,
-    /// Where it is, or was when it ended.
-    pub phase: Phase,
-    /// Phases that are over, with how long each took.
-    pub phases: Vec<(Phase, Duration)>,
-    /// `None` while it runs; then nothing, or why it failed.
-    pub outcome: Option<Result<(), String>>,
+/// In which order the old model goes and the new one comes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Mode {
+    /// The new one is loaded beside the old one, which serves meanwhile.
+    Overlap,
+    /// The old one ends first; requests wait meanwhile.
+    Serial,
 }
 
-impl SwapRecord {
-    /// A swap that begins now.
-    pub fn new(id: u64, target: Tag) -> Self {
-        let started = SystemTime::now();
-        Self { id, target, started, phase: Phase::Resolve, phases: Vec::new(), outcome: None }
+impl Mode {
+    /// The name used in `/stats`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overlap => "overlap",
+            Self::Serial => "serial",
+        }
     }
 
-    /// The current phase is over and the next one begins.
-    pub fn enter(&mut self, next: Phase, took: Duration) {
-        debug_assert!(next > self.phase, "phases come in order");
-        self.phases.push((self.phase, took));
-        self.phase = next;
-    }
-
-    /// It is over.
-    pub fn end(&mut self, outcome: Result<(), String>, took: Duration) {
-        self.phases.push((self.phase, took));
-        self.outcome = Some(outcome);
+    fn order(self) -> &'static [Phase] {
+        use Phase::{CutOver, Download, Drain, Free, Load, Resolve, SelfTest, Verify};
+        match self {
+            Self::Overlap => &[Resolve, Download, Verify, Load, SelfTest, CutOver, Drain, Free],
+            Self::Serial => &[Resolve, Download, Verify, Drain, Free, Load, SelfTest, CutOver],
+        }
     }
 }
 
-/// Everything before the cut-over. `enter` is called as each phase begins after the first.
-pub fn prepare(
-    catalog: &Catalog,
-    tag: &Tag,
-    options: &LoadOptions,
-    compute: &Compute,
-    mut enter: impl FnMut(Phase),
-) -> Result<LoadedModel, Error> {
-    let entry = catalog.find(tag)?;
-    enter(Phase::Verify);
-    let opened = load::open(catalog, &entry, options)?;
-    enter(Phase::Load);
-    let model = opened.load(compute)?;
-    enter(Phase::SelfTest);
-    self_test::run(&model, compute)?;
-    Ok(model)
+/// How a swap ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// The new model serves.
+    Live,
+    /// It failed, and what served before serves on.
+    Failed,
+    /// It failed after the old model was gone, and the old model was loaded again.
+    Restored,
+    /// It failed, and so did loading the old model again: nothing serves.
+    Lost,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Live, Self::Failed, Self::Restored, Self::Lost];
+
+    /// The name used in `/stats` and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "ok",
+            Self::Failed => "failed",
+            Self::Restored => "restored",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Next {
+    /// This phase, and then to tell how it went.
+    Run(Phase),
+    /// Nothing more.
+    End(Outcome),
+}
+
+/// One swap.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Transaction {
+    phase: Phase,
+    mode: Mode,
+    /// Whether a model served when it began.
+    had_old: bool,
+}
+
+impl Transaction {
+    /// A swap that begins with [`Phase::Resolve`].
+    pub fn begin(had_old: bool) -> Self {
+        Self { phase: Phase::Resolve, mode: Mode::Overlap, had_old }
+    }
+
+    /// Chooses the order of what follows [`Phase::Verify`]; to be called within it.
+    pub fn plan(&mut self, mode: Mode) {
+        assert_eq!(self.phase, Phase::Verify, "the plan is made where memory is compared");
+        // Where nothing serves, nothing has to go first.
+        self.mode = if self.had_old { mode } else { Mode::Overlap };
+    }
+
+    /// The order chosen.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The phase succeeded.
+    pub fn succeeded(&mut self) -> Next {
+        if self.phase == Phase::Restore {
+            return Next::End(Outcome::Restored);
+        }
+        let order = self.mode.order();
+        let place = order.iter().position(|phase| *phase == self.phase);
+        match place.and_then(|place| order.get(place + 1)) {
+            Some(&next) => {
+                self.phase = next;
+                Next::Run(next)
+            }
+            None => Next::End(Outcome::Live),
+        }
+    }
+
+    /// The phase failed.
+    pub fn failed(&mut self) -> Next {
+        match (self.mode, self.phase) {
+            (_, Phase::Restore) => Next::End(Outcome::Lost),
+            (Mode::Serial, Phase::Free | Phase::Load | Phase::SelfTest | Phase::CutOver) => {
+                self.phase = Phase::Restore;
+                Next::Run(Phase::Restore)
+            }
+            // The new model serves already: what is left is only tidied up worse.
+            (Mode::Overlap, Phase::Drain | Phase::Free) => Next::End(Outcome::Live),
+            _ => Next::End(Outcome::Failed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a swap does to the world, as far as anybody outside would notice.
+    struct World {
+        old_serves: bool,
+        old_in_memory: bool,
+        new_in_memory: bool,
+        new_serves: bool,
+        requests_wait: bool,
+        most_in_memory: usize,
+    }
+
+    impl World {
+        fn new(had_old: bool) -> Self {
+            Self {
+                old_serves: had_old,
+                old_in_memory: had_old,
+                new_in_memory: false,
+                new_serves: false,
+                requests_wait: false,
+                most_in_memory: usize::from(had_old),
+            }
+        }
+
+        fn perform(&mut self, phase: Phase, mode: Mode) {
+            match (phase, mode) {
+                (Phase::Load, _) => self.new_in_memory = true,
+                (Phase::SelfTest, _) => assert!(self.new_in_memory),
+                (Phase::CutOver, _) => {
+                    assert!(self.new_in_memory);
+                    (self.new_serves, self.old_serves, self.requests_wait) = (true, false, false);
+                }
+                (Phase::Drain, Mode::Serial) => (self.requests_wait, self.old_serves) = (true, false),
+                (Phase::Drain, Mode::Overlap) => assert!(self.new_serves, "old streams end beside the new"),
+                (Phase::Free, _) => {
+                    assert!(!self.old_serves, "what serves is not freed");
+                    self.old_in_memory = false;
+                }
+                (Phase::Restore, _) => {
+                    (self.new_in_memory, self.requests_wait) = (false, false);
+                    (self.old_serves, self.old_in_memory) = (true, true);
+                }
+                _ => {}
+            }
+            let in_memory = usize::from(self.old_in_memory) + usize::from(self.new_in_memory);
+            self.most_in_memory = self.most_in_memory.max(in_memory);
+        }
+    }
+
+    /// Plays a swap in which the phases in `broken` fail. A failure undoes its phase.
+    fn play(had_old: bool, mode: Mode, broken: &[Phase]) -> (Outcome, World, Vec<Phase>) {
+        let (mut swap, mut world) = (Transaction::begin(had_old), World::new(had_old));
+        let (mut next, mut seen) = (Next::Run(Phase::Resolve), Vec::new());
+        loop {
+            let phase = match next {
+                Next::Run(phase) => phase,
+                Next::End(outcome) => return (outcome, world, seen),
+            };
+            assert!(!seen.contains(&phase), "no phase comes twice");
+            seen.push(phase);
+            next = if broken.contains(&phase) {
+                // Requests that wait are let go where the old model is still there to take them.
+                if phase == Phase::Drain && mode == Mode::Serial && had_old {
+                    (world.requests_wait, world.old_serves) = (false, true);
+                }
+                swap.failed()
+            } else {
+                if phase == Phase::Verify {
+                    swap.plan(mode);
+                }
+                world.perform(phase, swap.mode());
+                swap.succeeded()
+            };
+        }
+    }
+
+    /// Every set of phases that fail, in every mode, with and without an old model.
+    #[test]
+    fn whatever_fails_somebody_serves_who_can_and_nobody_waits_for_ever() {
+        for (had_old, mode) in
+            [(true, Mode::Overlap), (true, Mode::Serial), (false, Mode::Overlap), (false, Mode::Serial)]
+        {
+            for set in 0u32..1 << Phase::ALL.len() {
+                let chosen = Phase::ALL.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1);
+                let broken: Vec<Phase> = chosen.map(|(_, phase)| *phase).collect();
+                let (outcome, world, seen) = play(had_old, mode, &broken);
+                let case = format!("{had_old} {mode:?} {broken:?}: {outcome:?} {seen:?}");
+                assert!(!world.requests_wait || outcome == Outcome::Lost, "{case}");
+                assert!(!(world.old_serves && world.new_serves), "{case}");
+                match outcome {
+                    Outcome::Live => assert!(world.new_serves, "{case}"),
+                    Outcome::Failed | Outcome::Restored => {
+                        assert_eq!((world.old_serves, world.new_serves), (had_old, false), "{case}");
+                    }
+                    Outcome::Lost => {
+                        assert!(had_old && mode == Mode::Serial, "{case}");
+                        assert!(broken.contains(&Phase::Restore), "{case}");
+                    }
+                }
+                if mode == Mode::Overlap || !had_old {
+                    assert!(!seen.contains(&Phase::Restore), "{case}");
+                } else {
+                    assert!(
+                        world.most_in_memory <= 1,
+                        "two models never lie in memory in serial mode: {case}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_orders_are_those_that_are_documented() {
+        let names =
+            |mode| play(true, mode, &[]).2.iter().map(|phase| phase.name()).collect::<Vec<_>>().join(" ");
+        assert_eq!(names(Mode::Overlap), "resolve download verify load selftest cutover drain free");
+        assert_eq!(names(Mode::Serial), "resolve download verify drain free load selftest cutover");
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use model::{Isa, WeightFormat};
+use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
 use server::{ContextOverflow, Defaults, Keys, Limits, Options};
 
@@ -76,7 +77,10 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
     Ok(Options {
         storage: values.text("model_storage_path").map(PathBuf::from),
         default_tag,
+        offers: offers(values)?,
+        fetcher: fetcher(values)?,
         load_at_start: values.choice("startup_load_enabled", &BOOLEANS)?,
+        restore_last_model: values.choice("restore_last_model", &BOOLEANS)?,
         load: LoadOptions {
             format: weight_format(values)?,
             step: values.whole("default_step", 0..=u64::MAX)?,
@@ -93,12 +97,16 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         context_overflow: values.choice("context_overflow", &overflow)?,
         ignored_fields: split(ignored).map(str::to_owned).collect::<BTreeSet<_>>(),
         keys: keys(values)?,
+        swap_mode: values.choice("swap_mode", &SWAP_MODES)?,
         swap_wait: Duration::from_secs(values.number("swap_wait", 0..=3600)?),
         drain_timeout: Duration::from_secs(values.number("drain_timeout", 0..=3600)?),
         limits: limits(values)?,
         settings: values.to_json(),
     })
 }
+
+const SWAP_MODES: [(&str, Wish); 3] =
+    [("auto", Wish::Auto), ("overlap", Wish::Overlap), ("serial", Wish::Serial)];
 
 const BOOLEANS: [(&str, bool); 6] =
     [("true", true), ("false", false), ("1", true), ("0", false), ("yes", true), ("no", false)];

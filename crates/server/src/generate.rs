@@ -1,9 +1,9 @@
 //! `POST /generate`: a conversation to a stream of events.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State as FromState};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -15,13 +15,14 @@ use crate::auth::Caller;
 use crate::clock;
 use crate::context::RequestIds;
 use crate::deadline::Missed;
+use crate::gate::Refused;
 use crate::generation::Generation;
 use crate::limits::Limits;
 use crate::options::ContextOverflow;
 use crate::parse::{self, GenerateRequest, Rules};
 use crate::problem::{Code, Problem};
-use crate::sse::{self, About, EventStream};
-use crate::state::State;
+use crate::sse::{self, About, Beginning, EventStream};
+use crate::state::{Arriving, State};
 
 /// Share of the context that is kept for the answer when old turns have to go.
 const ANSWER_SHARE: usize = 4;
@@ -34,15 +35,8 @@ pub(crate) async fn generate(FromState(state): FromState<Arc<State>>, request: R
 }
 
 async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Result<Response, Problem> {
-    let begun = clock::now();
-    let seed = seed(request.headers())?;
-    let missed = request.extensions().get::<Missed>().cloned().unwrap_or_default();
-    let scope = request.extensions().get::<Caller>().map(|caller| caller.0).unwrap_or_default();
-    let options = &state.options;
-    let body = read_json_body(request, &options.limits).await?;
-    let (limits, defaults, ignored_fields) = (&options.limits, &options.defaults, &options.ignored_fields);
-    let asked = parse::generate(&body, &Rules { limits, defaults, ignored_fields })?;
-    for field in &asked.ignored {
+    let asked = read(state, request, ids).await?;
+    for field in &asked.body.ignored {
         state.metrics.ignored_field(field);
     }
     let arriving = state.arrive();
@@ -50,53 +44,112 @@ async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Resul
         let detail = "The server is stopping and takes no new requests.";
         return Err(Problem::new(Code::Draining, detail).retry_after(30));
     }
-    let generation = state.generation().ok_or_else(|| no_model(state))?;
-    let rendered = render(&generation, &asked, options.context_overflow)?;
-    let sampling = Sampling { temperature: asked.temperature, top_k: asked.top_k, seed };
+    respond(state, Box::pin(begin(Arc::clone(state), asked, arriving))).await
+}
+
+/// A checked request, before there is a model for it.
+struct Asked {
+    body: GenerateRequest,
+    seed: u64,
+    scope: engine::Scope,
+    begun: Instant,
+    missed: Missed,
+    ids: RequestIds,
+}
+
+async fn read(state: &State, request: Request, ids: &RequestIds) -> Result<Asked, Problem> {
+    let begun = clock::now();
+    let seed = seed(request.headers())?;
+    let missed = request.extensions().get::<Missed>().cloned().unwrap_or_default();
+    let scope = request.extensions().get::<Caller>().map(|caller| caller.0).unwrap_or_default();
+    let options = &state.options;
+    let body = read_json_body(request, &options.limits).await?;
+    let (limits, defaults, ignored_fields) = (&options.limits, &options.defaults, &options.ignored_fields);
+    let body = parse::generate(&body, &Rules { limits, defaults, ignored_fields })?;
+    Ok(Asked { body, seed, scope, begun, missed, ids: ids.clone() })
+}
+
+/// From a checked request to its first event: through the gate, to the weights that serve then, into an engine.
+async fn begin(state: Arc<State>, asked: Asked, arriving: Arriving) -> Result<EventStream, Problem> {
+    let generation = serving(&state).await?;
+    let rendered = render(&generation, &asked.body, state.options.context_overflow)?;
+    let sampling =
+        Sampling { temperature: asked.body.temperature, top_k: asked.body.top_k, seed: asked.seed };
     let config = &generation.model.weights.config;
     let sizes = (config.vocab_size, config.sequence_len);
     let request =
-        engine::Request::new(rendered.ids, asked.max_tokens, sampling, sizes).map_err(|invalid| {
-            tracing::error!(trace_id = ids.trace, ?invalid, "a checked request was refused by the engine");
+        engine::Request::new(rendered.ids, asked.body.max_tokens, sampling, sizes).map_err(|invalid| {
+            tracing::error!(
+                trace_id = asked.ids.trace,
+                ?invalid,
+                "a checked request was refused by the engine"
+            );
             Problem::new(Code::Internal, "The request could not be given to the engine.")
         })?;
-    let request = request.in_scope(scope);
+    let request = request.in_scope(asked.scope);
     let (worker, handle) = generation.least_loaded();
     let about = About {
         worker,
         model_tag: generation.model.tag.to_string(),
-        seed,
+        weights: generation.model.identity.as_str().to_owned(),
+        seed: asked.seed,
         dropped_messages: rendered.dropped_messages,
         prompt_tokens: request.prompt_tokens(),
-        ids: ids.clone(),
-        begun,
-        missed,
+        ids: asked.ids,
+        begun: asked.begun,
+        missed: asked.missed,
     };
-    let (sink, stream) = sse::channel(Arc::clone(state), about, request.max_tokens());
+    let (sink, stream) = sse::channel(Arc::clone(&state), about, request.max_tokens());
     let submitted = generation.submit(worker, request, Box::new(sink));
     let abort = submitted.map_err(|refusal| refused(refusal, handle))?;
-    let stream = stream.began(abort);
-    drop(arriving);
-    respond(stream, limits.heartbeat).await
+    let mut stream = stream.began(abort);
+    drop((arriving, generation));
+    match stream.first().await {
+        Some(StreamEvent::Failed(failure)) => {
+            let (code, message) = sse::failure(failure);
+            Err(Problem::new(code, message).retry_after(5))
+        }
+        None => Err(Problem::new(Code::Internal, "The engine gave the request up.")),
+        Some(_) => Ok(stream),
+    }
+}
+
+/// The weights that serve. While they are exchanged one after the other, this waits for the next ones.
+async fn serving(state: &State) -> Result<Arc<Generation>, Problem> {
+    let options = &state.options;
+    let most = options.limits.engine.max_queued * options.workers.max(1);
+    loop {
+        state.gate.pass(most).await.map_err(|refused| match refused {
+            Refused::Full => {
+                let detail =
+                    format!("The weights are being exchanged, and the places to wait ({most}) are taken.");
+                Problem::new(Code::QueueFull, detail).retry_after(5)
+            }
+            Refused::Ending => Problem::new(Code::ShuttingDown, "The server is stopping."),
+        })?;
+        match state.generation() {
+            Some(generation) => return Ok(generation),
+            // It was held again between the two.
+            None if state.gate.is_held() => {}
+            None => return Err(no_model(state)),
+        }
+    }
 }
 
 /// Waits for the first event, so that what fails before it has a real status; but no longer than a stream may
 /// be silent.
-async fn respond(mut stream: EventStream, silence: Duration) -> Result<Response, Problem> {
-    match tokio::time::timeout(silence, stream.first()).await {
-        Ok(Some(StreamEvent::Failed(failure))) => {
-            let (code, message) = sse::failure(failure);
-            return Err(Problem::new(code, message).retry_after(5));
-        }
-        Ok(None) => return Err(Problem::new(Code::Internal, "The engine gave the request up.")),
-        Ok(Some(_)) | Err(_) => {}
-    }
+async fn respond(state: &Arc<State>, mut beginning: Beginning) -> Result<Response, Problem> {
+    let silence = state.options.limits.heartbeat;
+    let body = match tokio::time::timeout(silence, &mut beginning).await {
+        Ok(begun) => Body::from_stream(begun?),
+        Err(_) => Body::from_stream(sse::late(Arc::clone(state), beginning)),
+    };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    Ok((headers, axum::body::Body::from_stream(stream)).into_response())
+    Ok((headers, body).into_response())
 }
 
 fn refused(refusal: Refusal, handle: &Handle) -> Problem {

@@ -19,11 +19,16 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    /// Starts engines for a model.
-    pub(crate) fn start(number: u64, model: LoadedModel, options: &Options) -> std::io::Result<Self> {
+    /// Starts engines for a model, with so many bytes for keys and values of all of them together.
+    pub(crate) fn start(
+        number: u64,
+        model: LoadedModel,
+        options: &Options,
+        kv_bytes: usize,
+    ) -> std::io::Result<Self> {
         let limits = options.limits.engine.clone().checked();
         let n_workers = options.workers.max(1);
-        let (step_tokens, kv_bytes) = (limits.step_tokens, kv_bytes(options, n_workers));
+        let (step_tokens, kv_bytes) = (limits.step_tokens, kv_bytes / n_workers);
         let worker = |i: usize| {
             let (weights, tokenizer) = (Arc::clone(&model.weights), Arc::clone(&model.tokenizer));
             let (isa, threads, limits) = (options.isa, options.threads, limits.clone());
@@ -57,22 +62,15 @@ impl Generation {
         self.workers[worker].submit(request, sink)
     }
 
+    /// Bytes held and set aside.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.model.weights.bytes() + self.kv_bytes) as u64
+    }
+
     /// Positions of a sequence.
     pub(crate) fn sequence_len(&self) -> usize {
         self.model.weights.config.sequence_len
     }
-}
-
-/// Bytes for keys and values of each worker: the setting, but no more than three quarters of what is free now
-/// that the weights are in memory.
-fn kv_bytes(options: &Options, workers: usize) -> usize {
-    let free = registry::memory::available().map_or(u64::MAX, |bytes| bytes / 4 * 3 / workers as u64);
-    let asked = options.kv_bytes as u64;
-    if asked > free {
-        let (asked_mb, given_mb) = (asked >> 20, free >> 20);
-        tracing::warn!(asked_mb, given_mb, "less memory than set is free for keys and values");
-    }
-    asked.min(free) as usize
 }
 
 #[cfg(test)]

@@ -1,20 +1,18 @@
 //! `/health`, `/livez`, `/readyz` and `/stats`.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use axum::Json;
 use axum::extract::{Request, State as FromState};
 use axum::http::StatusCode;
 use axum::response::Response;
-use registry::{Phase, SwapRecord};
 use serde_json::{Value, json};
 
 use crate::context::RequestIds;
 use crate::memory;
 use crate::problem::{Code, Problem};
 use crate::state::{State, Worker};
-use crate::swap::sentence;
+use crate::swap::{Record, sentence};
 
 /// How the service is, in one word and a yes or no.
 struct Condition {
@@ -24,17 +22,20 @@ struct Condition {
 }
 
 fn condition(state: &State, workers: &[Worker]) -> Condition {
-    let latest = state.swapper.latest();
-    let failure = latest.and_then(|record| record.outcome?.err());
     let stalled = workers.iter().any(|worker| worker.snapshot.stuck_for > state.options.limits.stalled_after);
     let broken = workers.iter().any(|worker| !worker.snapshot.healthy);
     let (status, ready, reason) = if state.is_draining() {
         ("draining", false, Some("the server is stopping".to_owned()))
+    } else if state.gate.is_held() {
+        let waiting = state.gate.waiting();
+        let reason = format!("the weights are being exchanged one after the other; {waiting} requests wait");
+        // They are answered when the new weights are there, or the old ones again.
+        ("loading", true, Some(reason))
     } else if workers.is_empty() && state.swapper.is_running() {
         ("loading", false, Some("the first model is being loaded".to_owned()))
     } else if workers.is_empty() {
-        let reason = failure.or_else(|| state.swapper.start_failure());
-        ("degraded", false, reason.or_else(|| Some("no model is loaded".to_owned())))
+        let reason = state.swapper.failure().unwrap_or_else(|| "no model is loaded".to_owned());
+        ("degraded", false, Some(reason))
     } else if stalled {
         let seconds = state.options.limits.stalled_after.as_secs();
         ("stalled", false, Some(format!("work is waiting and no step has finished for {seconds} s")))
@@ -121,7 +122,7 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
         "requests": metrics.ends(),
         "running": sum(|worker| worker.snapshot.running),
         "queue": {
-            "requests": sum(|worker| worker.snapshot.queued),
+            "requests": sum(|worker| worker.snapshot.queued) + state.gate.waiting(),
             "tokens": sum(|worker| worker.snapshot.queued_tokens),
         },
         "time_to_first_token_ms": percentiles(metrics.first_token.percentiles_ms()),
@@ -143,11 +144,8 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
         },
         "memory_bytes": memory::to_json(&state),
         "model": generation.as_ref().map(|generation| model_fields(generation)),
-        "retired_engines": state.swapper.retired(),
-        "swap": {
-            "current": state.swapper.latest().filter(|_| state.swapper.is_running()).as_ref().map(swap_fields),
-            "last": last_swap(&state).as_ref().map(swap_fields),
-        },
+        "retired_engines": state.swapper.retired().0,
+        "swap": swap_fields(&state),
         "isa": state.options.isa.name(),
         "threads": state.options.threads,
         "limits": state.options.limits.to_json(),
@@ -159,9 +157,15 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
     Json(fields)
 }
 
-/// The last swap that ended or went live.
-fn last_swap(state: &State) -> Option<SwapRecord> {
-    if state.swapper.is_running() { state.swapper.previous() } else { state.swapper.latest() }
+/// The swap that runs, the last that ended or went live, and all that are remembered.
+fn swap_fields(state: &State) -> Value {
+    let history = state.swapper.history();
+    let runs = |record: &&Record| record.runs();
+    json!({
+        "current": history.iter().find(runs).map(Record::to_json),
+        "last": history.iter().find(|record| !record.runs()).map(Record::to_json),
+        "history": history.iter().map(Record::to_json).collect::<Vec<_>>(),
+    })
 }
 
 fn model_fields(generation: &crate::generation::Generation) -> Value {
@@ -170,6 +174,7 @@ fn model_fields(generation: &crate::generation::Generation) -> Value {
     json!({
         "model_tag": model.tag.as_str(),
         "source": model.source,
+        "sha256": model.identity.as_str(),
         "step": model.step,
         "serving_since_swap": generation.number,
         "architecture": config.generation.name(),
@@ -179,28 +184,5 @@ fn model_fields(generation: &crate::generation::Generation) -> Value {
         "sequence_len": config.sequence_len,
         "weight_format": model.weights.format.name(),
         "notes": config.notes,
-    })
-}
-
-fn swap_fields(record: &SwapRecord) -> Value {
-    let phases: serde_json::Map<String, Value> = record
-        .phases
-        .iter()
-        .map(|(phase, took)| (phase.name().to_owned(), took.as_secs_f64().into()))
-        .collect();
-    let (state, reason) = match &record.outcome {
-        None if record.phase >= Phase::Drain => ("live", None),
-        None => ("running", None),
-        Some(Ok(())) => ("ok", None),
-        Some(Err(reason)) => ("failed", Some(reason.as_str())),
-    };
-    json!({
-        "swap_id": record.id,
-        "target_model": record.target.as_str(),
-        "started": record.started.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
-        "phase": record.phase.name(),
-        "phase_seconds": phases,
-        "outcome": state,
-        "reason": reason,
     })
 }

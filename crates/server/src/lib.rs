@@ -17,6 +17,7 @@ mod auth;
 mod clock;
 mod context;
 mod deadline;
+mod gate;
 mod generate;
 mod generation;
 mod health;

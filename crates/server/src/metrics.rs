@@ -1,6 +1,8 @@
 //! Prometheus series: the eight of the existing board under their exact names, and a few of our own. Every
 //! label value that is known beforehand exists from the start, at zero.
 
+mod swaps;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +25,7 @@ use crate::problem::Code;
 use crate::sse::End;
 use crate::state::State;
 use crate::statistics::{Rate, Recent};
+use swaps::SwapMetrics;
 
 const HTTP_SECONDS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
@@ -63,11 +66,6 @@ struct Field {
     field: String,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Outcome {
-    outcome: &'static str,
-}
-
 /// All series, and the recent figures of `/stats`.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -94,7 +92,7 @@ pub(crate) struct Metrics {
     stream_ends: Family<Reason, Counter>,
     refusals: Family<Reason, Counter>,
     ignored_fields: Family<Field, Counter>,
-    swaps: Family<Outcome, Counter>,
+    pub(crate) swaps: SwapMetrics,
     /// Tokens generated, lately.
     pub(crate) token_rate: Rate,
     /// Times to first token, lately.
@@ -106,8 +104,10 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new(ignored: &BTreeSet<String>) -> Self {
         let http_histogram: fn() -> Histogram = || Histogram::new(HTTP_SECONDS);
+        let mut registry = Registry::default();
         let mut metrics = Self {
-            registry: Registry::default(),
+            swaps: SwapMetrics::new(&mut registry),
+            registry,
             generation_seconds: Histogram::new(GENERATION_SECONDS),
             tokens: Counter::default(),
             prompt_tokens: Counter::default(),
@@ -131,7 +131,6 @@ impl Metrics {
             stream_ends: Family::default(),
             refusals: Family::default(),
             ignored_fields: Family::default(),
-            swaps: Family::default(),
             token_rate: Rate::new(),
             first_token: Recent::default(),
             inter_token: Recent::default(),
@@ -191,7 +190,6 @@ impl Metrics {
             "Request fields that were passed over",
             self.ignored_fields.clone(),
         );
-        r.register("samosa_swaps", "Swaps by outcome", self.swaps.clone());
     }
 
     /// What the engines need not compute.
@@ -234,9 +232,6 @@ impl Metrics {
         for field in ignored {
             drop(self.ignored_fields.get_or_create(&Field { field: field.clone() }));
         }
-        for outcome in ["ok", "failed"] {
-            drop(self.swaps.get_or_create(&Outcome { outcome }));
-        }
         drop(self.http_requests.get_or_create(&HttpLabels {
             method: "POST",
             path: "/generate".to_owned(),
@@ -257,10 +252,6 @@ impl Metrics {
 
     pub(crate) fn ignored_field(&self, field: &str) {
         self.ignored_fields.get_or_create(&Field { field: field.to_owned() }).inc();
-    }
-
-    pub(crate) fn swapped(&self, outcome: &'static str) {
-        self.swaps.get_or_create(&Outcome { outcome }).inc();
     }
 
     pub(crate) fn token(&self, since_last: Option<Duration>, since_start: Duration) {
@@ -309,12 +300,14 @@ pub(crate) async fn metrics(FromState(state): FromState<Arc<State>>) -> Response
     metrics.workers_total.set(workers.len() as i64);
     metrics.workers_busy.set(busy);
     metrics.workers_available.set(workers.len() as i64 - busy);
-    metrics.requests_waiting.set(workers.iter().map(|worker| worker.snapshot.queued as i64).sum());
+    let queued: usize = workers.iter().map(|worker| worker.snapshot.queued).sum();
+    metrics.requests_waiting.set((queued + state.gate.waiting()) as i64);
     let pages: usize = workers.iter().map(|worker| worker.snapshot.pages_total).sum();
     let used: usize = workers.iter().map(|worker| worker.snapshot.pages_used).sum();
     metrics.kv_usage.set(used as f64 / pages.max(1) as f64);
     metrics.cache_pages.set(workers.iter().map(|worker| worker.snapshot.pages_cached as i64).sum());
     metrics.count(&state.tally.total());
+    metrics.swaps.look(&state);
     for (kind, bytes) in memory::KINDS.into_iter().zip(memory::bytes_by_kind(&state)) {
         metrics.memory_bytes.get_or_create(&Kind { kind }).set(bytes as i64);
     }

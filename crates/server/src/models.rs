@@ -16,13 +16,13 @@ use crate::generate::read_json_body;
 use crate::parse;
 use crate::problem::{Code, Problem};
 use crate::state::State;
-use crate::swap::{Asked, problem};
+use crate::swap::{Asked, Condition, problem};
 
 /// The contract's ModelInfo: these four fields and no other.
 #[derive(Serialize)]
 struct ModelInfo {
     model_tag: String,
-    source: &'static str,
+    source: String,
     path: String,
     loaded: bool,
 }
@@ -50,7 +50,7 @@ pub(crate) async fn list(FromState(state): FromState<Arc<State>>, request: Reque
     let info = |entry: registry::Entry| ModelInfo {
         loaded: current_model.as_deref() == Some(entry.tag.as_str()),
         model_tag: entry.tag.to_string(),
-        source: entry.location.source(),
+        source: entry.source.to_string(),
         path: entry.path,
     };
     let models = entries.into_iter().map(info).collect();
@@ -65,6 +65,7 @@ pub(crate) async fn swap(FromState(state): FromState<Arc<State>>, request: Reque
 
 async fn answer_swap(state: &Arc<State>, request: Request) -> Result<Response, Problem> {
     let wait = wait(request.headers(), state.options.swap_wait);
+    let condition = condition(request.headers());
     let body = read_json_body(request, &state.options.limits).await?;
     let name = parse::swap(&body)?;
     if state.is_draining() {
@@ -76,7 +77,7 @@ async fn answer_swap(state: &Arc<State>, request: Request) -> Result<Response, P
     })?;
     let asking = Arc::clone(state);
     let wanted = tag.clone();
-    let asked = tokio::task::spawn_blocking(move || asking.ask(&wanted)).await;
+    let asked = tokio::task::spawn_blocking(move || asking.ask(&wanted, &condition)).await;
     let (swap_id, mut end) = match asked {
         Ok(asked) => match asked? {
             Asked::AlreadyLive => {
@@ -116,4 +117,45 @@ fn wait(headers: &HeaderMap, most: Duration) -> Duration {
         preference.trim().strip_prefix("wait=")?.trim_matches('"').parse().ok().map(Duration::from_secs)
     });
     wait.map_or(most, |wait| wait.min(most))
+}
+
+/// `If-Match`: the identities of weights that may be replaced. A weak validator never matches.
+fn condition(headers: &HeaderMap) -> Condition {
+    let mut values = headers.get_all("if-match").iter().peekable();
+    if values.peek().is_none() {
+        return Condition::Always;
+    }
+    let named: Vec<&str> = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    if named.contains(&"*") {
+        return Condition::Any;
+    }
+    let quoted = |name: &&str| Some(name.strip_prefix('"')?.strip_suffix('"')?.to_owned());
+    Condition::Identities(named.iter().filter_map(quoted).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn if_match_takes_quoted_identities_or_any() {
+        let with = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.append("if-match", HeaderValue::from_static(value));
+            condition(&headers)
+        };
+        let identities =
+            |names: &[&str]| Condition::Identities(names.iter().map(|&name| name.to_owned()).collect());
+        assert_eq!(condition(&HeaderMap::new()), Condition::Always);
+        assert_eq!(with("*"), Condition::Any);
+        assert_eq!(with("\"ab\""), identities(&["ab"]));
+        assert_eq!(with("\"ab\", W/\"cd\" ,\"ef\""), identities(&["ab", "ef"]));
+        assert_eq!(with("ab"), identities(&[]), "what is not quoted matches nothing");
+    }
 }

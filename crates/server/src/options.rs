@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use registry::catalog::Offer;
+use registry::fetch::Fetcher;
+use registry::plan::Wish;
 use registry::{Catalog, LoadOptions, Tag};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -14,12 +17,18 @@ use crate::Limits;
 /// Everything that may be set.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where models are.
+    /// Where models are, and where fetched ones go.
     pub storage: Option<PathBuf>,
+    /// Models that are offered beside those in the storage.
+    pub offers: Vec<Offer>,
+    /// Brings models from elsewhere.
+    pub fetcher: Fetcher,
     /// The model to load at start; `None` lets the catalog choose.
     pub default_tag: Option<Tag>,
     /// Whether a model is loaded at start.
     pub load_at_start: bool,
+    /// Whether that is the one that served last, if it can be.
+    pub restore_last_model: bool,
     /// How models are loaded.
     pub load: LoadOptions,
     /// Instruction set of the kernels.
@@ -28,7 +37,7 @@ pub struct Options {
     pub threads: usize,
     /// Engines that serve the same weights.
     pub workers: usize,
-    /// Bytes for keys and values of each worker.
+    /// Bytes for keys and values of each worker, if there are as many.
     pub kv_bytes: usize,
     /// What a request that does not say gets.
     pub defaults: Defaults,
@@ -38,6 +47,8 @@ pub struct Options {
     pub ignored_fields: BTreeSet<String>,
     /// Who may call.
     pub keys: Keys,
+    /// Whether a new model is loaded beside the old one or in its place.
+    pub swap_mode: Wish,
     /// How long a swap's caller waits for its end.
     pub swap_wait: Duration,
     /// How long streams may go on after the service was told to stop.
@@ -49,9 +60,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// The catalog of the storage directory.
+    /// The catalog of the storage directory and of what is offered beside it.
     pub fn catalog(&self) -> Catalog {
-        Catalog::new(self.storage.clone())
+        Catalog::new(self.storage.clone()).offering(self.offers.clone())
     }
 
     /// The model to serve first: the one that is named, else the catalog's choice.

@@ -79,6 +79,8 @@ codes! {
     RequestTimeout, "request_timeout", REQUEST_TIMEOUT, true;
     /// A swap to another model runs.
     SwapInProgress, "swap_in_progress", CONFLICT, true;
+    /// Other weights serve than the caller believes.
+    PreconditionFailed, "precondition_failed", PRECONDITION_FAILED, false;
     /// The body is over the limit.
     BodyTooLarge, "body_too_large", PAYLOAD_TOO_LARGE, false;
     /// The body is not declared as JSON.
@@ -101,6 +103,10 @@ codes! {
     SlowClient, "slow_client", REQUEST_TIMEOUT, true;
     /// The new model does not fit.
     OutOfMemory, "out_of_memory", INSUFFICIENT_STORAGE, false;
+    /// The model storage has no room for the new model's files.
+    StorageFull, "storage_full", INSUFFICIENT_STORAGE, false;
+    /// The place that a model is fetched from did not give it.
+    SourceFailed, "source_failed", BAD_GATEWAY, true;
     /// The model storage cannot be read.
     StorageFailed, "storage_failed", INTERNAL_SERVER_ERROR, true;
     /// The server broke.

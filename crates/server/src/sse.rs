@@ -3,6 +3,7 @@
 //! The channel has room for every event a request can cause, so the engine never waits for a reader and a
 //! full channel cannot happen. A reader that is gone cancels its request; one that stops reading is ended.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,21 +12,24 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use engine::{Abort, Failure, FinishReason, Sink, StreamEvent};
-use futures_util::Stream;
+use futures_util::stream::{self, Stream, StreamExt};
 use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel as bounded};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
 use crate::clock;
 use crate::context::RequestIds;
 use crate::deadline::Missed;
-use crate::problem::Code;
+use crate::problem::{Code, Problem};
 use crate::state::State;
 
 /// Events beside tokens: admission, held-back text, the end.
 const OTHER_EVENTS: usize = 4;
 /// Bytes put together for one write.
 const WRITE_BYTES: usize = 16 << 10;
+
+/// What a stream says while there is nothing to say.
+const COMMENT: &[u8] = b": waiting\n\n";
 
 /// How a stream ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +62,8 @@ impl End {
 pub(crate) struct About {
     pub(crate) worker: usize,
     pub(crate) model_tag: String,
+    /// Identity of the weights.
+    pub(crate) weights: String,
     pub(crate) seed: u64,
     pub(crate) dropped_messages: usize,
     pub(crate) prompt_tokens: usize,
@@ -217,7 +223,7 @@ impl EventStream {
 }
 
 impl Stream for EventStream {
-    type Item = Result<Bytes, std::convert::Infallible>;
+    type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.end.is_some() {
@@ -236,7 +242,7 @@ impl Stream for EventStream {
         }
         if out.is_empty() {
             std::task::ready!(self.heartbeat.as_mut().poll(context));
-            out.extend_from_slice(b": waiting\n\n");
+            out.extend_from_slice(COMMENT);
         }
         let next = self.state.options.limits.heartbeat;
         self.heartbeat.set(sleep(next));
@@ -264,6 +270,49 @@ impl Drop for EventStream {
             "stream ended"
         );
     }
+}
+
+/// A stream on its way: a request that waits for weights, a place, or its first token.
+pub(crate) type Beginning = Pin<Box<dyn Future<Output = Result<EventStream, Problem>> + Send>>;
+
+/// A body whose status is decided already while its stream still begins.
+enum Late {
+    Beginning(Beginning),
+    Streaming(EventStream),
+    Over,
+}
+
+/// The body of a stream that has not begun when its caller must hear something: comments, then its events, or the
+/// reason why there are none.
+pub(crate) fn late(
+    state: Arc<State>,
+    beginning: Beginning,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+    let comment = || Ok(Bytes::from_static(COMMENT));
+    let silence = state.options.limits.heartbeat;
+    let rest = stream::unfold(Late::Beginning(beginning), move |late| {
+        let state = Arc::clone(&state);
+        async move {
+            match late {
+                Late::Beginning(mut beginning) => match timeout(silence, &mut beginning).await {
+                    Err(_) => Some((comment(), Late::Beginning(beginning))),
+                    Ok(Ok(mut events)) => Some((events.next().await?, Late::Streaming(events))),
+                    Ok(Err(problem)) => Some((Ok(refusal(&state, &problem)), Late::Over)),
+                },
+                Late::Streaming(mut events) => Some((events.next().await?, Late::Streaming(events))),
+                Late::Over => None,
+            }
+        }
+    });
+    stream::once(std::future::ready(comment())).chain(rest)
+}
+
+/// An error in place of a stream.
+fn refusal(state: &State, problem: &Problem) -> Bytes {
+    state.metrics.refused(problem.code);
+    let mut out = Vec::new();
+    data(&mut out, &ErrorFrame::new(problem.code, &problem.detail));
+    out.into()
 }
 
 /// What a caller is told about a failure.
@@ -300,6 +349,7 @@ struct DoneFrame<'a> {
     done: bool,
     finish_reason: &'static str,
     model_tag: &'a str,
+    weights: &'a str,
     seed: u64,
     usage: UsageFields,
     timings_ms: TimingFields,
@@ -323,14 +373,14 @@ struct TimingFields {
 }
 
 #[derive(Serialize)]
-struct ErrorFrame {
-    error: ErrorFields,
+struct ErrorFrame<'a> {
+    error: ErrorFields<'a>,
 }
 
 #[derive(Serialize)]
-struct ErrorFields {
+struct ErrorFields<'a> {
     code: &'static str,
-    message: &'static str,
+    message: &'a str,
     retryable: bool,
 }
 
@@ -345,6 +395,7 @@ impl<'a> DoneFrame<'a> {
                 FinishReason::Length => "length",
             },
             model_tag: &about.model_tag,
+            weights: &about.weights,
             seed: about.seed,
             usage: UsageFields {
                 prompt_tokens: usage.prompt_tokens,
@@ -361,8 +412,8 @@ impl<'a> DoneFrame<'a> {
     }
 }
 
-impl ErrorFrame {
-    fn new(code: Code, message: &'static str) -> Self {
+impl<'a> ErrorFrame<'a> {
+    fn new(code: Code, message: &'a str) -> Self {
         Self { error: ErrorFields { code: code.as_str(), message, retryable: code.retryable() } }
     }
 }

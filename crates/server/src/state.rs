@@ -10,6 +10,7 @@ use registry::Tag;
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::gate::Gate;
 use crate::generation::Generation;
 use crate::metrics::Metrics;
 use crate::options::Options;
@@ -23,6 +24,7 @@ pub struct State {
     pub(crate) metrics: Metrics,
     pub(crate) current: ArcSwapOption<Generation>,
     pub(crate) swapper: Swapper,
+    pub(crate) gate: Gate,
     pub(crate) tally: Tally,
     pub(crate) started: Instant,
     /// The model chosen at start.
@@ -33,11 +35,11 @@ pub struct State {
 }
 
 /// Counts a request that has not become a stream yet.
-pub(crate) struct Arriving<'a>(&'a AtomicUsize);
+pub(crate) struct Arriving(Arc<State>);
 
-impl Drop for Arriving<'_> {
+impl Drop for Arriving {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.arriving.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -57,10 +59,12 @@ impl Worker {
 impl State {
     /// A service without a model yet; see [`State::load_at_start`].
     pub fn new(options: Options) -> Arc<Self> {
+        registry::memory::prepare();
         Arc::new(Self {
             metrics: Metrics::new(&options.ignored_fields),
             current: ArcSwapOption::empty(),
             swapper: Swapper::default(),
+            gate: Gate::default(),
             tally: Tally::default(),
             started: clock::now(),
             first_tag: OnceLock::new(),
@@ -102,9 +106,9 @@ impl State {
     }
 
     /// Counts a request from before it looks whether the service drains.
-    pub(crate) fn arrive(&self) -> Arriving<'_> {
+    pub(crate) fn arrive(self: &Arc<Self>) -> Arriving {
         self.arriving.fetch_add(1, Ordering::AcqRel);
-        Arriving(&self.arriving)
+        Arriving(Arc::clone(self))
     }
 
     /// Streams that are open or about to be.
@@ -120,6 +124,7 @@ impl State {
             generation.workers.iter().for_each(engine::Handle::abort_all);
         }
         self.swapper.abort_retired();
+        self.gate.end();
     }
 
     /// The engines that serve.

@@ -1,46 +1,59 @@
-//! The cut-over from one model to the next.
+//! From one model to the next, while people chat.
 //!
-//! Everything that can fail happens beside the model that serves (see `registry::swap`); then one atomic store
-//! sends new requests to the new engines. Requests that began before finish on the old ones, which end and
-//! free their memory when nobody holds them any more.
+//! `registry::swap` says which phase comes next, `work` does what a phase does, `record` keeps what `/stats` tells
+//! of it. Here: who may begin a swap, who waits for its end, and the thread that goes through the phases.
 
+mod record;
+mod work;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use engine::Compute;
 use engine::driver::Watch;
-use registry::Category;
-use registry::{LoadOptions, Phase, SwapRecord, Tag};
+use registry::swap::{Next, Outcome, Phase};
+use registry::{Category, LoadOptions, Tag, last_model, load};
 use tokio::sync::watch;
 
+pub(crate) use record::Record;
+
 use crate::clock;
-use crate::generation::Generation;
 use crate::problem::{Code, Problem};
 use crate::state::State;
+use record::History;
+use work::Work;
 
-/// How often the end of a retired engine is looked for.
-const DRAIN_POLL: Duration = Duration::from_millis(20);
-
-/// The swap that runs and the last one; retired engines until they end.
+/// The swap that runs and those that ran; retired engines until they end.
 #[derive(Default)]
 pub(crate) struct Swapper(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
     running: Option<Running>,
-    records: Vec<SwapRecord>,
-    retired: Vec<Watch>,
+    history: History,
+    retired: Vec<Retired>,
     count: u64,
     generations: u64,
+    /// The models to begin with are still tried.
+    starting: bool,
     start_failure: Option<String>,
 }
+
+/// An engine that no longer serves.
+struct Retired {
+    watch: Watch,
+    /// Its share of weights, keys and values.
+    bytes: u64,
+}
+
+/// How a swap ended for whoever asked for it.
+type End = Result<(), Problem>;
 
 /// A swap whose end others may wait for.
 #[derive(Clone)]
 struct Running {
     id: u64,
     target: Tag,
-    end: watch::Receiver<Option<Result<(), Problem>>>,
+    end: watch::Receiver<Option<End>>,
 }
 
 /// What became of a request to swap.
@@ -48,7 +61,18 @@ pub(crate) enum Asked {
     /// The tag is live and unchanged.
     AlreadyLive,
     /// A swap to it runs; wait on this for its end.
-    Running(u64, watch::Receiver<Option<Result<(), Problem>>>),
+    Running(u64, watch::Receiver<Option<End>>),
+}
+
+/// On what condition a swap may begin: that these weights serve, or any at all.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Condition {
+    /// None is set.
+    Always,
+    /// Some model serves.
+    Any,
+    /// A model of one of these identities serves.
+    Identities(Vec<String>),
 }
 
 impl Swapper {
@@ -56,73 +80,107 @@ impl Swapper {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The swap that runs, or the last that ran.
-    pub(crate) fn latest(&self) -> Option<SwapRecord> {
-        self.lock().records.last().cloned()
+    /// The last swaps, the latest first; the first of them may still run.
+    pub(crate) fn history(&self) -> Vec<Record> {
+        self.lock().history.latest_first().cloned().collect()
     }
 
-    /// The swap before that.
-    pub(crate) fn previous(&self) -> Option<SwapRecord> {
-        self.lock().records.iter().rev().nth(1).cloned()
+    /// Why the model that was asked for last does not serve, or why none was even looked for at start.
+    pub(crate) fn failure(&self) -> Option<String> {
+        let inner = self.lock();
+        let latest = inner.history.latest_first().next();
+        latest.and_then(|record| record.failure().map(str::to_owned)).or_else(|| inner.start_failure.clone())
     }
 
-    /// Why no model was even looked for at start.
-    pub(crate) fn start_failure(&self) -> Option<String> {
-        self.lock().start_failure.clone()
-    }
-
-    /// Whether weights are being loaded now.
+    /// Whether weights are on their way to serve.
     pub(crate) fn is_running(&self) -> bool {
-        self.lock().running.is_some()
+        let inner = self.lock();
+        inner.running.is_some() || inner.starting
     }
 
     /// Ends the streams of engines that no longer serve.
     pub(crate) fn abort_retired(&self) {
-        self.lock().retired.iter().for_each(Watch::abort_all);
+        self.lock().retired.iter().for_each(|retired| retired.watch.abort_all());
     }
 
-    /// Engines that no longer serve but still finish what they began.
-    pub(crate) fn retired(&self) -> usize {
+    /// Engines that no longer serve but still finish what they began, and the memory that was set aside for them.
+    pub(crate) fn retired(&self) -> (usize, u64) {
         let mut inner = self.lock();
-        inner.retired.retain(|watch| !watch.ended());
-        inner.retired.len()
+        inner.retired.retain(|retired| !retired.watch.ended());
+        (inner.retired.len(), inner.retired.iter().map(|retired| retired.bytes).sum())
     }
 
-    fn record(&self, id: u64, change: impl FnOnce(&mut SwapRecord)) {
-        if let Some(record) = self.lock().records.iter_mut().find(|record| record.id == id) {
-            change(record);
-        }
+    fn record(&self, id: u64, change: impl FnOnce(&mut Record)) {
+        self.lock().history.change(id, change);
+    }
+
+    fn next_generation(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.generations += 1;
+        inner.generations
+    }
+
+    /// Others may swap from now on, and whoever waited is told.
+    fn tell(&self, tell: &watch::Sender<Option<End>>, end: End) {
+        self.lock().running = None;
+        tell.send_replace(Some(end));
     }
 }
 
 impl State {
-    /// Begins to load the model that the settings name, or the one the catalog chooses. The service can
-    /// listen meanwhile; failures are in `/health` and the log.
+    /// Begins to load the model that served last if that is wished, else the one that the settings name, else the
+    /// one that the catalog chooses. The service can listen meanwhile; failures are in `/health` and the log.
     pub fn load_at_start(self: &Arc<Self>) {
-        if let Some(storage) = self.options.storage.as_deref().filter(|storage| !storage.exists()) {
+        let storage = self.options.storage.as_deref();
+        if let Some(storage) = storage.filter(|storage| !storage.exists()) {
             tracing::warn!(storage = %storage.display(), "MODEL_STORAGE_PATH does not exist (yet)");
         }
-        let asked = match self.options.first_tag() {
-            Ok(tag) => self.ask(self.first_tag.get_or_init(|| tag)),
-            Err(error) => {
-                tracing::error!(error = %error, "the model storage could not be read");
-                Err(problem(&error))
+        let default = self.options.first_tag().inspect(|tag| {
+            // Whatever is added to the storage later, the choice stands.
+            let _ = self.first_tag.set(tag.clone());
+        });
+        let last = storage.filter(|_| self.options.restore_last_model).and_then(last_model::recall);
+        let last = last.filter(|last| default.as_ref().is_ok_and(|default| default != last));
+        self.swapper.lock().starting = true;
+        let state = Arc::clone(self);
+        tokio::spawn(async move {
+            let restored = match last {
+                Some(last) => state.started_with(Ok(last)).await,
+                None => false,
+            };
+            if !restored {
+                state.started_with(default).await;
             }
-        };
-        if let Err(problem) = asked {
-            let model_tag = self.first_tag.get().map(Tag::as_str);
-            tracing::error!(model_tag, error = %problem.detail, "no model is loaded at start");
-            self.swapper.lock().start_failure = Some(problem.detail);
+            state.swapper.lock().starting = false;
+        });
+    }
+
+    /// Whether a model to begin with serves.
+    async fn started_with(self: &Arc<Self>, tag: Result<Tag, registry::Error>) -> bool {
+        let state = Arc::clone(self);
+        let asked = tokio::task::spawn_blocking(move || {
+            let tag = tag.map_err(|error| problem(&error));
+            let asked = tag.and_then(|tag| state.ask(&tag, &Condition::Always));
+            asked.inspect_err(|problem| {
+                tracing::error!(error = %problem.detail, "a model to begin with is not loaded");
+                state.swapper.lock().start_failure = Some(problem.detail.clone());
+            })
+        });
+        match asked.await {
+            Ok(Ok(Asked::Running(_, mut end))) => {
+                end.wait_for(Option::is_some).await.is_ok_and(|end| matches!(*end, Some(Ok(()))))
+            }
+            asked => asked.is_ok_and(|asked| asked.is_ok()),
         }
     }
 
-    /// How a model is loaded; the choice of the first one stands, whatever is added to the storage later.
+    /// How a model is loaded.
     fn load_options(&self, tag: &Tag) -> LoadOptions {
         self.options.load_options(tag, self.first_tag.get())
     }
 
     /// Asks for a model: joins the swap to it that runs, or begins one.
-    pub(crate) fn ask(self: &Arc<Self>, tag: &Tag) -> Result<Asked, Problem> {
+    pub(crate) fn ask(self: &Arc<Self>, tag: &Tag, condition: &Condition) -> Result<Asked, Problem> {
         // Disks may be slow, and whoever asks for /health waits for this lock.
         let unchanged = self.is_live_and_unchanged(tag);
         if !unchanged {
@@ -137,20 +195,37 @@ impl State {
             let detail = format!("A swap to \"{}\" is running; ask again when it has ended.", running.target);
             return Err(Problem::new(Code::SwapInProgress, detail).retry_after(5));
         }
+        // Nothing takes over while this lock is held, so what serves now is what serves when the swap begins.
+        self.check(condition)?;
         if unchanged {
             return Ok(Asked::AlreadyLive);
         }
         inner.count += 1;
         let (id, target) = (inner.count, tag.clone());
         let (tell, end) = watch::channel(None);
-        inner.records.push(SwapRecord::new(id, target.clone()));
-        let surplus = inner.records.len().saturating_sub(20);
-        inner.records.drain(..surplus);
+        let previous = self.generation().map(|generation| generation.model.tag.clone());
+        inner.history.add(Record::new(id, target.clone(), previous));
         inner.running = Some(Running { id, target: target.clone(), end: end.clone() });
         drop(inner);
         let state = Arc::clone(self);
         tokio::task::spawn_blocking(move || state.swap(id, &target, &tell));
         Ok(Asked::Running(id, end))
+    }
+
+    fn check(&self, condition: &Condition) -> Result<(), Problem> {
+        let generation = self.generation();
+        let serving = generation.as_ref().map(|generation| generation.model.identity.as_str());
+        let holds = match (condition, serving) {
+            (Condition::Always, _) | (Condition::Any, Some(_)) => true,
+            (Condition::Identities(wanted), Some(serving)) => wanted.iter().any(|wanted| wanted == serving),
+            (_, None) => false,
+        };
+        if holds {
+            return Ok(());
+        }
+        let serving = serving.map_or_else(|| "none".to_owned(), |identity| format!("\"{identity}\""));
+        let detail = format!("If-Match names other weights than those that serve: {serving}.");
+        Err(Problem::new(Code::PreconditionFailed, detail))
     }
 
     fn is_live_and_unchanged(&self, tag: &Tag) -> bool {
@@ -160,7 +235,8 @@ impl State {
         if generation.workers.iter().any(|worker| worker.watch().ended()) {
             return false;
         }
-        match registry::load::fingerprint(&self.options.catalog(), tag, &self.load_options(tag)) {
+        let (catalog, options) = (self.options.catalog(), self.load_options(tag));
+        match load::fingerprint(&catalog, tag, &options) {
             Ok(now) => now == generation.model.fingerprint,
             // A model that is gone goes on serving: there is nothing to change to. Anything else is worth a
             // swap, which will say what is wrong.
@@ -169,80 +245,61 @@ impl State {
     }
 
     /// One swap, on a thread of its own.
-    fn swap(self: &Arc<Self>, id: u64, target: &Tag, tell: &watch::Sender<Option<Result<(), Problem>>>) {
+    fn swap(self: &Arc<Self>, id: u64, target: &Tag, tell: &watch::Sender<Option<End>>) {
         tracing::info!(swap_id = id, model_tag = %target, "swap began");
-        let mut begun = clock::now();
-        let mut enter = |phase: Phase| {
-            self.swapper.record(id, |record| record.enter(phase, begun.elapsed()));
-            begun = clock::now();
-        };
-        let outcome =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.load(target, &mut enter)));
-        let outcome =
-            outcome.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "The swap broke; it is logged.")));
-        match outcome {
-            Ok(generation) => {
-                enter(Phase::CutOver);
-                let retired = self.retire();
-                self.tally.follow(&generation.workers);
-                self.current.store(Some(Arc::new(generation)));
-                self.metrics.swapped("ok");
+        let mut work = Work::new(self, id, target);
+        let (mut next, mut failure) = (Next::Run(Phase::Resolve), None);
+        let outcome = loop {
+            let phase = match next {
+                Next::Run(phase) => phase,
+                Next::End(outcome) => break outcome,
+            };
+            let done = self.phase(id, phase, &mut work);
+            if phase == Phase::CutOver && done.is_ok() {
+                self.metrics.swaps.ended(Outcome::Live);
+                self.swapper.record(id, |record| record.live = true);
                 tracing::info!(swap_id = id, model_tag = %target, "swap is live");
-                self.end(tell, Ok(()));
-                enter(Phase::Drain);
-                while !retired.iter().all(Watch::ended) {
-                    std::thread::sleep(DRAIN_POLL);
-                }
-                enter(Phase::Free);
-                self.swapper.record(id, |record| record.end(Ok(()), Duration::ZERO));
+                self.swapper.tell(tell, Ok(()));
             }
-            Err(problem) => {
-                self.metrics.swapped("failed");
-                tracing::warn!(swap_id = id, model_tag = %target, reason = %problem.detail, "swap failed");
-                let reason = problem.detail.clone();
-                self.swapper.record(id, |record| record.end(Err(reason), begun.elapsed()));
-                self.end(tell, Err(problem));
+            next = work.next(done.is_ok());
+            if let Err(problem) = done {
+                self.swapper.record(id, |record| record.fail(&problem.detail));
+                failure.get_or_insert(problem);
             }
+        };
+        drop(work);
+        self.swapper.record(id, |record| record.end(outcome));
+        if let Some(problem) = failure.filter(|_| outcome != Outcome::Live) {
+            self.metrics.swaps.ended(outcome);
+            let reason = &problem.detail;
+            tracing::warn!(swap_id = id, model_tag = %target, reason, outcome = outcome.name(), "swap failed");
+            // Whoever waits for weights hears that there are none.
+            self.gate.open();
+            self.swapper.tell(tell, Err(problem));
         }
     }
 
-    /// Weights in memory, tested, with engines around them.
-    fn load(&self, target: &Tag, enter: &mut impl FnMut(Phase)) -> Result<Generation, Problem> {
-        let options = &self.options;
-        let compute = Compute::new(options.isa, options.threads);
-        let load = self.load_options(target);
-        let loaded = registry::swap::prepare(&options.catalog(), target, &load, &compute, enter);
-        let model = loaded.map_err(|error| {
-            // With its path, which no caller is told.
-            tracing::error!(model_tag = %target, error = %error, "a model could not be loaded");
-            problem(&error)
-        })?;
-        let number = {
-            let mut inner = self.swapper.lock();
-            inner.generations += 1;
-            inner.generations
-        };
-        Generation::start(number, model, options).map_err(|error| {
-            tracing::error!(model_tag = %target, error = %error, "an engine could not be started");
-            Problem::new(Code::Internal, "The engines of the new model could not be started.")
-        })
-    }
-
-    /// Others may swap from now on, and whoever waited is told.
-    fn end(&self, tell: &watch::Sender<Option<Result<(), Problem>>>, outcome: Result<(), Problem>) {
-        self.swapper.lock().running = None;
-        tell.send_replace(Some(outcome));
+    /// One phase, with its time.
+    fn phase(&self, id: u64, phase: Phase, work: &mut Work<'_>) -> End {
+        self.swapper.record(id, |record| record.enter(phase));
+        tracing::info!(swap_id = id, phase = phase.name(), "swap phase");
+        let begun = clock::now();
+        let done = catch_unwind(AssertUnwindSafe(|| work.perform(phase)));
+        let took = begun.elapsed();
+        self.swapper.record(id, |record| record.leave(took));
+        self.metrics.swaps.phase(phase, took);
+        done.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "The swap broke; it is logged.")))
     }
 
     /// Watches the engines that are about to be replaced. They end, and their memory is free, with their last
     /// request; until then they can be told to stop.
     fn retire(&self) -> Vec<Watch> {
-        let generation = self.generation();
-        let workers = generation.iter().flat_map(|generation| &generation.workers);
-        let watches: Vec<Watch> = workers.map(engine::Handle::watch).collect();
+        let Some(generation) = self.generation() else { return Vec::new() };
+        let watches: Vec<Watch> = generation.workers.iter().map(engine::Handle::watch).collect();
+        let bytes = generation.bytes() / watches.len().max(1) as u64;
         let mut inner = self.swapper.lock();
-        inner.retired.retain(|watch| !watch.ended());
-        inner.retired.extend(watches.iter().cloned());
+        inner.retired.retain(|retired| !retired.watch.ended());
+        inner.retired.extend(watches.iter().map(|watch| Retired { watch: watch.clone(), bytes }));
         watches
     }
 }
@@ -254,6 +311,8 @@ pub(crate) fn problem(error: &registry::Error) -> Problem {
         Category::BadCheckpoint => Code::BadCheckpoint,
         Category::OutOfMemory => Code::OutOfMemory,
         Category::Storage => Code::StorageFailed,
+        Category::StorageFull => Code::StorageFull,
+        Category::SourceFailed => Code::SourceFailed,
     };
     let problem = Problem::new(code, sentence(&error.public()));
     if code == Code::ModelNotFound { problem.at("/model_tag") } else { problem }

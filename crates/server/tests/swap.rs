@@ -13,16 +13,10 @@ use futures_util::future::join_all;
 use registry::Tag;
 use serde_json::{Value, json};
 use server::Options;
-use support::{Ask, Server, ask, copy, goldens, options, options_in, storage};
+use support::{Ask, Server, ask, copy, goldens, options, options_in, spoiled, storage, weights};
 
 const PROMPTS: [&str; 8] =
     ["Hello!", "Who are you?", "Thank you!", "a", "The fox and the sea", "12 * 7?", "नमस्ते 👋", "x y z"];
-
-fn weights(root: &Path, tag: &str) -> std::path::PathBuf {
-    let files = std::fs::read_dir(root.join(tag)).unwrap();
-    let mut paths = files.map(|entry| entry.unwrap().path());
-    paths.find(|path| path.extension().is_some_and(|extension| extension == "pt")).unwrap()
-}
 
 fn prefer_swap(tag: &str, prefer: &str) -> Ask {
     Ask::new("POST", "/models/swap").json(&json!({ "model_tag": tag })).header("Prefer", prefer)
@@ -114,7 +108,7 @@ async fn a_stream_finishes_on_its_weights_and_only_then_they_go() {
     let over = |stats: &Value| stats["swap"]["last"]["phase_seconds"].get("free").is_some();
     let phases = server.until("all phases are over", over).await["swap"]["last"]["phase_seconds"].clone();
     let names: Vec<&String> = phases.as_object().unwrap().keys().collect();
-    assert_eq!(names, ["resolve", "verify", "load", "selftest", "cutover", "drain", "free"]);
+    assert_eq!(names, ["resolve", "download", "verify", "load", "selftest", "cutover", "drain", "free"]);
     assert!(phases["drain"].as_f64().unwrap() > 0.0);
 }
 
@@ -199,13 +193,6 @@ async fn missing_files_are_422_and_named() {
     still_serves(&server, &before, &detail).await;
 }
 
-/// Where the numbers of a storage begin: after its name in the archive, and the padding whose length is before it.
-fn storage_start(archive: &[u8], name: &str) -> usize {
-    let found = archive.windows(name.len()).position(|window| window == name.as_bytes()).unwrap();
-    let padding = u16::from_le_bytes([archive[found - 2], archive[found - 1]]);
-    found + name.len() + usize::from(padding)
-}
-
 #[tokio::test]
 async fn weights_that_make_no_sense_fail_before_the_cut_over() {
     let root = storage(&["g7", "g6"]);
@@ -218,9 +205,7 @@ async fn weights_that_make_no_sense_fail_before_the_cut_over() {
         ("model_000102/data/0", 90112, 0xff, "not finite", "load"),
         ("model_000102/data/27", 180_224, 0, "self-test", "selftest"),
     ] {
-        let mut broken = sound.clone();
-        broken[storage_start(&sound, name)..][..length].fill(byte);
-        std::fs::write(&path, broken).unwrap();
+        std::fs::write(&path, spoiled(&sound, name, length, byte)).unwrap();
         let detail = fails(&server, "g6", (422, "bad_checkpoint")).await;
         assert!(detail.contains(says), "{detail}");
         still_serves(&server, &before, &detail).await;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::WeightFormat;
+use registry::fetch::{FetchSettings, Fetcher};
+use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
 use serde_json::{Value, json};
 use server::problem::Code;
@@ -25,8 +27,11 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) fn options() -> Options {
     Options {
         storage: None,
+        offers: Vec::new(),
+        fetcher: Fetcher::new(FetchSettings::default()).unwrap(),
         default_tag: None,
         load_at_start: true,
+        restore_last_model: false,
         load: LoadOptions { format: WeightFormat::F32, step: None },
         isa: engine::Isa::detect(),
         threads: 1,
@@ -36,6 +41,7 @@ pub(crate) fn options() -> Options {
         context_overflow: ContextOverflow::DropOldest,
         ignored_fields: std::collections::BTreeSet::new(),
         keys: Keys::parse(KEY),
+        swap_mode: Wish::Auto,
         swap_wait: Duration::from_secs(45),
         drain_timeout: Duration::from_secs(20),
         limits: Limits::default(),
@@ -68,6 +74,23 @@ pub(crate) fn storage(cases: &[&str]) -> TempDir {
         copy(&goldens().join(case), &root.path().join(case));
     }
     root
+}
+
+/// The file of weights of a golden in a storage directory.
+pub(crate) fn weights(root: &Path, tag: &str) -> PathBuf {
+    let files = std::fs::read_dir(root.join(tag)).unwrap();
+    let mut paths = files.map(|entry| entry.unwrap().path());
+    paths.find(|path| path.extension().is_some_and(|extension| extension == "pt")).unwrap()
+}
+
+/// A checkpoint in which the first `length` bytes of a storage, named as in the archive, are `byte`.
+pub(crate) fn spoiled(archive: &[u8], name: &str, length: usize, byte: u8) -> Vec<u8> {
+    let found = archive.windows(name.len()).position(|window| window == name.as_bytes()).unwrap();
+    // The numbers begin after the name, and a padding whose length is before it.
+    let padding = u16::from_le_bytes([archive[found - 2], archive[found - 1]]);
+    let mut spoiled = archive.to_vec();
+    spoiled[found + name.len() + usize::from(padding)..][..length].fill(byte);
+    spoiled
 }
 
 /// A storage directory whose model `long` goes on for thousands of tokens when it is asked greedily.

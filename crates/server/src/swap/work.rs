@@ -1,0 +1,236 @@
+//! What each phase of a swap does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::Compute;
+use engine::driver::Watch;
+use registry::fetch::{Progress, Wanted};
+use registry::load::Opened;
+use registry::plan::{self, Memory, Plan};
+use registry::swap::{Mode, Next, Phase, Transaction};
+use registry::{Entry, LoadedModel, Tag, last_model, load, memory, self_test};
+
+use super::problem;
+use crate::generation::Generation;
+use crate::problem::{Code, Problem};
+use crate::state::State;
+
+/// How often the end of a retired engine is looked for.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// A swap at work, with what its phases hand to each other.
+pub(super) struct Work<'a> {
+    state: &'a Arc<State>,
+    id: u64,
+    target: &'a Tag,
+    /// The model that served when it began.
+    old: Option<Tag>,
+    transaction: Transaction,
+    entry: Option<Entry>,
+    wanted: Option<Wanted>,
+    opened: Option<Opened>,
+    plan: Option<Plan>,
+    loaded: Option<LoadedModel>,
+    next: Option<Generation>,
+    retired: Vec<Watch>,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(state: &'a Arc<State>, id: u64, target: &'a Tag) -> Self {
+        let old = state.generation().map(|generation| generation.model.tag.clone());
+        Self {
+            state,
+            id,
+            target,
+            transaction: Transaction::begin(old.is_some()),
+            old,
+            entry: None,
+            wanted: None,
+            opened: None,
+            plan: None,
+            loaded: None,
+            next: None,
+            retired: Vec::new(),
+        }
+    }
+
+    /// What comes after a phase that ended so.
+    pub(super) fn next(&mut self, succeeded: bool) -> Next {
+        if succeeded {
+            return self.transaction.succeeded();
+        }
+        // Half of a model is in nobody's way, least of all in that of the old one.
+        (self.opened, self.loaded, self.next) = (None, None, None);
+        self.transaction.failed()
+    }
+
+    /// Does the work of a phase.
+    pub(super) fn perform(&mut self, phase: Phase) -> Result<(), Problem> {
+        match phase {
+            Phase::Resolve => self.resolve(),
+            Phase::Download => self.download(),
+            Phase::Verify => self.verify(),
+            Phase::Load => self.load(),
+            Phase::SelfTest => self.self_test(),
+            Phase::CutOver => self.cut_over(),
+            Phase::Drain => self.drain(),
+            Phase::Free => {
+                memory::give_back();
+                Ok(())
+            }
+            Phase::Restore => self.restore(),
+        }
+    }
+
+    fn failed(&self, error: &registry::Error) -> Problem {
+        // With its path, which no caller is told.
+        tracing::error!(swap_id = self.id, model_tag = %self.target, error = %error, "a model could not be loaded");
+        problem(error)
+    }
+
+    fn resolve(&mut self) -> Result<(), Problem> {
+        let catalog = self.state.options.catalog();
+        let entry = catalog.find(self.target).map_err(|error| self.failed(&error))?;
+        let options = self.state.load_options(self.target);
+        self.wanted = load::wanted(&catalog, &entry, &options).map_err(|error| self.failed(&error))?;
+        self.entry = Some(entry);
+        Ok(())
+    }
+
+    fn download(&mut self) -> Result<(), Problem> {
+        let Some(wanted) = self.wanted.take() else { return Ok(()) };
+        let options = &self.state.options;
+        let Some(root) = &options.storage else {
+            let detail = "A model that has to be fetched needs MODEL_STORAGE_PATH to be set.";
+            return Err(Problem::new(Code::StorageFailed, detail));
+        };
+        let progress = Progress::default();
+        self.state.swapper.record(self.id, |record| record.progress = Some(progress.clone()));
+        let fetching = options.fetcher.fetch(&wanted, root, &progress);
+        let fetched = tokio::runtime::Handle::current().block_on(fetching);
+        self.state.metrics.swaps.downloaded(&progress.snapshot());
+        fetched.map_err(|error| self.failed(&error))?;
+        let found = options.catalog().find(self.target);
+        self.entry = Some(found.map_err(|error| self.failed(&error))?);
+        Ok(())
+    }
+
+    /// Everything that can be known before the weights are read, and whether there is room for them.
+    fn verify(&mut self) -> Result<(), Problem> {
+        let options = &self.state.options;
+        let entry = self.entry.take().ok_or_else(out_of_order)?;
+        let load_options = self.state.load_options(self.target);
+        let opened =
+            load::open(&options.catalog(), &entry, &load_options).map_err(|error| self.failed(&error))?;
+        let needs = opened.needs(options.kv_bytes as u64, options.workers as u64);
+        let memory = self.memory();
+        let plan = plan::plan(needs, memory, options.swap_mode, self.old.is_some())
+            .map_err(|shortage| self.failed(&shortage.of(self.target)))?;
+        if plan.kv < needs.kv {
+            let (asked_mb, given_mb) = (needs.kv >> 20, plan.kv >> 20);
+            tracing::warn!(asked_mb, given_mb, "less memory than set is free for keys and values");
+        }
+        self.transaction.plan(plan.mode);
+        self.plan = Some(plan);
+        self.state.swapper.record(self.id, |record| {
+            record.mode = Some(plan.mode);
+            record.identity = Some(opened.identity().as_str().into());
+        });
+        self.opened = Some(opened);
+        Ok(())
+    }
+
+    fn memory(&self) -> Memory {
+        let promised = self.state.generation().map_or(0, |generation| generation.bytes());
+        let (_, retired) = self.state.swapper.retired();
+        // Weights are all touched, so what is not resident is reserved keys and values.
+        let untouched = (promised + retired).saturating_sub(memory::resident().unwrap_or(u64::MAX));
+        let returned = promised.saturating_sub(untouched);
+        Memory { available: memory::available(), untouched, returned }
+    }
+
+    fn load(&mut self) -> Result<(), Problem> {
+        let opened = self.opened.take().ok_or_else(out_of_order)?;
+        self.loaded = Some(opened.load(&self.compute()).map_err(|error| self.failed(&error))?);
+        Ok(())
+    }
+
+    fn self_test(&mut self) -> Result<(), Problem> {
+        let loaded = self.loaded.take().ok_or_else(out_of_order)?;
+        let plan = self.plan.ok_or_else(out_of_order)?;
+        self.next = Some(self.tested(loaded, plan)?);
+        Ok(())
+    }
+
+    fn compute(&self) -> Compute {
+        Compute::new(self.state.options.isa, self.state.options.threads)
+    }
+
+    /// Engines around a model that gave a short answer.
+    fn tested(&self, loaded: LoadedModel, plan: Plan) -> Result<Generation, Problem> {
+        self_test::run(&loaded, &self.compute()).map_err(|error| self.failed(&error))?;
+        let number = self.state.swapper.next_generation();
+        Generation::start(number, loaded, &self.state.options, plan.kv as usize).map_err(|error| {
+            tracing::error!(swap_id = self.id, error = %error, "an engine could not be started");
+            Problem::new(Code::Internal, "The engines of the new model could not be started.")
+        })
+    }
+
+    fn cut_over(&mut self) -> Result<(), Problem> {
+        let next = self.next.take().ok_or_else(out_of_order)?;
+        let retired = self.serve(next);
+        self.retired.extend(retired);
+        let storage = self.state.options.storage.as_deref().filter(|root| root.is_dir());
+        if let Some(Err(error)) = storage.map(|root| last_model::remember(root, self.target)) {
+            // A read-only storage is no fault; it only forgets.
+            tracing::debug!(error = %error, "the model that serves is not remembered");
+        }
+        Ok(())
+    }
+
+    /// From now on requests go to this model. Returns the engines that they went to before.
+    fn serve(&self, generation: Generation) -> Vec<Watch> {
+        let retired = self.state.retire();
+        self.state.tally.follow(&generation.workers);
+        self.state.current.store(Some(Arc::new(generation)));
+        self.state.gate.open();
+        retired
+    }
+
+    fn drain(&mut self) -> Result<(), Problem> {
+        if self.transaction.mode() == Mode::Serial {
+            self.state.gate.hold();
+            self.retired.extend(self.state.retire());
+            self.state.current.store(None);
+        }
+        while !self.retired.iter().all(Watch::ended) {
+            std::thread::sleep(DRAIN_POLL);
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self) -> Result<(), Problem> {
+        let old = self.old.clone().ok_or_else(out_of_order)?;
+        tracing::warn!(swap_id = self.id, model_tag = %old, "the model that served before is loaded again");
+        memory::give_back();
+        let options = &self.state.options;
+        let restored = (|| {
+            let entry = options.catalog().find(&old)?;
+            load::open(&options.catalog(), &entry, &self.state.load_options(&old))
+        })();
+        let opened = restored.map_err(|error| self.failed(&error))?;
+        let needs = opened.needs(options.kv_bytes as u64, options.workers as u64);
+        let plan = plan::plan(needs, self.memory(), options.swap_mode, false)
+            .map_err(|shortage| self.failed(&shortage.of(&old)))?;
+        let loaded = opened.load(&self.compute()).map_err(|error| self.failed(&error))?;
+        let generation = self.tested(loaded, plan)?;
+        self.serve(generation);
+        Ok(())
+    }
+}
+
+/// A phase was asked for before what it needs was made: our own fault.
+fn out_of_order() -> Problem {
+    Problem::new(Code::Internal, "The swap broke; it is logged.")
+}
