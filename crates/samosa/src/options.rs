@@ -105,6 +105,14 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
     })
 }
 
+fn offers(_: &Values) -> Result<Vec<registry::catalog::Offer>> {
+    Ok(Vec::new())
+}
+
+fn fetcher(_: &Values) -> Result<registry::fetch::Fetcher> {
+    Ok(registry::fetch::Fetcher::new(registry::fetch::FetchSettings::default())?)
+}
+
 const SWAP_MODES: [(&str, Wish); 3] =
     [("auto", Wish::Auto), ("overlap", Wish::Overlap), ("serial", Wish::Serial)];
 

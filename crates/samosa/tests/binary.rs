@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+#[expect(dead_code, reason = "each test file uses its part of it")]
 mod running;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! A server process with its output in files, and as much HTTP as it takes to talk to it.
 
+pub(crate) mod wide;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -119,7 +121,15 @@ impl Running {
     }
 
     pub(crate) fn health(&self) -> Value {
-        serde_json::from_str(&self.ask("GET", "/health", ("", "")).whole().1).unwrap()
+        self.get("/health")
+    }
+
+    pub(crate) fn stats(&self) -> Value {
+        self.get("/stats")
+    }
+
+    fn get(&self, path: &str) -> Value {
+        serde_json::from_str(&self.ask("GET", path, ("", "")).whole().1).unwrap()
     }
 }
 
