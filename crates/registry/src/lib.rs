@@ -10,6 +10,7 @@
 pub mod builtin;
 pub mod catalog;
 pub mod checkpoint;
+pub mod identity;
 pub mod load;
 pub mod memory;
 pub mod models_file;
@@ -19,9 +20,14 @@ pub mod swap;
 pub mod tag;
 
 mod error;
+mod fetched;
+mod places;
+mod stamp;
+mod whole;
 
-pub use catalog::{Catalog, Entry, Location};
+pub use catalog::{Catalog, Entry, Location, Offer};
 pub use error::{Category, Error};
+pub use identity::Identity;
 pub use load::{LoadOptions, LoadedModel};
 pub use source::Source;
 pub use swap::{Phase, SwapRecord};

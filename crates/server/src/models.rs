@@ -22,7 +22,7 @@ use crate::swap::{Asked, problem};
 #[derive(Serialize)]
 struct ModelInfo {
     model_tag: String,
-    source: &'static str,
+    source: String,
     path: String,
     loaded: bool,
 }
@@ -50,7 +50,7 @@ pub(crate) async fn list(FromState(state): FromState<Arc<State>>, request: Reque
     let info = |entry: registry::Entry| ModelInfo {
         loaded: current_model.as_deref() == Some(entry.tag.as_str()),
         model_tag: entry.tag.to_string(),
-        source: entry.location.source(),
+        source: entry.source.to_string(),
         path: entry.path,
     };
     let models = entries.into_iter().map(info).collect();
