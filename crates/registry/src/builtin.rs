@@ -16,3 +16,8 @@ pub(crate) static TOKENIZER: &[u8] = include_bytes!("../samosa-mini/tokenizer/to
 pub fn tag() -> Tag {
     Tag::new(TAG).expect("the built-in model's name is a tag")
 }
+
+/// Its files by name.
+pub(crate) fn files() -> [(&'static str, &'static [u8]); 3] {
+    [("model_002384.pt", WEIGHTS), ("meta_002384.json", META), ("tokenizer.pkl", TOKENIZER)]
+}

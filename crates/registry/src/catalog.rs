@@ -1,30 +1,49 @@
-//! The models there are: directories under the storage root, and the one inside the binary. Looked up anew
-//! for every question, so that a model put there is offered without a restart.
+//! The models there are: those on disk (see `places`), those that `models.toml` or settings offer from elsewhere,
+//! and the one inside the binary. Looked up anew for every question, so that a model put there is offered
+//! without a restart.
+//!
+//! Who has a claim to a tag, the strongest first: the built-in model to its own; a `source = "local:/…"` of
+//! `models.toml`, which is named on purpose; a directory that is there, be it fetched or put there by a person;
+//! a source that `models.toml` names; an offer of the settings.
+//!
+//! A `models.toml` with a mistake hides nothing that is on disk: [`Catalog::list`] and [`Catalog::default_tag`]
+//! pass over it and log what is wrong with it. But only the built-in model can be found and loaded until it is
+//! mended, since the file may say how to compute with a model, and a model computed wrongly is worse than an
+//! error with a line number.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::checkpoint;
-use crate::models_file::ModelsFile;
-use crate::{Error, Tag, builtin};
+use crate::checkpoint::{self, CheckpointFiles};
+use crate::fetched::Fetched;
+use crate::models_file::{ModelEntry, ModelsFile};
+use crate::places::{self, Place};
+use crate::{Error, Source, Tag, builtin};
 
-/// Directories of nanochat's own layout that hold tags, the most finished model first.
-const STAGES: [&str; 4] =
-    ["chatrl_checkpoints", "chatsft_checkpoints", "mid_checkpoints", "base_checkpoints"];
-/// How finished a model in a directory of its own counts as: what an operator put there is meant to be served.
-const OWN_DIRECTORY: usize = 0;
 /// Models that are listed.
 const MAX_MODELS: usize = 1000;
+/// Warnings that are remembered, so that each is given once.
+const MAX_WARNINGS: usize = 1000;
 
 /// Where models are looked for.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     root: Option<PathBuf>,
+    offers: Vec<Offer>,
 }
 
-#[derive(Clone, Debug)]
-pub struct Offer;
+/// A model that settings offer from elsewhere.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Offer {
+    /// Its name.
+    pub tag: Tag,
+    /// Where it is fetched from.
+    pub source: Source,
+}
+
 /// One model.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
@@ -32,9 +51,11 @@ pub struct Entry {
     pub tag: Tag,
     /// Where it is.
     pub location: Location,
-    /// The same relative to the storage root, as callers see it.
+    /// Where it came from, or will come from.
+    pub source: Source,
+    /// Where it is relative to the storage root, as callers see it: empty for the built-in model and those
+    /// elsewhere on this machine, the tag for one that is not fetched yet.
     pub path: String,
-    pub source: crate::Source,
 }
 
 /// Where a model's files are.
@@ -42,115 +63,247 @@ pub struct Entry {
 pub enum Location {
     /// Inside the binary.
     Builtin,
-    /// A directory.
-    Local(PathBuf),
+    /// In a directory.
+    Directory(PathBuf),
+    /// A file of weights that is named itself, with the rest around it.
+    File(PathBuf),
+    /// Not on this machine until it is fetched.
+    Absent,
+}
+
+/// What was found on disk and in `models.toml`.
+#[derive(Default)]
+struct Found {
+    whole: BTreeMap<Tag, Entry>,
+    /// Models that are there in part, with what is wrong with them.
+    partial: BTreeMap<Tag, Error>,
+    /// What is wrong with `models.toml`.
+    mistake: Option<Error>,
 }
 
 impl Location {
-    /// The `source` of a ModelInfo.
-    pub fn source(&self) -> &'static str {
+    /// The model's files, at `step` or the latest that is whole; none of the built-in model.
+    pub(crate) fn files(&self, tag: &Tag, step: Option<u64>) -> Result<Option<CheckpointFiles>, Error> {
         match self {
-            Self::Builtin => "builtin",
-            Self::Local(_) => "local",
+            Self::Builtin => Ok(None),
+            Self::Directory(directory) => checkpoint::find(tag, directory, step).map(Some),
+            Self::File(file) => checkpoint::find_file(tag, file).map(Some),
+            Self::Absent => Err(Error::NotFetched { tag: tag.clone() }),
         }
+    }
+
+    /// The directory or file.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) | Self::File(path) => Some(path),
+            Self::Builtin | Self::Absent => None,
+        }
+    }
+
+    /// Where its files say that they came from, where a fetch left that.
+    pub(crate) fn fetched(&self) -> Result<Option<Fetched>, Error> {
+        if let Self::Directory(directory) = self { Fetched::read(directory) } else { Ok(None) }
     }
 }
 
 impl Catalog {
     /// A catalog of the models under `root`, and of the built-in one.
     pub fn new(root: Option<PathBuf>) -> Self {
-        Self { root }
+        Self { root: root.map(absolute), offers: Vec::new() }
     }
 
-    pub fn offering(self, _o: Vec<Offer>) -> Self {
-        self
+    /// The same with models that can be fetched though `models.toml` does not name them.
+    #[must_use]
+    pub fn offering(self, offers: Vec<Offer>) -> Self {
+        Self { offers, ..self }
     }
 
-    /// All models in order of tag. A storage root that does not exist yet is an empty one.
+    /// The directory of `models.toml`, of fetched models and of what is remembered of files: the root, or where
+    /// it is if it is a file.
+    pub fn directory(&self) -> Option<&Path> {
+        let root = self.root.as_deref()?;
+        if root.is_file() { root.parent() } else { Some(root) }
+    }
+
+    /// All whole models in order of tag, and those that can be fetched. A storage root that does not exist yet
+    /// is an empty one.
     pub fn list(&self) -> Result<Vec<Entry>, Error> {
-        let mut models = self.local()?;
-        models.entry(builtin::tag()).or_insert_with(|| (Location::Builtin, String::new()));
-        let entry = |(tag, (location, path))| Entry { tag, location, path, source: crate::Source::Local };
-        Ok(models.into_iter().map(entry).take(MAX_MODELS).collect())
+        let mut found = self.look()?;
+        let builtin = Entry {
+            tag: builtin::tag(),
+            location: Location::Builtin,
+            source: Source::Builtin,
+            path: String::new(),
+        };
+        found.whole.insert(builtin.tag.clone(), builtin);
+        Ok(found.whole.into_values().take(MAX_MODELS).collect())
     }
 
-    /// The model called `tag`.
+    /// Models that are there in part, with what is wrong with each.
+    pub fn partial(&self) -> Result<Vec<(Tag, Error)>, Error> {
+        Ok(self.look()?.partial.into_iter().take(MAX_MODELS).collect())
+    }
+
+    /// The model called `tag`. A directory of this name that has weights, but not all of a model, is an error
+    /// that says what it lacks.
     pub fn find(&self, tag: &Tag) -> Result<Entry, Error> {
-        let found = self.list()?.into_iter().find(|entry| entry.tag == *tag);
-        found.ok_or_else(|| Error::UnknownTag { tag: tag.clone() })
+        if *tag == builtin::tag() {
+            let (location, source) = (Location::Builtin, Source::Builtin);
+            return Ok(Entry { tag: tag.clone(), location, source, path: String::new() });
+        }
+        let mut found = self.look()?;
+        if let Some(mistake) = found.mistake {
+            return Err(mistake);
+        }
+        let unknown = || Error::UnknownTag { tag: tag.clone() };
+        found.whole.remove(tag).ok_or_else(|| found.partial.remove(tag).unwrap_or_else(unknown))
     }
 
     /// What `models.toml` says.
     pub fn models_file(&self) -> Result<ModelsFile, Error> {
-        self.root.as_deref().map_or_else(|| Ok(ModelsFile::default()), ModelsFile::read)
+        self.directory().map_or_else(|| Ok(ModelsFile::default()), ModelsFile::read)
     }
 
     /// The model to serve when none is named: of the most finished stage the deepest `d<depth>`, else the
-    /// newest; the built-in one if there is no other.
+    /// newest; the built-in one if no other is on this machine. What is not fetched yet is never chosen.
     pub fn default_tag(&self) -> Result<Tag, Error> {
-        let modified =
-            |path: &Path| path.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        let rank = |(tag, (location, _)): &(Tag, (Location, String))| match location {
-            Location::Builtin => (std::cmp::Reverse(usize::MAX), None, SystemTime::UNIX_EPOCH),
-            Location::Local(path) => (std::cmp::Reverse(stage(path)), depth(tag), modified(path)),
+        let modified = |entry: &Entry| {
+            let path = entry.location.path();
+            path.and_then(|path| path.metadata().ok()?.modified().ok()).unwrap_or(SystemTime::UNIX_EPOCH)
         };
-        let best = self.local()?.into_iter().max_by_key(rank);
-        Ok(best.map_or_else(builtin::tag, |(tag, _)| tag))
+        let rank =
+            |entry: &Entry| (Reverse(places::stage(&entry.location)), depth(&entry.tag), modified(entry));
+        let here = self.look()?.whole.into_values().filter(|entry| entry.location != Location::Absent);
+        Ok(here.max_by_key(rank).map_or_else(builtin::tag, |entry| entry.tag))
     }
 
-    fn local(&self) -> Result<BTreeMap<Tag, (Location, String)>, Error> {
-        let mut models = BTreeMap::new();
-        let Some(root) = &self.root else { return Ok(models) };
-        let mut add = |tag: Option<Tag>, directory: &Path, other_name: Option<String>| {
-            let Some(tag) = tag.filter(|tag| checkpoint::looks_like_model(directory, tag)) else { return };
-            let taken = models.contains_key(&tag);
-            let tag = if taken { other_name.as_deref().and_then(Tag::new) } else { Some(tag) };
-            let relative = directory.strip_prefix(root).unwrap_or(directory);
-            if let Some(tag) = tag {
-                models.insert(tag, (Location::Local(directory.to_owned()), relative.display().to_string()));
+    /// Everything but the built-in model.
+    fn look(&self) -> Result<Found, Error> {
+        let mut found = Found::default();
+        match self.models_file() {
+            Ok(models) => {
+                self.add_paths(&mut found, &models);
+                self.add_places(&mut found)?;
+                self.add_absent(&mut found, &models);
             }
+            Err(mistake) => {
+                warn_once(&mistake.to_string());
+                found.mistake = Some(mistake);
+                self.add_places(&mut found)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Models that `models.toml` names elsewhere on this machine.
+    fn add_paths(&self, found: &mut Found, models: &ModelsFile) {
+        for said in &models.models {
+            let Some(Source::Path(path)) = &said.source else { continue };
+            let path = said.directory.as_ref().map_or_else(|| path.clone(), |below| path.join(below));
+            let location = if path.is_dir() { Location::Directory(path) } else { Location::File(path) };
+            let place = Place { names: vec![said.tag.clone()], location };
+            self.add(found, place, true);
+        }
+    }
+
+    fn add_places(&self, found: &mut Found) -> Result<(), Error> {
+        for place in self.root.as_deref().map_or_else(|| Ok(Vec::new()), places::below)? {
+            self.add(found, place, false);
+        }
+        Ok(())
+    }
+
+    /// Adds the model in a place, if there is a whole one, under the first of its names that is free. A place
+    /// that is `named` is a model whatever is there.
+    fn add(&self, found: &mut Found, place: Place, named: bool) {
+        let Place { names, location } = place;
+        let free = |tag: &&Tag| !found.whole.contains_key(*tag) && **tag != builtin::tag();
+        let Some(tag) = names.iter().find(free).cloned() else {
+            if names.contains(&builtin::tag()) {
+                warn_once("a directory with the built-in model's name is passed over");
+            }
+            return;
         };
-        // A flat directory: the root is the model.
-        let own_name = root.file_name().and_then(|name| Tag::new(name.to_str()?));
-        if root.is_dir() {
-            add(own_name, root, None);
-        }
-        for (name, directory) in directories(root)? {
-            add(Tag::new(&name), &directory, None);
-        }
-        for stage in STAGES {
-            for (name, directory) in directories(&root.join(stage))? {
-                let short = stage.trim_end_matches("_checkpoints");
-                add(Tag::new(&name), &directory, Some(format!("{short}.{name}")));
+        match location.files(&tag, None) {
+            Ok(_) => {
+                let (source, path) = (source(&location), self.relative(&location));
+                found.partial.remove(&tag);
+                found.whole.insert(tag.clone(), Entry { tag, location, source, path });
+            }
+            Err(error) => {
+                let directory = location.path().filter(|path| path.is_dir());
+                if named || directory.is_none_or(|directory| checkpoint::has_weights(&tag, directory)) {
+                    found.partial.entry(tag).or_insert(error);
+                }
             }
         }
-        Ok(models)
+    }
+
+    /// Models that `models.toml` and settings offer and that are not here.
+    fn add_absent(&self, found: &mut Found, models: &ModelsFile) {
+        let said = |entry: &ModelEntry| Some((entry.tag.clone(), entry.shown_source()?));
+        let offers = self.offers.iter().map(|offer| (offer.tag.clone(), offer.source.clone()));
+        for (tag, source) in models.models.iter().filter_map(said).chain(offers) {
+            if !source.is_remote() || tag == builtin::tag() || self.is_here(found, &tag, &source) {
+                continue;
+            }
+            found.partial.remove(&tag);
+            let entry = Entry { tag: tag.clone(), location: Location::Absent, source, path: tag.to_string() };
+            found.whole.entry(tag).or_insert(entry);
+        }
+    }
+
+    /// Whether a tag's files are on disk, where a person's are preferred to any that could be fetched.
+    fn is_here(&self, found: &Found, tag: &Tag, remote: &Source) -> bool {
+        if let Some(entry) = found.whole.get(tag) {
+            if entry.source == Source::Local {
+                warn_once(&format!("`{tag}` is on disk and is not fetched from {remote}"));
+            }
+            return true;
+        }
+        // A directory that was fetched and lost something is fetched again; a person's is not replaced.
+        let fetched = self.directory().is_some_and(|root| {
+            Fetched::read(&root.join(tag.as_str())).is_ok_and(|fetched| fetched.is_some())
+        });
+        found.partial.contains_key(tag) && !fetched
+    }
+
+    /// A place below the root as callers see it.
+    fn relative(&self, location: &Location) -> String {
+        let (root, path) = (self.directory(), location.path());
+        let relative = root.zip(path).and_then(|(root, path)| path.strip_prefix(root).ok());
+        relative.map(|path| path.display().to_string()).unwrap_or_default()
     }
 }
 
-/// The directories in a directory, by name.
-fn directories(path: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
-    let entries = match std::fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io(path, error)),
-    };
-    let mut found: Vec<(String, PathBuf)> = entries
-        .take(10 * MAX_MODELS)
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let name = entry.file_name().into_string().ok()?;
-            entry.path().is_dir().then(|| (name, entry.path()))
-        })
-        .collect();
-    found.sort();
-    Ok(found)
+/// What ModelInfo shows of a model on disk.
+fn source(location: &Location) -> Source {
+    match location.fetched() {
+        Ok(fetched) => fetched.map_or(Source::Local, |fetched| fetched.source()),
+        Err(error) => {
+            warn_once(&error.to_string());
+            Source::Local
+        }
+    }
 }
 
-/// How finished the model of a directory is, the most finished at 0.
-fn stage(directory: &Path) -> usize {
-    let parent = directory.parent().and_then(Path::file_name);
-    STAGES.iter().position(|stage| parent == Some(stage.as_ref())).map_or(OWN_DIRECTORY, |i| i + 1)
+/// A root that keeps its name and its parents wherever it was named from.
+fn absolute(root: PathBuf) -> PathBuf {
+    let winding = root.components().any(|part| part == Component::ParentDir);
+    let absolute = if winding { root.canonicalize() } else { std::path::absolute(&root) };
+    absolute.unwrap_or(root)
+}
+
+/// Logs a warning, unless it was logged before: models are looked up often.
+fn warn_once(what: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.len() >= MAX_WARNINGS {
+        said.clear();
+    }
+    if said.insert(what.to_owned()) {
+        tracing::warn!("{what}");
+    }
 }
 
 /// The depth in names such as `d20` and `d24-sft`.
@@ -163,61 +316,246 @@ fn depth(tag: &Tag) -> Option<u32> {
 mod tests {
     use super::*;
 
+    /// Files with the least contents that pass for whole ones.
     fn touch(root: &Path, names: &[&str]) {
         for name in names {
             let path = root.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, b"x").unwrap();
+            let json = path.extension().is_some_and(|extension| extension == "json");
+            std::fs::write(path, if json { "{}" } else { "." }).unwrap();
         }
     }
 
-    fn tags(catalog: &Catalog) -> Vec<(String, String)> {
-        catalog.list().unwrap().into_iter().map(|e| (e.tag.to_string(), e.path)).collect()
+    /// A model of one step in each directory.
+    fn models(root: &Path, directories: &[&str]) {
+        for directory in directories {
+            let files = ["model_000001.pt", "meta_000001.json", "tokenizer.pkl"];
+            touch(&root.join(directory), &files);
+        }
+    }
+
+    fn catalog(root: &Path) -> Catalog {
+        Catalog::new(Some(root.to_owned()))
+    }
+
+    fn tag(name: &str) -> Tag {
+        Tag::new(name).unwrap()
+    }
+
+    /// Tags and paths of all but the built-in model.
+    fn listed(catalog: &Catalog) -> Vec<(String, String)> {
+        let mut all = catalog.list().unwrap();
+        assert_eq!(all.iter().filter(|entry| entry.location == Location::Builtin).count(), 1);
+        all.retain(|entry| entry.location != Location::Builtin);
+        all.into_iter().map(|entry| (entry.tag.to_string(), entry.path)).collect()
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(tag, path)| ((*tag).to_owned(), (*path).to_owned())).collect()
+    }
+
+    fn says(root: &Path, text: &str) {
+        std::fs::write(root.join("models.toml"), text).unwrap();
     }
 
     #[test]
-    fn base_directories_and_plain_ones_are_listed_and_hidden_ones_are_not() {
+    fn stages_copies_and_plain_directories_are_listed_and_hidden_ones_are_not() {
         let root = tempfile::tempdir().unwrap();
-        touch(
+        models(root.path(), &["base_checkpoints/d20", "chatsft_checkpoints/d20", "mid_checkpoints/d12"]);
+        models(
             root.path(),
-            &["base_checkpoints/d20/model_000001.pt", "chatsft_checkpoints/d20/model_000002.pt"],
+            &["native_checkpoints/base/d20", "native_checkpoints/rl/d20", "native_checkpoints/x/d9"],
         );
-        touch(root.path(), &["mine/model.safetensors", ".staging/model.pt", "notes/readme.txt"]);
-        let listed = tags(&Catalog::new(Some(root.path().to_owned())));
-        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        models(root.path(), &["mine", ".staging/d30", ".d31", "native_checkpoints/.x/d32", "lost+found"]);
+        touch(root.path(), &["notes/readme.txt", "tokenizer/tokenizer.pkl"]);
+        let expected = pairs(&[
+            ("base.d20", "base_checkpoints/d20"),
+            ("d12", "mid_checkpoints/d12"),
+            ("d20", "chatsft_checkpoints/d20"),
+            ("d9", "native_checkpoints/x/d9"),
+            ("mine", "mine"),
+            ("native.base.d20", "native_checkpoints/base/d20"),
+            ("rl.d20", "native_checkpoints/rl/d20"),
+        ]);
+        assert_eq!(listed(&catalog(root.path())), expected);
+    }
+
+    #[test]
+    fn the_root_may_be_a_stage_a_tag_an_export_or_a_file() {
+        let base = tempfile::tempdir().unwrap();
+        let stage = base.path().join("chatsft_checkpoints");
+        touch(base.path(), &["tokenizer/tokenizer.pkl"]);
+        touch(
+            &stage,
+            &["d20/model_000001.pt", "d20/meta_000001.json", "d20/model_000002.pt", "d20/meta_000002.json"],
+        );
+        touch(&stage, &["d20/hf_000001/model.safetensors", "d20/hf_000001/config.json", "odd one/model.bin"]);
+        touch(
+            &stage,
+            &["d24/model_000003.pt", "d24/meta_000003.json", "odd one/model.pt", "odd one/meta.json"],
+        );
+        touch(base.path(), &["flat/pytorch_model.bin", "flat/config.json", "flat/tokenizer.json"]);
+        for (root, expected) in [
+            (stage.clone(), pairs(&[("d20", "d20"), ("d24", "d24")])),
+            (stage.join("d20"), pairs(&[("d20", "")])),
+            (stage.join("d20/hf_000001"), pairs(&[("d20", "")])),
+            (stage.join("d20/model_000001.pt"), pairs(&[("d20", "model_000001.pt")])),
+            (stage.join("odd one/model.pt"), pairs(&[("model", "model.pt")])),
+            (stage.join("odd one"), pairs(&[("odd-one", "")])),
+            (base.path().join("flat/../flat"), pairs(&[("flat", "")])),
+            (base.path().join("flat/pytorch_model.bin"), pairs(&[("pytorch_model", "pytorch_model.bin")])),
+        ] {
+            let catalog = catalog(&root);
+            assert_eq!(listed(&catalog), expected, "{}", root.display());
+            let found = &catalog.list().unwrap()[0];
+            assert_eq!(catalog.find(&found.tag).unwrap(), *found);
+            let files = found.location.files(&found.tag, None).unwrap().unwrap();
+            let step = match root.file_name().unwrap().to_str().unwrap() {
+                "d20" | "chatsft_checkpoints" => Some(2),
+                "hf_000001" | "model_000001.pt" => Some(1),
+                _ => None,
+            };
+            assert_eq!(files.step, step, "{}", root.display());
+        }
+    }
+
+    #[test]
+    fn what_is_there_in_part_is_not_listed_and_says_what_it_lacks() {
+        let root = tempfile::tempdir().unwrap();
+        touch(root.path(), &["a/model_000001.pt", "b/model_000001.pt", "b/meta_000001.json", "c/readme.md"]);
+        touch(root.path(), &["d/model.safetensors.index.json", "d/config.json", "d/tokenizer.json"]);
+        let index = r#"{"weight_map": {"x": "one.safetensors", "y": "two.safetensors"}}"#;
+        std::fs::write(root.path().join("d/model.safetensors.index.json"), index).unwrap();
+        models(root.path(), &["e", "f", "g", "h"]);
+        touch(root.path(), &["d/one.safetensors", "h/model_000002.pt", "h/meta_000002.json"]);
+        let write = |name: &str, bytes: &[u8]| std::fs::write(root.path().join(name), bytes).unwrap();
+        write("e/model_000001.pt", b"");
+        write("f/meta_000001.json", b"{\"step\": 1, ");
+        write("g/model_000001.pt", b"PK\x03\x04 and so on, but not to the end");
+        write("h/model_000002.pt", &[&200_u64.to_le_bytes()[..], b"{\"x\": "].concat());
+        let catalog = catalog(root.path());
+        assert_eq!(listed(&catalog), pairs(&[("h", "h")]), "of which the step before is whole");
         assert_eq!(
-            listed,
-            [
-                pair("base.d20", "base_checkpoints/d20"),
-                pair("d20", "chatsft_checkpoints/d20"),
-                pair("mine", "mine"),
-                pair("samosa-mini", "")
-            ]
+            catalog.find(&tag("h")).unwrap().location.files(&tag("h"), None).unwrap().unwrap().step,
+            Some(1)
         );
+        for (name, expected) in [
+            ("a", "`a` has no metadata"),
+            ("b", "`b` has no tokenizer"),
+            ("d", "`d` has no file two.safetensors, which model.safetensors.index.json names"),
+            ("e", "model_000001.pt: the file is empty"),
+            ("f", "meta_000001.json: the JSON is not valid at line 1, column 12: it ends early"),
+            ("g", "model_000001.pt: the zip archive is not valid: its directory is missing"),
+            ("c", "no model is called `c`"),
+            ("z", "no model is called `z`"),
+        ] {
+            let error = catalog.find(&tag(name)).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}, and not {expected}");
+        }
+        let error =
+            catalog.find(&tag("h")).unwrap().location.files(&tag("h"), Some(2)).unwrap_err().to_string();
+        assert!(error.contains("the file ends early"), "{error}");
+        let partial: Vec<String> =
+            catalog.partial().unwrap().iter().map(|(tag, _)| tag.to_string()).collect();
+        assert_eq!(partial, ["a", "b", "d", "e", "f", "g"]);
+    }
+
+    #[test]
+    fn models_that_can_be_fetched_are_listed_unless_they_are_here() {
+        let root = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        models(root.path(), &["here", "named", "got"]);
+        models(elsewhere.path(), &["x/y"]);
+        touch(root.path(), &["lost/model_000001.pt", "broken/model_000001.pt"]);
+        let provenance =
+            r#"{"source": "huggingface:o/got", "revision": "main", "commit": null, "files": {}}"#;
+        for directory in ["got", "lost"] {
+            std::fs::write(root.path().join(directory).join(".samosa.json"), provenance).unwrap();
+        }
+        let entry = |tag: &str, source: &str| format!("[[model]]\ntag = \"{tag}\"\nsource = \"{source}\"\n");
+        let text = [
+            entry("here", "huggingface:o/here"),
+            entry("got", "huggingface:o/other"),
+            entry("far", "huggingface:o/far") + "revision = \"v1\"\n",
+            entry("lost", "s3://b/lost"),
+            entry("broken", "https://example.org/broken"),
+            entry("named", &format!("local:{}", elsewhere.path().display())) + "directory = \"x/y\"\n",
+            entry("gone", "local:/nowhere"),
+        ];
+        says(root.path(), &text.concat());
+        let offer =
+            |tag_: &str| Offer { tag: tag(tag_), source: format!("huggingface:o/{tag_}").parse().unwrap() };
+        let offers = ["here", "far", "offered", "samosa-mini"].map(offer).to_vec();
+        let catalog = catalog(root.path()).offering(offers);
+        let all: Vec<String> = catalog
+            .list()
+            .unwrap()
+            .iter()
+            .map(|e| format!("{} {} {:?} {}", e.tag, e.source, e.location == Location::Absent, e.path))
+            .collect();
+        let expected = [
+            "far huggingface:o/far@v1 true far",
+            "got huggingface:o/got@main false got",
+            "here local false here",
+            "lost s3://b/lost true lost",
+            "named local false ",
+            "offered huggingface:o/offered true offered",
+            "samosa-mini builtin false ",
+        ];
+        assert_eq!(all, expected);
+        let named = catalog.find(&tag("named")).unwrap();
+        assert_eq!(named.location, Location::Directory(elsewhere.path().join("x/y")));
+        let broken = catalog.find(&tag("broken")).unwrap_err().to_string();
+        assert_eq!(broken, "`broken` has no metadata (meta_<step>.json, meta.json or config.json)");
+        assert!(catalog.find(&tag("gone")).is_err_and(|error| !matches!(error, Error::UnknownTag { .. })));
+        let absent = catalog.find(&tag("far")).unwrap();
+        assert!(matches!(absent.location.files(&tag("far"), None), Err(Error::NotFetched { .. })));
+    }
+
+    #[test]
+    fn a_mistake_in_models_toml_hides_nothing_and_lets_only_the_built_in_model_load() {
+        let root = tempfile::tempdir().unwrap();
+        models(root.path(), &["d20", "samosa-mini"]);
+        says(root.path(), "[[model]]\ntag = 5\n");
+        let catalog = catalog(root.path());
+        assert_eq!(listed(&catalog), pairs(&[("d20", "d20")]));
+        assert_eq!(catalog.default_tag().unwrap(), tag("d20"));
+        let error = catalog.find(&tag("d20")).unwrap_err().to_string();
+        assert!(error.contains("models.toml: line 2"), "{error}");
+        assert_eq!(catalog.find(&builtin::tag()).unwrap().location, Location::Builtin);
     }
 
     #[test]
     fn the_default_is_the_deepest_then_the_built_in_one() {
         let root = tempfile::tempdir().unwrap();
-        let catalog = Catalog::new(Some(root.path().join("later")));
+        let later = root.path().join("later");
+        let catalog = Catalog::new(Some(later.clone()));
         assert_eq!(catalog.default_tag().unwrap(), builtin::tag());
-        touch(
-            root.path(),
-            &["later/d8/model_000001.pt", "later/d24-sft/model_000001.pt", "later/z/model.pt"],
+        std::fs::create_dir(&later).unwrap();
+        says(&later, "[[model]]\ntag = \"d99\"\nsource = \"huggingface:o/d99\"\n");
+        assert_eq!(
+            catalog.default_tag().unwrap(),
+            builtin::tag(),
+            "nothing is fetched that nobody asked for"
         );
-        assert_eq!(catalog.default_tag().unwrap().as_str(), "d24-sft");
+        models(&later, &["d8", "d24-sft", "z"]);
+        assert_eq!(catalog.default_tag().unwrap(), tag("d24-sft"));
+        models(root.path(), &["elsewhere/d26"]);
+        let path = root.path().join("elsewhere/d26");
+        says(&later, &format!("[[model]]\ntag = \"d26\"\nsource = \"local:{}\"\n", path.display()));
+        assert_eq!(catalog.default_tag().unwrap(), tag("d26"), "a model that is named counts like any other");
         let root = tempfile::tempdir().unwrap();
-        touch(
+        models(
             root.path(),
-            &["base_checkpoints/d34/model_000001.pt", "chatsft_checkpoints/d20/model_000002.pt"],
+            &["base_checkpoints/d34", "native_checkpoints/mid/d35", "chatsft_checkpoints/d20"],
         );
         let catalog = Catalog::new(Some(root.path().to_owned()));
-        assert_eq!(catalog.default_tag().unwrap().as_str(), "d20", "a chat model before a deeper base model");
+        assert_eq!(catalog.default_tag().unwrap(), tag("d20"), "a chat model before a deeper base model");
     }
 
     #[test]
     fn an_unknown_tag_is_named() {
-        let error = Catalog::new(None).find(&Tag::new("d99").unwrap()).unwrap_err();
+        let error = Catalog::new(None).find(&tag("d99")).unwrap_err();
         assert_eq!(error.to_string(), "no model is called `d99`");
     }
 }

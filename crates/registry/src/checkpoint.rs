@@ -8,10 +8,12 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Tag};
+use crate::{Error, Tag, whole};
 
 /// Entries of one directory that are looked at; more is no checkpoint directory.
 const MAX_ENTRIES: usize = 10_000;
+/// Largest metadata, tokenizer or index that is read, in bytes.
+const MAX_SMALL_FILE: u64 = 64 << 20;
 /// How far above the model's directory its base directory may be.
 const LEVELS_UP: usize = 3;
 /// Weights under names without a step, the best first.
@@ -79,12 +81,15 @@ impl Listing {
         };
         for below in add(directory)? {
             let name = file_name(&below);
-            if name == "tokenizer" || exported_step(name).is_some() {
+            if name == "tokenizer" || is_export(name) {
                 add(&below)?;
             }
         }
+        if is_export(file_name(directory)) {
+            directory.parent().map(&mut add).transpose()?;
+        }
         for base in directory.ancestors().skip(1).take(LEVELS_UP) {
-            for name in [format!("tokenizer_{tag}"), "tokenizer".to_owned()] {
+            for name in tokenizer_directories(file_name(directory), tag) {
                 let place = base.join(name);
                 if place.is_dir() {
                     add(&place)?;
@@ -108,8 +113,11 @@ impl Listing {
         with_weights
             .map(|name| {
                 let directory = parent(name).unwrap_or_default();
-                let exported = exported_step(last_part(directory)).is_some();
-                if exported { parent(directory).unwrap_or_default() } else { directory }
+                if is_export(last_part(directory)) {
+                    parent(directory).unwrap_or_default()
+                } else {
+                    directory
+                }
             })
             .collect()
     }
@@ -149,7 +157,8 @@ impl Listing {
             if let Some(step) = step_of(file) {
                 found.push(Candidate { weights: name.to_owned(), step: Some(step), rank });
             } else if let Some(rank) = PLAIN.iter().position(|plain| *plain == file) {
-                found.push(Candidate { weights: name.to_owned(), step: None, rank });
+                let step = exported_step(last_part(directory));
+                found.push(Candidate { weights: name.to_owned(), step, rank });
             }
         }
         // An exporter may have left out what it did not know, so nanochat's own file of the same step is better.
@@ -190,60 +199,92 @@ impl Listing {
     fn exports(&self, directory: &str) -> BTreeSet<&str> {
         let homes = self.0.iter().filter_map(|name| parent(name));
         homes
-            .filter(|home| exported_step(last_part(home)).is_some())
+            .filter(|home| is_export(last_part(home)))
             .filter(|home| parent(home).unwrap_or_default() == directory)
             .collect()
     }
 }
 
-/// Finds the files of the model in `directory`, at `step` or the latest that is complete.
+/// Finds the files of the model in `directory`, at `step` or the latest that is whole.
 pub fn find(tag: &Tag, directory: &Path, step: Option<u64>) -> Result<CheckpointFiles, Error> {
-    let (root, name, listing) = Listing::local(directory, tag)?;
-    let chosen = listing.choose(&name, tag, step);
-    located(&root, tag, chosen)
+    let (root, name, mut listing) = Listing::local(directory, tag)?;
+    let mut best = None;
+    loop {
+        let files = match listing.choose(&name, tag, step) {
+            Ok(chosen) => located(&root, chosen),
+            Err(missing) => return Err(best.unwrap_or(Error::Incomplete { tag: tag.clone(), missing })),
+        };
+        match whole::check(tag, &files) {
+            Ok(()) => return Ok(files),
+            // What the best lacks is what is said.
+            Err(error) => best.get_or_insert(error),
+        };
+        listing.0.retain(|other| root.join(other) != files.weights);
+    }
 }
 
 /// Finds the rest of the model whose weights are this file.
 pub fn find_file(tag: &Tag, weights: &Path) -> Result<CheckpointFiles, Error> {
     let (root, name, listing) = Listing::local(weights.parent().unwrap_or(Path::new("/")), tag)?;
     let chosen = listing.choose_file(&join(&name, file_name(weights)), tag);
-    located(&root, tag, chosen)
+    let files = located(&root, chosen.map_err(|missing| Error::Incomplete { tag: tag.clone(), missing })?);
+    whole::check(tag, &files).map(|()| files)
 }
 
-fn located(root: &Path, tag: &Tag, chosen: Result<Chosen, String>) -> Result<CheckpointFiles, Error> {
-    let chosen = chosen.map_err(|missing| Error::Incomplete { tag: tag.clone(), missing })?;
-    Ok(CheckpointFiles {
+/// Whether a directory has files of weights, whatever else is missing there.
+pub(crate) fn has_weights(tag: &Tag, directory: &Path) -> bool {
+    Listing::local(directory, tag).is_ok_and(|(_, name, listing)| !listing.candidates(&name).is_empty())
+}
+
+fn located(root: &Path, chosen: Chosen) -> CheckpointFiles {
+    CheckpointFiles {
         weights: root.join(chosen.weights),
         meta: root.join(chosen.meta),
         tokenizer: root.join(chosen.tokenizer),
         step: chosen.step,
-    })
+    }
 }
 
 impl CheckpointFiles {
-    /// Every file, those that an index of shards may name included.
+    /// Every file of the model, an index and the shards that it names included.
     pub(crate) fn all(&self) -> Result<Vec<PathBuf>, Error> {
         let mut files = vec![self.weights.clone(), self.meta.clone(), self.tokenizer.clone()];
-        let directory = self.weights.parent().unwrap_or(Path::new("."));
-        if self.weights.extension().is_some_and(|extension| extension == "json") {
-            let entries = std::fs::read_dir(directory).map_err(|source| Error::io(directory, source))?;
-            let shards = entries.take(MAX_ENTRIES).filter_map(|entry| Some(entry.ok()?.path()));
-            files.extend(
-                shards.filter(|path| path.extension().is_some_and(|e| e == "safetensors") && path.is_file()),
-            );
-            files.sort();
-        }
+        files.extend(self.shards()?.unwrap_or_default());
         Ok(files)
     }
+
+    /// The files of weights that an index names; `None` where the weights are one file.
+    pub(crate) fn shards(&self) -> Result<Option<Vec<PathBuf>>, Error> {
+        let name = file_name(&self.weights);
+        if !name.ends_with(".index.json") {
+            return Ok(None);
+        }
+        let directory = self.weights.parent().unwrap_or(Path::new("."));
+        let shards = formats::read_shard_index(name, &read_small(&self.weights)?)?;
+        Ok(Some(shards.iter().map(|shard| directory.join(shard)).collect()))
+    }
+}
+
+/// The contents of a file that describes a model.
+pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>, Error> {
+    let length = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
+    if length > MAX_SMALL_FILE {
+        let message =
+            format!("{} has {length} bytes, but at most {MAX_SMALL_FILE} are read", file_name(path));
+        return Err(Error::io(path, std::io::Error::new(std::io::ErrorKind::FileTooLarge, message)));
+    }
+    std::fs::read(path).map_err(|error| Error::io(path, error))
 }
 
 /// Places of a tokenizer, the nearest first.
 fn tokenizers(home: &str, directory: &str, tag: &Tag) -> Vec<String> {
     let mut places = vec![home.to_owned(), directory.to_owned(), join(directory, "tokenizer")];
+    // What an export lacks is where it was exported from.
+    places.extend(parent(home).filter(|_| is_export(last_part(home))).map(str::to_owned));
     let mut base = directory;
     for _ in 0..LEVELS_UP {
         let Some(above) = parent(base) else { break };
-        places.extend([join(above, &format!("tokenizer_{tag}")), join(above, "tokenizer")]);
+        places.extend(tokenizer_directories(last_part(directory), tag).iter().map(|name| join(above, name)));
         base = above;
     }
     places
@@ -252,8 +293,14 @@ fn tokenizers(home: &str, directory: &str, tag: &Tag) -> Vec<String> {
         .collect()
 }
 
+/// Directories beside a model's that may hold its tokenizer. The model may be listed under another tag than its
+/// directory's name.
+fn tokenizer_directories(own_name: &str, tag: &Tag) -> [String; 3] {
+    [format!("tokenizer_{tag}"), format!("tokenizer_{own_name}"), "tokenizer".to_owned()]
+}
+
 /// The step in `model_<step>.pt` or `model_<step>.safetensors`.
-fn step_of(name: &str) -> Option<u64> {
+pub(crate) fn step_of(name: &str) -> Option<u64> {
     let stem = name.strip_prefix("model_")?;
     number(stem.strip_suffix(".pt").or_else(|| stem.strip_suffix(".safetensors"))?)
 }
@@ -263,12 +310,17 @@ fn exported_step(name: &str) -> Option<u64> {
     number(name.strip_prefix("hf_")?)
 }
 
+/// Whether a directory's name is that of an export, `hf_<step>`.
+pub(crate) fn is_export(name: &str) -> bool {
+    exported_step(name).is_some()
+}
+
 fn number(digits: &str) -> Option<u64> {
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| digits.parse().ok()).flatten()
 }
 
-fn has_extension(name: &str, extension: &str) -> bool {
+pub(crate) fn has_extension(name: &str, extension: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(_, found)| found == extension)
 }
 
@@ -310,13 +362,9 @@ fn name_below(root: &Path, path: &Path) -> Option<String> {
     Some(parts?.join("/"))
 }
 
-fn file_name(path: &Path) -> &str {
+/// The last part of a path; nothing if it is no text.
+pub(crate) fn file_name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
-}
-
-/// Whether a directory looks like it holds a model.
-pub fn looks_like_model(directory: &Path, tag: &Tag) -> bool {
-    find(tag, directory, None).is_ok()
 }
 
 #[cfg(test)]
@@ -327,7 +375,8 @@ mod tests {
         for name in names {
             let path = root.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, b"x").unwrap();
+            let end_of_json_or_pickle: &[u8] = if has_extension(name, "json") { b"{}" } else { b"." };
+            std::fs::write(path, end_of_json_or_pickle).unwrap();
         }
     }
 

@@ -22,6 +22,30 @@ pub enum Error {
         /// What it lacks, as the object of the sentence.
         missing: String,
     },
+    /// A model that is offered, but not on this machine yet.
+    #[error("`{tag}` has not been fetched")]
+    NotFetched {
+        /// The model.
+        tag: Tag,
+    },
+    /// A file is not the one that was pinned or fetched.
+    #[error("`{tag}`: the sha256 of {file} must be {expected}, but is {found}")]
+    DigestMismatch {
+        /// The model.
+        tag: Tag,
+        /// The file's name.
+        file: String,
+        /// In hexadecimal.
+        expected: String,
+        /// In hexadecimal, or `missing`.
+        found: String,
+    },
+    /// A file is not what it was when the reading began.
+    #[error("{file} changed while it was being read")]
+    Changed {
+        /// The file's name.
+        file: String,
+    },
     /// A file or directory could not be read.
     #[error("{path} could not be read: {source}")]
     Io {
@@ -99,7 +123,7 @@ impl Error {
     /// Its kind.
     pub fn category(&self) -> Category {
         match self {
-            Self::UnknownTag { .. } => Category::NotFound,
+            Self::UnknownTag { .. } | Self::NotFetched { .. } => Category::NotFound,
             Self::OutOfMemory { .. } => Category::OutOfMemory,
             Self::Io { .. } | Self::ModelsFile { .. } => Category::Storage,
             _ => Category::BadCheckpoint,
@@ -113,6 +137,7 @@ impl Error {
             Self::ModelsFile { reason, .. } => format!("in models.toml, {reason}"),
             // These begin with the name of a file, which is no way to begin a sentence.
             Self::Format(error) | Self::Model(model::Error::Format(error)) => format!("in {error}"),
+            Self::Changed { file } => format!("the file {file} changed while it was being read"),
             other => other.to_string(),
         }
     }

@@ -1,11 +1,226 @@
-//! STUB
-#[derive(Clone, Debug, PartialEq, Eq)]
+//! Which weights a model has, to the last bit: hashes of its files, and one hash over them.
+//!
+//! Hashing reads every byte, so what was hashed is remembered: in this process, and for large files in
+//! `.samosa/identities.json` below the storage root, so that a start need not read all weights twice. A file
+//! counts as the same only if device, inode, size and both times of change are, and what changed just before
+//! it was hashed is not remembered at all. Where the root cannot be written, the memory is the process's own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::file_name;
+use crate::stamp::{SETTLED, Stamp};
+use crate::{Error, builtin};
+
+/// Where hashes are kept, below the storage root.
+const DIRECTORY: &str = ".samosa";
+const FILE_NAME: &str = "identities.json";
+/// Hashes that are kept, on disk and in memory.
+const MAX_KEPT: usize = 1000;
+/// Smallest file whose hash is kept on disk; a smaller one is hashed in a few milliseconds.
+const MIN_KEPT_BYTES: u64 = 16 << 20;
+/// Largest file of hashes that is read.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Files that are hashed at once.
+const MAX_THREADS: usize = 4;
+/// Bytes read at once.
+const CHUNK: usize = 1 << 20;
+
+/// The names and hashes of a model's files, in hexadecimal.
+pub type Hashes = BTreeMap<String, String>;
+
+/// The hash of all of a model's files: of the lines that `sha256sum` prints for them, in order of name.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Identity(String);
+
 impl Identity {
+    /// Of a model with these files.
+    pub fn of(hashes: &Hashes) -> Self {
+        let lines: Vec<String> = hashes.iter().map(|(name, hash)| format!("{hash}  {name}\n")).collect();
+        Self(sha256(lines.concat().as_bytes()))
+    }
+
+    /// 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
-    pub fn stub(s: String) -> Self {
-        Self(s)
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
+}
+
+/// The hash of bytes, in hexadecimal.
+fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(Sha256::digest(bytes).as_slice())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
+}
+
+/// The hashes of the model in the binary.
+pub fn builtin() -> &'static Hashes {
+    static HASHES: LazyLock<Hashes> = LazyLock::new(|| {
+        let files = builtin::files().map(|(name, bytes)| (name.to_owned(), sha256(bytes)));
+        files.into_iter().collect()
+    });
+    &HASHES
+}
+
+/// Hashes of files, several at a time. Names are those without their directories.
+pub fn hashes(files: &[PathBuf], cache: &HashCache) -> Result<Hashes, Error> {
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(String, String)>, Error> {
+        let mut done = Vec::new();
+        while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            done.push((file_name(path).to_owned(), cache.hash(path)?));
+        }
+        Ok(done)
+    };
+    let threads = files.len().min(MAX_THREADS);
+    let parts = std::thread::scope(|scope| {
+        // Where no thread can be had, this one does it all.
+        let others: Vec<_> = (1..threads)
+            .filter_map(|_| {
+                std::thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, work).ok()
+            })
+            .collect();
+        let own = work();
+        let others = others.into_iter().map(|other| other.join().expect("hashing does not panic"));
+        std::iter::once(own).chain(others).collect::<Result<Vec<_>, Error>>()
+    })?;
+    cache.keep();
+    Ok(parts.into_iter().flatten().collect())
+}
+
+/// What was hashed before.
+pub struct HashCache {
+    /// The file of hashes, where there is a storage root.
+    path: Option<PathBuf>,
+    /// What it held, and what is new.
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    hashes: Vec<Known>,
+    changed: bool,
+}
+
+/// A file and its hash.
+#[derive(Clone, Serialize, Deserialize)]
+struct Known {
+    stamp: Stamp,
+    sha256: String,
+}
+
+/// What this process hashed.
+static HASHED: Mutex<BTreeMap<Stamp, String>> = Mutex::new(BTreeMap::new());
+
+impl HashCache {
+    /// The one of a storage root.
+    pub fn of(root: Option<&Path>) -> Self {
+        let path = root.map(|root| root.join(DIRECTORY).join(FILE_NAME));
+        let hashes = path.as_deref().map(read).unwrap_or_default();
+        Self { path, kept: Mutex::new(Kept { hashes, changed: false }) }
+    }
+
+    /// The hash of a file, known or computed.
+    fn hash(&self, path: &Path) -> Result<String, Error> {
+        let unreadable = |error| Error::io(path, error);
+        let mut file = File::open(path).map_err(unreadable)?;
+        let stamp = Stamp::new(&file.metadata().map_err(unreadable)?);
+        if let Some(known) = self.known(&stamp) {
+            return Ok(known);
+        }
+        let hash = hash_file(&mut file).map_err(unreadable)?;
+        if Stamp::new(&file.metadata().map_err(unreadable)?) != stamp {
+            return Err(Error::Changed { file: file_name(path).to_owned() });
+        }
+        if stamp.settled(SETTLED) {
+            self.remember(stamp, &hash);
+        }
+        Ok(hash)
+    }
+
+    fn known(&self, stamp: &Stamp) -> Option<String> {
+        let hashed = HASHED.lock().unwrap_or_else(PoisonError::into_inner).get(stamp).cloned();
+        hashed.or_else(|| {
+            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.hashes.iter().find(|known| known.stamp == *stamp).map(|known| known.sha256.clone())
+        })
+    }
+
+    fn remember(&self, stamp: Stamp, hash: &str) {
+        let mut hashed = HASHED.lock().unwrap_or_else(PoisonError::into_inner);
+        if hashed.len() >= MAX_KEPT {
+            hashed.clear();
+        }
+        hashed.insert(stamp, hash.to_owned());
+        if stamp.size >= MIN_KEPT_BYTES {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.hashes.push(Known { stamp, sha256: hash.to_owned() });
+            kept.changed = true;
+        }
+    }
+
+    /// Writes what is new to disk; a root that cannot be written is no failure.
+    fn keep(&self) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(path) = self.path.as_deref().filter(|_| kept.changed) else { return };
+        let surplus = kept.hashes.len().saturating_sub(MAX_KEPT);
+        kept.hashes.drain(..surplus);
+        kept.changed = false;
+        if let Err(error) = write(path, &kept.hashes) {
+            tracing::debug!(%error, "hashes are not kept");
+        }
+    }
+}
+
+fn hash_file(file: &mut File) -> std::io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(hexadecimal(hasher.finalize().as_slice())),
+            Ok(count) => hasher.update(&chunk[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What a file of hashes holds; nothing if it is damaged, for it will be written anew.
+fn read(path: &Path) -> Vec<Known> {
+    let small = path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MAX_FILE_BYTES);
+    let bytes = if small { std::fs::read(path).unwrap_or_default() } else { Vec::new() };
+    let known: Vec<Known> = serde_json::from_slice(&bytes).unwrap_or_default();
+    let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    known.into_iter().filter(|known| is_hash(&known.sha256)).collect()
+}
+
+/// Writes it so that whoever reads it sees the old or the new one, whatever happens meanwhile.
+fn write(path: &Path, hashes: &[Known]) -> std::io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory)?;
+    let unfinished = directory.join(format!("{FILE_NAME}.{}", std::process::id()));
+    let mut file = File::create(&unfinished)?;
+    let written = file.write_all(&serde_json::to_vec(hashes)?).and_then(|()| file.sync_all());
+    let written = written.and_then(|()| std::fs::rename(&unfinished, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    written
 }

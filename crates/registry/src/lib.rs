@@ -10,6 +10,8 @@
 pub mod builtin;
 pub mod catalog;
 pub mod checkpoint;
+pub mod fetch;
+pub mod identity;
 pub mod last_model;
 pub mod load;
 pub mod memory;
@@ -22,11 +24,14 @@ pub mod tag;
 
 mod atomic_file;
 mod error;
-pub mod fetch;
-pub mod identity;
+mod fetched;
+mod places;
+mod stamp;
+mod whole;
 
-pub use catalog::{Catalog, Entry, Location};
+pub use catalog::{Catalog, Entry, Location, Offer};
 pub use error::{Category, Error};
+pub use identity::Identity;
 pub use load::{LoadOptions, LoadedModel};
 pub use source::Source;
 pub use tag::Tag;

@@ -1,24 +1,28 @@
-//! From files to a model in memory.
+//! From files to a model in memory, in three steps: [`find`] names the files, [`Found::open`] reads everything but
+//! the weights, [`Opened::load`] the weights. What can be wrong is found as early as it can be.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use formats::{Meta, TensorTable, TokenizerFile};
 use model::{Compute, Config, KvLayout, Overrides, PAGE, WeightFormat, Weights};
 use tokenizer::{Tokenizer, Vocabulary};
 
 use crate::catalog::{Catalog, Entry, Location};
-use crate::checkpoint::{self, CheckpointFiles};
-use crate::models_file::ModelEntry;
+use crate::checkpoint::{CheckpointFiles, file_name, has_extension, is_export, read_small};
+use crate::fetched::Fetched;
+use crate::identity::{self, HashCache, Hashes, Identity};
+use crate::models_file::{ModelEntry, Pins};
 use crate::plan::Needs;
+use crate::stamp::Stamp;
 use crate::{Error, Tag, builtin};
 
-/// Largest metadata or tokenizer file that is read, in bytes.
-const MAX_SMALL_FILE: u64 = 64 << 20;
 /// Rows by which a vocabulary may be padded.
 const MAX_PADDING: usize = 64;
+/// Files beside exported weights that are looked at for metadata of the original.
+const MAX_SIBLINGS: usize = 1000;
 
 /// How models are loaded.
 #[derive(Clone, Debug)]
@@ -35,145 +39,204 @@ pub struct LoadedModel {
     /// Its name.
     pub tag: Tag,
     /// Where it came from, as in ModelInfo.
-    pub source: &'static str,
+    pub source: String,
     /// Training step in its file name.
     pub step: Option<u64>,
     /// The weights.
     pub weights: Arc<Weights>,
     /// The tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// Which weights they are.
+    pub identity: Identity,
     /// What its files looked like.
     pub fingerprint: Fingerprint,
-    pub identity: crate::identity::Identity,
 }
 
-/// What tells a model from a changed one without reading its weights: its files by size and time of change,
-/// and what the operator says over them.
+/// What tells a model from a changed one without reading its weights: its files as the file system describes
+/// them, and what the operator says over them.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Fingerprint {
-    files: Vec<(PathBuf, u64, Option<SystemTime>)>,
+    files: BTreeMap<PathBuf, Stamp>,
     overrides: Overrides,
+    pins: Option<Pins>,
 }
 
 /// The fingerprint of a model as it is now.
 pub fn fingerprint(catalog: &Catalog, tag: &Tag, options: &LoadOptions) -> Result<Fingerprint, Error> {
-    let entry = catalog.find(tag)?;
-    let said = Said::of(catalog, &entry)?;
-    match &entry.location {
-        Location::Builtin => Ok(said.fingerprint(Vec::new())?),
-        Location::Local(directory) => {
-            let files = checkpoint::find(tag, directory, said.step.or(options.step))?;
-            said.fingerprint(files.all()?)
-        }
-    }
+    Ok(find(catalog, &catalog.find(tag)?, options)?.fingerprint)
 }
 
-/// What `models.toml` says of a model. The built-in one needs nobody's word.
-struct Said {
-    step: Option<u64>,
-    overrides: Overrides,
-}
-
-impl Said {
-    fn of(catalog: &Catalog, entry: &Entry) -> Result<Self, Error> {
-        if entry.location == Location::Builtin {
-            return Ok(Self { step: None, overrides: Overrides::default() });
-        }
-        let models = catalog.models_file()?;
-        let said = models.entry(entry.tag.as_str());
-        Ok(Self {
-            step: said.and_then(|said| said.step),
-            overrides: said.map(ModelEntry::overrides).unwrap_or_default(),
-        })
-    }
-
-    fn fingerprint(&self, paths: Vec<PathBuf>) -> Result<Fingerprint, Error> {
-        let look = |path: PathBuf| {
-            let metadata = std::fs::metadata(&path).map_err(|error| Error::io(&path, error))?;
-            Ok((path, metadata.len(), metadata.modified().ok()))
-        };
-        let files = paths.into_iter().map(look).collect::<Result<_, Error>>()?;
-        Ok(Fingerprint { files, overrides: self.overrides.clone() })
-    }
-}
-
-/// A model whose files were opened and understood, but not yet read: what can be wrong without reading all
-/// the weights is known now.
-pub struct Opened {
+/// A model whose files are known by name and not read yet.
+pub struct Found {
     entry: Entry,
+    /// None of the built-in model.
+    files: Option<CheckpointFiles>,
+    format: WeightFormat,
+    fetched: Option<Fetched>,
+    fingerprint: Fingerprint,
+}
+
+/// Finds a model's files, and what `models.toml` says of them. The built-in one needs nobody's word.
+pub fn find(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Found, Error> {
+    let (entry, format) = (entry.clone(), options.format);
+    if entry.location == Location::Builtin {
+        return Ok(Found { entry, files: None, format, fetched: None, fingerprint: Fingerprint::default() });
+    }
+    let models = catalog.models_file()?;
+    let said = models.entry(entry.tag.as_str());
+    let step = said.and_then(|said| said.step).or(options.step);
+    let files = entry.location.files(&entry.tag, step)?;
+    let paths = files.as_ref().map_or_else(|| Ok(Vec::new()), CheckpointFiles::all)?;
+    let fingerprint = Fingerprint {
+        files: paths
+            .into_iter()
+            .map(|path| Ok((path.clone(), Stamp::of(&path)?)))
+            .collect::<Result<_, Error>>()?,
+        overrides: said.map(ModelEntry::overrides).unwrap_or_default(),
+        pins: said.and_then(|said| said.sha256.clone()),
+    };
+    let fetched = entry.location.fetched()?;
+    Ok(Found { entry, files, format, fetched, fingerprint })
+}
+
+impl Found {
+    /// Names and sizes of its files, in bytes.
+    pub fn files(&self) -> BTreeMap<String, u64> {
+        if self.files.is_none() {
+            return builtin::files().map(|(name, bytes)| (name.to_owned(), bytes.len() as u64)).into();
+        }
+        self.fingerprint.files.iter().map(|(path, stamp)| (file_name(path).to_owned(), stamp.size)).collect()
+    }
+
+    /// Hashes of its files; reads all of them, unless they are known.
+    pub fn hashes(&self, catalog: &Catalog) -> Result<Hashes, Error> {
+        if self.files.is_none() {
+            return Ok(identity::builtin().clone());
+        }
+        let paths: Vec<PathBuf> = self.fingerprint.files.keys().cloned().collect();
+        identity::hashes(&paths, &HashCache::of(catalog.directory()))
+    }
+
+    /// What differs from the hashes that `models.toml` pins, or from those that a fetch recorded.
+    pub fn mismatches(&self, hashes: &Hashes) -> Vec<Error> {
+        let weights = self.files.as_ref().map(|files| file_name(&files.weights).to_owned());
+        let mismatch = |file: &str, expected: &str| Error::DigestMismatch {
+            tag: self.entry.tag.clone(),
+            file: file.to_owned(),
+            expected: expected.to_owned(),
+            found: hashes.get(file).cloned().unwrap_or_else(|| "missing".to_owned()),
+        };
+        let differs = |file: &str, expected: &str| hashes.get(file).is_none_or(|found| found != expected);
+        let mut wrong = Vec::new();
+        match (&self.fingerprint.pins, weights) {
+            (Some(Pins::Weights(expected)), Some(weights)) => {
+                // The hash of an index says nothing about the shards.
+                let index = weights.ends_with(".index.json");
+                let identity = Identity::of(hashes);
+                if identity.as_str() != expected && (index || differs(&weights, expected)) {
+                    wrong.push(mismatch(&weights, expected));
+                }
+            }
+            (Some(Pins::Files(pins)), _) => {
+                let differing = pins.iter().filter(|(file, expected)| differs(file, expected));
+                wrong.extend(differing.map(|(file, expected)| mismatch(file, expected)));
+            }
+            _ => {}
+        }
+        let fetched = |file: &str| self.fetched.as_ref().and_then(|fetched| fetched.sha256(file));
+        let rotten = hashes.keys().filter_map(|file| Some((file, fetched(file)?)));
+        wrong.extend(
+            rotten.filter(|(file, hash)| differs(file, hash)).map(|(file, hash)| mismatch(file, hash)),
+        );
+        wrong
+    }
+
+    /// Reads names, shapes, metadata and tokenizer, and checks that they belong together.
+    pub fn open(self, hashes: &Hashes) -> Result<Opened, Error> {
+        let (table, meta, tokenizer, step) = match &self.files {
+            None => {
+                let table = TensorTable::read("samosa-mini", Arc::new(builtin::WEIGHTS))?;
+                let meta = formats::read_meta("samosa-mini metadata", builtin::META)?;
+                let tokenizer = formats::read_tokenizer_pickle("samosa-mini tokenizer", builtin::TOKENIZER)?;
+                let step = meta.step;
+                (table, meta, tokenizer, step)
+            }
+            Some(files) => (read_table(files)?, read_meta(files)?, read_tokenizer(files)?, files.step),
+        };
+        let TokenizerFile { pattern, ranks, special, merges } = tokenizer;
+        let tokenizer = Tokenizer::new(Vocabulary { pattern, ranks, special, merges })?;
+        let mut config = Config::read(&table, &meta, &self.fingerprint.overrides)?;
+        agree(&mut config, &tokenizer)?;
+        config.notes.extend(self.files.as_ref().and_then(|files| lost_in_export(files, &table)));
+        let identity = Identity::of(hashes);
+        Ok(Opened { found: self, step, config, table, tokenizer, identity })
+    }
+}
+
+/// A model whose files were opened and understood, but whose weights are not read yet.
+pub struct Opened {
+    found: Found,
     step: Option<u64>,
     config: Config,
     table: TensorTable,
     tokenizer: Tokenizer,
-    format: WeightFormat,
-    fingerprint: Fingerprint,
-    identity: crate::identity::Identity,
+    identity: Identity,
 }
 
-/// Opens a model's files and checks that they belong together.
+/// Opens a model's files and checks that they are those that are meant and belong together.
 pub fn open(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Opened, Error> {
-    let said = Said::of(catalog, entry)?;
-    let (table, meta, tokenizer, step, fingerprint) = match &entry.location {
-        Location::Builtin => {
-            let table = TensorTable::read("samosa-mini", Arc::new(builtin::WEIGHTS))?;
-            let meta = formats::read_meta("samosa-mini metadata", builtin::META)?;
-            let tokenizer = formats::read_tokenizer_pickle("samosa-mini tokenizer", builtin::TOKENIZER)?;
-            let step = meta.step;
-            (table, meta, tokenizer, step, said.fingerprint(Vec::new())?)
-        }
-        Location::Local(directory) => {
-            let files = checkpoint::find(&entry.tag, directory, said.step.or(options.step))?;
-            let fingerprint = said.fingerprint(files.all()?)?;
-            (read_table(&files)?, read_meta(&files)?, read_tokenizer(&files)?, files.step, fingerprint)
-        }
-    };
-    let TokenizerFile { pattern, ranks, special, merges } = tokenizer;
-    let tokenizer = Tokenizer::new(Vocabulary { pattern, ranks, special, merges })?;
-    let mut config = Config::read(&table, &meta, &said.overrides)?;
-    agree(&mut config, &tokenizer)?;
-    let format = options.format;
-    Ok(Opened {
-        entry: entry.clone(),
-        step,
-        config,
-        table,
-        tokenizer,
-        format,
-        fingerprint,
-        identity: crate::identity::Identity::stub("0".repeat(64)),
-    })
+    let found = find(catalog, entry, options)?;
+    let hashes = found.hashes(catalog)?;
+    if let Some(mismatch) = found.mismatches(&hashes).into_iter().next() {
+        return Err(mismatch);
+    }
+    found.open(&hashes)
 }
 
 impl Opened {
-    /// Hash of its files.
-    pub fn identity(&self) -> &crate::identity::Identity {
-        &self.identity
-    }
-
     /// Reads and packs the weights.
     pub fn load(self, compute: &Compute) -> Result<LoadedModel, Error> {
+        let Found { entry, format, fingerprint, .. } = self.found;
         for note in &self.config.notes {
-            tracing::warn!(model_tag = %self.entry.tag, "{note}");
+            tracing::warn!(model_tag = %entry.tag, "{note}");
         }
-        let weights = Weights::load(compute, &self.table, self.config, self.format)?;
+        let weights = Weights::load(compute, &self.table, self.config, format)?;
+        // What was hashed is what was read, unless somebody wrote to it meanwhile.
+        if let Some(path) = fingerprint.changed() {
+            return Err(Error::Changed { file: file_name(path).to_owned() });
+        }
         Ok(LoadedModel {
-            tag: self.entry.tag,
-            source: self.entry.location.source(),
+            tag: entry.tag,
+            source: entry.source.to_string(),
             step: self.step,
             weights: Arc::new(weights),
             tokenizer: Arc::new(self.tokenizer),
-            fingerprint: self.fingerprint,
             identity: self.identity,
+            fingerprint,
         })
+    }
+
+    /// Hash of its files.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Bytes the model will take with so many bytes for keys and values of each of so many workers.
     pub fn needs(&self, kv_bytes: u64, workers: u64) -> Needs {
-        let weights = Weights::planned_bytes(&self.table, &self.config, self.format) as u64;
+        let format = self.found.format;
+        let weights = Weights::planned_bytes(&self.table, &self.config, format) as u64;
         let pages = self.config.sequence_len.div_ceil(PAGE);
-        let layout = KvLayout::new(&self.config, self.format);
+        let layout = KvLayout::new(&self.config, format);
         let sequence = layout.classes.iter().map(|class| (class.page_bytes * pages) as u64).sum::<u64>();
         Needs { weights, kv: workers * kv_bytes.max(sequence), kv_least: workers * sequence }
+    }
+}
+
+impl Fingerprint {
+    /// A file that is not as it was.
+    fn changed(&self) -> Option<&Path> {
+        let changed = |(path, stamp): &(&PathBuf, &Stamp)| Stamp::of(path).ok() != Some(**stamp);
+        self.files.iter().find(changed).map(|(path, _)| path.as_path())
     }
 }
 
@@ -192,25 +255,33 @@ fn agree(config: &mut Config, tokenizer: &Tokenizer) -> Result<(), Error> {
     Ok(())
 }
 
+/// The Hugging Face class knows generation G0 alone, and its converter drops what else a model has. The weights do
+/// not tell, but metadata of the original that were left beside them can.
+fn lost_in_export(files: &CheckpointFiles, table: &TensorTable) -> Option<String> {
+    table.get("embed_tokens.weight")?;
+    let home = files.weights.parent()?;
+    let above = home.parent().filter(|_| is_export(file_name(home)));
+    let siblings =
+        [Some(home), above].into_iter().flatten().filter_map(|place| std::fs::read_dir(place).ok());
+    let paths = siblings.flatten().take(MAX_SIBLINGS).filter_map(|sibling| Some(sibling.ok()?.path()));
+    let mut newer = paths.filter(|path| {
+        let name = file_name(path);
+        let is_meta = name.starts_with("meta") && has_extension(name, "json") && path.is_file();
+        let meta = is_meta.then(|| formats::read_meta(name, &read_small(path).ok()?).ok()).flatten();
+        meta.is_some_and(|meta| meta.window_pattern.is_some())
+    });
+    let name = newer.next().map(|path| file_name(&path).to_owned())?;
+    Some(format!(
+        "these weights have the names of the Hugging Face class, which is generation g0, but {name} beside them \
+         describes a newer model: the conversion has probably dropped tensors, and answers will be wrong"
+    ))
+}
+
 fn read_table(files: &CheckpointFiles) -> Result<TensorTable, Error> {
-    let name = file_name(&files.weights);
-    if !name.ends_with(".index.json") {
-        return open_table(&files.weights);
-    }
-    let shards = formats::read_shard_index(name, &read_small(&files.weights)?)?;
-    let directory = files.weights.parent().unwrap_or(Path::new("."));
-    let mut whole: Option<TensorTable> = None;
-    for shard in shards {
-        let table = open_table(&directory.join(shard))?;
-        whole = Some(match whole {
-            None => table,
-            Some(whole) => whole.merge(table)?,
-        });
-    }
-    whole.ok_or_else(|| {
-        let source = std::io::Error::new(std::io::ErrorKind::InvalidData, "the index names no file");
-        Error::io(&files.weights, source)
-    })
+    let Some(shards) = files.shards()? else { return open_table(&files.weights) };
+    let mut tables = shards.iter().map(|shard| open_table(shard));
+    let first = tables.next().unwrap_or_else(|| Ok(TensorTable::default()))?;
+    tables.try_fold(first, |whole, table| Ok(whole.merge(table?)?))
 }
 
 fn open_table(path: &Path) -> Result<TensorTable, Error> {
@@ -229,20 +300,6 @@ fn read_tokenizer(files: &CheckpointFiles) -> Result<TokenizerFile, Error> {
     } else {
         Ok(formats::read_tokenizer_pickle(name, &bytes)?)
     }
-}
-
-fn read_small(path: &Path) -> Result<Vec<u8>, Error> {
-    let length = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
-    if length > MAX_SMALL_FILE {
-        let message =
-            format!("{} has {length} bytes, but at most {MAX_SMALL_FILE} are read", file_name(path));
-        return Err(Error::io(path, std::io::Error::new(std::io::ErrorKind::FileTooLarge, message)));
-    }
-    std::fs::read(path).map_err(|error| Error::io(path, error))
-}
-
-fn file_name(path: &Path) -> &str {
-    path.file_name().and_then(|name| name.to_str()).unwrap_or("the file")
 }
 
 pub fn wanted(_c: &Catalog, _e: &Entry, _o: &LoadOptions) -> Result<Option<crate::fetch::Wanted>, Error> {

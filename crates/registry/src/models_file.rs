@@ -7,15 +7,25 @@
 //! [model.overrides]
 //! softcap = 20.0
 //! window_pattern = "SSSL"
+//!
+//! [[model]]
+//! tag = "d32"
+//! source = "huggingface:karpathy/nanochat-d32"
+//! revision = "main"
+//! sha256 = { "model_000650.pt" = "<64 hexadecimal digits>" }
 //! ```
+//!
+//! The tag of the built-in model is refused: whatever a disk says, it stays the model to fall back on.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use model::{Generation, Overrides, ShortWindow};
 use serde::Deserialize;
+use toml::Spanned;
 
-use crate::{Error, Source};
+use crate::{Error, Source, Tag, builtin};
 
 /// Name of the file.
 pub const FILE_NAME: &str = "models.toml";
@@ -23,22 +33,18 @@ pub const FILE_NAME: &str = "models.toml";
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Everything the file says.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct ModelsFile {
     /// One entry a tag.
-    #[serde(default, rename = "model")]
     pub models: Vec<ModelEntry>,
 }
 
 /// What it says of one tag.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct ModelEntry {
     /// The tag it is about.
-    pub tag: String,
+    pub tag: Tag,
     /// Where its files are fetched from, if they are not put there by hand.
-    #[serde(default, deserialize_with = "source")]
     pub source: Option<Source>,
     /// Branch, tag or commit of a Hugging Face repository.
     pub revision: Option<String>,
@@ -49,13 +55,36 @@ pub struct ModelEntry {
     /// What its files must hash to.
     pub sha256: Option<Pins>,
     /// Constants over those of the detected generation.
+    overrides: OverrideFields,
+}
+
+/// The file as it is written, with places for messages.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default, rename = "model")]
+    models: Vec<WrittenEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenEntry {
+    tag: Spanned<String>,
+    source: Option<Spanned<String>>,
+    revision: Option<Spanned<String>>,
+    directory: Option<Spanned<String>>,
+    step: Option<u64>,
+    sha256: Option<Spanned<Pins>>,
     #[serde(default)]
     overrides: OverrideFields,
 }
 
+/// What is wrong, and where in the text.
+struct Fault(Range<usize>, String);
+
 /// Hashes that are known beforehand, in hexadecimal.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "sha256 is a hash, or a table of hashes by file name")]
 pub enum Pins {
     /// Of the file of weights, or the identity that `samosa models show` prints.
     Weights(String),
@@ -93,19 +122,131 @@ impl ModelsFile {
             Ok(_) => {}
         }
         let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, error))?;
-        toml::from_str(&text).map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            wrong(format!("line {line}: {}", error.message()))
-        })
+        Self::parse(&text).map_err(wrong)
+    }
+
+    /// Reads its text; the error names the line and the key.
+    fn parse(text: &str) -> Result<Self, String> {
+        let at = |Fault(span, message): Fault| place(text, &span, &message);
+        let written: Written = toml::from_str(text)
+            .map_err(|error| at(Fault(error.span().unwrap_or(0..0), error.message().to_owned())))?;
+        let mut models: Vec<ModelEntry> = Vec::new();
+        for written in written.models {
+            let span = written.tag.span();
+            let entry = written.checked().map_err(at)?;
+            if models.iter().any(|other| other.tag == entry.tag) {
+                return Err(at(Fault(span, format!("tag \"{}\" is there twice", entry.tag))));
+            }
+            models.push(entry);
+        }
+        Ok(Self { models })
     }
 
     /// The entry of a tag.
     pub fn entry(&self, tag: &str) -> Option<&ModelEntry> {
-        self.models.iter().find(|entry| entry.tag == tag)
+        self.models.iter().find(|entry| entry.tag.as_str() == tag)
+    }
+}
+
+impl WrittenEntry {
+    fn checked(self) -> Result<ModelEntry, Fault> {
+        let tag = Tag::new(self.tag.get_ref()).ok_or_else(|| {
+            let expected = "up to 100 letters, digits, dots, underscores and dashes, a letter or digit first";
+            fault(&self.tag, format!("tag is \"{}\", but must be {expected}", self.tag.get_ref()))
+        })?;
+        if tag == builtin::tag() {
+            return Err(fault(&self.tag, format!("tag \"{tag}\" is that of the built-in model")));
+        }
+        let source =
+            self.source.as_ref().map(|text| text.get_ref().parse().map_err(|error| fault(text, error)));
+        let source = source.transpose()?;
+        self.check_revision(source.as_ref())?;
+        if let Some(directory) = self.directory.as_ref().filter(|directory| !is_plain(directory.get_ref())) {
+            let expected = "names with slashes between them, none of them . or ..";
+            let message = format!("directory is \"{}\", but must be {expected}", directory.get_ref());
+            return Err(fault(directory, message));
+        }
+        let sha256 = self.sha256.map(|pins| pins.get_ref().checked().map_err(|error| fault(&pins, error)));
+        Ok(ModelEntry {
+            tag,
+            source,
+            revision: self.revision.map(Spanned::into_inner),
+            directory: self.directory.map(Spanned::into_inner),
+            step: self.step,
+            sha256: sha256.transpose()?,
+            overrides: self.overrides,
+        })
+    }
+
+    fn check_revision(&self, source: Option<&Source>) -> Result<(), Fault> {
+        let Some(revision) = &self.revision else { return Ok(()) };
+        let message = match source {
+            Some(Source::HuggingFace { repository, revision: None }) => {
+                // The same rule as for a revision in the source.
+                let whole = format!("huggingface:{repository}@{}", revision.get_ref());
+                match whole.parse::<Source>() {
+                    Ok(_) => return Ok(()),
+                    Err(_) => {
+                        format!("revision is \"{}\", but must be a branch, tag or commit", revision.get_ref())
+                    }
+                }
+            }
+            Some(Source::HuggingFace { revision: Some(_), .. }) => {
+                "revision is given here and after the @ of source".to_owned()
+            }
+            _ => "revision is only for a source huggingface:OWNER/NAME".to_owned(),
+        };
+        Err(fault(revision, message))
+    }
+}
+
+impl Pins {
+    /// With lower-case digits, or what is wrong.
+    fn checked(&self) -> Result<Self, String> {
+        let hash = |text: &String| {
+            let fine = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+            fine.then(|| text.to_ascii_lowercase())
+                .ok_or_else(|| format!("sha256 is \"{text}\", but must be 64 hexadecimal digits"))
+        };
+        match self {
+            Self::Weights(text) => hash(text).map(Self::Weights),
+            Self::Files(files) => {
+                let pair = |(name, text): (&String, &String)| Ok((name.clone(), hash(text)?));
+                files.iter().map(pair).collect::<Result<_, String>>().map(Self::Files)
+            }
+        }
+    }
+}
+
+fn fault<T>(at: &Spanned<T>, message: String) -> Fault {
+    Fault(at.span(), message)
+}
+
+/// A relative path that stays below where it begins.
+fn is_plain(path: &str) -> bool {
+    let parts = Path::new(path).components().count();
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', '\0']);
+    path.split('/').all(plain) && parts == path.split('/').count()
+}
+
+/// A message with its line, and with the line's key where it has none of its own.
+fn place(text: &str, span: &Range<usize>, message: &str) -> String {
+    let before = text.get(..span.start).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let key = text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
+    match key.filter(|key| !message.contains(key)) {
+        Some(key) => format!("line {line}: {key}: {message}"),
+        None => format!("line {line}: {message}"),
     }
 }
 
 impl ModelEntry {
+    /// Where it comes from, its revision included, as a ModelInfo shows it.
+    pub fn shown_source(&self) -> Option<Source> {
+        let source = self.source.clone()?;
+        Some(source.at_revision(self.revision.as_deref()))
+    }
+
     /// The overrides, as the model crate takes them.
     pub fn overrides(&self) -> Overrides {
         let fields = self.overrides.clone();
@@ -120,10 +261,6 @@ impl ModelEntry {
             sequence_len: fields.sequence_len,
         }
     }
-}
-
-fn source<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Source>, D::Error> {
-    String::deserialize(from)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 fn generation<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Generation>, D::Error> {
@@ -168,12 +305,55 @@ mod tests {
     #[test]
     fn mistakes_are_named_with_their_line() {
         for (text, expected) in [
-            ("[[model]]\ntag = \"a\"\nstpe = 1\n", "stpe"),
-            ("[[model]]\ntag = \"a\"\n[model.overrides]\ngeneration = \"g9\"\n", "g0, g1, g3"),
+            ("[[model]]\ntag = \"a\"\nstpe = 1\n", "line 3: unknown field `stpe`"),
+            ("[[model]]\nstep = 1\n", "line 1: missing field `tag`"),
+            ("[[model]]\ntag = \"a\"\nstep = \"x\"\n", "line 3: step: invalid type"),
+            ("[[model]]\ntag = \"../a\"\n", "line 2: tag is \"../a\", but must be"),
+            (
+                "[[model]]\ntag = \"samosa-mini\"\n",
+                "line 2: tag \"samosa-mini\" is that of the built-in model",
+            ),
+            ("[[model]]\ntag = \"a\"\n\n[[model]]\ntag = \"a\"\n", "line 5: tag \"a\" is there twice"),
+            ("[[model]]\ntag = \"a\"\nsource = \"d20\"\n", "line 3: source is \"d20\", but must be one of"),
+            ("[[model]]\ntag = \"a\"\nrevision = \"x\"\n", "line 3: revision is only for"),
+            (
+                "[[model]]\ntag = \"a\"\nsource = \"huggingface:o/n@x\"\nrevision = \"x\"\n",
+                "line 4: revision is given here and after the @",
+            ),
+            (
+                "[[model]]\ntag = \"a\"\nsource = \"huggingface:o/n\"\nrevision = \"../x\"\n",
+                "line 4: revision is \"../x\", but must be a branch",
+            ),
+            ("[[model]]\ntag = \"a\"\ndirectory = \"../b\"\n", "line 3: directory is \"../b\", but must be"),
+            ("[[model]]\ntag = \"a\"\ndirectory = \"/b\"\n", "line 3: directory is \"/b\", but must be"),
+            ("[[model]]\ntag = \"a\"\nsha256 = \"abc\"\n", "line 3: sha256 is \"abc\", but must be 64"),
+            ("[[model]]\ntag = \"a\"\nsha256 = { \"m.pt\" = \"abc\" }\n", "line 3: sha256 is \"abc\""),
+            ("[[model]]\ntag = \"a\"\nsha256 = 5\n", "line 3: sha256 is a hash, or a table"),
+            ("[[model]]\ntag = \"a\"\n[model.overrides]\ngeneration = \"g9\"\n", "line 4: generation: `g9`"),
+            ("[[model]\n", "line 1: "),
         ] {
             let error = read(text).unwrap_err().to_string();
-            assert!(error.contains(expected) && error.contains("line"), "{error}");
+            assert!(error.contains(expected), "{error}, and not {expected}");
         }
+    }
+
+    #[test]
+    fn what_it_says_of_a_source_is_read() {
+        let hash = "AB".repeat(32);
+        let text = format!(
+            "[[model]]\ntag = \"a\"\nsource = \"huggingface:o/n\"\nrevision = \"refs/pr/1\"\ndirectory = \"x/y\"\n\
+             sha256 = \"{hash}\"\n[[model]]\ntag = \"b\"\nsource = \"local:/srv/b\"\n\
+             [model.sha256]\n\"model.pt\" = \"{hash}\"\n"
+        );
+        let file = read(&text).unwrap();
+        let [a, b] = ["a", "b"].map(|tag| file.entry(tag).unwrap());
+        assert_eq!(a.shown_source().unwrap().to_string(), "huggingface:o/n@refs/pr/1");
+        assert_eq!(a.sha256, Some(Pins::Weights("ab".repeat(32))));
+        let files = [("model.pt".to_owned(), "ab".repeat(32))].into();
+        assert_eq!(
+            (b.source.clone(), b.sha256.clone()),
+            (Some(Source::Path("/srv/b".into())), Some(Pins::Files(files)))
+        );
     }
 
     #[test]

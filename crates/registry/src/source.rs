@@ -42,6 +42,16 @@ impl Source {
     pub fn is_remote(&self) -> bool {
         matches!(self, Self::HuggingFace { .. } | Self::S3 { .. } | Self::Https { .. })
     }
+
+    /// The same with the revision that is said elsewhere.
+    pub(crate) fn at_revision(self, other: Option<&str>) -> Self {
+        match self {
+            Self::HuggingFace { repository, revision } => {
+                Self::HuggingFace { repository, revision: revision.or(other.map(str::to_owned)) }
+            }
+            source => source,
+        }
+    }
 }
 
 impl fmt::Display for Source {

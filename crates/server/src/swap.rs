@@ -185,7 +185,10 @@ impl State {
         let unchanged = self.is_live_and_unchanged(tag);
         if !unchanged {
             // A slip of a caller's is no swap: it leaves no record, and no other reason in /health.
-            self.options.catalog().find(tag).map_err(|error| problem(&error))?;
+            let found = self.options.catalog().find(tag);
+            if let Some(error) = found.err().filter(|error| error.category() == Category::NotFound) {
+                return Err(problem(&error));
+            }
         }
         let mut inner = self.swapper.lock();
         if let Some(running) = &inner.running {

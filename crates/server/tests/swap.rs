@@ -298,6 +298,7 @@ async fn hidden_and_half_written_directories_are_no_models() {
         ("partial", "model_000001.pt.part"),
         ("partial", "meta_000001.json"),
         ("optimizer", "optim_000001.pt"),
+        ("unfinished", "model_000001.pt"),
         ("lost+found", "model_000001.pt"),
     ] {
         std::fs::create_dir_all(root.path().join(directory)).unwrap();
@@ -312,6 +313,8 @@ async fn hidden_and_half_written_directories_are_no_models() {
     for tag in [".staging", "partial", "optimizer", "d30", "tokenizer"] {
         fails(&server, tag, (404, "model_not_found")).await;
     }
+    let detail = fails(&server, "unfinished", (422, "bad_checkpoint")).await;
+    assert!(detail.starts_with("`unfinished` has no metadata"), "{detail}");
     assert!(Tag::new(".staging").is_none());
     let empty = root.path().join("not-there-yet");
     let server = Server::start(Options { storage: Some(empty), ..options() }).await;
