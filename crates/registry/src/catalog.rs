@@ -201,42 +201,34 @@ impl Catalog {
             let Some(Source::Path(path)) = &said.source else { continue };
             let path = said.directory.as_ref().map_or_else(|| path.clone(), |below| path.join(below));
             let location = if path.is_dir() { Location::Directory(path) } else { Location::File(path) };
-            let place = Place { names: vec![said.tag.clone()], location };
-            self.add(found, place, true);
+            if let Err(error) = self.add(found, &said.tag, location) {
+                found.partial.entry(said.tag.clone()).or_insert(error);
+            }
         }
     }
 
+    /// Models below the root, each under the first of its names that is free.
     fn add_places(&self, found: &mut Found) -> Result<(), Error> {
         for place in self.root.as_deref().map_or_else(|| Ok(Vec::new()), places::below)? {
-            self.add(found, place, false);
+            let Place { names, location } = place;
+            let free = |tag: &&Tag| !found.whole.contains_key(*tag) && **tag != builtin::tag();
+            let Some(tag) = names.iter().find(free) else { continue };
+            let directory = location.path().filter(|path| path.is_dir()).map(Path::to_owned);
+            let Err(error) = self.add(found, tag, location) else { continue };
+            if directory.is_none_or(|directory| checkpoint::has_weights(tag, &directory)) {
+                found.partial.entry(tag.clone()).or_insert(error);
+            }
         }
         Ok(())
     }
 
-    /// Adds the model in a place, if there is a whole one, under the first of its names that is free. A place
-    /// that is `named` is a model whatever is there.
-    fn add(&self, found: &mut Found, place: Place, named: bool) {
-        let Place { names, location } = place;
-        let free = |tag: &&Tag| !found.whole.contains_key(*tag) && **tag != builtin::tag();
-        let Some(tag) = names.iter().find(free).cloned() else {
-            if names.contains(&builtin::tag()) {
-                warn_once("a directory with the built-in model's name is passed over");
-            }
-            return;
-        };
-        match location.files(&tag, None) {
-            Ok(_) => {
-                let (source, path) = (source(&location), self.relative(&location));
-                found.partial.remove(&tag);
-                found.whole.insert(tag.clone(), Entry { tag, location, source, path });
-            }
-            Err(error) => {
-                let directory = location.path().filter(|path| path.is_dir());
-                if named || directory.is_none_or(|directory| checkpoint::has_weights(&tag, directory)) {
-                    found.partial.entry(tag).or_insert(error);
-                }
-            }
-        }
+    /// Adds the model in a place, if there is a whole one; else says what is wrong with it.
+    fn add(&self, found: &mut Found, tag: &Tag, location: Location) -> Result<(), Error> {
+        location.files(tag, None)?;
+        found.partial.remove(tag);
+        let (source, path) = (source(&location), self.relative(&location));
+        found.whole.insert(tag.clone(), Entry { tag: tag.clone(), location, source, path });
+        Ok(())
     }
 
     /// Models that `models.toml` and settings offer and that are not here.

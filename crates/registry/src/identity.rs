@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -107,10 +108,14 @@ pub fn hashes(files: &[PathBuf], cache: &HashCache) -> Result<Hashes, Error> {
 
 /// What was hashed before.
 pub struct HashCache {
+    /// What this process hashed.
+    hashed: &'static Mutex<BTreeMap<Stamp, String>>,
     /// The file of hashes, where there is a storage root.
     path: Option<PathBuf>,
     /// What it held, and what is new.
     kept: Mutex<Kept>,
+    /// How long ago a file must have changed for its hash to be remembered.
+    settled: Duration,
 }
 
 #[derive(Default)]
@@ -126,15 +131,14 @@ struct Known {
     sha256: String,
 }
 
-/// What this process hashed.
-static HASHED: Mutex<BTreeMap<Stamp, String>> = Mutex::new(BTreeMap::new());
-
 impl HashCache {
     /// The one of a storage root.
     pub fn of(root: Option<&Path>) -> Self {
+        static HASHED: Mutex<BTreeMap<Stamp, String>> = Mutex::new(BTreeMap::new());
         let path = root.map(|root| root.join(DIRECTORY).join(FILE_NAME));
         let hashes = path.as_deref().map(read).unwrap_or_default();
-        Self { path, kept: Mutex::new(Kept { hashes, changed: false }) }
+        let kept = Mutex::new(Kept { hashes, changed: false });
+        Self { hashed: &HASHED, path, kept, settled: SETTLED }
     }
 
     /// The hash of a file, known or computed.
@@ -149,14 +153,14 @@ impl HashCache {
         if Stamp::new(&file.metadata().map_err(unreadable)?) != stamp {
             return Err(Error::Changed { file: file_name(path).to_owned() });
         }
-        if stamp.settled(SETTLED) {
+        if stamp.settled(self.settled) {
             self.remember(stamp, &hash);
         }
         Ok(hash)
     }
 
     fn known(&self, stamp: &Stamp) -> Option<String> {
-        let hashed = HASHED.lock().unwrap_or_else(PoisonError::into_inner).get(stamp).cloned();
+        let hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner).get(stamp).cloned();
         hashed.or_else(|| {
             let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.hashes.iter().find(|known| known.stamp == *stamp).map(|known| known.sha256.clone())
@@ -164,7 +168,7 @@ impl HashCache {
     }
 
     fn remember(&self, stamp: Stamp, hash: &str) {
-        let mut hashed = HASHED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner);
         if hashed.len() >= MAX_KEPT {
             hashed.clear();
         }
@@ -223,4 +227,99 @@ fn write(path: &Path, hashes: &[Known]) -> std::io::Result<()> {
         let _ = std::fs::remove_file(&unfinished);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cache with a memory of its own, as another process has it.
+    fn fresh(root: &Path) -> HashCache {
+        let hashed = Box::leak(Box::new(Mutex::new(BTreeMap::new())));
+        HashCache { hashed, settled: Duration::ZERO, ..HashCache::of(Some(root)) }
+    }
+
+    fn big_file(root: &Path) -> PathBuf {
+        let path = root.join("big.pt");
+        File::create(&path).unwrap().set_len(MIN_KEPT_BYTES).unwrap();
+        path
+    }
+
+    /// Puts another hash into what is kept, so that one that is taken from there is told from one computed.
+    fn forge(root: &Path) {
+        let kept = root.join(DIRECTORY).join(FILE_NAME);
+        let mut known: serde_json::Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
+        known[0]["sha256"] = "f".repeat(64).into();
+        std::fs::write(&kept, known.to_string()).unwrap();
+    }
+
+    #[test]
+    fn an_identity_is_what_sha256sum_makes_of_the_files() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = ["b.json", "a.pt"].map(|name| root.path().join(name));
+        std::fs::write(&paths[0], b"abc").unwrap();
+        std::fs::write(&paths[1], b"").unwrap();
+        let found = hashes(&paths, &HashCache::of(None)).unwrap();
+        // printf abc | sha256sum, and of nothing.
+        assert_eq!(found["b.json"], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(found["a.pt"], "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        let lines = format!("{}  a.pt\n{}  b.json\n", found["a.pt"], found["b.json"]);
+        assert_eq!(Identity::of(&found).as_str(), sha256(lines.as_bytes()));
+        assert_eq!(builtin().len(), 3);
+    }
+
+    #[test]
+    fn hashes_of_large_files_outlive_the_process_and_changes_are_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        let path = big_file(root.path());
+        let small = root.path().join("meta.json");
+        std::fs::write(&small, b"{}").unwrap();
+        let both = [path.clone(), small];
+        let first = hashes(&both, &fresh(root.path())).unwrap();
+        let kept = read(&root.path().join(DIRECTORY).join(FILE_NAME));
+        assert_eq!(kept.len(), 1, "small files are hashed faster than looked up");
+        assert_eq!(hashes(&both, &fresh(root.path())).unwrap(), first);
+        forge(root.path());
+        assert_eq!(
+            hashes(&both, &fresh(root.path())).unwrap()["big.pt"],
+            "f".repeat(64),
+            "it is not read again"
+        );
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().write_all(b"x").unwrap();
+        let changed = hashes(&both, &fresh(root.path())).unwrap();
+        assert!(changed["big.pt"] != first["big.pt"] && changed["big.pt"] != "f".repeat(64));
+        // The same bytes, size and time of change, but another file.
+        forge(root.path());
+        let copy = root.path().join("copy.pt");
+        std::fs::copy(&path, &copy).unwrap();
+        let modified = path.metadata().unwrap().modified().unwrap();
+        File::options().append(true).open(&copy).unwrap().set_modified(modified).unwrap();
+        std::fs::rename(&copy, &path).unwrap();
+        assert_eq!(hashes(&both, &fresh(root.path())).unwrap(), changed);
+    }
+
+    #[test]
+    fn damaged_and_unwritable_memories_are_no_failure() {
+        let root = tempfile::tempdir().unwrap();
+        let path = [big_file(root.path())];
+        let kept = root.path().join(DIRECTORY).join(FILE_NAME);
+        let expected = hashes(&path, &fresh(root.path())).unwrap();
+        for damage in [&b"[{"[..], b"", b"[{\"stamp\": 3}]", b"\xff"] {
+            std::fs::write(&kept, damage).unwrap();
+            assert_eq!(hashes(&path, &fresh(root.path())).unwrap(), expected);
+            assert_eq!(read(&kept).len(), 1, "it is written anew");
+        }
+        std::fs::remove_dir_all(root.path().join(DIRECTORY)).unwrap();
+        std::fs::write(root.path().join(DIRECTORY), b"a file in the way").unwrap();
+        assert_eq!(hashes(&path, &fresh(root.path())).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_changed_just_now_is_not_remembered() {
+        let root = tempfile::tempdir().unwrap();
+        let path = [big_file(root.path())];
+        let cache = HashCache { settled: SETTLED, ..fresh(root.path()) };
+        hashes(&path, &cache).unwrap();
+        assert!(cache.hashed.lock().unwrap().is_empty() && !root.path().join(DIRECTORY).exists());
+    }
 }

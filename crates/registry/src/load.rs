@@ -256,7 +256,7 @@ fn agree(config: &mut Config, tokenizer: &Tokenizer) -> Result<(), Error> {
 }
 
 /// The Hugging Face class knows generation G0 alone, and its converter drops what else a model has. The weights do
-/// not tell, but metadata of the original that were left beside them can.
+/// not tell, but metadata of the original that were left beside them can: only newer models have short windows.
 fn lost_in_export(files: &CheckpointFiles, table: &TensorTable) -> Option<String> {
     table.get("embed_tokens.weight")?;
     let home = files.weights.parent()?;
@@ -268,7 +268,7 @@ fn lost_in_export(files: &CheckpointFiles, table: &TensorTable) -> Option<String
         let name = file_name(path);
         let is_meta = name.starts_with("meta") && has_extension(name, "json") && path.is_file();
         let meta = is_meta.then(|| formats::read_meta(name, &read_small(path).ok()?).ok()).flatten();
-        meta.is_some_and(|meta| meta.window_pattern.is_some())
+        meta.and_then(|meta| meta.window_pattern).is_some_and(|pattern| pattern.contains(['S', 's']))
     });
     let name = newer.next().map(|path| file_name(&path).to_owned())?;
     Some(format!(

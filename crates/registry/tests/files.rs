@@ -1,0 +1,248 @@
+//! Checkpoints as people have them: exported, sharded, of another architecture, pinned, changed; found by tag and
+//! loaded.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use formats::TensorTable;
+use model::{Compute, Generation, Isa, KvCache, KvLayout, LogitRows, SequenceRows, Session, WeightFormat};
+use registry::{Catalog, Error, Identity, LoadOptions, LoadedModel, Tag, load};
+use tempfile::TempDir;
+
+const TOKENS: [u32; 5] = [692, 17, 300, 5, 691];
+const OPTIONS: LoadOptions = LoadOptions { format: WeightFormat::F32, step: None };
+
+fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens").join(path)
+}
+
+fn copy(from: &str, to: &Path) {
+    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+    std::fs::copy(golden(from), to).unwrap();
+}
+
+/// A root with the tokenizer of all goldens and a golden model as `d2`.
+fn storage(case: &str) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    copy("tokenizer/tokenizer.pkl", &root.path().join("tokenizer/tokenizer.pkl"));
+    for file in std::fs::read_dir(golden(case)).unwrap() {
+        let name = file.unwrap().file_name();
+        let name = name.to_str().unwrap();
+        copy(&format!("{case}/{name}"), &root.path().join("d2").join(name));
+    }
+    root
+}
+
+fn open(root: &Path, tag: &str) -> Result<load::Opened, Error> {
+    let catalog = Catalog::new(Some(root.to_owned()));
+    load::open(&catalog, &catalog.find(&Tag::new(tag).unwrap())?, &OPTIONS)
+}
+
+fn model(root: &Path, tag: &str) -> LoadedModel {
+    open(root, tag).unwrap().load(&Compute::new(Isa::detect(), 1)).unwrap()
+}
+
+fn refusal(root: &Path, tag: &str) -> String {
+    let error = open(root, tag).err().unwrap();
+    assert_eq!(error.category(), registry::Category::BadCheckpoint, "{error}");
+    error.to_string()
+}
+
+fn logits(model: &LoadedModel) -> Vec<f32> {
+    let layout = KvLayout::new(&model.weights.config, WeightFormat::F32);
+    let tables = vec![vec![0]; layout.classes.len()];
+    let mut session = Session::new(KvCache::new(&layout, &vec![1; tables.len()]));
+    let (tokens, logits) = (&TOKENS[..], LogitRows::Last);
+    let rows = SequenceRows { tokens, previous: None, position: 0, tables: &tables, logits };
+    session.forward(&Compute::new(Isa::detect(), 1), &model.weights, &[rows]).to_vec()
+}
+
+fn table(path: &str) -> TensorTable {
+    TensorTable::read("model.pt", Arc::new(std::fs::File::open(golden(path)).unwrap())).unwrap()
+}
+
+/// Writes tensors as safetensors, each under the name that `rename` gives it; those without one are left out.
+fn write_safetensors(path: &Path, table: &TensorTable, rename: impl Fn(&str) -> Option<String>) {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for tensor in table.iter() {
+        let Some(name) = rename(tensor.name()) else { continue };
+        let begin = data.len();
+        data.extend(tensor.read().unwrap().iter().flat_map(|number| number.to_le_bytes()));
+        let shape = tensor.shape();
+        let offsets = [begin, data.len()];
+        header.insert(name, serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets }));
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()).unwrap();
+}
+
+/// What the Hugging Face class calls a parameter of generation G0.
+fn hugging_face(name: &str) -> String {
+    let names = [
+        ("transformer.wte", "model.embed_tokens"),
+        ("transformer.h.", "model.layers."),
+        ("attn.c_q", "self_attn.q_proj"),
+        ("attn.c_k", "self_attn.k_proj"),
+        ("attn.c_v", "self_attn.v_proj"),
+        ("attn.c_proj", "self_attn.o_proj"),
+        ("mlp.c_fc", "mlp.fc1"),
+        ("mlp.c_proj", "mlp.fc2"),
+    ];
+    names.iter().fold(name.to_owned(), |name, (native, other)| name.replace(native, other))
+}
+
+/// The `config.json` of the class for the golden model of generation G0.
+fn config_json(directory: &Path) {
+    let config = serde_json::json!({
+        "architectures": ["NanoChatForCausalLM"], "model_type": "nanochat", "vocab_size": 701, "hidden_size": 64,
+        "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": null,
+        "max_position_embeddings": 512, "rope_parameters": { "rope_theta": 10000.0, "rope_type": "default" },
+        "final_logit_softcapping": 15.0, "tie_word_embeddings": false,
+    });
+    std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
+}
+
+fn says(root: &Path, text: &str) {
+    std::fs::write(root.join("models.toml"), format!("[[model]]\ntag = \"d2\"\n{text}")).unwrap();
+}
+
+#[test]
+fn the_hugging_face_class_is_generation_g0_whole_and_in_shards() {
+    let root = storage("g0");
+    let expected = logits(&model(root.path(), "d2"));
+    let table = table("g0/model_000106.pt");
+    let whole = root.path().join("whole");
+    write_safetensors(&whole.join("model.safetensors"), &table, |name| Some(hugging_face(name)));
+    config_json(&whole);
+    let shards = root.path().join("shards");
+    let is_first = |name: &str| name.contains("h.0.");
+    let name = |first: bool| format!("model-0000{}-of-00002.safetensors", if first { 1 } else { 2 });
+    for first in [true, false] {
+        let rename = |tensor: &str| (is_first(tensor) == first).then(|| hugging_face(tensor));
+        write_safetensors(&shards.join(name(first)), &table, rename);
+    }
+    let map = table.names().map(|tensor| (hugging_face(tensor), name(is_first(tensor)).into()));
+    let index = serde_json::json!({ "weight_map": map.collect::<serde_json::Map<_, _>>() });
+    std::fs::write(shards.join("model.safetensors.index.json"), index.to_string()).unwrap();
+    // Not a shard, and not a file of the model.
+    std::fs::write(shards.join("adapter.safetensors"), b"something else").unwrap();
+    config_json(&shards);
+    for tag in ["whole", "shards"] {
+        let model = model(root.path(), tag);
+        assert_eq!(model.weights.config.generation, Generation::G0);
+        assert_eq!(logits(&model), expected, "{tag}");
+        assert!(model.weights.config.notes.is_empty());
+    }
+    std::fs::write(shards.join("adapter.safetensors"), b"something else again").unwrap();
+    let before = model(root.path(), "shards");
+    let catalog = Catalog::new(Some(root.path().to_owned()));
+    let fingerprint = || load::fingerprint(&catalog, &before.tag, &OPTIONS).unwrap();
+    assert_eq!(fingerprint(), before.fingerprint);
+    write_safetensors(&shards.join(name(true)), &table, |tensor| {
+        is_first(tensor).then(|| hugging_face(tensor))
+    });
+    assert_ne!(fingerprint(), before.fingerprint, "a shard was written again");
+}
+
+#[test]
+fn torch_files_can_be_shards() {
+    let root = storage("g0");
+    let expected = logits(&model(root.path(), "d2"));
+    let directory = root.path().join("bin");
+    copy("g0/model_000106.pt", &directory.join("pytorch_model-00001-of-00001.bin"));
+    copy("g0/meta_000106.json", &directory.join("meta.json"));
+    let index = r#"{"weight_map": {"lm_head.weight": "pytorch_model-00001-of-00001.bin"}}"#;
+    std::fs::write(directory.join("pytorch_model.bin.index.json"), index).unwrap();
+    assert_eq!(logits(&model(root.path(), "bin")), expected);
+}
+
+#[test]
+fn an_export_beside_metadata_of_a_newer_model_is_warned_of() {
+    let root = storage("g0");
+    let table = table("g0/model_000106.pt");
+    let export = root.path().join("d3/hf_000200");
+    write_safetensors(&export.join("model.safetensors"), &table, |name| Some(hugging_face(name)));
+    config_json(&export);
+    copy("g0/meta_000106.json", &root.path().join("d3/meta_000106.json"));
+    assert!(model(root.path(), "d3").weights.config.notes.is_empty());
+    copy("g7/meta_000100.json", &root.path().join("d3/meta_000200.json"));
+    let notes = model(root.path(), "d3").weights.config.notes.clone();
+    assert!(
+        notes.len() == 1 && notes[0].contains("meta_000200.json beside them describes a newer"),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn a_fork_is_refused_by_the_names_of_its_tensors() {
+    let root = storage("g7");
+    std::fs::remove_file(root.path().join("d2/model_000100.pt")).unwrap();
+    let rename = |name: &str| Some(name.replace("h.1.mlp.c_fc", "h.1.mlp.router.gate"));
+    let path = root.path().join("d2/model_000100.safetensors");
+    write_safetensors(&path, &table("g7/model_000100.pt"), rename);
+    let error = refusal(root.path(), "d2");
+    assert!(error.contains("unknown tensors `transformer.h.1.mlp.router.gate.weight`"), "{error}");
+}
+
+#[test]
+fn pins_are_held_to() {
+    let root = storage("g7");
+    let found = model(root.path(), "d2");
+    let catalog = Catalog::new(Some(root.path().to_owned()));
+    let entry = catalog.find(&found.tag).unwrap();
+    let hashes = load::find(&catalog, &entry, &OPTIONS).unwrap().hashes(&catalog).unwrap();
+    assert_eq!(hashes.keys().collect::<Vec<_>>(), ["meta_000100.json", "model_000100.pt", "tokenizer.pkl"]);
+    assert_eq!(found.identity, Identity::of(&hashes));
+    let (weights, meta) = (&hashes["model_000100.pt"], &hashes["meta_000100.json"]);
+    for right in [
+        format!("sha256 = \"{weights}\""),
+        format!("sha256 = \"{}\"", found.identity.as_str().to_uppercase()),
+        format!("sha256 = {{ \"model_000100.pt\" = \"{weights}\", \"meta_000100.json\" = \"{meta}\" }}"),
+    ] {
+        says(root.path(), &right);
+        assert!(open(root.path(), "d2").is_ok(), "{right}");
+    }
+    for (wrong, file, is) in [
+        (format!("sha256 = \"{meta}\""), "model_000100.pt", weights.as_str()),
+        (format!("sha256 = {{ \"model_000100.pt\" = \"{meta}\" }}"), "model_000100.pt", weights),
+        (format!("sha256 = {{ \"other.pt\" = \"{meta}\" }}"), "other.pt", "missing"),
+    ] {
+        says(root.path(), &wrong);
+        let expected = format!("`d2`: the sha256 of {file} must be {meta}, but is {is}");
+        assert_eq!(refusal(root.path(), "d2"), expected);
+    }
+}
+
+#[test]
+fn a_fetched_file_that_is_not_what_was_fetched_is_refused() {
+    let root = storage("g7");
+    let identity = model(root.path(), "d2").identity;
+    let hash = "a".repeat(64);
+    let provenance = |name: &str| {
+        let files = serde_json::json!({ name: { "size": 1, "sha256": hash } });
+        let all = serde_json::json!({
+            "source": "s3://b/d2", "revision": null, "commit": null, "directory": null, "step": null, "files": files,
+        });
+        std::fs::write(root.path().join("d2/.samosa.json"), all.to_string()).unwrap();
+    };
+    provenance("unused.pt");
+    let fetched = model(root.path(), "d2");
+    assert_eq!((fetched.source.as_str(), &fetched.identity), ("s3://b/d2", &identity));
+    provenance("meta_000100.json");
+    let error = refusal(root.path(), "d2");
+    assert!(error.contains(&format!("the sha256 of meta_000100.json must be {hash}")), "{error}");
+}
+
+#[test]
+fn files_that_change_between_hashing_and_reading_are_refused() {
+    let root = storage("g7");
+    let opened = open(root.path(), "d2").unwrap();
+    let path = root.path().join("d2/model_000100.pt");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    let error = opened.load(&Compute::new(Isa::SCALAR, 1)).err().unwrap();
+    assert_eq!(error.to_string(), "model_000100.pt changed while it was being read");
+}
