@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{DecimalBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::clock;
 
@@ -129,7 +129,10 @@ impl Progress {
         let line = format!("{name} {seconds:.1} s{}", did.map_or_else(String::new, Download::summary));
         match &mut self.shown {
             Shown::Nowhere => {}
-            Shown::Bar { target, bar } => bar.get_or_insert_with(|| spinner(name, target())).println(line),
+            Shown::Bar { target, bar } => {
+                bar.get_or_insert_with(|| spinner(name, target())).println(line);
+                clear(bar);
+            }
             Shown::Lines { out, .. } => {
                 let _ = writeln!(out, "{line}");
             }
@@ -204,16 +207,24 @@ fn spinner(phase: &str, target: ProgressDrawTarget) -> ProgressBar {
 
 fn download_bar(phase: &str, now: &Download, target: ProgressDrawTarget) -> ProgressBar {
     let template = "{spinner} {prefix} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes}, \
-                    {decimal_bytes_per_sec}, {eta} left{msg}";
+                    {decimal_bytes_per_sec}{remaining}{msg}";
     // Out of sight until it knows where it begins: what is there already tells nothing about the rate.
     let bar = ProgressBar::with_draw_target(Some(now.bytes_total), ProgressDrawTarget::hidden());
-    bar.set_style(style(template).progress_chars("=> "));
+    bar.set_style(style(template).progress_chars("=> ").with_key("remaining", remaining));
     bar.set_prefix(phase.to_owned());
     bar.set_position(now.bytes_done);
     bar.tick();
     bar.reset_eta();
     bar.set_draw_target(target);
     bar
+}
+
+/// `, 31s left`; nothing while nothing comes, when indicatif would say 0s.
+fn remaining(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    if state.per_sec() >= 1.0 {
+        // A bar that cannot be drawn is not drawn.
+        let _ = write!(out, ", {:#} left", HumanDuration(state.eta()));
+    }
 }
 
 #[cfg(test)]
@@ -343,7 +354,7 @@ mod tests {
         let text = paper.text();
         assert!(text.contains("resolve 0.0 s") && text.contains(ENDED.trim_end()), "{text}");
         let bar = text.split("<clear>").find(|drawn| drawn.contains("1.20 GB/2.40 GB, ")).unwrap();
-        assert!(bar.contains("download [==") && bar.contains(" left"), "{bar}");
+        assert!(bar.contains("download [==") && !bar.contains(" left"), "no rate, no time: {bar}");
         assert!(text.contains(", file 2 of 3, 1 retry"), "{text}");
         let left = text.rsplit("<clear>").next().unwrap();
         assert!(left.trim().is_empty(), "the bar is gone in the end: {left:?}");
@@ -353,5 +364,8 @@ mod tests {
     fn what_was_there_before_tells_nothing_about_the_rate() {
         let bar = download_bar("download", &HALF, ProgressDrawTarget::hidden());
         assert!(bar.per_sec() < 1e6, "{} a second", bar.per_sec());
+        std::thread::sleep(Duration::from_millis(20));
+        bar.set_position(HALF.bytes_done + 1_000_000);
+        assert!((1e3..5e7).contains(&bar.per_sec()), "{} a second", bar.per_sec());
     }
 }

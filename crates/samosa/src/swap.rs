@@ -44,10 +44,10 @@ pub(crate) fn command() -> Command {
     Command::new("swap")
         .about("Swap the model that a running server serves, and watch it come")
         .after_help(
-            "The server fetches, checks, loads and tests the model, and answers nobody with it before; if anything \
-             fails, the model that serves stays. The key is the first of INTERNAL_API_KEY. Whoever stops waiting, by \
-             --wait or Ctrl-C, does not stop the swap: the same command again joins it. The exit code is 0 once TAG \
-             serves, else 1.",
+            "The server fetches, checks, loads and tests the model before anybody gets an answer from it; if anything \
+             fails, the model that serves stays. The key is the first of INTERNAL_API_KEY. The swap goes on at the \
+             server if --wait is over or Ctrl-C ends the watching, and the same command joins it again. The exit code \
+             is 0 once TAG serves, else 1.",
         )
         .arg(Arg::new("tag").value_name("TAG").required(true).value_parser(tag).help("Model to serve"))
         .arg(
@@ -63,7 +63,7 @@ pub(crate) fn command() -> Command {
                 .long("if-match")
                 .value_name("IDENTITY")
                 .value_parser(identity)
-                .help("Swap only if the model that serves now has this identity, as --json printed it"),
+                .help("Swap only if what serves now has this identity: 64 hex digits, in /stats and --json"),
         )
         .arg(
             Arg::new("wait")
@@ -71,7 +71,7 @@ pub(crate) fn command() -> Command {
                 .value_name("SECONDS")
                 .default_value("3600")
                 .value_parser(value_parser!(u64).range(0..=604_800))
-                .help("Longest time to watch"),
+                .help("Longest time to watch the swap"),
         )
         .arg(
             Arg::new("json")
@@ -120,15 +120,7 @@ async fn swap(server: &Server, options: &Options) -> Result<()> {
     let tag = options.tag.as_str();
     let asked = match server.swap(tag, options.if_match.as_deref()).await {
         Ok(asked) => asked,
-        Err(Failure::Problem(said)) => {
-            // What serves is worth knowing, and not worth another error.
-            let stats = server.stats().await;
-            bail!(
-                "{} {}",
-                sentence(&said),
-                stats.map_or_else(|_| String::new(), |s| serving(&s, End::Failed))
-            )
-        }
+        Err(Failure::Problem(said)) => return refused(server, options, &said).await,
         Err(failure) => bail!("{}: {failure}", server.url()),
     };
     let swap_id = match asked {
@@ -153,6 +145,17 @@ async fn swap(server: &Server, options: &Options) -> Result<()> {
     drop(watch);
     let (record, stats) = ended?;
     told(options, &record, &stats)
+}
+
+/// A swap that was refused, or that failed before the answer to it went out.
+async fn refused(server: &Server, options: &Options, said: &str) -> Result<()> {
+    let said = sentence(said);
+    // What serves is worth knowing, and not worth another error.
+    let Ok(stats) = server.stats().await else { bail!("{said}") };
+    match Record::of_failure(&stats, options.tag.as_str(), &said) {
+        Some(record) => told(options, &record, &stats),
+        None => bail!("{said} {}", serving(&stats, End::Failed)),
+    }
 }
 
 async fn already_live(server: &Server, options: &Options) -> Result<()> {
@@ -226,7 +229,7 @@ impl<'a> Watch<'a> {
                     blind += 1;
                     if blind == MAX_BLIND_LOOKS {
                         let Self { server, tag, phase, .. } = self;
-                        bail!("{}: gone during the swap to {tag}{phase}: {failure}", server.url())
+                        bail!("{}: lost sight of the swap to {tag}{phase}: {failure}", server.url())
                     }
                 }
             }
@@ -240,10 +243,11 @@ impl<'a> Watch<'a> {
             self.progress.phase_ended(name, *took, download.as_ref().filter(|_| name == DOWNLOAD));
         }
         self.shown = phases.len();
-        if record.end().is_some() {
+        let phase = record.phase();
+        // Between two phases the one that is over still is the latest.
+        if record.end().is_some() || phases.iter().any(|(name, _)| *name == phase) {
             return;
         }
-        let phase = record.phase();
         self.progress.phase(&phase);
         if let Some(download) = download.filter(|_| phase == DOWNLOAD) {
             self.progress.download(&download);

@@ -41,6 +41,13 @@ impl Record {
         records(stats).filter(|record| record["target_model"] == tag).cloned().map(Self).find(Record::is_live)
     }
 
+    /// The record of the last swap, if it was to this model and failed for this reason.
+    pub(super) fn of_failure(stats: &Value, tag: &str, reason: &str) -> Option<Self> {
+        let record = Self(stats["swap"]["last"].clone());
+        let is_it = record.0["target_model"] == tag && record.reason() == reason;
+        Some(record).filter(|record| is_it && record.end().is_some_and(|end| end != End::Live))
+    }
+
     /// How it ended, if it did.
     pub(super) fn end(&self) -> Option<End> {
         match self.0["outcome"].as_str()? {
@@ -93,7 +100,7 @@ impl Record {
         }
         known.extend(self.text("mode"));
         let phases = self.phases();
-        let total: f64 = phases.iter().map(|(_, took)| took).sum();
+        let total = total(&phases);
         let each: Vec<String> = phases
             .iter()
             .filter(|(name, _)| name != CUT_OVER)
@@ -110,14 +117,22 @@ impl Record {
         // The phase that failed is over too, and what came after it only mends.
         let failed = phases.iter().rev().find(|(name, _)| name != RESTORE);
         let phase = failed.map_or_else(|| self.phase(), |(name, _)| name.clone());
-        let total: f64 = phases.iter().map(|(_, took)| took).sum();
-        let reason = self.text("reason").unwrap_or_else(|| "It does not say why.".to_owned());
-        format!(" in {phase} after {total:.1} s: {}", sentence(&reason))
+        let total = total(&phases);
+        format!(" in {phase} after {total:.1} s: {}", self.reason())
+    }
+
+    fn reason(&self) -> String {
+        self.text("reason").map_or_else(|| "It does not say why.".to_owned(), |reason| sentence(&reason))
     }
 
     fn text(&self, name: &str) -> Option<String> {
         self.0[name].as_str().map(|text| shortened(text.as_bytes())).filter(|text| !text.is_empty())
     }
+}
+
+fn total(phases: &[(String, f64)]) -> f64 {
+    // Of nothing at all, `sum` makes -0.
+    phases.iter().fold(0.0, |total, (_, took)| total + took)
 }
 
 /// All records, the latest first.
