@@ -19,7 +19,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use self::report::Report;
-use self::target::{Api, Place, Target};
+use self::target::{Api, Target};
+use crate::http::Place;
 use crate::settings::Values;
 use crate::{given, temperature};
 
@@ -135,8 +136,7 @@ impl Options {
             );
         }
         let place = matches.get_one::<Place>("url").context("--url is missing")?;
-        let configured = values.text("internal_api_key").and_then(|keys| keys.split(',').next());
-        let key = text("key").or(configured).map(str::trim).filter(|key| !key.is_empty());
+        let key = text("key").map(str::trim).or_else(|| values.first_key()).filter(|key| !key.is_empty());
         let api = Api::named(text("api").unwrap_or_default());
         Ok(Self {
             target: Target::new(place, api, key, text("model"))?,

@@ -4,11 +4,15 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod clock;
 mod generate;
+mod http;
 mod logs;
 mod options;
+mod progress;
 mod serve;
 mod settings;
+mod swap;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -40,6 +44,10 @@ fn main() -> ExitCode {
         },
         Some(("bench", matches)) => match bench::Options::read(&values, matches) {
             Ok(options) => bench::run(&options),
+            Err(error) => return wrong(&error),
+        },
+        Some(("swap", matches)) => match swap::Options::read(&values, matches) {
+            Ok(options) => swap::run(&options),
             Err(error) => return wrong(&error),
         },
         // What serve would refuse, this refuses too.
@@ -83,7 +91,7 @@ fn command() -> Command {
         .after_help("Run `samosa --help` to see every setting.")
         .after_long_help("With no settings at all it serves the built-in model on 127.0.0.1:8003.")
         .args(settings::arguments())
-        .subcommands([serve, generate_command(), bench::command(), config, openapi, version])
+        .subcommands([serve, generate_command(), swap::command(), bench::command(), config, openapi, version])
 }
 
 fn generate_command() -> Command {

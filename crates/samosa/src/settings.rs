@@ -249,6 +249,12 @@ impl Values {
         Some(self.get(key).0).filter(|value| !value.is_empty())
     }
 
+    /// The key that a client sends: the first of those that are set.
+    pub(crate) fn first_key(&self) -> Option<&str> {
+        let mut keys = self.text("internal_api_key")?.split(',').map(str::trim);
+        keys.find(|key| !key.is_empty())
+    }
+
     /// A whole number within bounds, if it is set.
     pub(crate) fn whole(&self, key: &str, bounds: std::ops::RangeInclusive<u64>) -> Result<Option<u64>> {
         let Some(text) = self.text(key) else { return Ok(None) };

@@ -3,16 +3,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+mod mock;
 #[expect(dead_code, reason = "each test file uses its part of it")]
 mod running;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
+use mock::head;
 use running::Running;
 use serde_json::Value;
 
@@ -72,19 +74,10 @@ impl Mock {
     }
 }
 
-fn head(status: &str, content_type: &str) -> String {
-    format!("HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nConnection: close\r\n\r\n")
-}
-
 fn answer(socket: &mut TcpStream, pieces: &[(u64, String)], seen: &Mutex<Vec<String>>) {
     socket.set_nodelay(true).unwrap();
-    let mut request = Vec::new();
-    let mut buffer = [0; 4096];
-    while !is_whole(&text(&request)) {
-        let read = socket.read(&mut buffer).unwrap();
-        request.extend_from_slice(&buffer[..read]);
-    }
-    seen.lock().unwrap().push(text(&request));
+    let request = mock::request(socket);
+    seen.lock().unwrap().push(request);
     for (pause_ms, piece) in pieces {
         sleep(Duration::from_millis(*pause_ms));
         match socket.write_all(piece.as_bytes()) {
@@ -94,12 +87,6 @@ fn answer(socket: &mut TcpStream, pieces: &[(u64, String)], seen: &Mutex<Vec<Str
             written => written.unwrap(),
         }
     }
-}
-
-fn is_whole(request: &str) -> bool {
-    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
-    let length = head.to_ascii_lowercase().split_once("content-length: ").unwrap().1.to_owned();
-    body.len() >= length.lines().next().unwrap().parse().unwrap()
 }
 
 fn completions(texts: usize) -> Vec<String> {

@@ -7,11 +7,10 @@ use serde_json::Value;
 
 use super::exchange::Failure;
 use super::target::Api;
+use crate::http::{message, shortened};
 
 /// Longest line of a stream: whatever is longer is no event.
 const MAX_LINE: usize = 1 << 20;
-/// Characters of a server's words that a report repeats.
-const MAX_ECHO: usize = 160;
 /// Token times that room is made for at once.
 const MAX_RESERVED: u64 = 1 << 16;
 
@@ -197,28 +196,6 @@ fn string_end(text: &[u8]) -> Option<usize> {
             _ => at += 1,
         }
     }
-}
-
-/// The sentence in an error, wherever the server put it: problem details, OpenAI's `message`, a bare string.
-pub(crate) fn message(error: &[u8]) -> String {
-    let parsed: Value = serde_json::from_slice(error).unwrap_or_default();
-    let places =
-        [&parsed["detail"], &parsed["error"]["message"], &parsed["message"], &parsed["error"], &parsed];
-    match places.iter().find_map(|place| place.as_str()) {
-        Some(text) => shortened(text.as_bytes()),
-        None => shortened(error),
-    }
-}
-
-/// The first line of what a server said, not too long.
-fn shortened(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let line = text.trim().lines().next().unwrap_or_default();
-    let mut short: String = line.chars().filter(|c| !c.is_control()).take(MAX_ECHO).collect();
-    if short.len() < line.len() {
-        short.push('…');
-    }
-    short
 }
 
 #[cfg(test)]

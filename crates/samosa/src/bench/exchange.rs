@@ -2,34 +2,28 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper::header::CONTENT_TYPE;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::events::{Answer, message};
+use super::events::Answer;
 use super::prompt::prompt;
 use super::target::Target;
 use super::{Plan, load};
+use crate::http::{self, CLOSING, Lost, message};
 
-/// How long the end of a body may take once the answer has ended.
-const CLOSING: Duration = Duration::from_secs(1);
 /// Bytes of a refusal that are read.
 const MAX_REFUSAL: usize = 16 << 10;
 
 /// Why a request has no whole answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Failure {
-    Refused,
-    Unreachable(String),
-    NotHttp,
+    Lost(Lost),
     Denied { status: u16, said: String },
     NoEndpoint { said: String },
     Status { status: u16, said: String },
@@ -38,23 +32,22 @@ pub(crate) enum Failure {
     Garbage(String),
     Cut,
     TimedOut,
-    OutOfSockets(String),
 }
 
 impl Failure {
     /// What it is counted under.
     pub(crate) fn kind(&self) -> String {
         match self {
-            Self::Refused => "connection refused".to_owned(),
-            Self::Unreachable(_) => "no connection".to_owned(),
-            Self::OutOfSockets(_) => "no socket".to_owned(),
-            Self::NotHttp => "not HTTP".to_owned(),
+            Self::Lost(Lost::Refused) => "connection refused".to_owned(),
+            Self::Lost(Lost::Unreachable(_)) => "no connection".to_owned(),
+            Self::Lost(Lost::OutOfSockets(_)) => "no socket".to_owned(),
+            Self::Lost(Lost::NotHttp) => "not HTTP".to_owned(),
             Self::Denied { status, .. } | Self::Status { status, .. } => format!("HTTP {status}"),
             Self::NoEndpoint { .. } => "HTTP 404".to_owned(),
             Self::NotEvents { .. } => "not an event stream".to_owned(),
             Self::ErrorEvent(_) => "error event".to_owned(),
             Self::Garbage(_) => "garbage".to_owned(),
-            Self::Cut => "cut".to_owned(),
+            Self::Cut | Self::Lost(Lost::Cut) => "cut".to_owned(),
             Self::TimedOut => "timeout".to_owned(),
         }
     }
@@ -63,10 +56,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused => f.write_str("nothing listens there"),
-            Self::Unreachable(why) => write!(f, "no connection: {why}"),
-            Self::OutOfSockets(why) => write!(f, "this machine gives no more sockets (see ulimit -n): {why}"),
-            Self::NotHttp => f.write_str("what answered does not speak HTTP"),
+            Self::Lost(lost) => lost.fmt(f),
             Self::Denied { said, .. } => {
                 write!(f, "the key is missing or wrong (--key, or INTERNAL_API_KEY): {said}")
             }
@@ -117,38 +107,15 @@ async fn exchange(
 ) -> Result<(), Failure> {
     let request = target
         .request(plan, prompt, plan.seed + index)
-        .map_err(|error| Failure::Unreachable(error.to_string()))?;
-    let socket = connect(addresses).await?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(socket)).await.map_err(|error| lost(&error))?;
-    // It ends with the answer: the server was asked to close.
-    let connection = tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
+        .map_err(|error| Failure::Lost(Lost::Unreachable(error.to_string())))?;
+    let (response, connection) = http::send(addresses, request).await.map_err(Failure::Lost)?;
     let mut body = checked(response).await?;
     let read = read(&mut body, answer, zero).await;
-    drop((sender, body));
+    drop(body);
     if read.is_ok() {
-        // A connection that is closed under the last bytes would look to the server like a caller that left.
-        let _ = timeout(CLOSING, connection).await;
+        connection.closed().await;
     }
     read
-}
-
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
-    use std::io::ErrorKind;
-    /// Too many open files, of this process or of the system.
-    const TOO_MANY_FILES: [Option<i32>; 2] = [Some(24), Some(23)];
-    let socket = TcpStream::connect(addresses).await.map_err(|error| match error.kind() {
-        ErrorKind::ConnectionRefused => Failure::Refused,
-        _ if TOO_MANY_FILES.contains(&error.raw_os_error()) => Failure::OutOfSockets(error.to_string()),
-        _ => Failure::Unreachable(error.to_string()),
-    })?;
-    socket.set_nodelay(true).map_err(|error| Failure::Unreachable(error.to_string()))?;
-    Ok(socket)
-}
-
-fn lost(error: &hyper::Error) -> Failure {
-    if error.is_parse() { Failure::NotHttp } else { Failure::Cut }
 }
 
 /// The body of an answer that is an event stream.
@@ -156,19 +123,12 @@ async fn checked(response: Response<Incoming>) -> Result<Incoming, Failure> {
     let status = response.status();
     let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or("of no stated type").to_owned();
-    let mut body = response.into_body();
+    let body = response.into_body();
     if status == StatusCode::OK {
         let is_stream = content_type.to_ascii_lowercase().starts_with("text/event-stream");
         return if is_stream { Ok(body) } else { Err(Failure::NotEvents { content_type }) };
     }
-    let mut refusal = Vec::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        refusal.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
-        if refusal.len() > MAX_REFUSAL {
-            break;
-        }
-    }
-    let said = if refusal.is_empty() { "it says nothing more".to_owned() } else { message(&refusal) };
+    let said = message(&http::read(body, MAX_REFUSAL).await);
     let status = status.as_u16();
     Err(match status {
         401 | 403 => Failure::Denied { status, said },

@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use super::Plan;
 use super::exchange::{Outcome, ask};
 use super::target::Target;
+use crate::clock::now;
 
 /// Clock ticks a second in `/proc`: what Linux shows to programs, whatever it counts in.
 const TICKS: f64 = 100.0;
@@ -48,12 +49,6 @@ pub(crate) async fn run(target: &Target, addresses: &[SocketAddr], plan: &Plan) 
     let seconds = micros_since(zero) as f64 / 1e6;
     let cpu_seconds = cpu_seconds().zip(cpu).map(|(after, before)| after - before);
     Ok(Run { outcomes, seconds, cpu_seconds })
-}
-
-/// The one clock of the client.
-#[expect(clippy::disallowed_methods, reason = "a client that measures times reads a clock")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 /// Microseconds since then.

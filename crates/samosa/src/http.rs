@@ -1,0 +1,233 @@
+//! Asking a server over HTTP: where it is, one exchange on a connection of its own, and what its errors say.
+//!
+//! `bench` and `swap` share it. Plain http only: whoever has TLS in front of the service can ask behind it.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::http::request;
+use hyper::{Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// The header that carries the key of this server.
+pub(crate) const KEY_HEADER: &str = "x-internal-api-key";
+/// How long the end of a body may take once the answer has ended.
+pub(crate) const CLOSING: Duration = Duration::from_secs(1);
+/// Characters of a server's words that are repeated.
+const MAX_ECHO: usize = 400;
+
+/// The parts of a URL.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    host: String,
+    port: u16,
+    /// Path before the endpoint, without a slash at its end.
+    base: String,
+}
+
+impl Place {
+    /// Reads `http://host[:port][/base]`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let uri: Uri = text.parse().map_err(|_| "not a URL".to_owned())?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                return Err("https is not spoken here: ask behind whatever ends TLS, over http".to_owned());
+            }
+            _ => return Err("it must begin with http://".to_owned()),
+        }
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or("it names no host")?;
+        // Brackets belong to the URL, not to the address.
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let base = uri.path().trim_end_matches('/').to_owned();
+        Ok(Self { host, port: uri.port_u16().unwrap_or(80), base })
+    }
+
+    /// The path of an endpoint; a base may end in `/v1` or be the endpoint already.
+    pub(crate) fn path(&self, endpoint: &str) -> String {
+        let base = self.base.strip_suffix(endpoint).unwrap_or(&self.base);
+        let base = if endpoint.starts_with("/v1/") { base.strip_suffix("/v1").unwrap_or(base) } else { base };
+        format!("{base}{endpoint}")
+    }
+
+    /// An endpoint as a person reads it.
+    pub(crate) fn url(&self, endpoint: &str) -> String {
+        format!("http://{}{}", self.authority(), self.path(endpoint))
+    }
+
+    /// Host and port as the Host header has them.
+    fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// The addresses of the host, looked up once.
+    pub(crate) fn resolve(&self) -> Result<Vec<SocketAddr>> {
+        let Self { host, port, .. } = self;
+        let found = (host.as_str(), *port).to_socket_addrs();
+        let addresses: Vec<_> = found.with_context(|| format!("the host {host} is not known"))?.collect();
+        if addresses.is_empty() {
+            bail!("the host {host} has no address");
+        }
+        Ok(addresses)
+    }
+
+    /// A request to an endpoint, after which the connection shall be closed.
+    pub(crate) fn request(&self, endpoint: &str) -> Result<request::Builder> {
+        let host =
+            HeaderValue::try_from(self.authority()).context("the host's name does not fit a header")?;
+        Ok(Request::builder().uri(self.path(endpoint)).header(HOST, host).header(CONNECTION, "close"))
+    }
+}
+
+/// A key as a header carries it, kept out of debug output.
+pub(crate) fn secret(value: String) -> Result<HeaderValue> {
+    let mut value = HeaderValue::try_from(value).context("the key holds characters no header may have")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Why no answer came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Lost {
+    Refused,
+    Unreachable(String),
+    OutOfSockets(String),
+    NotHttp,
+    Cut,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("nothing listens there"),
+            Self::Unreachable(why) => write!(f, "no connection: {why}"),
+            Self::OutOfSockets(why) => write!(f, "this machine gives no more sockets (see ulimit -n): {why}"),
+            Self::NotHttp => f.write_str("what answered does not speak HTTP"),
+            Self::Cut => f.write_str("the connection was closed before an answer came"),
+        }
+    }
+}
+
+/// A connection with an answer on it, which ends with that answer: the server was asked to close.
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    task: JoinHandle<Result<(), hyper::Error>>,
+}
+
+impl Connection {
+    /// Waits a little for the server to close: a connection that is closed under the last bytes would look to the
+    /// server like a caller that left.
+    pub(crate) async fn closed(self) {
+        drop(self.sender);
+        let _ = timeout(CLOSING, self.task).await;
+    }
+}
+
+/// Connects, sends a request, and returns its answer as far as its head.
+pub(crate) async fn send(
+    addresses: &[SocketAddr],
+    request: Request<Full<Bytes>>,
+) -> Result<(Response<Incoming>, Connection), Lost> {
+    let socket = connect(addresses).await?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(socket)).await.map_err(|error| lost(&error))?;
+    let task = tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
+    Ok((response, Connection { sender, task }))
+}
+
+async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Lost> {
+    use std::io::ErrorKind;
+    /// Too many open files, of this process or of the system.
+    const TOO_MANY_FILES: [Option<i32>; 2] = [Some(24), Some(23)];
+    let socket = TcpStream::connect(addresses).await.map_err(|error| match error.kind() {
+        ErrorKind::ConnectionRefused => Lost::Refused,
+        _ if TOO_MANY_FILES.contains(&error.raw_os_error()) => Lost::OutOfSockets(error.to_string()),
+        _ => Lost::Unreachable(error.to_string()),
+    })?;
+    socket.set_nodelay(true).map_err(|error| Lost::Unreachable(error.to_string()))?;
+    Ok(socket)
+}
+
+fn lost(error: &hyper::Error) -> Lost {
+    if error.is_parse() { Lost::NotHttp } else { Lost::Cut }
+}
+
+/// A body as far as it came, and not much more than `most` bytes of it.
+pub(crate) async fn read(mut body: Incoming, most: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
+        if bytes.len() > most {
+            break;
+        }
+    }
+    bytes
+}
+
+/// The sentence in an error, wherever the server put it: problem details, OpenAI's `message`, a bare string.
+pub(crate) fn message(error: &[u8]) -> String {
+    let parsed: Value = serde_json::from_slice(error).unwrap_or_default();
+    let places =
+        [&parsed["detail"], &parsed["error"]["message"], &parsed["message"], &parsed["error"], &parsed];
+    match places.iter().find_map(|place| place.as_str()) {
+        Some(text) => shortened(text.as_bytes()),
+        None if error.is_empty() => "it says nothing more".to_owned(),
+        None => shortened(error),
+    }
+}
+
+/// The first line of what a server said, not too long, and without what a terminal would obey.
+pub(crate) fn shortened(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let line = text.trim().lines().next().unwrap_or_default();
+    let mut short: String = line.chars().filter(|c| !c.is_control()).take(MAX_ECHO).collect();
+    if short.len() < line.len() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_become_endpoints() {
+        let url = |url: &str, endpoint: &str| Place::parse(url).unwrap().url(endpoint);
+        assert_eq!(url("http://127.0.0.1:8003", "/generate"), "http://127.0.0.1:8003/generate");
+        assert_eq!(url("http://[::1]:80/x/", "/generate"), "http://[::1]:80/x/generate");
+        for base in ["", "/", "/v1", "/v1/", "/v1/completions"] {
+            let base = format!("http://host{base}");
+            assert_eq!(url(&base, "/v1/completions"), "http://host:80/v1/completions", "{base}");
+        }
+        assert!(Place::parse("https://host").unwrap_err().contains("https is not spoken"));
+        assert!(Place::parse("host:80").is_err() && Place::parse("/generate").is_err());
+    }
+
+    #[test]
+    fn a_servers_words_are_found_shortened_and_harmless() {
+        assert_eq!(message(br#"{"title":"x","detail":"It is full."}"#), "It is full.");
+        assert_eq!(message(br#"{"error":{"message":"No."}}"#), "No.");
+        assert_eq!(message(b"\x1b[31mred\x07\nmore"), "[31mred…");
+        assert_eq!(message(b""), "it says nothing more");
+        assert_eq!(shortened("é".repeat(MAX_ECHO + 1).as_bytes()).chars().count(), MAX_ECHO + 1);
+    }
+
+    #[test]
+    fn a_key_that_no_header_can_hold_is_refused() {
+        assert!(secret("a\nb".to_owned()).is_err());
+        assert!(!format!("{:?}", secret("hush".to_owned()).unwrap()).contains("hush"));
+    }
+}

@@ -1,0 +1,257 @@
+//! `samosa swap`: ask a running server for another model, and watch it come.
+//!
+//! The server does the work; this asks for it without waiting, and then looks at `/stats` until the swap has ended.
+//! Reading order: [`client`] (what is asked), [`record`] (what the answers say).
+
+mod client;
+mod record;
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use hyper::header::HeaderValue;
+use registry::Tag;
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use self::client::{Asked, Failure, Server};
+use self::record::{End, Record, sentence, serving};
+use crate::http::{self, Place};
+use crate::progress::Progress;
+use crate::settings::Values;
+
+/// How often the server is asked how it goes.
+const LOOK: Duration = Duration::from_millis(200);
+/// So many looks in a row without an answer, and the server is gone.
+const MAX_BLIND_LOOKS: u32 = 3;
+/// The phase that has a bar.
+const DOWNLOAD: &str = "download";
+
+/// What `swap` was asked to do.
+pub(crate) struct Options {
+    tag: Tag,
+    place: Place,
+    key: Option<HeaderValue>,
+    if_match: Option<String>,
+    wait: Duration,
+    json: bool,
+}
+
+/// The command line of `swap`.
+pub(crate) fn command() -> Command {
+    Command::new("swap")
+        .about("Swap the model that a running server serves, and watch it come")
+        .after_help(
+            "The server fetches, checks, loads and tests the model before anybody gets an answer from it; if anything \
+             fails, the model that serves stays. The key is the first of INTERNAL_API_KEY. The swap goes on at the \
+             server if --wait is over or Ctrl-C ends the watching, and the same command joins it again. The exit code \
+             is 0 once TAG serves, else 1.",
+        )
+        .arg(Arg::new("tag").value_name("TAG").required(true).value_parser(tag).help("Model to serve"))
+        .arg(
+            Arg::new("url")
+                .long("url")
+                .value_name("URL")
+                .required(true)
+                .value_parser(Place::parse)
+                .help("Where the server listens, such as http://127.0.0.1:8003 (plain http only)"),
+        )
+        .arg(
+            Arg::new("if-match")
+                .long("if-match")
+                .value_name("IDENTITY")
+                .value_parser(identity)
+                .help("Swap only if what serves now has this identity: 64 hex digits, in /stats and --json"),
+        )
+        .arg(
+            Arg::new("wait")
+                .long("wait")
+                .value_name("SECONDS")
+                .default_value("3600")
+                .value_parser(value_parser!(u64).range(0..=604_800))
+                .help("Longest time to watch the swap"),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Print the record of the swap, as /stats has it at its end, and nothing else"),
+        )
+}
+
+fn tag(text: &str) -> Result<Tag, String> {
+    let rule = "a tag has up to 100 letters, digits, dots, underscores and dashes, and begins with a letter or digit";
+    Tag::new(text).ok_or_else(|| rule.to_owned())
+}
+
+fn identity(text: &str) -> Result<String, String> {
+    let is_whole = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_whole { Ok(text.to_ascii_lowercase()) } else { Err("an identity has 64 hex digits".to_owned()) }
+}
+
+impl Options {
+    /// Reads the arguments; the key comes from the settings.
+    pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
+        let key = values.first_key().map(|key| http::secret(key.to_owned()));
+        Ok(Self {
+            tag: matches.get_one::<Tag>("tag").context("TAG is missing")?.clone(),
+            place: matches.get_one::<Place>("url").context("--url is missing")?.clone(),
+            key: key.transpose()?,
+            if_match: matches.get_one::<String>("if-match").cloned(),
+            wait: Duration::from_secs(crate::given(matches, "wait", 0)),
+            json: matches.get_flag("json"),
+        })
+    }
+}
+
+/// Swaps, and prints what came of it; an error if the model does not serve in the end.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let server = Server::new(&options.place, options.key.clone())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime could not be started")?;
+    runtime.block_on(swap(&server, options))
+}
+
+async fn swap(server: &Server, options: &Options) -> Result<()> {
+    let tag = options.tag.as_str();
+    let asked = match server.swap(tag, options.if_match.as_deref()).await {
+        Ok(asked) => asked,
+        Err(Failure::Problem(said)) => return refused(server, options, &said).await,
+        Err(failure) => bail!("{}: {failure}", server.url()),
+    };
+    let swap_id = match asked {
+        Asked::AlreadyLive => return already_live(server, options).await,
+        Asked::Swapping(id) => id,
+    };
+    let mut watch = Watch::new(server, options, swap_id);
+    let ended = tokio::select! {
+        ended = timeout(options.wait, watch.follow()) => ended,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.context("Ctrl-C cannot be watched")?;
+            drop(watch);
+            bail!("not waiting any more: the swap to {tag} goes on at the server, and the same command joins it")
+        }
+    };
+    let Ok(ended) = ended else {
+        let (phase, seconds) = (watch.phase.clone(), options.wait.as_secs());
+        drop(watch);
+        bail!("after {seconds} s the swap to {tag} still runs{phase}; it goes on at the server")
+    };
+    // The bar goes before anything else is said.
+    drop(watch);
+    let (record, stats) = ended?;
+    told(options, &record, &stats)
+}
+
+/// A swap that was refused, or that failed before the answer to it went out.
+async fn refused(server: &Server, options: &Options, said: &str) -> Result<()> {
+    let said = sentence(said);
+    // What serves is worth knowing, and not worth another error.
+    let Ok(stats) = server.stats().await else { bail!("{said}") };
+    match Record::of_failure(&stats, options.tag.as_str(), &said) {
+        Some(record) => told(options, &record, &stats),
+        None => bail!("{said} {}", serving(&stats, End::Failed)),
+    }
+}
+
+async fn already_live(server: &Server, options: &Options) -> Result<()> {
+    let tag = options.tag.as_str();
+    let mut out = std::io::stdout().lock();
+    if !options.json {
+        return Ok(writeln!(out, "{tag} serves already")?);
+    }
+    let stats = server.stats().await.map_err(|failure| anyhow!("{}: {failure}", server.url()))?;
+    // A server forgets old swaps.
+    let record = Record::of_live(&stats, tag)
+        .map_or_else(|| json!({ "swap_id": null, "target_model": tag, "outcome": "ok" }), |record| record.0);
+    Ok(writeln!(out, "{}", serde_json::to_string_pretty(&record)?)?)
+}
+
+/// Prints how it ended; an error if the model does not serve.
+fn told(options: &Options, record: &Record, stats: &Value) -> Result<()> {
+    let tag = options.tag.as_str();
+    let mut out = std::io::stdout().lock();
+    if options.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&record.0)?)?;
+    }
+    match record.end() {
+        Some(End::Live) if options.json => Ok(()),
+        Some(End::Live) => Ok(writeln!(out, "{tag} serves ({})", record.summary())?),
+        end => {
+            let serving = serving(stats, end.unwrap_or(End::Failed));
+            bail!("the swap to {tag} failed{} {serving}", record.failure())
+        }
+    }
+}
+
+/// A swap as it goes on.
+struct Watch<'a> {
+    server: &'a Server,
+    tag: &'a str,
+    swap_id: u64,
+    progress: Progress,
+    /// Phases that were shown as over.
+    shown: usize,
+    /// Where it is, as ` in load`; empty as long as that is not known.
+    phase: String,
+}
+
+impl<'a> Watch<'a> {
+    fn new(server: &'a Server, options: &'a Options, swap_id: u64) -> Self {
+        let progress = if options.json { Progress::silent() } else { Progress::on_stderr() };
+        let tag = options.tag.as_str();
+        Self { server, tag, swap_id, progress, shown: 0, phase: String::new() }
+    }
+
+    /// Looks until it has ended. Returns its record, and the `/stats` that had it.
+    async fn follow(&mut self) -> Result<(Record, Value)> {
+        let mut blind = 0;
+        loop {
+            match self.server.stats().await {
+                Ok(stats) => {
+                    blind = 0;
+                    let Some(record) = Record::of(&stats, self.swap_id, self.tag) else {
+                        bail!(
+                            "the server knows nothing any more of the swap to {}: it was restarted",
+                            self.tag
+                        )
+                    };
+                    self.show(&record);
+                    if record.end().is_some() {
+                        return Ok((record, stats));
+                    }
+                }
+                Err(failure) => {
+                    blind += 1;
+                    if blind == MAX_BLIND_LOOKS {
+                        let Self { server, tag, phase, .. } = self;
+                        bail!("{}: lost sight of the swap to {tag}{phase}: {failure}", server.url())
+                    }
+                }
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    fn show(&mut self, record: &Record) {
+        let (phases, download) = (record.phases(), record.download());
+        for (name, took) in phases.iter().skip(self.shown) {
+            self.progress.phase_ended(name, *took, download.as_ref().filter(|_| name == DOWNLOAD));
+        }
+        self.shown = phases.len();
+        let phase = record.phase();
+        // Between two phases the one that is over still is the latest.
+        if record.end().is_some() || phases.iter().any(|(name, _)| *name == phase) {
+            return;
+        }
+        self.progress.phase(&phase);
+        if let Some(download) = download.filter(|_| phase == DOWNLOAD) {
+            self.progress.download(&download);
+        }
+        self.phase = format!(" in {phase}");
+    }
+}
