@@ -152,7 +152,7 @@ impl Found {
     }
 
     /// Reads names, shapes, metadata and tokenizer, and checks that they belong together.
-    pub fn open(self, hashes: &Hashes) -> Result<Opened, Error> {
+    pub fn open(self) -> Result<Opened, Error> {
         let (table, meta, tokenizer, step) = match &self.files {
             None => {
                 let table = TensorTable::read("samosa-mini", Arc::new(builtin::WEIGHTS))?;
@@ -168,59 +168,31 @@ impl Found {
         let mut config = Config::read(&table, &meta, &self.fingerprint.overrides)?;
         agree(&mut config, &tokenizer)?;
         config.notes.extend(self.files.as_ref().and_then(|files| lost_in_export(files, &table)));
-        let identity = Identity::of(hashes);
-        Ok(Opened { found: self, step, config, table, tokenizer, identity })
+        Ok(Opened { found: self, step, config, table, tokenizer })
     }
 }
 
-/// A model whose files were opened and understood, but whose weights are not read yet.
+/// A model whose files were opened and understood, but not read to their ends.
 pub struct Opened {
     found: Found,
     step: Option<u64>,
     config: Config,
     table: TensorTable,
     tokenizer: Tokenizer,
+}
+
+/// A model whose files are those that are meant, and whose weights are not in memory yet.
+pub struct Verified {
+    opened: Opened,
     identity: Identity,
 }
 
-/// Opens a model's files and checks that they are those that are meant and belong together.
-pub fn open(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Opened, Error> {
-    let found = find(catalog, entry, options)?;
-    let hashes = found.hashes(catalog)?;
-    if let Some(mismatch) = found.mismatches(&hashes).into_iter().next() {
-        return Err(mismatch);
-    }
-    found.open(&hashes)
+/// Opens a model's files and checks that they belong together and are those that are meant.
+pub fn open(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Verified, Error> {
+    find(catalog, entry, options)?.open()?.verify(catalog)
 }
 
 impl Opened {
-    /// Reads and packs the weights.
-    pub fn load(self, compute: &Compute) -> Result<LoadedModel, Error> {
-        let Found { entry, format, fingerprint, .. } = self.found;
-        for note in &self.config.notes {
-            tracing::warn!(model_tag = %entry.tag, "{note}");
-        }
-        let weights = Weights::load(compute, &self.table, self.config, format)?;
-        // What was hashed is what was read, unless somebody wrote to it meanwhile.
-        if let Some(path) = fingerprint.changed() {
-            return Err(Error::Changed { file: file_name(path).to_owned() });
-        }
-        Ok(LoadedModel {
-            tag: entry.tag,
-            source: entry.source.to_string(),
-            step: self.step,
-            weights: Arc::new(weights),
-            tokenizer: Arc::new(self.tokenizer),
-            identity: self.identity,
-            fingerprint,
-        })
-    }
-
-    /// Hash of its files.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
     /// Bytes the model will take with so many bytes for keys and values of each of so many workers.
     pub fn needs(&self, kv_bytes: u64, workers: u64) -> Needs {
         let format = self.found.format;
@@ -229,6 +201,50 @@ impl Opened {
         let layout = KvLayout::new(&self.config, format);
         let sequence = layout.classes.iter().map(|class| (class.page_bytes * pages) as u64).sum::<u64>();
         Needs { weights, kv: workers * kv_bytes.max(sequence), kv_least: workers * sequence }
+    }
+
+    /// Hashes the files, unless that was done before, and compares with what is known of them.
+    pub fn verify(self, catalog: &Catalog) -> Result<Verified, Error> {
+        let hashes = self.found.hashes(catalog)?;
+        match self.found.mismatches(&hashes).into_iter().next() {
+            Some(mismatch) => Err(mismatch),
+            None => Ok(self.with(&hashes)),
+        }
+    }
+
+    /// The same with hashes that somebody else compared.
+    pub fn with(self, hashes: &Hashes) -> Verified {
+        Verified { opened: self, identity: Identity::of(hashes) }
+    }
+}
+
+impl Verified {
+    /// Hash of its files.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Reads and packs the weights.
+    pub fn load(self, compute: &Compute) -> Result<LoadedModel, Error> {
+        let Self { opened: Opened { found, step, config, table, tokenizer }, identity } = self;
+        let Found { entry, format, fingerprint, .. } = found;
+        for note in &config.notes {
+            tracing::warn!(model_tag = %entry.tag, "{note}");
+        }
+        let weights = Weights::load(compute, &table, config, format)?;
+        // What was hashed is what was read, unless somebody wrote to it meanwhile.
+        if let Some(path) = fingerprint.changed() {
+            return Err(Error::Changed { file: file_name(path).to_owned() });
+        }
+        Ok(LoadedModel {
+            tag: entry.tag,
+            source: entry.source.to_string(),
+            step,
+            weights: Arc::new(weights),
+            tokenizer: Arc::new(tokenizer),
+            identity,
+            fingerprint,
+        })
     }
 }
 

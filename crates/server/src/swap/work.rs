@@ -6,7 +6,7 @@ use std::time::Duration;
 use engine::Compute;
 use engine::driver::Watch;
 use registry::fetch::{Progress, Wanted};
-use registry::load::Opened;
+use registry::load::Verified;
 use registry::plan::{self, Memory, Plan};
 use registry::swap::{Mode, Next, Phase, Transaction};
 use registry::{Entry, LoadedModel, Tag, last_model, load, memory, self_test};
@@ -29,7 +29,7 @@ pub(super) struct Work<'a> {
     transaction: Transaction,
     entry: Option<Entry>,
     wanted: Option<Wanted>,
-    opened: Option<Opened>,
+    verified: Option<Verified>,
     plan: Option<Plan>,
     loaded: Option<LoadedModel>,
     next: Option<Generation>,
@@ -47,7 +47,7 @@ impl<'a> Work<'a> {
             old,
             entry: None,
             wanted: None,
-            opened: None,
+            verified: None,
             plan: None,
             loaded: None,
             next: None,
@@ -61,7 +61,7 @@ impl<'a> Work<'a> {
             return self.transaction.succeeded();
         }
         // Half of a model is in nobody's way, least of all in that of the old one.
-        (self.opened, self.loaded, self.next) = (None, None, None);
+        (self.verified, self.loaded, self.next) = (None, None, None);
         self.transaction.failed()
     }
 
@@ -121,8 +121,10 @@ impl<'a> Work<'a> {
         let options = &self.state.options;
         let entry = self.entry.take().ok_or_else(out_of_order)?;
         let load_options = self.state.load_options(self.target);
-        let opened =
-            load::open(&options.catalog(), &entry, &load_options).map_err(|error| self.failed(&error))?;
+        let catalog = options.catalog();
+        let opened = load::find(&catalog, &entry, &load_options)
+            .and_then(load::Found::open)
+            .map_err(|error| self.failed(&error))?;
         let needs = opened.needs(options.kv_bytes as u64, options.workers as u64);
         let memory = self.memory();
         let plan = plan::plan(needs, memory, options.swap_mode, self.old.is_some())
@@ -132,12 +134,13 @@ impl<'a> Work<'a> {
             tracing::warn!(asked_mb, given_mb, "less memory than set is free for keys and values");
         }
         self.transaction.plan(plan.mode);
+        self.state.swapper.record(self.id, |record| record.mode = Some(plan.mode));
+        // All bytes are read for it, so it comes last.
+        let verified = opened.verify(&catalog).map_err(|error| self.failed(&error))?;
+        let identity = verified.identity().as_str().into();
+        self.state.swapper.record(self.id, |record| record.identity = Some(identity));
         self.plan = Some(plan);
-        self.state.swapper.record(self.id, |record| {
-            record.mode = Some(plan.mode);
-            record.identity = Some(opened.identity().as_str().into());
-        });
-        self.opened = Some(opened);
+        self.verified = Some(verified);
         Ok(())
     }
 
@@ -151,8 +154,8 @@ impl<'a> Work<'a> {
     }
 
     fn load(&mut self) -> Result<(), Problem> {
-        let opened = self.opened.take().ok_or_else(out_of_order)?;
-        self.loaded = Some(opened.load(&self.compute()).map_err(|error| self.failed(&error))?);
+        let verified = self.verified.take().ok_or_else(out_of_order)?;
+        self.loaded = Some(verified.load(&self.compute()).map_err(|error| self.failed(&error))?);
         Ok(())
     }
 
@@ -215,15 +218,16 @@ impl<'a> Work<'a> {
         tracing::warn!(swap_id = self.id, model_tag = %old, "the model that served before is loaded again");
         memory::give_back();
         let options = &self.state.options;
-        let restored = (|| {
-            let entry = options.catalog().find(&old)?;
-            load::open(&options.catalog(), &entry, &self.state.load_options(&old))
-        })();
-        let opened = restored.map_err(|error| self.failed(&error))?;
+        let catalog = options.catalog();
+        let found = catalog
+            .find(&old)
+            .and_then(|entry| load::find(&catalog, &entry, &self.state.load_options(&old))?.open());
+        let opened = found.map_err(|error| self.failed(&error))?;
         let needs = opened.needs(options.kv_bytes as u64, options.workers as u64);
         let plan = plan::plan(needs, self.memory(), options.swap_mode, false)
             .map_err(|shortage| self.failed(&shortage.of(&old)))?;
-        let loaded = opened.load(&self.compute()).map_err(|error| self.failed(&error))?;
+        let verified = opened.verify(&catalog).map_err(|error| self.failed(&error))?;
+        let loaded = verified.load(&self.compute()).map_err(|error| self.failed(&error))?;
         let generation = self.tested(loaded, plan)?;
         self.serve(generation);
         Ok(())
