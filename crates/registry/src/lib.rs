@@ -10,9 +10,11 @@
 pub mod builtin;
 pub mod catalog;
 pub mod checkpoint;
+pub mod fetch;
 pub mod load;
 pub mod memory;
 pub mod models_file;
+pub mod provenance;
 pub mod self_test;
 pub mod source;
 pub mod swap;
