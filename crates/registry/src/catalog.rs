@@ -18,9 +18,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::checkpoint::{self, CheckpointFiles};
-use crate::fetched::Fetched;
 use crate::models_file::{ModelEntry, ModelsFile};
 use crate::places::{self, Place};
+use crate::provenance::Provenance;
 use crate::{Error, Source, Tag, builtin};
 
 /// Models that are listed.
@@ -101,8 +101,8 @@ impl Location {
     }
 
     /// Where its files say that they came from, where a fetch left that.
-    pub(crate) fn fetched(&self) -> Result<Option<Fetched>, Error> {
-        if let Self::Directory(directory) = self { Fetched::read(directory) } else { Ok(None) }
+    pub(crate) fn fetched(&self) -> Result<Option<Provenance>, Error> {
+        if let Self::Directory(directory) = self { Provenance::read(directory) } else { Ok(None) }
     }
 }
 
@@ -255,7 +255,7 @@ impl Catalog {
         }
         // A directory that was fetched and lost something is fetched again; a person's is not replaced.
         let fetched = self.directory().is_some_and(|root| {
-            Fetched::read(&root.join(tag.as_str())).is_ok_and(|fetched| fetched.is_some())
+            Provenance::read(&root.join(tag.as_str())).is_ok_and(|fetched| fetched.is_some())
         });
         found.partial.contains_key(tag) && !fetched
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::Tag;
+use crate::{Tag, fetch};
 
 /// What went wrong, and where. Paths are for the log; callers over HTTP get [`Error::public`].
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +89,9 @@ pub enum Error {
         /// Megabytes there are.
         available: u64,
     },
+    /// The files could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] fetch::Error),
     /// The loaded model does not work.
     #[error("`{tag}` failed its self-test: {reason}")]
     SelfTest {
@@ -110,8 +113,10 @@ pub enum Category {
     OutOfMemory,
     /// The storage is at fault.
     Storage,
-    StorageFull,
+    /// Where the files come from is at fault.
     SourceFailed,
+    /// The disk is full.
+    StorageFull,
 }
 
 impl Error {
@@ -126,6 +131,10 @@ impl Error {
             Self::UnknownTag { .. } | Self::NotFetched { .. } => Category::NotFound,
             Self::OutOfMemory { .. } => Category::OutOfMemory,
             Self::Io { .. } | Self::ModelsFile { .. } => Category::Storage,
+            Self::Fetch(fetch::Error::StorageFull { .. }) => Category::StorageFull,
+            Self::Fetch(fetch::Error::Occupied { .. }) => Category::Storage,
+            Self::Fetch(fetch::Error::NoModel { .. }) => Category::BadCheckpoint,
+            Self::Fetch(_) => Category::SourceFailed,
             _ => Category::BadCheckpoint,
         }
     }

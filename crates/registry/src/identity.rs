@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::file_name;
+use crate::provenance::hex;
 use crate::stamp::{SETTLED, Stamp};
 use crate::{Error, builtin};
 
@@ -63,12 +64,7 @@ impl fmt::Display for Identity {
 
 /// The hash of bytes, in hexadecimal.
 fn sha256(bytes: &[u8]) -> String {
-    hexadecimal(Sha256::digest(bytes).as_slice())
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
+    hex(Sha256::digest(bytes).as_slice())
 }
 
 /// The hashes of the model in the binary.
@@ -198,7 +194,7 @@ fn hash_file(file: &mut File) -> std::io::Result<String> {
     let mut chunk = vec![0; CHUNK];
     loop {
         match file.read(&mut chunk) {
-            Ok(0) => return Ok(hexadecimal(hasher.finalize().as_slice())),
+            Ok(0) => return Ok(hex(hasher.finalize().as_slice())),
             Ok(count) => hasher.update(&chunk[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

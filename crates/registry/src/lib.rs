@@ -17,6 +17,7 @@ pub mod load;
 pub mod memory;
 pub mod models_file;
 pub mod plan;
+pub mod provenance;
 pub mod self_test;
 pub mod source;
 pub mod swap;
@@ -24,7 +25,6 @@ pub mod tag;
 
 mod atomic_file;
 mod error;
-mod fetched;
 mod places;
 mod stamp;
 mod whole;

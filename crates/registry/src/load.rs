@@ -12,12 +12,13 @@ use tokenizer::{Tokenizer, Vocabulary};
 
 use crate::catalog::{Catalog, Entry, Location};
 use crate::checkpoint::{CheckpointFiles, file_name, has_extension, is_export, read_small};
-use crate::fetched::Fetched;
+use crate::fetch::Wanted;
 use crate::identity::{self, HashCache, Hashes, Identity};
 use crate::models_file::{ModelEntry, Pins};
 use crate::plan::Needs;
+use crate::provenance::Provenance;
 use crate::stamp::Stamp;
-use crate::{Error, Tag, builtin};
+use crate::{Error, Source, Tag, builtin};
 
 /// Rows by which a vocabulary may be padded.
 const MAX_PADDING: usize = 64;
@@ -66,13 +67,38 @@ pub fn fingerprint(catalog: &Catalog, tag: &Tag, options: &LoadOptions) -> Resul
     Ok(find(catalog, &catalog.find(tag)?, options)?.fingerprint)
 }
 
+/// What has to be fetched before the model can be found: `None` if it is there as `models.toml` or the settings
+/// name it. What a person put into the storage is never fetched over.
+pub fn wanted(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Option<Wanted>, Error> {
+    let fetched = entry.location.fetched()?;
+    if entry.location != Location::Absent && fetched.is_none() {
+        return Ok(None);
+    }
+    let models = catalog.models_file()?;
+    let said = models.entry(entry.tag.as_str());
+    let source = said.and_then(|said| said.source.clone()).filter(Source::is_remote);
+    // A model that nothing names any more stays as it was fetched.
+    let Some(source) = source.or_else(|| fetched.is_none().then(|| entry.source.clone())) else {
+        return Ok(None);
+    };
+    let wanted = Wanted {
+        tag: entry.tag.clone(),
+        source,
+        revision: said.and_then(|said| said.revision.clone()),
+        directory: said.and_then(|said| said.directory.clone()),
+        step: said.and_then(|said| said.step).or(options.step),
+        sha256: said.and_then(|said| said.sha256.clone()),
+    };
+    Ok(Some(wanted).filter(|wanted| fetched.is_none_or(|fetched| !fetched.matches(wanted))))
+}
+
 /// A model whose files are known by name and not read yet.
 pub struct Found {
     entry: Entry,
     /// None of the built-in model.
     files: Option<CheckpointFiles>,
     format: WeightFormat,
-    fetched: Option<Fetched>,
+    fetched: Option<Provenance>,
     fingerprint: Fingerprint,
 }
 
@@ -316,8 +342,4 @@ fn read_tokenizer(files: &CheckpointFiles) -> Result<TokenizerFile, Error> {
     } else {
         Ok(formats::read_tokenizer_pickle(name, &bytes)?)
     }
-}
-
-pub fn wanted(_c: &Catalog, _e: &Entry, _o: &LoadOptions) -> Result<Option<crate::fetch::Wanted>, Error> {
-    Ok(None)
 }

@@ -1,0 +1,159 @@
+//! One source, whatever its kind: what it lists, and how its files are opened.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::error::Error;
+use super::hub::Hub;
+use super::listing::{RemoteFile, RemoteFiles};
+use super::retry::{Fault, Retries};
+use super::s3::S3;
+use super::sums::Directory;
+use super::web::{Opened, Web, failed};
+use super::{FetchSettings, Wanted};
+use crate::Source;
+
+/// Where one model is fetched from.
+pub(crate) struct Store {
+    web: std::sync::Arc<Web>,
+    kind: Kind,
+    name: String,
+    /// The commit that was listed.
+    commit: Option<String>,
+    wait: Duration,
+}
+
+enum Kind {
+    Hub(Hub),
+    S3(S3),
+    Directory(Directory),
+}
+
+/// Bytes as they come.
+pub(crate) enum Body {
+    Web(reqwest::Response),
+    Object(futures_util::stream::BoxStream<'static, object_store::Result<Bytes>>),
+}
+
+impl Body {
+    /// The next bytes; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+        match self {
+            Self::Web(response) => response.chunk().await.map_err(|error| failed(&error)),
+            Self::Object(stream) => {
+                use futures_util::TryStreamExt as _;
+                stream.try_next().await.map_err(|error| super::s3::fault_of(&error))
+            }
+        }
+    }
+}
+
+impl Store {
+    pub(crate) fn new(
+        web: std::sync::Arc<Web>,
+        settings: &FetchSettings,
+        wanted: &Wanted,
+    ) -> Result<Self, Error> {
+        let (name, revision) = wanted.source_and_revision();
+        let kind = match &wanted.source {
+            Source::HuggingFace { .. } if settings.offline => {
+                return Err(Error::Offline { source_name: name });
+            }
+            Source::HuggingFace { repository, .. } => Kind::Hub(Hub::new(settings, repository, revision)?),
+            Source::S3 { bucket, prefix } => Kind::S3(S3::new(settings, web.clone(), bucket, prefix)?),
+            Source::Https { url } => Kind::Directory(Directory::new(url, settings)?),
+            Source::Builtin | Source::Local | Source::Path(_) => {
+                return Err(Error::NotRemote { source_name: name });
+            }
+        };
+        Ok(Self { web, kind, name, commit: None, wait: settings.stall_window })
+    }
+
+    /// The source without a revision.
+    pub(crate) fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    pub(crate) fn host(&self) -> String {
+        match &self.kind {
+            Kind::Hub(hub) => hub.host(),
+            Kind::S3(s3) => s3.host(),
+            Kind::Directory(directory) => directory.host(),
+        }
+    }
+
+    pub(crate) async fn list(&mut self, retries: &Retries<'_>) -> Result<RemoteFiles, Error> {
+        let listed = match &self.kind {
+            Kind::Hub(hub) => hub.list(&self.web, retries).await?,
+            Kind::S3(s3) => s3.list(retries).await?,
+            Kind::Directory(directory) => directory.list(&self.web, retries).await?,
+        };
+        self.commit.clone_from(&listed.commit);
+        Ok(listed)
+    }
+
+    /// The file with its size, asked for where the list does not tell it.
+    pub(crate) async fn measured(
+        &self,
+        file: &RemoteFile,
+        retries: &Retries<'_>,
+    ) -> Result<RemoteFile, Error> {
+        match &self.kind {
+            Kind::Directory(directory) if file.size.is_none() => {
+                directory.measure(&self.web, file, retries).await
+            }
+            _ => Ok(file.clone()),
+        }
+    }
+
+    /// Asks for a part of a file, or for all of it.
+    pub(crate) async fn open(
+        &self,
+        file: &RemoteFile,
+        range: Option<Range<u64>>,
+    ) -> Result<Opened<Body>, Fault> {
+        let opened = match &self.kind {
+            Kind::Hub(hub) => {
+                let commit = self.commit.as_deref().unwrap_or_default();
+                hub.open(&self.web, commit, file, range).await?
+            }
+            Kind::Directory(directory) => directory.open(&self.web, file, range).await?,
+            Kind::S3(s3) => return s3.open(file, range).await,
+        };
+        Ok(match opened {
+            Opened::Part(response) => Opened::Part(Body::Web(response)),
+            Opened::Whole(response) => Opened::Whole(Body::Web(response)),
+        })
+    }
+
+    /// A whole small file. Its size was checked.
+    pub(crate) async fn read(&self, file: &RemoteFile, retries: &Retries<'_>) -> Result<Vec<u8>, Error> {
+        let host = self.host();
+        let mut attempts = retries.attempts(&host, &file.path);
+        loop {
+            attempts.ready().await;
+            match self.read_once(file).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(fault) => attempts.again(fault).await?,
+            }
+        }
+    }
+
+    async fn read_once(&self, file: &RemoteFile) -> Result<Vec<u8>, Fault> {
+        let size = file.size.unwrap_or_default() as usize;
+        let (Opened::Part(mut body) | Opened::Whole(mut body)) = self.open(file, None).await?;
+        let mut bytes = Vec::new();
+        loop {
+            let next = tokio::time::timeout(self.wait, body.next()).await;
+            let next = next.map_err(|_| Fault::passing("the body stalled"))?;
+            match next? {
+                Some(more) if bytes.len() + more.len() <= size => bytes.extend_from_slice(&more),
+                Some(_) => return Err(Fault::passing("more bytes than the file has")),
+                None if bytes.len() < size => return Err(Fault::passing("the body ended early")),
+                None => return Ok(bytes),
+            }
+        }
+    }
+}

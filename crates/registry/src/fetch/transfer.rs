@@ -1,0 +1,290 @@
+//! Bytes from a source to their places in the staged files: pieces of all files, several at a time, each tried
+//! again from where it stopped, and the hash of each file following behind.
+
+use std::convert::Infallible;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, TryStreamExt as _};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use super::error;
+use super::listing::RemoteFile;
+use super::lock::Lock;
+use super::plan::PlannedFile;
+use super::retry::{Fault, Retries};
+use super::staging::{Hashing, Part, Staging};
+use super::store::{Body, Store};
+use super::web::Opened;
+use super::{FetchSettings, Progress};
+use crate::Error;
+
+/// Bytes that are gathered before they are written.
+const WRITE_BYTES: usize = 1 << 20;
+/// How often the log hears of progress.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// What one download works with.
+pub(crate) struct Job<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) settings: &'a FetchSettings,
+    pub(crate) retries: &'a Retries<'a>,
+    pub(crate) progress: &'a Progress,
+    pub(crate) lock: &'a Lock,
+}
+
+/// One file of a download.
+struct Transfer {
+    part: Arc<Part>,
+    remote: RemoteFile,
+    hash: Mutex<Option<Hashing>>,
+    /// The server sends whole files only.
+    whole_only: AtomicBool,
+}
+
+/// How receiving a body ended.
+enum Ended {
+    Complete,
+    Early(Fault),
+}
+
+impl Job<'_> {
+    /// Fetches the files and moves those that are right to where they are installed from. Their hashes, in order.
+    pub(crate) async fn run(&self, staging: &Staging, files: &[PlannedFile]) -> Result<Vec<String>, Error> {
+        let transfers = self.open(staging, files).await?;
+        tokio::select! {
+            hashes = self.transfer(staging, &transfers) => hashes,
+            never = self.report() => match never {},
+        }
+    }
+
+    async fn open(&self, staging: &Staging, files: &[PlannedFile]) -> Result<Vec<Transfer>, Error> {
+        let mut transfers = Vec::new();
+        for planned in files {
+            let (staging, planned, remote) = (staging.clone(), planned.clone(), planned.remote());
+            let part = self.lock.blocking(move || Part::open(&staging, planned)).await?;
+            self.progress.resume(part.resumed);
+            transfers.push(Transfer {
+                part: Arc::new(part),
+                remote,
+                hash: Mutex::new(Some(Hashing::new())),
+                whole_only: AtomicBool::new(false),
+            });
+        }
+        Ok(transfers)
+    }
+
+    async fn transfer(&self, staging: &Staging, transfers: &[Transfer]) -> Result<Vec<String>, Error> {
+        let piece = self.settings.chunk_bytes.max(1);
+        let pieces: Vec<(&Transfer, Range<u64>)> = transfers
+            .iter()
+            .flat_map(|transfer| transfer.part.missing(piece).into_iter().map(move |range| (transfer, range)))
+            .collect();
+        stream::iter(pieces.into_iter().map(|(transfer, range)| Ok(self.piece(transfer, range))))
+            .try_buffer_unordered(self.settings.parallel.max(1))
+            .try_for_each(|()| std::future::ready(Ok(())))
+            .await?;
+        let mut hashes = Vec::new();
+        for transfer in transfers {
+            if transfer.whole_only.load(Ordering::Relaxed) {
+                self.whole(transfer).await?;
+            }
+            hashes.push(self.finish(staging, transfer).await?);
+            self.progress.finish_file();
+        }
+        Ok(hashes)
+    }
+
+    /// Fetches one range of a file.
+    async fn piece(&self, transfer: &Transfer, range: Range<u64>) -> Result<(), Error> {
+        let host = self.store.host();
+        let mut attempts = self.retries.attempts(&host, &transfer.part.planned.name);
+        let mut at = range.start;
+        while at < range.end {
+            attempts.ready().await;
+            if transfer.whole_only.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            match self.store.open(&transfer.remote, Some(at..range.end)).await {
+                Ok(Opened::Whole(_)) => transfer.whole_only.store(true, Ordering::Relaxed),
+                Ok(Opened::Part(body)) => {
+                    let before = at;
+                    let ended = self.receive(transfer, body, &mut at, range.end).await?;
+                    if at > before {
+                        attempts.progress();
+                    }
+                    if let Ended::Early(fault) = ended {
+                        attempts.again(fault).await?;
+                    }
+                }
+                Err(fault) => attempts.again(fault).await?,
+            }
+        }
+        let part = transfer.part.clone();
+        self.lock.blocking(move || part.finish_range(range)).await?;
+        self.hash_ahead(transfer).await
+    }
+
+    /// Fetches a file from a server without ranges, which has to begin anew after each failure.
+    async fn whole(&self, transfer: &Transfer) -> Result<(), Error> {
+        let host = self.store.host();
+        let size = transfer.part.planned.size;
+        tracing::info!(host, file = transfer.part.planned.name, "the server knows no ranges");
+        self.progress
+            .take_back(size - transfer.part.missing(u64::MAX).iter().map(|r| r.end - r.start).sum::<u64>());
+        let mut attempts = self.retries.attempts(&host, &transfer.part.planned.name);
+        loop {
+            attempts.ready().await;
+            let mut at = 0;
+            match self.store.open(&transfer.remote, None).await {
+                Ok(Opened::Whole(body) | Opened::Part(body)) => {
+                    match self.receive(transfer, body, &mut at, size).await? {
+                        Ended::Complete => break,
+                        Ended::Early(fault) => {
+                            self.progress.take_back(at);
+                            attempts.again(fault).await?;
+                        }
+                    }
+                }
+                Err(fault) => attempts.again(fault).await?,
+            }
+        }
+        *transfer.hash.lock().await = Some(Hashing::new());
+        let part = transfer.part.clone();
+        self.lock.blocking(move || part.finish_range(0..size)).await
+    }
+
+    /// Writes a body to its place until `end`. `at` says how far it came.
+    async fn receive(
+        &self,
+        transfer: &Transfer,
+        mut body: Body,
+        at: &mut u64,
+        end: u64,
+    ) -> Result<Ended, Error> {
+        let mut gathered: Vec<Bytes> = Vec::new();
+        let mut pending = 0;
+        let ended = loop {
+            let window = self.next(&mut body, &mut gathered, &mut pending).await;
+            let excess = (*at + pending as u64).saturating_sub(end);
+            let ended = match window {
+                Err(fault) => Some(Ended::Early(fault)),
+                _ if excess > 0 => Some(Ended::Early(Fault::passing("more bytes than were asked for"))),
+                Ok(true) if *at + pending as u64 == end => Some(Ended::Complete),
+                Ok(true) => Some(Ended::Early(Fault::passing("the body ended early"))),
+                Ok(false) => None,
+            };
+            if excess > 0 {
+                break ended.unwrap_or(Ended::Complete);
+            }
+            self.write(transfer, *at, std::mem::take(&mut gathered)).await?;
+            *at += pending as u64;
+            self.progress.add(pending as u64);
+            pending = 0;
+            if let Some(ended) = ended {
+                break ended;
+            }
+        };
+        Ok(ended)
+    }
+
+    /// Gathers bytes to write; `true` at the end of the body. A body that brings too little for its time is cut.
+    async fn next(
+        &self,
+        body: &mut Body,
+        gathered: &mut Vec<Bytes>,
+        pending: &mut usize,
+    ) -> Result<bool, Fault> {
+        let window = self.settings.stall_window;
+        let mut deadline = Instant::now() + window;
+        let mut received = 0;
+        while *pending < WRITE_BYTES {
+            match timeout_at(deadline, body.next()).await {
+                Ok(Ok(Some(bytes))) => {
+                    received += bytes.len();
+                    *pending += bytes.len();
+                    gathered.push(bytes);
+                }
+                Ok(Ok(None)) => return Ok(true),
+                Ok(Err(fault)) => return Err(fault),
+                Err(_) if received < self.settings.stall_bytes => {
+                    let seconds = window.as_secs_f32();
+                    return Err(Fault::passing(format!("only {received} bytes came in {seconds} s")));
+                }
+                Err(_) => (deadline, received) = (Instant::now() + window, 0),
+            }
+        }
+        Ok(false)
+    }
+
+    async fn write(&self, transfer: &Transfer, at: u64, gathered: Vec<Bytes>) -> Result<(), Error> {
+        use std::os::unix::fs::FileExt as _;
+        if gathered.is_empty() {
+            return Ok(());
+        }
+        let part = transfer.part.clone();
+        let write = move || {
+            let mut at = at;
+            for bytes in gathered {
+                part.file.write_all_at(&bytes, at).map_err(|error| error::disk(&part.path, error))?;
+                at += bytes.len() as u64;
+            }
+            Ok(())
+        };
+        self.lock.blocking(write).await
+    }
+
+    /// Hashes what has no gap before it, while it is still in memory. One caller does it for all.
+    async fn hash_ahead(&self, transfer: &Transfer) -> Result<(), Error> {
+        let Ok(mut slot) = transfer.hash.try_lock() else { return Ok(()) };
+        while let Some(hashing) = slot.take() {
+            let (part, end) = (transfer.part.clone(), transfer.part.prefix());
+            if hashing.position >= end {
+                *slot = Some(hashing);
+                break;
+            }
+            *slot = Some(self.lock.blocking(move || hashing.advance(&part, end)).await?);
+        }
+        Ok(())
+    }
+
+    /// Checks the hash of a file that is whole, and moves it on.
+    async fn finish(&self, staging: &Staging, transfer: &Transfer) -> Result<String, Error> {
+        let hashing = transfer.hash.lock().await.take().unwrap_or_else(Hashing::new);
+        let part = transfer.part.clone();
+        let size = part.planned.size;
+        let found = self.lock.blocking(move || hashing.advance(&part, size)).await?.finish();
+        let planned = &transfer.part.planned;
+        if let Some(expected) = planned.sha256.clone().filter(|expected| *expected != found) {
+            return Err(
+                super::error::Error::DigestMismatch { file: planned.name.clone(), expected, found }.into()
+            );
+        }
+        let (staging, part) = (staging.clone(), transfer.part.clone());
+        self.lock.blocking(move || staging.promote(&part)).await?;
+        Ok(found)
+    }
+
+    /// Tells the log now and then how far it is.
+    async fn report(&self) -> Infallible {
+        let mut before = self.progress.snapshot().bytes_done;
+        loop {
+            tokio::time::sleep(LOG_EVERY).await;
+            let now = self.progress.snapshot();
+            let rate = now.bytes_done.saturating_sub(before) as f64 / LOG_EVERY.as_secs_f64() / 1e6;
+            before = now.bytes_done;
+            tracing::info!(
+                source = self.store.name(),
+                bytes_done = now.bytes_done,
+                bytes_total = now.bytes_total,
+                mb_per_s = (rate * 10.0).round() / 10.0,
+                retries = now.retries,
+                "downloading"
+            );
+        }
+    }
+}

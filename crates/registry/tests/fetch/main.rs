@@ -1,0 +1,6 @@
+//! Downloads over real sockets, from servers that behave and from servers that do not.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+mod pulls;
+mod support;
