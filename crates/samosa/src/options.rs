@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use model::{Isa, WeightFormat};
+use registry::catalog::Offer;
+use registry::fetch::{FetchSettings, Fetcher};
 use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
 use server::{ContextOverflow, Defaults, Keys, Limits, Options};
 
-use crate::settings::Values;
+use crate::settings::{self, Values};
 
 /// Memory for keys and values if nothing is said.
 const KV_CACHE_MB: u64 = 1024;
@@ -105,12 +107,38 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
     })
 }
 
-fn offers(_: &Values) -> Result<Vec<registry::catalog::Offer>> {
-    Ok(Vec::new())
+/// Models that HF_REPO_OWNER and HF_TAGS name.
+fn offers(values: &Values) -> Result<Vec<Offer>> {
+    let tags = values.get("hf_tags").0;
+    let Some(owner) = values.text("hf_repo_owner") else {
+        return if tags.is_empty() {
+            Ok(Vec::new())
+        } else {
+            values.refuse("hf_tags", "empty where HF_REPO_OWNER is not set")
+        };
+    };
+    let offer = |name: &str| {
+        let source = format!("huggingface:{owner}/{name}").parse().ok()?;
+        Some(Offer { tag: Tag::new(name)?, source })
+    };
+    match split(tags).map(offer).collect() {
+        Some(offers) => Ok(offers),
+        None => values.refuse("hf_tags", "names of repositories of HF_REPO_OWNER, each of them a tag"),
+    }
 }
 
-fn fetcher(_: &Values) -> Result<registry::fetch::Fetcher> {
-    Ok(registry::fetch::Fetcher::new(registry::fetch::FetchSettings::default())?)
+/// What brings models from elsewhere.
+fn fetcher(values: &Values) -> Result<Fetcher> {
+    let settings = FetchSettings {
+        hf_endpoint: values.get("hf_endpoint").0.to_owned(),
+        hf_token: values.text("hf_token").map(str::to_owned),
+        offline: values.choice("hf_hub_offline", &BOOLEANS)?,
+        redirect_hosts: split(values.get("download_redirect_hosts").0).map(str::to_owned).collect(),
+        s3: settings::environment_of_s3(),
+        max_bytes: values.number("download_max_gb", 1..=1 << 20)? << 30,
+        ..FetchSettings::default()
+    };
+    Ok(Fetcher::new(settings)?)
 }
 
 const SWAP_MODES: [(&str, Wish); 3] =

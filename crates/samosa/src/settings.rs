@@ -320,6 +320,14 @@ fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// What S3 clients read from the environment: names that begin with `AWS_`, and their values. They are no settings of
+/// ours: whoever runs in a cloud has them set already.
+pub(crate) fn environment_of_s3() -> Vec<(String, String)> {
+    let pairs = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    pairs.filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty()).collect()
+}
+
 fn read_file(path: &Path) -> Result<toml::Table> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("{} could not be read", path.display()))?;
