@@ -35,7 +35,7 @@ fn storage(case: &str) -> TempDir {
     root
 }
 
-fn open(root: &Path, tag: &str) -> Result<load::Opened, Error> {
+fn open(root: &Path, tag: &str) -> Result<load::Verified, Error> {
     let catalog = Catalog::new(Some(root.to_owned()));
     load::open(&catalog, &catalog.find(&Tag::new(tag).unwrap())?, &OPTIONS)
 }
