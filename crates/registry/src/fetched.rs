@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::read_small;
 use crate::{Error, Source};
@@ -12,16 +12,29 @@ use crate::{Error, Source};
 pub(crate) const FILE_NAME: &str = ".samosa.json";
 
 /// Where a directory was fetched from, and what it held then.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-pub(crate) struct Fetched {
-    source: String,
-    revision: Option<String>,
-    files: BTreeMap<String, FetchedFile>,
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Fetched {
+    /// The place, without a revision.
+    pub source: String,
+    /// Branch, tag or commit that was asked for.
+    pub revision: Option<String>,
+    /// The commit that it was.
+    pub commit: Option<String>,
+    /// Directory of the source.
+    pub directory: Option<String>,
+    /// The training step in the weights' name.
+    pub step: Option<u64>,
+    /// The files by name.
+    pub files: BTreeMap<String, FetchedFile>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-struct FetchedFile {
-    sha256: String,
+/// A file that was fetched.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FetchedFile {
+    /// Bytes.
+    pub size: u64,
+    /// Hash, in hexadecimal.
+    pub sha256: String,
 }
 
 impl Fetched {

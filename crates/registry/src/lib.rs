@@ -10,6 +10,7 @@
 pub mod builtin;
 pub mod catalog;
 pub mod checkpoint;
+pub mod fetched;
 pub mod identity;
 pub mod load;
 pub mod memory;
@@ -20,7 +21,6 @@ pub mod swap;
 pub mod tag;
 
 mod error;
-mod fetched;
 mod places;
 mod stamp;
 mod whole;

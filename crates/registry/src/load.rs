@@ -11,7 +11,7 @@ use model::{Compute, Config, KvLayout, Overrides, PAGE, WeightFormat, Weights};
 use tokenizer::{Tokenizer, Vocabulary};
 
 use crate::catalog::{Catalog, Entry, Location};
-use crate::checkpoint::{CheckpointFiles, file_name, has_extension, is_export, read_small};
+use crate::checkpoint::{CheckpointFiles, file_name, has_extension, is_export, read_small, step_of};
 use crate::fetched::Fetched;
 use crate::identity::{self, HashCache, Hashes, Identity};
 use crate::models_file::{ModelEntry, Pins};
@@ -22,6 +22,9 @@ use crate::{Error, Tag, builtin, memory};
 const MAX_PADDING: usize = 64;
 /// Files beside exported weights that are looked at for metadata of the original.
 const MAX_SIBLINGS: usize = 1000;
+
+/// Numbers that are checked at once.
+const CHECKED_AT_ONCE: usize = 1 << 20;
 
 /// How models are loaded.
 #[derive(Clone, Debug)]
@@ -107,13 +110,36 @@ impl Found {
         self.fingerprint.files.iter().map(|(path, stamp)| (file_name(path).to_owned(), stamp.size)).collect()
     }
 
+    /// The training step in its files' names.
+    pub fn step(&self) -> Option<u64> {
+        match &self.files {
+            Some(files) => files.step,
+            None => builtin::files().iter().find_map(|(name, _)| step_of(name)),
+        }
+    }
+
+    /// What `models.toml` says over it.
+    pub fn overrides(&self) -> &Overrides {
+        &self.fingerprint.overrides
+    }
+
+    /// Hashes that `models.toml` pins.
+    pub fn pins(&self) -> Option<&Pins> {
+        self.fingerprint.pins.as_ref()
+    }
+
+    /// Where it was fetched from.
+    pub fn fetched(&self) -> Option<&Fetched> {
+        self.fetched.as_ref()
+    }
+
     /// Hashes of its files; reads all of them, unless they are known.
-    pub fn hashes(&self, catalog: &Catalog) -> Result<Hashes, Error> {
+    pub fn hashes(&self, cache: &HashCache) -> Result<Hashes, Error> {
         if self.files.is_none() {
             return Ok(identity::builtin().clone());
         }
         let paths: Vec<PathBuf> = self.fingerprint.files.keys().cloned().collect();
-        identity::hashes(&paths, &HashCache::of(catalog.directory()))
+        identity::hashes(&paths, cache)
     }
 
     /// What differs from the hashes that `models.toml` pins, or from those that a fetch recorded.
@@ -185,7 +211,7 @@ pub struct Opened {
 /// Opens a model's files and checks that they are those that are meant, belong together and fit in memory.
 pub fn open(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Opened, Error> {
     let found = find(catalog, entry, options)?;
-    let hashes = found.hashes(catalog)?;
+    let hashes = found.hashes(&HashCache::of(catalog.directory()))?;
     if let Some(mismatch) = found.mismatches(&hashes).into_iter().next() {
         return Err(mismatch);
     }
@@ -217,6 +243,47 @@ impl Opened {
         })
     }
 
+    /// Its sizes and constants, and what was assumed of it.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The training step in its files.
+    pub fn step(&self) -> Option<u64> {
+        self.step
+    }
+
+    /// Which weights they are.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Numbers in all of its tensors, padding included.
+    pub fn parameters(&self) -> u64 {
+        self.table.iter().map(|tensor| tensor.element_count() as u64).sum()
+    }
+
+    /// Tensors there are.
+    pub fn tensors(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Reads every tensor to its end, and fails at a number that is not finite.
+    pub fn read_all(&self) -> Result<(), Error> {
+        for tensor in self.table.iter() {
+            let rows = (CHECKED_AT_ONCE / tensor.row_elements().max(1)).max(1);
+            for start in (0..tensor.row_count()).step_by(rows) {
+                let range = start..(start + rows).min(tensor.row_count());
+                let mut numbers = vec![0.0; range.len() * tensor.row_elements()];
+                tensor.read_rows(range, &mut numbers)?;
+                if !numbers.iter().all(|number| number.is_finite()) {
+                    return Err(model::Error::NotFinite { name: tensor.name().to_owned() }.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes the model will take, give or take the small ones: weights, and the keys and values of one sequence of
     /// full length.
     pub fn bytes(&self) -> u64 {
@@ -228,7 +295,8 @@ impl Opened {
         (weights + kv) as u64
     }
 
-    fn check_memory(&self, available: Option<u64>) -> Result<(), Error> {
+    /// Fails where the model would take more than is available.
+    pub fn check_memory(&self, available: Option<u64>) -> Result<(), Error> {
         const MEGABYTE: u64 = 1 << 20;
         match available {
             Some(available) if available < self.bytes() => Err(Error::OutOfMemory {

@@ -6,6 +6,7 @@
 mod bench;
 mod generate;
 mod logs;
+mod models;
 mod options;
 mod serve;
 mod settings;
@@ -36,6 +37,10 @@ fn main() -> ExitCode {
         }
         Some(("generate", matches)) => match options::options(&values) {
             Ok(options) => generate::run(&options, matches),
+            Err(error) => return wrong(&error),
+        },
+        Some(("models", matches)) => match options::options(&values) {
+            Ok(options) => models::run(&options, matches),
             Err(error) => return wrong(&error),
         },
         Some(("bench", matches)) => match bench::Options::read(&values, matches) {
@@ -83,7 +88,15 @@ fn command() -> Command {
         .after_help("Run `samosa --help` to see every setting.")
         .after_long_help("With no settings at all it serves the built-in model on 127.0.0.1:8003.")
         .args(settings::arguments())
-        .subcommands([serve, generate_command(), bench::command(), config, openapi, version])
+        .subcommands([
+            serve,
+            generate_command(),
+            models::command(),
+            bench::command(),
+            config,
+            openapi,
+            version,
+        ])
 }
 
 fn generate_command() -> Command {
