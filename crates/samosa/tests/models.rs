@@ -155,7 +155,7 @@ fn show_tells_what_a_model_is() {
     );
     assert!(
         document(&done(root.path(), &["show", "samosa-mini", "--json"]))["parameters"].as_u64()
-            > Some(8_000_000)
+            > Some(7_000_000)
     );
 }
 

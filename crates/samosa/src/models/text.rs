@@ -30,7 +30,9 @@ fn add(out: &mut String, fields: &Map<String, Value>, indent: usize) {
             }
             Value::Array(items) => {
                 line(out, indent, &name);
-                items.iter().for_each(|item| line(out, indent + INDENT, &shown(key, item)));
+                for item in items {
+                    line(out, indent + INDENT, &shown(key, item));
+                }
             }
             value => line(out, indent, &format!("{name:width$}  {}", shown(key, value))),
         }
