@@ -212,7 +212,12 @@ impl Catalog {
         for place in self.root.as_deref().map_or_else(|| Ok(Vec::new()), places::below)? {
             let Place { names, location } = place;
             let free = |tag: &&Tag| !found.whole.contains_key(*tag) && **tag != builtin::tag();
-            let Some(tag) = names.iter().find(free) else { continue };
+            let Some(tag) = names.iter().find(free) else {
+                if names.contains(&builtin::tag()) {
+                    warn_once("a model in the storage has the built-in model's name and is passed over");
+                }
+                continue;
+            };
             let directory = location.path().filter(|path| path.is_dir()).map(Path::to_owned);
             let Err(error) = self.add(found, tag, location) else { continue };
             if directory.is_none_or(|directory| checkpoint::has_weights(tag, &directory)) {

@@ -23,7 +23,7 @@ pub enum Error {
         missing: String,
     },
     /// A model that is offered, but not on this machine yet.
-    #[error("`{tag}` has not been fetched")]
+    #[error("`{tag}` has not been fetched; `samosa pull {tag}` does that, and so does a swap to it")]
     NotFetched {
         /// The model.
         tag: Tag,

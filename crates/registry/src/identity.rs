@@ -104,8 +104,8 @@ pub fn hashes(files: &[PathBuf], cache: &HashCache) -> Result<Hashes, Error> {
 
 /// What was hashed before.
 pub struct HashCache {
-    /// What this process hashed.
-    hashed: &'static Mutex<BTreeMap<Stamp, String>>,
+    /// What this process hashed; none where nothing is to be remembered.
+    hashed: Option<&'static Mutex<BTreeMap<Stamp, String>>>,
     /// The file of hashes, where there is a storage root.
     path: Option<PathBuf>,
     /// What it held, and what is new.
@@ -134,7 +134,12 @@ impl HashCache {
         let path = root.map(|root| root.join(DIRECTORY).join(FILE_NAME));
         let hashes = path.as_deref().map(read).unwrap_or_default();
         let kept = Mutex::new(Kept { hashes, changed: false });
-        Self { hashed: &HASHED, path, kept, settled: SETTLED }
+        Self { hashed: Some(&HASHED), path, kept, settled: SETTLED }
+    }
+
+    /// One that knows nothing and learns nothing: every file is read.
+    pub fn none() -> Self {
+        Self { hashed: None, path: None, kept: Mutex::default(), settled: SETTLED }
     }
 
     /// The hash of a file, known or computed.
@@ -156,7 +161,7 @@ impl HashCache {
     }
 
     fn known(&self, stamp: &Stamp) -> Option<String> {
-        let hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner).get(stamp).cloned();
+        let hashed = self.hashed?.lock().unwrap_or_else(PoisonError::into_inner).get(stamp).cloned();
         hashed.or_else(|| {
             let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.hashes.iter().find(|known| known.stamp == *stamp).map(|known| known.sha256.clone())
@@ -164,7 +169,8 @@ impl HashCache {
     }
 
     fn remember(&self, stamp: Stamp, hash: &str) {
-        let mut hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(hashed) = self.hashed else { return };
+        let mut hashed = hashed.lock().unwrap_or_else(PoisonError::into_inner);
         if hashed.len() >= MAX_KEPT {
             hashed.clear();
         }
@@ -232,7 +238,7 @@ mod tests {
     /// A cache with a memory of its own, as another process has it.
     fn fresh(root: &Path) -> HashCache {
         let hashed = Box::leak(Box::new(Mutex::new(BTreeMap::new())));
-        HashCache { hashed, settled: Duration::ZERO, ..HashCache::of(Some(root)) }
+        HashCache { hashed: Some(hashed), settled: Duration::ZERO, ..HashCache::of(Some(root)) }
     }
 
     fn big_file(root: &Path) -> PathBuf {
@@ -316,6 +322,6 @@ mod tests {
         let path = [big_file(root.path())];
         let cache = HashCache { settled: SETTLED, ..fresh(root.path()) };
         hashes(&path, &cache).unwrap();
-        assert!(cache.hashed.lock().unwrap().is_empty() && !root.path().join(DIRECTORY).exists());
+        assert!(cache.hashed.unwrap().lock().unwrap().is_empty() && !root.path().join(DIRECTORY).exists());
     }
 }

@@ -11,7 +11,7 @@ use model::{Compute, Config, KvLayout, Overrides, PAGE, WeightFormat, Weights};
 use tokenizer::{Tokenizer, Vocabulary};
 
 use crate::catalog::{Catalog, Entry, Location};
-use crate::checkpoint::{CheckpointFiles, file_name, has_extension, is_export, read_small};
+use crate::checkpoint::{CheckpointFiles, file_name, has_extension, is_export, read_small, step_of};
 use crate::fetch::Wanted;
 use crate::identity::{self, HashCache, Hashes, Identity};
 use crate::models_file::{ModelEntry, Pins};
@@ -24,6 +24,9 @@ use crate::{Error, Source, Tag, builtin};
 const MAX_PADDING: usize = 64;
 /// Files beside exported weights that are looked at for metadata of the original.
 const MAX_SIBLINGS: usize = 1000;
+
+/// Numbers that are checked at once.
+const CHECKED_AT_ONCE: usize = 1 << 20;
 
 /// How models are loaded.
 #[derive(Clone, Debug)]
@@ -134,13 +137,36 @@ impl Found {
         self.fingerprint.files.iter().map(|(path, stamp)| (file_name(path).to_owned(), stamp.size)).collect()
     }
 
+    /// The training step in its files' names.
+    pub fn step(&self) -> Option<u64> {
+        match &self.files {
+            Some(files) => files.step,
+            None => builtin::files().iter().find_map(|(name, _)| step_of(name)),
+        }
+    }
+
+    /// What `models.toml` says over it.
+    pub fn overrides(&self) -> &Overrides {
+        &self.fingerprint.overrides
+    }
+
+    /// Hashes that `models.toml` pins.
+    pub fn pins(&self) -> Option<&Pins> {
+        self.fingerprint.pins.as_ref()
+    }
+
+    /// Where it was fetched from.
+    pub fn fetched(&self) -> Option<&Provenance> {
+        self.fetched.as_ref()
+    }
+
     /// Hashes of its files; reads all of them, unless they are known.
-    pub fn hashes(&self, catalog: &Catalog) -> Result<Hashes, Error> {
+    pub fn hashes(&self, cache: &HashCache) -> Result<Hashes, Error> {
         if self.files.is_none() {
             return Ok(identity::builtin().clone());
         }
         let paths: Vec<PathBuf> = self.fingerprint.files.keys().cloned().collect();
-        identity::hashes(&paths, &HashCache::of(catalog.directory()))
+        identity::hashes(&paths, cache)
     }
 
     /// What differs from the hashes that `models.toml` pins, or from those that a fetch recorded.
@@ -229,9 +255,45 @@ impl Opened {
         Needs { weights, kv: workers * kv_bytes.max(sequence), kv_least: workers * sequence }
     }
 
+    /// Its sizes and constants, and what was assumed of it.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The training step in its files.
+    pub fn step(&self) -> Option<u64> {
+        self.step
+    }
+
+    /// Numbers in all of its tensors, padding included.
+    pub fn parameters(&self) -> u64 {
+        self.table.iter().map(|tensor| tensor.element_count() as u64).sum()
+    }
+
+    /// Tensors there are.
+    pub fn tensors(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Reads every tensor to its end, and fails at a number that is not finite.
+    pub fn read_all(&self) -> Result<(), Error> {
+        for tensor in self.table.iter() {
+            let rows = (CHECKED_AT_ONCE / tensor.row_elements().max(1)).max(1);
+            for start in (0..tensor.row_count()).step_by(rows) {
+                let range = start..(start + rows).min(tensor.row_count());
+                let mut numbers = vec![0.0; range.len() * tensor.row_elements()];
+                tensor.read_rows(range, &mut numbers)?;
+                if !numbers.iter().all(|number| number.is_finite()) {
+                    return Err(model::Error::NotFinite { name: tensor.name().to_owned() }.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Hashes the files, unless that was done before, and compares with what is known of them.
     pub fn verify(self, catalog: &Catalog) -> Result<Verified, Error> {
-        let hashes = self.found.hashes(catalog)?;
+        let hashes = self.found.hashes(&HashCache::of(catalog.directory()))?;
         match self.found.mismatches(&hashes).into_iter().next() {
             Some(mismatch) => Err(mismatch),
             None => Ok(self.with(&hashes)),

@@ -1,7 +1,7 @@
 //! Whether a model fits beside the one that serves, instead of it, or not at all.
 
 use crate::swap::Mode;
-use crate::{Error, Tag};
+use crate::{Error, Tag, memory};
 
 /// Bytes that loading takes for a while: buffers of the reader, the self-test's scratch, stacks of new threads.
 const TRANSIENT: u64 = 64 << 20;
@@ -66,9 +66,14 @@ impl Shortage {
 }
 
 impl Needs {
+    /// Weights, and keys and values of one sequence for each worker.
+    pub fn least(self) -> u64 {
+        self.weights + self.kv_least
+    }
+
     /// The plan for so many bytes, if they are enough.
     fn within(self, there: u64, mode: Mode) -> Result<Plan, Shortage> {
-        let least = self.weights + self.kv_least + TRANSIENT;
+        let least = self.least() + TRANSIENT;
         let rest = there.checked_sub(least).ok_or(Shortage { needed: least, available: there })?;
         // A quarter of what is left stays free: for the page cache, and for what nobody foresaw.
         let kv = if self.fits_whole(there) { self.kv } else { self.kv_least + rest / 4 * 3 };
@@ -94,6 +99,12 @@ pub fn plan(needs: Needs, memory: Memory, wish: Wish, had_old: bool) -> Result<P
         Wish::Auto if needs.fits_whole(beside) => needs.within(beside, Mode::Overlap),
         Wish::Auto | Wish::Serial => needs.within(instead, Mode::Serial),
     }
+}
+
+/// The plan for a model where nothing serves, with the memory that there is now.
+pub fn alone(needs: Needs, tag: &Tag) -> Result<Plan, Error> {
+    let memory = Memory { available: memory::available(), untouched: 0, returned: 0 };
+    plan(needs, memory, Wish::Auto, false).map_err(|shortage| shortage.of(tag))
 }
 
 #[cfg(test)]

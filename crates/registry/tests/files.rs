@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use formats::TensorTable;
 use model::{Compute, Generation, Isa, KvCache, KvLayout, LogitRows, SequenceRows, Session, WeightFormat};
+use registry::identity::HashCache;
 use registry::{Catalog, Error, Identity, LoadOptions, LoadedModel, Tag, load};
 use tempfile::TempDir;
 
@@ -193,7 +194,7 @@ fn pins_are_held_to() {
     let found = model(root.path(), "d2");
     let catalog = Catalog::new(Some(root.path().to_owned()));
     let entry = catalog.find(&found.tag).unwrap();
-    let hashes = load::find(&catalog, &entry, &OPTIONS).unwrap().hashes(&catalog).unwrap();
+    let hashes = load::find(&catalog, &entry, &OPTIONS).unwrap().hashes(&HashCache::none()).unwrap();
     assert_eq!(hashes.keys().collect::<Vec<_>>(), ["meta_000100.json", "model_000100.pt", "tokenizer.pkl"]);
     assert_eq!(found.identity, Identity::of(&hashes));
     let (weights, meta) = (&hashes["model_000100.pt"], &hashes["meta_000100.json"]);

@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use anyhow::{Context, Result, bail};
 use clap::ArgMatches;
 use engine::{Compute, Failure, Handle, Request, Sampling, StreamEvent, Transformer};
-use registry::{LoadedModel, Tag};
+use registry::{LoadedModel, Tag, plan};
 use server::Options;
 use tokenizer::{Message, Role};
 
@@ -15,10 +15,10 @@ use crate::given;
 
 pub(crate) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
     let message = message(matches)?;
-    let model = load(options, matches)?;
+    let (model, kv_bytes) = load(options, matches)?;
     let request = request(options, &model, matches, &message)?;
     let seed = request.sampling().seed;
-    let handle = start(options, &model)?;
+    let handle = start(options, &model, kv_bytes)?;
     let (tell, events) = sync_channel(request.max_tokens() + 4);
     let sink = move |event| tell.try_send(event).is_ok();
     handle.submit(request, Box::new(sink)).map_err(|_| anyhow::anyhow!("the engine takes no request"))?;
@@ -62,7 +62,8 @@ fn message(matches: &ArgMatches) -> Result<String> {
     Ok(message)
 }
 
-fn load(options: &Options, matches: &ArgMatches) -> Result<LoadedModel> {
+/// A model in memory, and bytes for its keys and values.
+fn load(options: &Options, matches: &ArgMatches) -> Result<(LoadedModel, usize)> {
     let catalog = options.catalog();
     let first = options.first_tag()?;
     let tag = match matches.get_one::<String>("model") {
@@ -70,8 +71,10 @@ fn load(options: &Options, matches: &ArgMatches) -> Result<LoadedModel> {
         None => first.clone(),
     };
     let load = options.load_options(&tag, Some(&first));
-    Ok(registry::load::open(&catalog, &catalog.find(&tag)?, &load)?
-        .load(&Compute::new(options.isa, options.threads))?)
+    let opened = registry::load::find(&catalog, &catalog.find(&tag)?, &load)?.open()?;
+    let plan = plan::alone(opened.needs(options.kv_bytes as u64, 1), &tag)?;
+    let model = opened.verify(&catalog)?.load(&Compute::new(options.isa, options.threads))?;
+    Ok((model, plan.kv as usize))
 }
 
 fn request(options: &Options, model: &LoadedModel, matches: &ArgMatches, message: &str) -> Result<Request> {
@@ -96,11 +99,10 @@ fn request(options: &Options, model: &LoadedModel, matches: &ArgMatches, message
         .map_err(|_| anyhow::anyhow!("the message has {tokens} tokens, but this model takes at most {room}"))
 }
 
-fn start(options: &Options, model: &LoadedModel) -> Result<Handle> {
+fn start(options: &Options, model: &LoadedModel, kv_bytes: usize) -> Result<Handle> {
     let limits = options.limits.engine.clone();
     let (weights, tokenizer) = (Arc::clone(&model.weights), Arc::clone(&model.tokenizer));
-    let (isa, threads, kv_bytes, step_tokens) =
-        (options.isa, options.threads, options.kv_bytes, limits.step_tokens);
+    let (isa, threads, step_tokens) = (options.isa, options.threads, limits.step_tokens);
     let build =
         move || Transformer::new(Arc::clone(&weights), Compute::new(isa, threads), kv_bytes, step_tokens);
     Handle::start("engine", tokenizer, limits, build).context("the engine could not be started")

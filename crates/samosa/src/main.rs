@@ -8,6 +8,7 @@ mod clock;
 mod generate;
 mod http;
 mod logs;
+mod models;
 mod options;
 mod progress;
 mod serve;
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
         }
         Some(("generate", matches)) => match options::options(&values) {
             Ok(options) => generate::run(&options, matches),
+            Err(error) => return wrong(&error),
+        },
+        Some(("models", matches)) => match options::options(&values) {
+            Ok(options) => models::run(&options, matches),
             Err(error) => return wrong(&error),
         },
         Some(("bench", matches)) => match bench::Options::read(&values, matches) {
@@ -91,7 +96,16 @@ fn command() -> Command {
         .after_help("Run `samosa --help` to see every setting.")
         .after_long_help("With no settings at all it serves the built-in model on 127.0.0.1:8003.")
         .args(settings::arguments())
-        .subcommands([serve, generate_command(), swap::command(), bench::command(), config, openapi, version])
+        .subcommands([
+            serve,
+            generate_command(),
+            models::command(),
+            swap::command(),
+            bench::command(),
+            config,
+            openapi,
+            version,
+        ])
 }
 
 fn generate_command() -> Command {

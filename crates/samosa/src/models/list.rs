@@ -1,0 +1,98 @@
+//! `samosa models list`: one line a model.
+
+use std::io::Write;
+
+use anyhow::Result;
+use clap::ArgMatches;
+use registry::{Catalog, Entry, Location, Tag, load};
+use serde_json::{Value, json};
+use server::Options;
+
+use super::{megabytes, print_json};
+
+/// One line.
+struct Row {
+    tag: Tag,
+    source: Option<String>,
+    path: Option<String>,
+    step: Option<u64>,
+    bytes: Option<u64>,
+    state: &'static str,
+    /// Why it is in this state.
+    reason: Option<String>,
+}
+
+/// Prints the models; an error if `models.toml` has a mistake, for then there may be more.
+pub(super) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
+    let catalog = options.catalog();
+    let default = options.first_tag()?;
+    let mut rows: Vec<Row> =
+        catalog.list()?.into_iter().map(|entry| Row::whole(options, &catalog, &default, entry)).collect();
+    let partial = catalog.partial()?.into_iter();
+    rows.extend(partial.map(|(tag, error)| Row::new(tag, "incomplete", Some(error.to_string()))));
+    rows.sort_by(|a, b| a.tag.cmp(&b.tag));
+    if matches.get_flag("json") {
+        let models: Vec<Value> = rows.iter().map(Row::to_json).collect();
+        print_json(&json!({ "default": default.as_str(), "models": models }))?;
+    } else {
+        print(&rows, &default)?;
+    }
+    catalog.models_file()?;
+    Ok(())
+}
+
+impl Row {
+    fn new(tag: Tag, state: &'static str, reason: Option<String>) -> Self {
+        Self { tag, source: None, path: None, step: None, bytes: None, state, reason }
+    }
+
+    fn whole(options: &Options, catalog: &Catalog, default: &Tag, entry: Entry) -> Self {
+        let (source, path) = (Some(entry.source.to_string()), Some(entry.path.clone()));
+        let row = if entry.location == Location::Absent {
+            Self::new(entry.tag, "not fetched", None)
+        } else {
+            match load::find(catalog, &entry, &options.load_options(&entry.tag, Some(default))) {
+                Ok(found) => {
+                    let bytes = Some(found.files().values().sum());
+                    Self { step: found.step(), bytes, ..Self::new(entry.tag, "complete", None) }
+                }
+                // The step that is asked for may be missing, though there is another.
+                Err(error) => Self::new(entry.tag, "incomplete", Some(error.to_string())),
+            }
+        };
+        Self { source, path, ..row }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "tag": self.tag.as_str(), "source": self.source, "path": self.path, "step": self.step,
+            "bytes": self.bytes, "state": self.state, "reason": self.reason,
+        })
+    }
+
+    fn cells(&self, default: &Tag) -> [String; 5] {
+        let dash = || "-".to_owned();
+        let mark = if self.tag == *default { " (default)" } else { "" };
+        let state = self.reason.as_ref().map(|reason| format!("{}: {reason}", self.state));
+        [
+            format!("{}{mark}", self.tag),
+            self.source.clone().unwrap_or_else(dash),
+            self.step.map_or_else(dash, |step| step.to_string()),
+            self.bytes.map_or_else(dash, megabytes),
+            state.unwrap_or_else(|| self.state.to_owned()),
+        ]
+    }
+}
+
+fn print(rows: &[Row], default: &Tag) -> Result<()> {
+    let head = ["tag", "source", "step", "size", "state"].map(str::to_owned);
+    let lines: Vec<[String; 5]> =
+        std::iter::once(head).chain(rows.iter().map(|row| row.cells(default))).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let [tags, sources, steps, sizes] = [0, 1, 2, 3].map(width);
+    let mut out = std::io::stdout().lock();
+    for [tag, source, step, size, state] in &lines {
+        writeln!(out, "{tag:tags$}  {source:sources$}  {step:>steps$}  {size:>sizes$}  {state}")?;
+    }
+    Ok(())
+}

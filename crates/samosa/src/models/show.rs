@@ -1,0 +1,141 @@
+//! `samosa models show`: everything that is known of a model without loading it.
+
+use std::io::Write;
+
+use anyhow::Result;
+use model::{Config, Overrides, ShortWindow};
+use registry::identity::HashCache;
+use registry::load::{self, Found, Opened};
+use registry::models_file::Pins;
+use registry::{Identity, Location, memory, plan};
+use serde_json::{Map, Value, json};
+
+use super::{Asked, print_json, text};
+
+/// Prints what a model is.
+pub(super) fn run(asked: &Asked) -> Result<()> {
+    let document = document(asked)?;
+    if asked.json {
+        return print_json(&document);
+    }
+    Ok(write!(std::io::stdout(), "{}", text::lines(&document))?)
+}
+
+fn document(asked: &Asked) -> Result<Value> {
+    let entry = &asked.entry;
+    let mut all = Map::new();
+    all.insert("tag".to_owned(), entry.tag.as_str().into());
+    all.insert("source".to_owned(), entry.source.to_string().into());
+    all.insert("path".to_owned(), entry.path.clone().into());
+    if entry.location == Location::Absent {
+        all.insert("state".to_owned(), "not fetched".into());
+        let models = asked.catalog.models_file()?;
+        if let Some(said) = models.entry(entry.tag.as_str()) {
+            all.insert("directory".to_owned(), json!(said.directory));
+            all.insert("step".to_owned(), json!(said.step));
+            all.insert("overrides".to_owned(), overrides(&said.overrides()));
+            all.insert("sha256".to_owned(), said.sha256.as_ref().map_or(Value::Null, pins));
+        }
+        return Ok(all.into());
+    }
+    all.insert("state".to_owned(), "complete".into());
+    let found = load::find(&asked.catalog, entry, &asked.load)?;
+    let hashes = found.hashes(&HashCache::of(asked.catalog.directory()))?;
+    let file =
+        |(name, bytes): (String, u64)| (name.clone(), json!({ "bytes": bytes, "sha256": hashes.get(&name) }));
+    let files: Map<String, Value> = found.files().into_iter().map(file).collect();
+    let said = what_is_said(&found);
+    let differing: Vec<String> = found.mismatches(&hashes).iter().map(ToString::to_string).collect();
+    let identity = Identity::of(&hashes);
+    let opened = found.open()?;
+    all.insert("step".to_owned(), json!(opened.step()));
+    all.extend(sizes(&opened));
+    all.extend(memory_use(asked, &opened));
+    all.extend(said);
+    all.insert("identity".to_owned(), identity.as_str().into());
+    all.insert("files".to_owned(), files.into());
+    all.insert("notes".to_owned(), json!(opened.config().notes));
+    all.insert("mismatches".to_owned(), json!(differing));
+    Ok(all.into())
+}
+
+fn map(document: Value) -> Map<String, Value> {
+    if let Value::Object(map) = document { map } else { Map::new() }
+}
+
+fn sizes(opened: &Opened) -> Map<String, Value> {
+    let config = opened.config();
+    let (pattern, short) = windows(config);
+    map(json!({
+        "generation": config.generation.name(),
+        "parameters": opened.parameters(),
+        "tensors": opened.tensors(),
+        "layers": config.n_layer,
+        "width": config.n_embd,
+        "heads": config.n_head,
+        "kv_heads": config.n_kv_head,
+        "vocabulary": config.vocab_size,
+        "sequence_len": config.sequence_len,
+        "window_pattern": pattern,
+        "short_window": short,
+    }))
+}
+
+/// A letter for each layer, and how far back those with an S see.
+fn windows(config: &Config) -> (String, Option<usize>) {
+    let is_short = |reach: &&usize| **reach < config.sequence_len;
+    let letters = config.windows.iter().map(|reach| if is_short(&reach) { 'S' } else { 'L' });
+    (letters.collect(), config.windows.iter().find(is_short).copied())
+}
+
+fn memory_use(asked: &Asked, opened: &Opened) -> Map<String, Value> {
+    let needs = opened.needs(0, 1);
+    map(json!({
+        "format": asked.load.format.name(),
+        "memory_bytes": needs.least(),
+        "available_bytes": memory::available(),
+        "fits": plan::alone(needs, &asked.entry.tag).is_ok(),
+    }))
+}
+
+fn what_is_said(found: &Found) -> Map<String, Value> {
+    let fetched = found.fetched().map(|fetched| {
+        json!({
+            "source": fetched.source, "revision": fetched.revision, "commit": fetched.commit,
+            "directory": fetched.directory, "step": fetched.step,
+        })
+    });
+    map(json!({
+        "fetched": fetched,
+        "overrides": overrides(found.overrides()),
+        "sha256": found.pins().map_or(Value::Null, pins),
+    }))
+}
+
+/// What is overridden, under the names of `models.toml`.
+fn overrides(overrides: &Overrides) -> Value {
+    let short = overrides.short_window.map(|short| match short {
+        ShortWindow::Half => "half",
+        ShortWindow::Third => "third",
+        ShortWindow::Quarter => "quarter",
+    });
+    let mut all = map(json!({
+        "generation": overrides.generation.map(model::Generation::name),
+        "softcap": overrides.softcap,
+        "rope_base": overrides.rope_base,
+        "qk_scale": overrides.qk_scale,
+        "value_gate_scale": overrides.value_gate_scale,
+        "short_window": short,
+        "window_pattern": overrides.window_pattern,
+        "sequence_len": overrides.sequence_len,
+    }));
+    all.retain(|_, value| !value.is_null());
+    all.into()
+}
+
+fn pins(pins: &Pins) -> Value {
+    match pins {
+        Pins::Weights(hash) => json!(hash),
+        Pins::Files(files) => json!(files),
+    }
+}
