@@ -2,5 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+mod faults;
 mod pulls;
+mod refusals;
 mod support;
