@@ -5,4 +5,6 @@
 mod faults;
 mod pulls;
 mod refusals;
+mod resume;
+mod stores;
 mod support;
