@@ -41,6 +41,7 @@ struct TreeEntry {
     #[serde(rename = "type")]
     kind: String,
     path: String,
+    oid: Option<String>,
     #[serde(default)]
     size: u64,
     lfs: Option<Lfs>,
@@ -118,7 +119,7 @@ impl Hub {
         range: Option<Range<u64>>,
     ) -> Result<Opened<Response>, Fault> {
         let url = self.url(&[], &["resolve", commit], &file.path);
-        // The commit fixes the content, and stores that mirror each other name their versions differently.
+        // The commit fixes the content, and those who store it have names of their own for its versions.
         let expected = (file.size.unwrap_or_default(), &Version::default());
         web.open(&url, self.ask.clone(), range, expected)
             .await
@@ -221,12 +222,12 @@ pub(crate) fn endpoint(text: &str) -> Result<Url, Error> {
 
 fn remote_file(entry: TreeEntry) -> RemoteFile {
     let size = entry.lfs.as_ref().map_or(entry.size, |lfs| lfs.size);
-    let oid = entry.lfs.as_ref().map(|lfs| lfs.oid.strip_prefix("sha256:").unwrap_or(&lfs.oid));
+    let stored = entry.lfs.as_ref().map(|lfs| lfs.oid.strip_prefix("sha256:").unwrap_or(&lfs.oid));
     RemoteFile {
         path: entry.path,
         size: Some(size),
-        sha256: oid.and_then(sha256_of),
-        version: Version::default(),
+        sha256: stored.and_then(sha256_of),
+        version: Version { etag: entry.oid, modified: None },
     }
 }
 

@@ -12,7 +12,7 @@ use super::error::Error;
 /// Bounds of trying again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RetryPolicy {
-    /// Requests in a row that may fail without a byte having come.
+    /// Requests in a row that may fail without more than a trickle having come.
     pub attempts: u32,
     /// Requests of one download that may fail.
     pub total: u32,

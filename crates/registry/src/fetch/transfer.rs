@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{self, TryStreamExt as _};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
@@ -80,14 +80,21 @@ impl Job<'_> {
 
     async fn transfer(&self, staging: &Staging, transfers: &[Transfer]) -> Result<Vec<String>, Error> {
         let piece = self.settings.chunk_bytes.max(1);
-        let pieces: Vec<(&Transfer, Range<u64>)> = transfers
-            .iter()
-            .flat_map(|transfer| transfer.part.missing(piece).into_iter().map(move |range| (transfer, range)))
-            .collect();
-        stream::iter(pieces.into_iter().map(|(transfer, range)| Ok(self.piece(transfer, range))))
-            .try_buffer_unordered(self.settings.parallel.max(1))
-            .try_for_each(|()| std::future::ready(Ok(())))
-            .await?;
+        let mut pieces = transfers.iter().flat_map(|transfer| {
+            transfer.part.missing(piece).into_iter().map(move |range| (transfer, range))
+        });
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < self.settings.parallel.max(1)
+                && let Some((transfer, range)) = pieces.next()
+            {
+                running.push(self.piece(transfer, range));
+            }
+            match running.next().await {
+                Some(done) => done?,
+                None => break,
+            }
+        }
         let mut hashes = Vec::new();
         for transfer in transfers {
             if transfer.whole_only.load(Ordering::Relaxed) {
@@ -114,7 +121,8 @@ impl Job<'_> {
                 Ok(Opened::Part(body)) => {
                     let before = at;
                     let ended = self.receive(transfer, body, &mut at, range.end).await?;
-                    if at > before {
+                    // Who trickles is no better than who is silent.
+                    if at - before >= self.settings.stall_bytes.max(1) as u64 {
                         attempts.progress();
                     }
                     if let Ended::Early(fault) = ended {

@@ -2,5 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+mod faults;
 mod pulls;
+mod refusals;
+mod resume;
+mod stores;
 mod support;

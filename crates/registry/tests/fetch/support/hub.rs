@@ -101,7 +101,8 @@ impl Shared {
         let files = self.files.lock().unwrap();
         let mut entries = vec![json!({ "type": "directory", "oid": "0", "size": 0, "path": "tokenizer" })];
         for (path, bytes) in files.iter().skip(at).take(self.page) {
-            let mut entry = json!({ "type": "file", "oid": "aa", "size": bytes.len(), "path": path });
+            let mut entry =
+                json!({ "type": "file", "oid": &sha256(bytes)[..40], "size": bytes.len(), "path": path });
             if bytes.len() >= LARGE {
                 entry["lfs"] = json!({ "oid": sha256(bytes), "size": bytes.len(), "pointerSize": 134 });
             }

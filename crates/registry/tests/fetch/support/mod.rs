@@ -5,7 +5,7 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use registry::fetch::{FetchSettings, Fetcher, Progress, RetryPolicy, Wanted};
@@ -32,8 +32,12 @@ pub(crate) fn golden(name: &str) -> Arc<Vec<u8>> {
 
 /// Files that look like a model's and are quickly made; each seed has other bytes.
 pub(crate) fn toy_model(seed: u8) -> Files {
-    let weights: Vec<u8> =
-        (0..400_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as u8 ^ seed).collect();
+    static MADE: Mutex<BTreeMap<u8, Files>> = Mutex::new(BTreeMap::new());
+    MADE.lock().unwrap().entry(seed).or_insert_with(|| make_toy(seed)).clone()
+}
+
+fn make_toy(seed: u8) -> Files {
+    let weights = (0..400_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as u8 ^ seed).collect();
     files([
         ("model_000007.pt", weights),
         ("meta_000007.json", format!("{{\"seed\":{seed}}}").into_bytes()),

@@ -142,6 +142,7 @@ impl Server {
     }
 
     async fn serve(&self, stream: TcpStream, handler: &Handler) {
+        stream.set_nodelay(true).unwrap();
         let (read, mut write) = stream.into_split();
         let mut read = BufReader::new(read);
         while let Some(request) = read_request(&mut read).await {
