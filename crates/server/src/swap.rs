@@ -120,9 +120,12 @@ impl Swapper {
         inner.generations
     }
 
-    /// Others may swap from now on, and whoever waited is told.
-    fn tell(&self, tell: &watch::Sender<Option<End>>, end: End) {
-        self.lock().running = None;
+    /// It is decided whether the new model serves: that is on record, others may swap, and whoever waited is told.
+    fn decided(&self, id: u64, tell: &watch::Sender<Option<End>>, end: End, change: impl FnOnce(&mut Record)) {
+        let mut inner = self.lock();
+        inner.history.change(id, change);
+        inner.running = None;
+        drop(inner);
         tell.send_replace(Some(end));
     }
 }
@@ -159,10 +162,11 @@ impl State {
     async fn started_with(self: &Arc<Self>, tag: Result<Tag, registry::Error>) -> bool {
         let state = Arc::clone(self);
         let asked = tokio::task::spawn_blocking(move || {
+            let name = tag.as_ref().ok().map(Tag::to_string);
             let tag = tag.map_err(|error| problem(&error));
             let asked = tag.and_then(|tag| state.ask(&tag, &Condition::Always));
             asked.inspect_err(|problem| {
-                tracing::error!(error = %problem.detail, "a model to begin with is not loaded");
+                tracing::error!(model_tag = name, error = %problem.detail, "no model is loaded at start");
                 state.swapper.lock().start_failure = Some(problem.detail.clone());
             })
         });
@@ -260,9 +264,8 @@ impl State {
             let done = self.phase(id, phase, &mut work);
             if phase == Phase::CutOver && done.is_ok() {
                 self.metrics.swaps.ended(Outcome::Live);
-                self.swapper.record(id, |record| record.live = true);
                 tracing::info!(swap_id = id, model_tag = %target, "swap is live");
-                self.swapper.tell(tell, Ok(()));
+                self.swapper.decided(id, tell, Ok(()), |record| record.live = true);
             }
             next = work.next(done.is_ok());
             if let Err(problem) = done {
@@ -271,14 +274,16 @@ impl State {
             }
         };
         drop(work);
-        self.swapper.record(id, |record| record.end(outcome));
-        if let Some(problem) = failure.filter(|_| outcome != Outcome::Live) {
-            self.metrics.swaps.ended(outcome);
-            let reason = &problem.detail;
-            tracing::warn!(swap_id = id, model_tag = %target, reason, outcome = outcome.name(), "swap failed");
-            // Whoever waits for weights hears that there are none.
-            self.gate.open();
-            self.swapper.tell(tell, Err(problem));
+        match failure.filter(|_| outcome != Outcome::Live) {
+            None => self.swapper.record(id, |record| record.end(outcome)),
+            Some(problem) => {
+                self.metrics.swaps.ended(outcome);
+                let reason = &problem.detail;
+                tracing::warn!(swap_id = id, model_tag = %target, reason, outcome = outcome.name(), "swap failed");
+                // Whoever waits for weights hears that there are none.
+                self.gate.open();
+                self.swapper.decided(id, tell, Err(problem), |record| record.end(outcome));
+            }
         }
     }
 
