@@ -226,7 +226,10 @@ pub fn find(tag: &Tag, directory: &Path, step: Option<u64>) -> Result<Checkpoint
 /// Finds the rest of the model whose weights are this file.
 pub fn find_file(tag: &Tag, weights: &Path) -> Result<CheckpointFiles, Error> {
     let (root, name, listing) = Listing::local(weights.parent().unwrap_or(Path::new("/")), tag)?;
-    let chosen = listing.choose_file(&join(&name, file_name(weights)), tag);
+    let name = join(&name, file_name(weights));
+    let there = listing.contains(&name);
+    let chosen =
+        if there { listing.choose_file(&name, tag) } else { Err("no file of weights there".to_owned()) };
     let files = located(&root, chosen.map_err(|missing| Error::Incomplete { tag: tag.clone(), missing })?);
     whole::check(tag, &files).map(|()| files)
 }

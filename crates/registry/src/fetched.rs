@@ -41,7 +41,7 @@ impl Fetched {
     /// Reads it, where a directory has one: otherwise a person put the directory there.
     pub(crate) fn read(directory: &Path) -> Result<Option<Self>, Error> {
         let path = directory.join(FILE_NAME);
-        if !path.try_exists().map_err(|error| Error::io(&path, error))? {
+        if !path.is_file() {
             return Ok(None);
         }
         let damaged = |error: serde_json::Error| {

@@ -1,5 +1,6 @@
-//! From files to a model in memory, in three steps: [`find`] names the files, [`Found::open`] reads everything but
-//! the weights, [`Opened::load`] the weights. What can be wrong is found as early as it can be.
+//! From files to a model in memory: [`find`] names the files, [`Found::outline`] reads everything but the weights,
+//! [`Found::hashes`] tells which files they are, and [`Opened::load`] reads the weights. [`open`] is all but the last.
+//! What can be wrong is found as early and as cheaply as it can be.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -177,7 +178,7 @@ impl Found {
     }
 
     /// Reads names, shapes, metadata and tokenizer, and checks that they belong together.
-    pub fn open(self, hashes: &Hashes) -> Result<Opened, Error> {
+    pub fn outline(self) -> Result<Outline, Error> {
         let (table, meta, tokenizer, step) = match &self.files {
             None => {
                 let table = TensorTable::read("samosa-mini", Arc::new(builtin::WEIGHTS))?;
@@ -193,41 +194,53 @@ impl Found {
         let mut config = Config::read(&table, &meta, &self.fingerprint.overrides)?;
         agree(&mut config, &tokenizer)?;
         config.notes.extend(self.files.as_ref().and_then(|files| lost_in_export(files, &table)));
-        let identity = Identity::of(hashes);
-        Ok(Opened { found: self, step, config, table, tokenizer, identity })
+        Ok(Outline { found: self, step, config, table, tokenizer })
     }
 }
 
-/// A model whose files were opened and understood, but whose weights are not read yet.
-pub struct Opened {
+/// A model whose files were understood, but whose weights are not read yet.
+pub struct Outline {
     found: Found,
     step: Option<u64>,
     config: Config,
     table: TensorTable,
     tokenizer: Tokenizer,
+}
+
+/// A model that is ready to be read.
+pub struct Opened {
+    outline: Outline,
     identity: Identity,
 }
 
 /// Opens a model's files and checks that they are those that are meant, belong together and fit in memory.
+///
+/// Files that are held to hashes are parsed only once these were compared. Others are hashed after the rest, since
+/// that takes longest.
 pub fn open(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Opened, Error> {
     let found = find(catalog, entry, options)?;
-    let hashes = found.hashes(&HashCache::of(catalog.directory()))?;
-    if let Some(mismatch) = found.mismatches(&hashes).into_iter().next() {
+    let cache = HashCache::of(catalog.directory());
+    let held = found.pins().is_some() || found.fetched().is_some();
+    let compared = if held { Some(found.hashes(&cache)?) } else { None };
+    let mismatches = compared.as_ref().map(|hashes| found.mismatches(hashes)).unwrap_or_default();
+    if let Some(mismatch) = mismatches.into_iter().next() {
         return Err(mismatch);
     }
-    let opened = found.open(&hashes)?;
-    opened.check_memory(memory::available())?;
-    Ok(opened)
+    let outline = found.outline()?;
+    outline.check_memory(memory::available())?;
+    let hashes = compared.map_or_else(|| outline.found.hashes(&cache), Ok)?;
+    Ok(outline.hashed(&hashes))
 }
 
 impl Opened {
     /// Reads and packs the weights.
     pub fn load(self, compute: &Compute) -> Result<LoadedModel, Error> {
-        let Found { entry, format, fingerprint, .. } = self.found;
-        for note in &self.config.notes {
+        let Outline { found, step, config, table, tokenizer } = self.outline;
+        let Found { entry, format, fingerprint, .. } = found;
+        for note in &config.notes {
             tracing::warn!(model_tag = %entry.tag, "{note}");
         }
-        let weights = Weights::load(compute, &self.table, self.config, format)?;
+        let weights = Weights::load(compute, &table, config, format)?;
         // What was hashed is what was read, unless somebody wrote to it meanwhile.
         if let Some(path) = fingerprint.changed() {
             return Err(Error::Changed { file: file_name(path).to_owned() });
@@ -235,12 +248,24 @@ impl Opened {
         Ok(LoadedModel {
             tag: entry.tag,
             source: entry.source.to_string(),
-            step: self.step,
+            step,
             weights: Arc::new(weights),
-            tokenizer: Arc::new(self.tokenizer),
+            tokenizer: Arc::new(tokenizer),
             identity: self.identity,
             fingerprint,
         })
+    }
+
+    /// What is known of it.
+    pub fn outline(&self) -> &Outline {
+        &self.outline
+    }
+}
+
+impl Outline {
+    /// Ready to be read, its files having these hashes.
+    pub fn hashed(self, hashes: &Hashes) -> Opened {
+        Opened { outline: self, identity: Identity::of(hashes) }
     }
 
     /// Its sizes and constants, and what was assumed of it.
@@ -251,11 +276,6 @@ impl Opened {
     /// The training step in its files.
     pub fn step(&self) -> Option<u64> {
         self.step
-    }
-
-    /// Which weights they are.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
     }
 
     /// Numbers in all of its tensors, padding included.

@@ -5,9 +5,9 @@ use std::io::Write;
 use anyhow::Result;
 use model::{Config, Overrides, ShortWindow, WeightFormat};
 use registry::identity::HashCache;
-use registry::load::{self, Found, Opened};
+use registry::load::{self, Found, Outline};
 use registry::models_file::Pins;
-use registry::{Location, memory};
+use registry::{Identity, Location, memory};
 use serde_json::{Map, Value, json};
 
 use super::{Asked, print_json, text};
@@ -46,14 +46,14 @@ fn document(asked: &Asked) -> Result<Value> {
     let files: Map<String, Value> = found.files().into_iter().map(file).collect();
     let said = what_is_said(&found);
     let differing: Vec<String> = found.mismatches(&hashes).iter().map(ToString::to_string).collect();
-    let opened = found.open(&hashes)?;
-    all.insert("step".to_owned(), json!(opened.step()));
-    all.extend(sizes(&opened));
-    all.extend(memory_use(&opened, asked.load.format));
+    let outline = found.outline()?;
+    all.insert("step".to_owned(), json!(outline.step()));
+    all.extend(sizes(&outline));
+    all.extend(memory_use(&outline, asked.load.format));
     all.extend(said);
-    all.insert("identity".to_owned(), opened.identity().as_str().into());
+    all.insert("identity".to_owned(), Identity::of(&hashes).as_str().into());
     all.insert("files".to_owned(), files.into());
-    all.insert("notes".to_owned(), json!(opened.config().notes));
+    all.insert("notes".to_owned(), json!(outline.config().notes));
     all.insert("mismatches".to_owned(), json!(differing));
     Ok(all.into())
 }
@@ -62,13 +62,13 @@ fn map(document: Value) -> Map<String, Value> {
     if let Value::Object(map) = document { map } else { Map::new() }
 }
 
-fn sizes(opened: &Opened) -> Map<String, Value> {
-    let config = opened.config();
+fn sizes(outline: &Outline) -> Map<String, Value> {
+    let config = outline.config();
     let (pattern, short) = windows(config);
     map(json!({
         "generation": config.generation.name(),
-        "parameters": opened.parameters(),
-        "tensors": opened.tensors(),
+        "parameters": outline.parameters(),
+        "tensors": outline.tensors(),
         "layers": config.n_layer,
         "width": config.n_embd,
         "heads": config.n_head,
@@ -87,13 +87,13 @@ fn windows(config: &Config) -> (String, Option<usize>) {
     (letters.collect(), config.windows.iter().find(is_short).copied())
 }
 
-fn memory_use(opened: &Opened, format: WeightFormat) -> Map<String, Value> {
+fn memory_use(outline: &Outline, format: WeightFormat) -> Map<String, Value> {
     let available = memory::available();
     map(json!({
         "format": format.name(),
-        "memory_bytes": opened.bytes(),
+        "memory_bytes": outline.bytes(),
         "available_bytes": available,
-        "fits": opened.check_memory(available).is_ok(),
+        "fits": outline.check_memory(available).is_ok(),
     }))
 }
 

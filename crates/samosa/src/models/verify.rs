@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Result, bail};
 use engine::Compute;
 use registry::identity::HashCache;
-use registry::load::{self, Opened};
+use registry::load::{self, Outline};
 use registry::{Error, Identity, memory, self_test};
 use serde_json::{Value, json};
 use server::Options;
@@ -61,17 +61,17 @@ impl Checks<'_> {
         };
         let outcome = if mismatches.is_empty() { Ok(()) } else { Err(mismatches.join("; ")) };
         self.tell("sha256", outcome, |()| compared.to_owned())?;
-        let opened = found.open(&hashes);
-        let at_tokenizer = opened.as_ref().is_err_and(is_of_tokenizer);
+        let outline = found.outline();
+        let at_tokenizer = outline.as_ref().is_err_and(is_of_tokenizer);
         let name = if at_tokenizer { "tokenizer" } else { "structure" };
-        let Some(opened) = self.tell(name, opened, structure)? else { return Ok(Some(identity)) };
-        let vocabulary = opened.config().vocab_size;
+        let Some(outline) = self.tell(name, outline, structure)? else { return Ok(Some(identity)) };
+        let vocabulary = outline.config().vocab_size;
         self.tell("tokenizer", Ok::<_, String>(()), |()| format!("{vocabulary} ids, as the model has"))?;
-        let tensors = opened.tensors();
-        let numbers = opened.read_all();
+        let tensors = outline.tensors();
+        let numbers = outline.read_all();
         self.tell("tensors", numbers, |()| format!("{tensors} read to the end, every number finite"))?;
-        let fits = opened.check_memory(memory::available());
-        let bytes = opened.bytes();
+        let fits = outline.check_memory(memory::available());
+        let bytes = outline.bytes();
         if self
             .tell("memory", fits, |()| format!("{} in {}", megabytes(bytes), load.format.name()))?
             .is_none()
@@ -79,7 +79,7 @@ impl Checks<'_> {
             return Ok(Some(identity));
         }
         let compute = Compute::new(options.isa, options.threads);
-        let loaded = opened.load(&compute);
+        let loaded = outline.hashed(&hashes).load(&compute);
         if let Some(model) = self.tell("load", loaded, |model| megabytes(model.weights.bytes() as u64))? {
             self.tell("self-test", self_test::run(&model, &compute), |()| "a short answer".to_owned())?;
         }
@@ -113,13 +113,13 @@ fn files(files: &std::collections::BTreeMap<String, u64>) -> String {
     format!("{} of {}", files.len(), megabytes(files.values().sum()))
 }
 
-fn structure(opened: &Opened) -> String {
-    let config = opened.config();
-    let (generation, millions) = (config.generation.name(), opened.parameters() as f64 / 1e6);
+fn structure(outline: &Outline) -> String {
+    let config = outline.config();
+    let (generation, millions) = (config.generation.name(), outline.parameters() as f64 / 1e6);
     format!("{generation}, {} layers of {}, {millions:.1} M parameters", config.n_layer, config.n_embd)
 }
 
-/// Whether it is the tokenizer that is at fault when a model cannot be opened.
+/// Whether it is the tokenizer that is at fault when a model cannot be outline.
 fn is_of_tokenizer(error: &Error) -> bool {
     match error {
         Error::Tokenizer(_) | Error::VocabularyMismatch { .. } => true,
