@@ -40,11 +40,12 @@ PROBLEM = {
 NUMBERS = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
 DONE = {
     "type": "object",
-    "required": ["done", "finish_reason", "model_tag", "seed", "usage", "timings_ms"],
+    "required": ["done", "finish_reason", "model_tag", "weights", "seed", "usage", "timings_ms"],
     "properties": {
         "done": {"const": True},
         "finish_reason": {"enum": ["stop", "length"]},
         "model_tag": {"type": "string"},
+        "weights": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
         "seed": {"type": "integer", "minimum": 0},
         "usage": NUMBERS,
         "timings_ms": NUMBERS,

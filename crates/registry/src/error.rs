@@ -130,9 +130,10 @@ impl Error {
         match self {
             Self::UnknownTag { .. } | Self::NotFetched { .. } => Category::NotFound,
             Self::OutOfMemory { .. } => Category::OutOfMemory,
-            Self::Io { .. } | Self::ModelsFile { .. } => Category::Storage,
+            Self::Io { .. } | Self::ModelsFile { .. } | Self::Fetch(fetch::Error::Occupied { .. }) => {
+                Category::Storage
+            }
             Self::Fetch(fetch::Error::StorageFull { .. }) => Category::StorageFull,
-            Self::Fetch(fetch::Error::Occupied { .. }) => Category::Storage,
             Self::Fetch(fetch::Error::NoModel { .. }) => Category::BadCheckpoint,
             Self::Fetch(_) => Category::SourceFailed,
             _ => Category::BadCheckpoint,

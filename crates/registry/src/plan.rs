@@ -36,8 +36,8 @@ pub struct Memory {
     pub available: Option<u64>,
     /// Reserved by the engines that run, but never written to yet: not to be given away twice.
     pub untouched: u64,
-    /// What comes back when the model that serves is freed, less what it never touched.
-    pub returned: u64,
+    /// What comes back when the model that serves is freed, less what it never touched; `None` if none serves.
+    pub returned: Option<u64>,
 }
 
 /// How a model takes over.
@@ -89,22 +89,21 @@ impl Needs {
 ///
 /// Beside it only if all that both may ever touch fits: what is reserved is a promise. In its place, keys and
 /// values may be fewer than the settings ask for.
-pub fn plan(needs: Needs, memory: Memory, wish: Wish, had_old: bool) -> Result<Plan, Shortage> {
+pub fn plan(needs: Needs, memory: Memory, wish: Wish) -> Result<Plan, Shortage> {
     let available = memory.available.unwrap_or(u64::MAX / 2);
     let beside = available.saturating_sub(memory.untouched);
-    let instead = available + memory.returned;
+    let Some(returned) = memory.returned else { return needs.within(beside, Mode::Overlap) };
     match wish {
-        _ if !had_old => needs.within(beside, Mode::Overlap),
         Wish::Overlap => needs.within(beside, Mode::Overlap),
         Wish::Auto if needs.fits_whole(beside) => needs.within(beside, Mode::Overlap),
-        Wish::Auto | Wish::Serial => needs.within(instead, Mode::Serial),
+        Wish::Auto | Wish::Serial => needs.within(available + returned, Mode::Serial),
     }
 }
 
 /// The plan for a model where nothing serves, with the memory that there is now.
 pub fn alone(needs: Needs, tag: &Tag) -> Result<Plan, Error> {
-    let memory = Memory { available: memory::available(), untouched: 0, returned: 0 };
-    plan(needs, memory, Wish::Auto, false).map_err(|shortage| shortage.of(tag))
+    let memory = Memory { available: memory::available(), untouched: 0, returned: None };
+    plan(needs, memory, Wish::Auto).map_err(|shortage| shortage.of(tag))
 }
 
 #[cfg(test)]
@@ -118,7 +117,7 @@ mod tests {
     }
 
     fn memory(available: u64, untouched: u64, returned: u64) -> Memory {
-        Memory { available: Some(available * MB), untouched: untouched * MB, returned: returned * MB }
+        Memory { available: Some(available * MB), untouched: untouched * MB, returned: Some(returned * MB) }
     }
 
     fn planned(mode: Mode, kv: u64) -> Result<Plan, Shortage> {
@@ -128,7 +127,7 @@ mod tests {
     #[test]
     fn both_fit_or_one_fits_or_none() {
         let plan = |available, untouched, returned| {
-            plan(needs(2000, 1000), memory(available, untouched, returned), Wish::Auto, true)
+            plan(needs(2000, 1000), memory(available, untouched, returned), Wish::Auto)
         };
         assert_eq!(plan(3100, 0, 2500), planned(Mode::Overlap, 1000));
         assert_eq!(
@@ -143,7 +142,8 @@ mod tests {
     #[test]
     fn a_first_model_makes_do_with_what_there_is() {
         for wish in [Wish::Auto, Wish::Overlap, Wish::Serial] {
-            let plan = |weights| plan(needs(weights, 1000), memory(2200, 0, 0), wish, false);
+            let first = Memory { returned: None, ..memory(2200, 0, 0) };
+            let plan = |weights| plan(needs(weights, 1000), first, wish);
             assert_eq!(plan(2000), Ok(Plan { mode: Mode::Overlap, kv: 50 * MB + 86 * MB / 4 * 3 }));
             assert_eq!(plan(1000), planned(Mode::Overlap, 1000));
             assert!(plan(2200).is_err());
@@ -153,10 +153,10 @@ mod tests {
     #[test]
     fn a_wish_is_heeded() {
         let roomy = memory(30_000, 0, 0);
-        assert_eq!(plan(needs(2000, 1000), roomy, Wish::Serial, true), planned(Mode::Serial, 1000));
+        assert_eq!(plan(needs(2000, 1000), roomy, Wish::Serial), planned(Mode::Serial, 1000));
         let tight = memory(500, 0, 5000);
-        assert!(plan(needs(2000, 1000), tight, Wish::Overlap, true).is_err(), "nobody is made to wait");
-        let unknown = Memory { available: None, untouched: 0, returned: 0 };
-        assert_eq!(plan(needs(2000, 1000), unknown, Wish::Auto, true), planned(Mode::Overlap, 1000));
+        assert!(plan(needs(2000, 1000), tight, Wish::Overlap).is_err(), "nobody is made to wait");
+        let unknown = Memory { available: None, ..memory(0, 0, 0) };
+        assert_eq!(plan(needs(2000, 1000), unknown, Wish::Auto), planned(Mode::Overlap, 1000));
     }
 }

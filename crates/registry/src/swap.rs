@@ -133,9 +133,14 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// A swap that begins with [`Phase::Resolve`].
-    pub fn begin(had_old: bool) -> Self {
-        Self { phase: Phase::Resolve, mode: Mode::Overlap, had_old }
+    /// A swap where nothing serves. It begins with [`Phase::Resolve`].
+    pub fn first() -> Self {
+        Self { phase: Phase::Resolve, mode: Mode::Overlap, had_old: false }
+    }
+
+    /// A swap of the model that serves. It begins with [`Phase::Resolve`].
+    pub fn replacing() -> Self {
+        Self { had_old: true, ..Self::first() }
     }
 
     /// Chooses the order of what follows [`Phase::Verify`]; to be called within it.
@@ -234,7 +239,8 @@ mod tests {
 
     /// Plays a swap in which the phases in `broken` fail. A failure undoes its phase.
     fn play(had_old: bool, mode: Mode, broken: &[Phase]) -> (Outcome, World, Vec<Phase>) {
-        let (mut swap, mut world) = (Transaction::begin(had_old), World::new(had_old));
+        let mut swap = if had_old { Transaction::replacing() } else { Transaction::first() };
+        let mut world = World::new(had_old);
         let (mut next, mut seen) = (Next::Run(Phase::Resolve), Vec::new());
         loop {
             let phase = match next {

@@ -116,7 +116,10 @@ fn a_broken_checkpoint_is_said_and_the_old_model_serves() {
     let (server, url) = serving(&storage);
     let said = fails(&["broken", "--url", &url], "right");
     assert!(said.starts_with("samosa: ") && said.ends_with(" g7 still serves."), "{said}");
-    assert!(said.contains("the swap to broken failed in resolve after 0.") && !said.contains(".. "), "{said}");
+    assert!(
+        said.contains("the swap to broken failed in resolve after 0.") && !said.contains(".. "),
+        "{said}"
+    );
     // It fails as fast as it is answered: whichever comes first, the record is there.
     for _ in 0..4 {
         let (stdout, stderr, code) = swap(&["broken", "--url", &url, "--json"], "right");

@@ -81,7 +81,9 @@ pub(crate) async fn livez(
     request: Request,
 ) -> Result<StatusCode, Response> {
     let limit = state.options.limits.dead_after;
-    if state.workers().iter().any(|worker| worker.snapshot.stuck_for > limit) {
+    let serving = state.workers().into_iter().map(|worker| worker.snapshot.stuck_for);
+    // While requests wait for the next model, the engines of the last one must come to their end.
+    if serving.chain(state.swapper.retired_stuck_for()).any(|stuck_for| stuck_for > limit) {
         let detail = format!("Work is waiting and no step has finished for {} s.", limit.as_secs());
         return Err(Problem::new(Code::Internal, detail).response(&RequestIds::of(&request)));
     }

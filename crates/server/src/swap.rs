@@ -8,6 +8,7 @@ mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use engine::driver::Watch;
 use registry::swap::{Next, Outcome, Phase};
@@ -110,6 +111,11 @@ impl Swapper {
         (inner.retired.len(), inner.retired.iter().map(|retired| retired.bytes).sum())
     }
 
+    /// How long ago each of them finished its last step.
+    pub(crate) fn retired_stuck_for(&self) -> Vec<Duration> {
+        self.lock().retired.iter().map(|retired| retired.watch.snapshot().stuck_for).collect()
+    }
+
     fn record(&self, id: u64, change: impl FnOnce(&mut Record)) {
         self.lock().history.change(id, change);
     }
@@ -121,7 +127,13 @@ impl Swapper {
     }
 
     /// It is decided whether the new model serves: that is on record, others may swap, and whoever waited is told.
-    fn decided(&self, id: u64, tell: &watch::Sender<Option<End>>, end: End, change: impl FnOnce(&mut Record)) {
+    fn decided(
+        &self,
+        id: u64,
+        tell: &watch::Sender<Option<End>>,
+        end: End,
+        change: impl FnOnce(&mut Record),
+    ) {
         let mut inner = self.lock();
         inner.history.change(id, change);
         inner.running = None;

@@ -43,7 +43,7 @@ impl<'a> Work<'a> {
             state,
             id,
             target,
-            transaction: Transaction::begin(old.is_some()),
+            transaction: if old.is_some() { Transaction::replacing() } else { Transaction::first() },
             old,
             entry: None,
             wanted: None,
@@ -127,7 +127,7 @@ impl<'a> Work<'a> {
             .map_err(|error| self.failed(&error))?;
         let needs = opened.needs(options.kv_bytes as u64, options.workers as u64);
         let memory = self.memory();
-        let plan = plan::plan(needs, memory, options.swap_mode, self.old.is_some())
+        let plan = plan::plan(needs, memory, options.swap_mode)
             .map_err(|shortage| self.failed(&shortage.of(self.target)))?;
         if plan.kv < needs.kv {
             let (asked_mb, given_mb) = (needs.kv >> 20, plan.kv >> 20);
@@ -145,11 +145,12 @@ impl<'a> Work<'a> {
     }
 
     fn memory(&self) -> Memory {
-        let promised = self.state.generation().map_or(0, |generation| generation.bytes());
+        let serving = self.state.generation().map(|generation| generation.bytes());
         let (_, retired) = self.state.swapper.retired();
         // Weights are all touched, so what is not resident is reserved keys and values.
-        let untouched = (promised + retired).saturating_sub(memory::resident().unwrap_or(u64::MAX));
-        let returned = promised.saturating_sub(untouched);
+        let promised = serving.unwrap_or(0) + retired;
+        let untouched = promised.saturating_sub(memory::resident().unwrap_or(u64::MAX));
+        let returned = serving.map(|bytes| bytes.saturating_sub(untouched));
         Memory { available: memory::available(), untouched, returned }
     }
 
@@ -224,8 +225,7 @@ impl<'a> Work<'a> {
             .and_then(|entry| load::find(&catalog, &entry, &self.state.load_options(&old))?.open());
         let opened = found.map_err(|error| self.failed(&error))?;
         let needs = opened.needs(options.kv_bytes as u64, options.workers as u64);
-        let plan = plan::plan(needs, self.memory(), options.swap_mode, false)
-            .map_err(|shortage| self.failed(&shortage.of(&old)))?;
+        let plan = plan::alone(needs, &old).map_err(|error| self.failed(&error))?;
         let verified = opened.verify(&catalog).map_err(|error| self.failed(&error))?;
         let loaded = verified.load(&self.compute()).map_err(|error| self.failed(&error))?;
         let generation = self.tested(loaded, plan)?;
