@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::file_name;
 use crate::provenance::hex;
 use crate::stamp::{SETTLED, Stamp};
-use crate::{Error, builtin};
+use crate::{Error, atomic_file, builtin};
 
 /// Where hashes are kept, below the storage root.
 const DIRECTORY: &str = ".samosa";
@@ -189,7 +189,8 @@ impl HashCache {
         let surplus = kept.hashes.len().saturating_sub(MAX_KEPT);
         kept.hashes.drain(..surplus);
         kept.changed = false;
-        if let Err(error) = write(path, &kept.hashes) {
+        let text = serde_json::to_vec(&kept.hashes).unwrap_or_default();
+        if let Err(error) = atomic_file::write(path, &text) {
             tracing::debug!(%error, "hashes are not kept");
         }
     }
@@ -215,20 +216,6 @@ fn read(path: &Path) -> Vec<Known> {
     let known: Vec<Known> = serde_json::from_slice(&bytes).unwrap_or_default();
     let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
     known.into_iter().filter(|known| is_hash(&known.sha256)).collect()
-}
-
-/// Writes it so that whoever reads it sees the old or the new one, whatever happens meanwhile.
-fn write(path: &Path, hashes: &[Known]) -> std::io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory)?;
-    let unfinished = directory.join(format!("{FILE_NAME}.{}", std::process::id()));
-    let mut file = File::create(&unfinished)?;
-    let written = file.write_all(&serde_json::to_vec(hashes)?).and_then(|()| file.sync_all());
-    let written = written.and_then(|()| std::fs::rename(&unfinished, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&unfinished);
-    }
-    written
 }
 
 #[cfg(test)]
