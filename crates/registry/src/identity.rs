@@ -274,7 +274,8 @@ mod tests {
             "f".repeat(64),
             "it is not read again"
         );
-        std::fs::OpenOptions::new().write(true).open(&path).unwrap().write_all(b"x").unwrap();
+        std::io::Write::write_all(&mut std::fs::OpenOptions::new().write(true).open(&path).unwrap(), b"x")
+            .unwrap();
         let changed = hashes(&both, &fresh(root.path())).unwrap();
         assert!(changed["big.pt"] != first["big.pt"] && changed["big.pt"] != "f".repeat(64));
         // The same bytes, size and time of change, but another file.
