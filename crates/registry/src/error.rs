@@ -106,9 +106,12 @@ impl Error {
         match self {
             Self::UnknownTag { .. } => Category::NotFound,
             Self::OutOfMemory { .. } => Category::OutOfMemory,
-            Self::Io { .. } | Self::ModelsFile { .. } => Category::Storage,
-            Self::Fetch(fetch::Error::StorageFull { .. }) => Category::StorageFull,
-            Self::Fetch(fetch::Error::Occupied { .. }) => Category::Storage,
+            Self::Io { .. } | Self::ModelsFile { .. } | Self::Fetch(fetch::Error::Occupied { .. }) => {
+                Category::Storage
+            }
+            Self::Fetch(fetch::Error::StorageFull { .. } | fetch::Error::DiskFull { .. }) => {
+                Category::StorageFull
+            }
             Self::Fetch(fetch::Error::NoModel { .. }) => Category::BadCheckpoint,
             Self::Fetch(_) => Category::SourceFailed,
             _ => Category::BadCheckpoint,

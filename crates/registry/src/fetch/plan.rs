@@ -85,7 +85,7 @@ impl Plan {
             let file = store.measured(listed.find(path).ok_or_else(missing)?, retries).await?;
             files.push(planned(file));
         }
-        let asked = Asked { directory: wanted.directory.clone(), step: wanted.step };
+        let asked = Asked { directory: wanted.directory().map(str::to_owned), step: wanted.step };
         let plan =
             Self { source, revision, commit: listed.commit, directory, step: chosen.step, asked, files };
         plan.check_sizes(settings)?;
@@ -104,7 +104,8 @@ impl Plan {
     }
 
     fn check_sizes(&self, settings: &FetchSettings) -> Result<(), Error> {
-        for file in self.files.iter().filter(|file| is_small(&file.name) && file.size > MAX_SMALL_FILE) {
+        let too_large = |file: &&PlannedFile| is_small(&file.name) && file.size > MAX_SMALL_FILE;
+        if let Some(file) = self.files.iter().find(too_large) {
             let what = file.name.clone();
             return Err(Error::TooLarge { what, bytes: file.size, limit: MAX_SMALL_FILE, hint: "" });
         }
@@ -154,8 +155,7 @@ fn planned(file: RemoteFile) -> PlannedFile {
 fn choose(listed: &RemoteFiles, source: &str, wanted: &Wanted) -> Result<(String, Chosen), Error> {
     let listing = Listing::new(listed.names());
     let no_model = |missing: String| Error::NoModel { source_name: source.to_owned(), missing };
-    if let Some(directory) = &wanted.directory {
-        let directory = directory.trim_matches('/');
+    if let Some(directory) = wanted.directory() {
         let chosen = choose_in(&listing, directory, wanted);
         return Ok((directory.to_owned(), chosen.map_err(no_model)?));
     }
