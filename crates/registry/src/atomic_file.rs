@@ -11,13 +11,18 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // Two processes that write at once must not write into one file.
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = directory.join(format!(".{name}.{}", std::process::id()));
-    let written = write_new(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    replace(path, &beside, bytes)
+}
+
+/// The same by way of a file `beside` it that nobody else writes to.
+pub(crate) fn replace(path: &Path, beside: &Path, bytes: &[u8]) -> io::Result<()> {
+    let written = write_new(beside, bytes).and_then(|()| fs::rename(beside, path));
     if written.is_err() {
         // What cannot be written can often be removed.
-        let _ = fs::remove_file(&beside);
+        let _ = fs::remove_file(beside);
     }
     written?;
-    sync_directory(directory)
+    path.parent().map_or(Ok(()), sync_directory)
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -171,8 +171,9 @@ impl Catalog {
             let path = entry.location.path();
             path.and_then(|path| path.metadata().ok()?.modified().ok()).unwrap_or(SystemTime::UNIX_EPOCH)
         };
-        let rank =
-            |entry: &Entry| (Reverse(places::stage(&entry.location)), depth(&entry.tag), modified(entry));
+        let rank = |entry: &Entry| {
+            (Reverse(places::stage(&entry.location)), depth(entry.tag.as_str()), modified(entry))
+        };
         let here = self.look()?.whole.into_values().filter(|entry| entry.location != Location::Absent);
         Ok(here.max_by_key(rank).map_or_else(builtin::tag, |entry| entry.tag))
     }
@@ -304,8 +305,8 @@ fn warn_once(what: &str) {
 }
 
 /// The depth in names such as `d20` and `d24-sft`.
-fn depth(tag: &Tag) -> Option<u32> {
-    let digits: String = tag.as_str().strip_prefix('d')?.chars().take_while(char::is_ascii_digit).collect();
+pub(crate) fn depth(name: &str) -> Option<u32> {
+    let digits: String = name.strip_prefix('d')?.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
 

@@ -133,7 +133,9 @@ impl Error {
             Self::Io { .. } | Self::ModelsFile { .. } | Self::Fetch(fetch::Error::Occupied { .. }) => {
                 Category::Storage
             }
-            Self::Fetch(fetch::Error::StorageFull { .. }) => Category::StorageFull,
+            Self::Fetch(fetch::Error::StorageFull { .. } | fetch::Error::DiskFull { .. }) => {
+                Category::StorageFull
+            }
             Self::Fetch(fetch::Error::NoModel { .. }) => Category::BadCheckpoint,
             Self::Fetch(_) => Category::SourceFailed,
             _ => Category::BadCheckpoint,

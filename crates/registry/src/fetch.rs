@@ -70,6 +70,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// The directory that was asked for, as listings write it.
+    pub(crate) fn directory(&self) -> Option<&str> {
+        self.directory.as_deref().map(|directory| directory.trim_matches('/'))
+    }
+
     /// The source without a revision, and the revision.
     pub(crate) fn source_and_revision(&self) -> (String, Option<String>) {
         match &self.source {
@@ -209,7 +214,7 @@ fn provenance(plan: &Plan, hashes: Vec<String>) -> Provenance {
         source: plan.source.clone(),
         revision: plan.revision.clone(),
         commit: plan.commit.clone(),
-        directory: Some(plan.directory.clone()),
+        directory: Some(plan.directory.clone()).filter(|directory| !directory.is_empty()),
         step: plan.step,
         asked: plan.asked.clone(),
         plan: plan.id(),

@@ -113,7 +113,10 @@ pub fn find(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<F
     }
     let models = catalog.models_file()?;
     let said = models.entry(entry.tag.as_str());
-    let step = said.and_then(|said| said.step).or(options.step);
+    let fetched = entry.location.fetched()?;
+    let asked = said.and_then(|said| said.step).or(options.step);
+    // What was fetched at this step lies there alone, and its name may have lost the step.
+    let step = asked.filter(|step| fetched.as_ref().is_none_or(|fetched| fetched.step != Some(*step)));
     let files = entry.location.files(&entry.tag, step)?;
     let paths = files.as_ref().map_or_else(|| Ok(Vec::new()), CheckpointFiles::all)?;
     let fingerprint = Fingerprint {
@@ -124,7 +127,6 @@ pub fn find(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<F
         overrides: said.map(ModelEntry::overrides).unwrap_or_default(),
         pins: said.and_then(|said| said.sha256.clone()),
     };
-    let fetched = entry.location.fetched()?;
     Ok(Found { entry, files, format, fetched, fingerprint })
 }
 
@@ -213,7 +215,10 @@ impl Found {
                 let step = meta.step;
                 (table, meta, tokenizer, step)
             }
-            Some(files) => (read_table(files)?, read_meta(files)?, read_tokenizer(files)?, files.step),
+            Some(files) => {
+                let step = files.step.or(self.fetched.as_ref().and_then(|fetched| fetched.step));
+                (read_table(files)?, read_meta(files)?, read_tokenizer(files)?, step)
+            }
         };
         let TokenizerFile { pattern, ranks, special, merges } = tokenizer;
         let tokenizer = Tokenizer::new(Vocabulary { pattern, ranks, special, merges })?;

@@ -71,7 +71,11 @@ pub(crate) fn below(root: &Path) -> Result<Vec<Place>, Error> {
 
 /// How finished the model in a place is, the most finished at 0.
 pub(crate) fn stage(location: &Location) -> usize {
-    let Some(directory) = home(location) else { return OWN_DIRECTORY };
+    home(location).map_or(OWN_DIRECTORY, stage_of)
+}
+
+/// The same of a model's directory, here or in a listing from elsewhere.
+pub(crate) fn stage_of(directory: &Path) -> usize {
     let Some(parent) = directory.parent() else { return OWN_DIRECTORY };
     if let Some(stage) = STAGES.iter().position(|(stage, _)| *stage == file_name(parent)) {
         return stage + 1;

@@ -26,7 +26,7 @@ pub struct Provenance {
     pub revision: Option<String>,
     /// The commit that was, in hexadecimal.
     pub commit: Option<String>,
-    /// The directory of the source that the weights were in, "" being its root.
+    /// The directory of the source that the weights were in, if that is not its root.
     pub directory: Option<String>,
     /// The training step in the weights' name.
     pub step: Option<u64>,
@@ -87,8 +87,8 @@ impl Provenance {
         let pinned_commit = revision.is_some() && revision == self.commit;
         self.source == source
             && (self.revision == revision || pinned_commit)
-            && (self.asked.directory == wanted.directory
-                || wanted.directory.is_some() && wanted.directory == self.directory)
+            && (self.asked.directory.as_deref() == wanted.directory()
+                || wanted.directory() == Some(self.directory.as_deref().unwrap_or_default()))
             && (self.asked.step == wanted.step || wanted.step.is_some() && wanted.step == self.step)
             && wanted.sha256.as_ref().is_none_or(|pins| self.broken_pin(pins).is_none())
     }
@@ -145,4 +145,94 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         let _infallible = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tag;
+
+    fn provenance() -> Provenance {
+        let json = r#"{
+            "source": "huggingface:o/n", "revision": "main", "commit": "abc0123", "directory": "d20", "step": 650,
+            "files": {
+                "meta_000650.json": {"size": 1, "sha256": "aa"},
+                "model_000650.pt": {"size": 2, "sha256": "bb"}
+            }
+        }"#;
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn wanted(source: &str) -> Wanted {
+        Wanted {
+            tag: Tag::new("d20").unwrap(),
+            source: source.parse().unwrap(),
+            revision: None,
+            directory: None,
+            step: None,
+            sha256: None,
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_compared() {
+        let found = provenance();
+        assert!(found.matches(&wanted("huggingface:o/n@main")));
+        assert!(found.matches(&wanted("huggingface:o/n@abc0123")), "the commit that it is");
+        assert!(!found.matches(&wanted("huggingface:o/n")), "another revision is named by naming none");
+        assert!(!found.matches(&wanted("huggingface:o/other@main")));
+        assert!(!found.matches(&wanted("s3://o/n")));
+        let main = wanted("huggingface:o/n@main");
+        let over = Wanted { revision: Some("main".to_owned()), ..wanted("huggingface:o/n@v1") };
+        assert!(found.matches(&over), "the revision beside the source outranks the one in it");
+        assert!(found.matches(&Wanted { step: Some(650), ..main.clone() }), "named or chosen is the same");
+        assert!(!found.matches(&Wanted { step: Some(1), ..main.clone() }));
+        assert!(found.matches(&Wanted { directory: Some("/d20/".to_owned()), ..main.clone() }));
+        assert!(!found.matches(&Wanted { directory: Some("d8".to_owned()), ..main }));
+    }
+
+    #[test]
+    fn a_step_that_was_asked_for_is_not_the_latest() {
+        let mut found = provenance();
+        found.asked.step = Some(650);
+        assert!(!found.matches(&wanted("huggingface:o/n@main")), "there may be a later one");
+    }
+
+    #[test]
+    fn pins_are_of_weights_of_files_or_of_the_whole() {
+        let found = provenance();
+        let kept = |pins: Pins| found.broken_pin(&pins).is_none();
+        assert!(kept(Pins::Weights("BB".to_owned())));
+        assert!(!kept(Pins::Weights("aa".to_owned())), "the metadata is no weights");
+        assert!(kept(Pins::Weights(Identity::of(&found.hashes()).to_string())));
+        let files = |name: &str, hash: &str| Pins::Files([(name.to_owned(), hash.to_owned())].into());
+        assert!(kept(files("meta_000650.json", "AA")));
+        assert!(!kept(files("meta_000650.json", "bb")));
+        assert!(!kept(files("tokenizer.pkl", "aa")));
+        let pinned =
+            Wanted { sha256: Some(files("model_000650.pt", "cc")), ..wanted("huggingface:o/n@main") };
+        assert!(!found.matches(&pinned));
+    }
+
+    #[test]
+    fn the_identity_is_what_sha256sum_gives() {
+        // Of: printf 'aa  a\nbb  b\n' | sha256sum
+        let hashes = [("b", "bb"), ("a", "aa")].map(|(name, hash)| (name.to_owned(), hash.to_owned())).into();
+        let expected = "b862e08ce447fbc39d7546008cf8c0f7ea41b449df79d6e395abad7626f0d1b2";
+        assert_eq!(Identity::of(&hashes).as_str(), expected);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(Provenance::read(directory.path()).unwrap(), None);
+        let path = directory.path().join(Provenance::FILE_NAME);
+        std::fs::write(&path, serde_json::to_vec(&provenance()).unwrap()).unwrap();
+        assert_eq!(Provenance::read(directory.path()).unwrap(), Some(provenance()));
+        std::fs::write(&path, "{").unwrap();
+        assert!(Provenance::read(directory.path()).is_err());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(Provenance::read(directory.path()).is_err());
+    }
 }

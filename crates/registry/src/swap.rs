@@ -191,6 +191,7 @@ mod tests {
     use super::*;
 
     /// What a swap does to the world, as far as anybody outside would notice.
+    #[expect(clippy::struct_excessive_bools, reason = "each is one thing that is so or not")]
     struct World {
         old_serves: bool,
         old_in_memory: bool,
@@ -201,7 +202,8 @@ mod tests {
     }
 
     impl World {
-        fn new(had_old: bool) -> Self {
+        fn new(swap: &Transaction) -> Self {
+            let had_old = swap.had_old;
             Self {
                 old_serves: had_old,
                 old_in_memory: had_old,
@@ -238,9 +240,8 @@ mod tests {
     }
 
     /// Plays a swap in which the phases in `broken` fail. A failure undoes its phase.
-    fn play(had_old: bool, mode: Mode, broken: &[Phase]) -> (Outcome, World, Vec<Phase>) {
-        let mut swap = if had_old { Transaction::replacing() } else { Transaction::first() };
-        let mut world = World::new(had_old);
+    fn play(mut swap: Transaction, mode: Mode, broken: &[Phase]) -> (Outcome, World, Vec<Phase>) {
+        let mut world = World::new(&swap);
         let (mut next, mut seen) = (Next::Run(Phase::Resolve), Vec::new());
         loop {
             let phase = match next {
@@ -251,7 +252,7 @@ mod tests {
             seen.push(phase);
             next = if broken.contains(&phase) {
                 // Requests that wait are let go where the old model is still there to take them.
-                if phase == Phase::Drain && mode == Mode::Serial && had_old {
+                if phase == Phase::Drain && mode == Mode::Serial && swap.had_old {
                     (world.requests_wait, world.old_serves) = (false, true);
                 }
                 swap.failed()
@@ -274,7 +275,8 @@ mod tests {
             for set in 0u32..1 << Phase::ALL.len() {
                 let chosen = Phase::ALL.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1);
                 let broken: Vec<Phase> = chosen.map(|(_, phase)| *phase).collect();
-                let (outcome, world, seen) = play(had_old, mode, &broken);
+                let swap = if had_old { Transaction::replacing() } else { Transaction::first() };
+                let (outcome, world, seen) = play(swap, mode, &broken);
                 let case = format!("{had_old} {mode:?} {broken:?}: {outcome:?} {seen:?}");
                 assert!(!world.requests_wait || outcome == Outcome::Lost, "{case}");
                 assert!(!(world.old_serves && world.new_serves), "{case}");
@@ -302,8 +304,14 @@ mod tests {
 
     #[test]
     fn the_orders_are_those_that_are_documented() {
-        let names =
-            |mode| play(true, mode, &[]).2.iter().map(|phase| phase.name()).collect::<Vec<_>>().join(" ");
+        let names = |mode| {
+            play(Transaction::replacing(), mode, &[])
+                .2
+                .iter()
+                .map(|phase| phase.name())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
         assert_eq!(names(Mode::Overlap), "resolve download verify load selftest cutover drain free");
         assert_eq!(names(Mode::Serial), "resolve download verify drain free load selftest cutover");
     }

@@ -1,7 +1,6 @@
-//! What the standard library lacks of file systems: free space, syncing directories, renames that replace
+//! What the standard library lacks of file systems: free space, renames that replace
 //! nothing or exchange two directories.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -18,11 +17,6 @@ pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
 /// Bytes that a file takes on the disk, holes not counted; none if it is not there.
 pub(crate) fn allocated_bytes(path: &Path) -> u64 {
     std::fs::symlink_metadata(path).map_or(0, |metadata| metadata.blocks().saturating_mul(512))
-}
-
-/// Makes the names in a directory last.
-pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// Renames, and fails where the new name is taken.

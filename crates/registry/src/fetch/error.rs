@@ -181,6 +181,12 @@ pub enum Error {
         /// What there is.
         found: String,
     },
+    /// The disk took no more.
+    #[error("the disk is full: {free_mb} MB are free")]
+    DiskFull {
+        /// Megabytes there are.
+        free_mb: u64,
+    },
     /// The disk is too small.
     #[error("the download needs {needed_mb} MB of disk space, and {free_mb} MB are free")]
     StorageFull {
@@ -201,12 +207,27 @@ impl Error {
     }
 }
 
-/// The disk took no more: how much was wanted is not known any more.
+/// A failure to write.
 pub(super) fn disk(path: &std::path::Path, error: std::io::Error) -> crate::Error {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     if matches!(error.kind(), StorageFull | QuotaExceeded) {
         let free_mb = super::disk::free_bytes(path).unwrap_or(0) >> 20;
-        return Error::StorageFull { needed_mb: free_mb + 1, free_mb }.into();
+        return Error::DiskFull { free_mb }.into();
     }
     crate::Error::io(path, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Category;
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let of = |kind: std::io::ErrorKind| disk(std::path::Path::new("/"), kind.into());
+        assert_eq!(of(std::io::ErrorKind::StorageFull).category(), Category::StorageFull);
+        assert_eq!(of(std::io::ErrorKind::QuotaExceeded).category(), Category::StorageFull);
+        assert_eq!(of(std::io::ErrorKind::PermissionDenied).category(), Category::Storage);
+        assert!(of(std::io::ErrorKind::StorageFull).public().starts_with("the disk is full"));
+    }
 }

@@ -152,8 +152,8 @@ impl Hub {
 
     async fn page(&self, web: &Web, url: &Url) -> Result<(Vec<u8>, Option<Url>), Fault> {
         let response = web.get(url, &self.ask).await.map_err(|fault| self.explain(fault, ""))?;
-        let links = response.headers().get_all(header::LINK).iter();
-        let link = links.filter_map(|value| next_link(value.to_str().ok()?)).next();
+        let mut links = response.headers().get_all(header::LINK).iter();
+        let link = links.find_map(|value| next_link(value.to_str().ok()?));
         let link = link.and_then(|link| url.join(&link).ok());
         let body = read_small(response, MAX_PAGE, self.wait).await?;
         let body =

@@ -5,11 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{exchange, remove_tree, rename_new, sync_directory};
+use super::disk::{exchange, remove_tree, rename_new};
 use super::error::{self, Error as FetchError};
 use super::staging::{STAGING, Staging, write_whole};
 use crate::provenance::Provenance;
-use crate::{Error, Tag};
+use crate::{Error, Tag, atomic_file};
 
 /// What is told of each step that is about to be done; tests stop it there.
 pub(crate) type Step<'a> = &'a dyn Fn(&'static str) -> Result<(), Error>;
@@ -98,7 +98,143 @@ fn replace(root: &Path, tag: &Tag, staging: &Staging, step: Step<'_>) -> Result<
 
 fn finish(root: &Path, staging: &Staging, step: Step<'_>) -> Result<(), Error> {
     step("sync the root")?;
-    sync_directory(root).map_err(|error| Error::io(root, error))?;
+    atomic_file::sync_directory(root).map_err(|error| Error::io(root, error))?;
     step("remove the staging directory")?;
     remove_tree(&staging.directory).map_err(|error| Error::io(&staging.directory, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::provenance::{Asked, FileRecord};
+
+    fn provenance(step: u64) -> Provenance {
+        let record = FileRecord { size: 1, sha256: String::new() };
+        Provenance {
+            source: "huggingface:a/b".to_owned(),
+            revision: None,
+            commit: None,
+            directory: None,
+            step: Some(step),
+            asked: Asked::default(),
+            plan: step.to_string(),
+            files: BTreeMap::from([(format!("model_{step:06}.pt"), record)]),
+        }
+    }
+
+    fn make_ready(staging: &Staging, step: u64) {
+        fs::create_dir_all(staging.ready()).unwrap();
+        fs::write(staging.ready().join(format!("model_{step:06}.pt")), b"x").unwrap();
+    }
+
+    /// Stops before the step numbered `at`, as a crash would: nothing runs after it.
+    fn crash_at(at: usize) -> impl Fn(&'static str) -> Result<(), Error> {
+        let left = Cell::new(at);
+        move |step| {
+            if left.get() == 0 {
+                return Err(Error::io(Path::new(step), io::ErrorKind::Interrupted.into()));
+            }
+            left.set(left.get() - 1);
+            Ok(())
+        }
+    }
+
+    /// The step of the model that is installed, which must be whole.
+    fn step_of(root: &Path, tag: &Tag) -> Option<u64> {
+        match present(root, tag).unwrap() {
+            Present::Nothing => None,
+            Present::Ours(found) => {
+                assert!(found.is_complete(&root.join(tag.as_str())), "what is installed is whole");
+                found.step
+            }
+        }
+    }
+
+    /// Goes on after a crash, as the next download does.
+    fn go_on(root: &Path, tag: &Tag, staging: &Staging) {
+        recover(root, tag).unwrap();
+        if step_of(root, tag) == Some(2) {
+            remove_tree(&staging.directory).unwrap();
+            return;
+        }
+        let ready = Provenance::read(&staging.ready()).unwrap();
+        assert!(ready.is_none_or(|ready| ready.plan == "2"), "the old model is not taken for the new one");
+        assert!(staging.ready().join("model_000002.pt").exists(), "nothing has to be fetched again");
+        install(root, tag, staging, &provenance(2), &|_| Ok(())).unwrap();
+    }
+
+    type Install = fn(&Path, &Tag, &Staging, Step<'_>) -> Result<(), Error>;
+
+    fn by_exchange(root: &Path, tag: &Tag, staging: &Staging, step: Step<'_>) -> Result<(), Error> {
+        install(root, tag, staging, &provenance(2), step)
+    }
+
+    fn by_two_renames(root: &Path, tag: &Tag, staging: &Staging, step: Step<'_>) -> Result<(), Error> {
+        let json = serde_json::to_vec(&provenance(2)).unwrap();
+        write_whole(&staging.ready(), Provenance::FILE_NAME, &json)?;
+        replace(root, tag, staging, step)
+    }
+
+    fn crash_everywhere(install_new: Install, old: Option<u64>) {
+        let tag = Tag::new("d20").unwrap();
+        for at in 0.. {
+            let root = tempfile::tempdir().unwrap();
+            let (root, staging) = (root.path(), Staging::new(root.path(), &tag));
+            if let Some(old) = old {
+                make_ready(&staging, old);
+                install(root, &tag, &staging, &provenance(old), &|_| Ok(())).unwrap();
+            }
+            make_ready(&staging, 2);
+            let finished = install_new(root, &tag, &staging, &crash_at(at)).is_ok();
+            assert!(matches!(step_of(root, &tag), None | Some(1 | 2)));
+            go_on(root, &tag, &staging);
+            assert_eq!(step_of(root, &tag), Some(2), "after a crash at step {at}");
+            let left: Vec<_> = fs::read_dir(root.join(STAGING)).unwrap().collect();
+            assert!(left.is_empty(), "{left:?} is left after a crash at step {at}");
+            if finished {
+                assert!(at > 2, "there were steps to crash at");
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn a_crash_at_any_step_leaves_the_old_model_or_the_new_one() {
+        crash_everywhere(by_exchange, None);
+        crash_everywhere(by_exchange, Some(1));
+        crash_everywhere(by_two_renames, Some(1));
+    }
+
+    #[test]
+    fn what_appears_meanwhile_is_not_replaced() {
+        let tag = Tag::new("d20").unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let staging = Staging::new(root.path(), &tag);
+        make_ready(&staging, 2);
+        let target = root.path().join("d20");
+        let appears = |step: &'static str| {
+            if step == "rename" {
+                fs::create_dir(&target).unwrap();
+            }
+            Ok(())
+        };
+        let error = install(root.path(), &tag, &staging, &provenance(2), &appears).unwrap_err();
+        assert!(matches!(error, Error::Fetch(FetchError::Occupied { .. })), "{error}");
+        assert_eq!(fs::read_dir(target).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn two_directories_change_their_names_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let (one, other) = (root.path().join("one"), root.path().join("other"));
+        fs::create_dir(&one).unwrap();
+        fs::create_dir(&other).unwrap();
+        fs::write(one.join("of one"), b"").unwrap();
+        assert!(exchange(&one, &other).unwrap(), "this file system can");
+        assert!(other.join("of one").exists() && !one.join("of one").exists());
+        assert_eq!(rename_new(&one, &other).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
 }

@@ -20,7 +20,7 @@ impl Lock {
     pub(crate) async fn take(root: &Path, tag: &Tag) -> Result<Self, Error> {
         let directory = root.join(STAGING);
         std::fs::create_dir_all(&directory).map_err(|error| super::error::disk(&directory, error))?;
-        let path = directory.join(format!("{tag}.lock"));
+        let path = directory.join(format!(".{tag}.lock"));
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(|error| super::error::disk(&path, error))?;
         let mut waited = false;

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -12,18 +13,16 @@ use super::retry::Retries;
 use super::store::Store;
 use super::web::{Version, shown};
 use super::{FetchSettings, Wanted};
-use crate::Tag;
+use crate::catalog::depth;
 use crate::checkpoint::{Chosen, Listing};
 use crate::models_file::Pins;
 use crate::provenance::{Asked, hex};
+use crate::{Tag, places};
 
 /// Files of one model.
 const MAX_FILES: usize = 200;
 /// Largest file beside the weights, in bytes.
 const MAX_SMALL_FILE: u64 = 64 << 20;
-/// Directories of nanochat's own layout, the most finished model first; one elsewhere counts as finished.
-const STAGES: [&str; 4] =
-    ["chatrl_checkpoints", "chatsft_checkpoints", "mid_checkpoints", "base_checkpoints"];
 
 /// What is fetched. As JSON it is the manifest of the staging directory.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -85,7 +84,7 @@ impl Plan {
             let file = store.measured(listed.find(path).ok_or_else(missing)?, retries).await?;
             files.push(planned(file));
         }
-        let asked = Asked { directory: wanted.directory.clone(), step: wanted.step };
+        let asked = Asked { directory: wanted.directory().map(str::to_owned), step: wanted.step };
         let plan =
             Self { source, revision, commit: listed.commit, directory, step: chosen.step, asked, files };
         plan.check_sizes(settings)?;
@@ -104,7 +103,8 @@ impl Plan {
     }
 
     fn check_sizes(&self, settings: &FetchSettings) -> Result<(), Error> {
-        for file in self.files.iter().filter(|file| is_small(&file.name) && file.size > MAX_SMALL_FILE) {
+        let too_large = |file: &&PlannedFile| is_small(&file.name) && file.size > MAX_SMALL_FILE;
+        if let Some(file) = self.files.iter().find(too_large) {
             let what = file.name.clone();
             return Err(Error::TooLarge { what, bytes: file.size, limit: MAX_SMALL_FILE, hint: "" });
         }
@@ -113,7 +113,7 @@ impl Plan {
                 what: format!("the model of {}", self.source),
                 bytes: self.bytes(),
                 limit: settings.max_bytes,
-                hint: ", as DOWNLOAD_MAX_BYTES says",
+                hint: ", as DOWNLOAD_MAX_GB says",
             });
         }
         Ok(())
@@ -154,8 +154,7 @@ fn planned(file: RemoteFile) -> PlannedFile {
 fn choose(listed: &RemoteFiles, source: &str, wanted: &Wanted) -> Result<(String, Chosen), Error> {
     let listing = Listing::new(listed.names());
     let no_model = |missing: String| Error::NoModel { source_name: source.to_owned(), missing };
-    if let Some(directory) = &wanted.directory {
-        let directory = directory.trim_matches('/');
+    if let Some(directory) = wanted.directory() {
         let chosen = choose_in(&listing, directory, wanted);
         return Ok((directory.to_owned(), chosen.map_err(no_model)?));
     }
@@ -184,11 +183,8 @@ fn choose_in(listing: &Listing, directory: &str, wanted: &Wanted) -> Result<Chos
 /// deepest, by name.
 fn rank(directory: &str, tag: &Tag) -> (bool, usize, Reverse<Option<u32>>, String) {
     let name = last_part(directory);
-    let parent = directory.rsplit_once('/').map_or("", |(parent, _)| last_part(parent));
-    let stage = STAGES.iter().position(|stage| *stage == parent).map_or(0, |i| i + 1);
-    let digits: String =
-        name.strip_prefix('d').unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
-    (name != tag.as_str(), stage, Reverse(digits.parse().ok()), directory.to_owned())
+    let stage = places::stage_of(Path::new(directory));
+    (name != tag.as_str(), stage, Reverse(depth(name)), directory.to_owned())
 }
 
 /// The files that an index of shards names, beside it.

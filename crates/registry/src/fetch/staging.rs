@@ -15,12 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use super::disk::{allocated_bytes, free_bytes, remove_file, remove_tree, sync_directory};
+use super::disk::{allocated_bytes, free_bytes, remove_file, remove_tree};
 use super::error::{self, Error as FetchError};
 use super::plan::{Plan, PlannedFile};
 use super::ranges::Ranges;
 use crate::provenance::Provenance;
-use crate::{Error, Tag};
+use crate::{Error, Tag, atomic_file};
 
 /// Directory under the storage root.
 pub(crate) const STAGING: &str = ".staging";
@@ -277,12 +277,5 @@ fn read_bounded(path: &Path) -> Option<Vec<u8>> {
 /// Writes a file so that it is there whole or not at all.
 pub(crate) fn write_whole(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let (path, new) = (directory.join(name), directory.join(format!("{name}.new")));
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&new, &path)?;
-        sync_directory(directory)
-    };
-    write().map_err(|error| error::disk(&path, error))
+    atomic_file::replace(&path, &new, bytes).map_err(|error| error::disk(&path, error))
 }

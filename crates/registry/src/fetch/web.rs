@@ -86,16 +86,12 @@ impl Web {
     pub(crate) fn new(settings: &FetchSettings) -> Result<Self, Error> {
         // Another part of the process may have chosen a provider before, which is as good.
         let _already_chosen = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(settings.connect_timeout)
-            .user_agent(concat!("samosa/", env!("CARGO_PKG_VERSION")))
-            .http1_only()
-            .referer(false);
-        if !settings.proxies {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|error| Error::Tls { reason: reason(&error) })?;
+        let client = builder(settings).build().or_else(|error| {
+            // A machine without certificates can still speak plain HTTP to its own network.
+            tracing::warn!("no TLS connection can be verified: {}", reason(&error));
+            builder(settings).tls_certs_only([]).build()
+        });
+        let client = client.map_err(|error| Error::Tls { reason: reason(&error) })?;
         Ok(Self {
             client,
             redirect_hosts: settings.redirect_hosts.clone(),
@@ -178,6 +174,16 @@ impl Web {
         }
         Err(Error::Redirect { from: host_of(from), to: format!("{}://{}", to.scheme(), host_of(&to)) }.into())
     }
+}
+
+fn builder(settings: &FetchSettings) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(settings.connect_timeout)
+        .user_agent(concat!("samosa/", env!("CARGO_PKG_VERSION")))
+        .http1_only()
+        .referer(false);
+    if settings.proxies { builder } else { builder.no_proxy() }
 }
 
 /// Whether a redirect may be followed: within one origin, or to a host of the list, and never out of TLS.

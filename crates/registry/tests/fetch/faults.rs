@@ -1,11 +1,11 @@
 //! Servers that fail, lie, stall or break off: what heals is tried again from where it stopped, and what does
 //! not is an error that says what happened.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use registry::{Category, Error, fetch};
+use tokio::time::Instant;
 
 use crate::support::{
     Bench, CHUNK, Files, Hub, Manner, Reply, Request, TOY_FILES, golden, toy_model, wanted,
@@ -26,6 +26,9 @@ fn first(
         now.then(|| wrong(request))
     }
 }
+
+/// What a server says instead.
+type Wrong = dyn Fn(&Request) -> Reply + Send + Sync;
 
 fn is_weights(request: &Request) -> bool {
     request.target.contains(WEIGHTS)
@@ -173,8 +176,7 @@ async fn answers_that_are_not_what_was_asked_for_are_not_written() {
         reply
     };
     let encoded = move |request: &Request| Reply::file(request, &bytes()).with("Content-Encoding", "gzip");
-    let wrong: [Box<dyn Fn(&Request) -> Reply + Send + Sync>; 4] =
-        [Box::new(shifted), Box::new(missing), Box::new(longer), Box::new(encoded)];
+    let wrong: [Box<Wrong>; 4] = [Box::new(shifted), Box::new(missing), Box::new(longer), Box::new(encoded)];
     for wrong in wrong {
         let (_, bench, fetched) = fetch_from(first(2, is_weights, wrong)).await;
         assert_fetched(&bench, fetched);
@@ -230,8 +232,8 @@ async fn a_sharded_model_comes_with_the_shards_of_its_index() {
 
 #[tokio::test]
 async fn many_downloads_through_a_bad_line_come_out_right() {
-    let seen = Arc::new(AtomicUsize::new(0));
-    let (_, bench, fetched) = fetch_from(move |request| {
+    let seen = AtomicUsize::new(0);
+    let cdn = move |request: &Request| {
         let n = seen.fetch_add(1, Ordering::Relaxed);
         let reply = || Reply::file(request, &toy_model(1)[WEIGHTS]);
         match n % 5 {
@@ -241,7 +243,12 @@ async fn many_downloads_through_a_bad_line_come_out_right() {
             3 => Some(reply().manner(Manner::Drop)),
             _ => None,
         }
-    })
-    .await;
-    assert_fetched(&bench, fetched);
+    };
+    let hub = Hub::with(toy_model(1), |_| None, cdn).await;
+    let mut bench = Bench::of(&hub);
+    // Which piece meets which failure is chance: one may meet several in a row.
+    bench.settings.retry.attempts = 50;
+    bench.settings.chunk_bytes = 10_000;
+    assert_fetched(&bench, bench.fetch(&wanted(SOURCE)).await.map(|_| ()));
+    assert!(bench.progress.snapshot().retries > 20);
 }

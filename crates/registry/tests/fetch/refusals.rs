@@ -4,9 +4,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use registry::Identity;
 use registry::fetch::{self, FetchSettings};
 use registry::models_file::Pins;
-use registry::provenance::identity_of;
 use registry::{Category, Error};
 use serde_json::json;
 
@@ -173,7 +173,7 @@ async fn lists_without_end_are_cut() {
 async fn sizes_are_checked_before_anything_is_written() {
     let hub = Hub::start(toy_model(1)).await;
     let error = refusal(&hub, FetchSettings { max_bytes: 100_000, ..to_files(&hub) }).await.to_string();
-    assert!(error.contains("at most 100000 are fetched, as DOWNLOAD_MAX_BYTES says"), "{error}");
+    assert!(error.contains("at most 100000 are fetched, as DOWNLOAD_MAX_GB says"), "{error}");
     let error = refusal(&hub, FetchSettings { reserve_bytes: u64::MAX / 4, ..to_files(&hub) }).await;
     assert_eq!(error.category(), Category::StorageFull);
     assert!(error.to_string().contains("MB of disk space, and"), "{error}");
@@ -214,7 +214,7 @@ async fn pins_are_held_to() {
     };
     let right = [
         Some(Pins::Weights(weights.to_uppercase())),
-        Some(Pins::Weights(identity_of(&hashes))),
+        Some(Pins::Weights(Identity::of(&hashes).to_string())),
         files([("meta_000007.json", sha256(&toy["meta_000007.json"]))]),
     ];
     for sha256 in right {

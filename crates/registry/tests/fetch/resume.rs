@@ -29,7 +29,7 @@ async fn hub_that_falls_silent(files: Files, after: usize) -> (Hub, Arc<AtomicBo
 
 /// Fetches for a while and is dropped.
 async fn fetch_and_drop(bench: &Bench, wanted: &Wanted) {
-    let patient = FetchSettings { stall_window: Duration::from_secs(60), ..bench.settings.clone() };
+    let patient = FetchSettings { stall_window: Duration::from_mins(1), ..bench.settings.clone() };
     let fetcher = Fetcher::new(patient).unwrap();
     let fetch = fetcher.fetch(wanted, bench.root.path(), &bench.progress);
     tokio::time::timeout(Duration::from_millis(400), fetch).await.unwrap_err();

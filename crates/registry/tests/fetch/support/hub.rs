@@ -121,7 +121,6 @@ impl Shared {
             None => Reply::status(404).with("X-Error-Code", "EntryNotFound"),
             Some(bytes) if bytes.len() >= LARGE => Reply::status(302)
                 .with("Location", format!("{store}/blob/{path}?X-Signature=secret_of_the_store"))
-                .with("X-Linked-Etag", format!("\"{}\"", sha256(bytes)))
                 .with("X-Linked-Size", bytes.len().to_string())
                 .with("X-Repo-Commit", COMMIT),
             Some(_) => Reply::status(307).with("Location", format!("/api/resolve-cache/{path}")),

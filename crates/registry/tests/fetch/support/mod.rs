@@ -55,7 +55,8 @@ pub(crate) fn files<const N: usize>(files: [(&str, Vec<u8>); N]) -> Files {
 pub(crate) const TOY_FILES: [&str; 3] = ["meta_000007.json", "model_000007.pt", "tokenizer.pkl"];
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = |text: String, byte: &u8| text + &format!("{byte:02x}");
+    Sha256::digest(bytes).iter().fold(String::new(), digits)
 }
 
 pub(crate) fn tag(name: &str) -> Tag {
@@ -138,7 +139,7 @@ impl Bench {
         }
         let staging = self.root.path().join(".staging");
         let left: Vec<_> = std::fs::read_dir(staging).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(left, ["d20.lock"], "nothing is left of the download but its lock");
+        assert_eq!(left, [".d20.lock"], "nothing is left of the download but its lock");
     }
 }
 

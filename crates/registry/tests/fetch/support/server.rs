@@ -1,6 +1,7 @@
 //! An HTTP/1.1 server on a socket of its own whose answers can be wrong in every way.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -181,8 +182,8 @@ async fn read_request(read: &mut BufReader<tokio::net::tcp::OwnedReadHalf>) -> O
     }
 }
 
-async fn send(write: &mut tokio::net::tcp::OwnedWriteHalf, request: &Request, reply: Reply) -> usize {
-    const FOR_EVER: Duration = Duration::from_secs(600);
+async fn send(socket: &mut tokio::net::tcp::OwnedWriteHalf, request: &Request, reply: Reply) -> usize {
+    const FOR_EVER: Duration = Duration::from_mins(10);
     match reply.manner {
         Manner::Drop => return 0,
         Manner::Silent => {
@@ -193,16 +194,16 @@ async fn send(write: &mut tokio::net::tcp::OwnedWriteHalf, request: &Request, re
     }
     let mut head = format!("HTTP/1.1 {} Some words\r\n", reply.status);
     for (name, value) in &reply.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
-    head.push_str(&format!("Content-Length: {}\r\n\r\n", reply.body.len()));
+    write!(head, "Content-Length: {}\r\n\r\n", reply.body.len()).unwrap();
     let body = if request.method == "HEAD" { &[][..] } else { &reply.body };
     let part = match reply.manner {
         Manner::Cut(length) | Manner::Stall(length) => &body[..length.min(body.len())],
         Manner::Trickle => &[],
         _ => body,
     };
-    if write.write_all(head.as_bytes()).await.is_err() || write.write_all(part).await.is_err() {
+    if socket.write_all(head.as_bytes()).await.is_err() || socket.write_all(part).await.is_err() {
         return 0;
     }
     match reply.manner {
@@ -210,7 +211,7 @@ async fn send(write: &mut tokio::net::tcp::OwnedWriteHalf, request: &Request, re
         Manner::Trickle => {
             for byte in body {
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                if write.write_all(&[*byte]).await.is_err() {
+                if socket.write_all(&[*byte]).await.is_err() {
                     break;
                 }
             }
