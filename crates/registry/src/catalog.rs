@@ -118,6 +118,11 @@ impl Catalog {
         Self { offers, ..self }
     }
 
+    /// Where the settings offer a model from.
+    pub(crate) fn offer(&self, tag: &Tag) -> Option<Source> {
+        self.offers.iter().find(|offer| offer.tag == *tag).map(|offer| offer.source.clone())
+    }
+
     /// The directory of `models.toml`, of fetched models and of what is remembered of files: the root, or where
     /// it is if it is a file.
     pub fn directory(&self) -> Option<&Path> {

@@ -111,11 +111,33 @@ impl Fetcher {
         if let Some(found) = installed(root, wanted)? {
             return Ok(found);
         }
+        self.bring(wanted, root, progress, installed).await
+    }
+
+    /// The same, but what is there is compared with what the source has by now, and replaced if that is something
+    /// else. If it is not, no download begins, and `progress` knows of no bytes.
+    pub async fn refresh(
+        &self,
+        wanted: &Wanted,
+        root: &Path,
+        progress: &Progress,
+    ) -> Result<Provenance, RegistryError> {
+        self.bring(wanted, root, progress, |_, _| Ok(None)).await
+    }
+
+    /// Brings a model unless what is there is `enough`.
+    async fn bring(
+        &self,
+        wanted: &Wanted,
+        root: &Path,
+        progress: &Progress,
+        enough: impl Fn(&Path, &Wanted) -> Result<Option<Provenance>, RegistryError>,
+    ) -> Result<Provenance, RegistryError> {
         let mut store = Store::new(self.web()?, &self.settings, wanted)?;
         let lock = Lock::take(root, &wanted.tag).await?;
         let staging = Staging::new(root, &wanted.tag);
         install::recover(root, &wanted.tag)?;
-        if let Some(found) = installed(root, wanted)? {
+        if let Some(found) = enough(root, wanted)? {
             // What is left is of no use: the model is here.
             let _left = disk::remove_tree(&staging.directory);
             return Ok(found);
@@ -154,9 +176,18 @@ impl Fetcher {
     ) -> Result<Provenance, RegistryError> {
         let plan = Plan::make(store, wanted, &self.settings, retries).await?;
         let staging = Staging::new(root, &wanted.tag);
+        let old = installed(root, wanted)?;
+        if let Some(found) = old.as_ref().filter(|found| found.plan == plan.id()) {
+            let _left = disk::remove_tree(&staging.directory);
+            return Ok(found.clone());
+        }
         let reserve = self.settings.reserve_bytes;
-        let (staged, planned) = (staging.clone(), plan.clone());
-        lock.blocking(move || staged.prepare(&planned, reserve)).await?;
+        let (staged, planned, model) = (staging.clone(), plan.clone(), root.join(wanted.tag.as_str()));
+        lock.blocking(move || {
+            staged.prepare(&planned, reserve)?;
+            old.map_or(Ok(()), |old| staged.reuse(&planned, &model, &old))
+        })
+        .await?;
         progress.start(plan.files.len() as u64, plan.bytes());
         tracing::info!(
             model_tag = %wanted.tag,

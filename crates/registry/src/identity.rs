@@ -196,7 +196,8 @@ impl HashCache {
     }
 }
 
-fn hash_file(file: &mut File) -> std::io::Result<String> {
+/// The hash of a file from where it stands to its end.
+pub(crate) fn hash_file(file: &mut File) -> std::io::Result<String> {
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK];
     loop {

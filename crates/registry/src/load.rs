@@ -73,26 +73,28 @@ pub fn fingerprint(catalog: &Catalog, tag: &Tag, options: &LoadOptions) -> Resul
 /// What has to be fetched before the model can be found: `None` if it is there as `models.toml` or the settings
 /// name it. What a person put into the storage is never fetched over.
 pub fn wanted(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Option<Wanted>, Error> {
-    let fetched = entry.location.fetched()?;
-    if entry.location != Location::Absent && fetched.is_none() {
+    let (offered, fetched) = (offered(catalog, entry, options)?, entry.location.fetched()?);
+    Ok(offered.filter(|wanted| fetched.is_none_or(|fetched| !fetched.matches(wanted))))
+}
+
+/// Where a model can be fetched from, be it here already or not: as `models.toml` or else the settings name it.
+/// `None` if neither does, or if a person put it where it is.
+pub fn offered(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Option<Wanted>, Error> {
+    if entry.location != Location::Absent && entry.location.fetched()?.is_none() {
         return Ok(None);
     }
     let models = catalog.models_file()?;
     let said = models.entry(entry.tag.as_str());
     let source = said.and_then(|said| said.source.clone()).filter(Source::is_remote);
-    // A model that nothing names any more stays as it was fetched.
-    let Some(source) = source.or_else(|| fetched.is_none().then(|| entry.source.clone())) else {
-        return Ok(None);
-    };
-    let wanted = Wanted {
+    let Some(source) = source.or_else(|| catalog.offer(&entry.tag)) else { return Ok(None) };
+    Ok(Some(Wanted {
         tag: entry.tag.clone(),
         source,
         revision: said.and_then(|said| said.revision.clone()),
         directory: said.and_then(|said| said.directory.clone()),
         step: said.and_then(|said| said.step).or(options.step),
         sha256: said.and_then(|said| said.sha256.clone()),
-    };
-    Ok(Some(wanted).filter(|wanted| fetched.is_none_or(|fetched| !fetched.matches(wanted))))
+    }))
 }
 
 /// A model whose files are known by name and not read yet.

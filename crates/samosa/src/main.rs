@@ -1,5 +1,5 @@
 //! `samosa`: the binary. Settings in, one command out. The only place for the environment, arguments and
-//! exit codes: 0 done, 1 failed, 2 wrong settings or arguments.
+//! exit codes: 0 done, 1 failed, 2 wrong settings or arguments, 130 interrupted.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod logs;
 mod models;
 mod options;
 mod progress;
+mod pull;
 mod serve;
 mod settings;
 mod swap;
@@ -21,8 +22,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Arg, ArgMatches, Command};
 
+use registry::Tag;
 use settings::{SETTINGS, Values};
 
+/// The exit code of what Ctrl-C ended, as shells have it.
+const INTERRUPTED: u8 = 130;
 const CONTRACT: &str = include_str!("../../../contract/inference-api.yaml");
 
 fn main() -> ExitCode {
@@ -55,6 +59,10 @@ fn main() -> ExitCode {
             Ok(options) => swap::run(&options),
             Err(error) => return wrong(&error),
         },
+        Some(("pull", matches)) => match pull::Options::read(&values, matches) {
+            Ok(options) => pull::run(&options),
+            Err(error) => return wrong(&error),
+        },
         // What serve would refuse, this refuses too.
         Some(("config", _)) => match logs::chosen(&values).and_then(|_| options::serve(&values)) {
             Ok(_) => show_config(&values),
@@ -70,7 +78,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("samosa: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<pull::Interrupted>() { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -100,6 +108,7 @@ fn command() -> Command {
             serve,
             generate_command(),
             models::command(),
+            pull::command(),
             swap::command(),
             bench::command(),
             config,
@@ -140,6 +149,12 @@ fn temperature(text: &str) -> Result<f64, String> {
         Ok(value) if (0.0..=2.0).contains(&value) => Ok(value),
         _ => Err("must be a number from 0 to 2".to_owned()),
     }
+}
+
+/// A model's name on the command line.
+pub(crate) fn tag(text: &str) -> Result<Tag, String> {
+    let rule = "a tag has up to 100 letters, digits, dots, underscores and dashes, and begins with a letter or digit";
+    Tag::new(text).ok_or_else(|| rule.to_owned())
 }
 
 /// A number given to `generate`, or the setting.

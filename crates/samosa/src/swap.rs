@@ -49,7 +49,7 @@ pub(crate) fn command() -> Command {
              server if --wait is over or Ctrl-C ends the watching, and the same command joins it again. The exit code \
              is 0 once TAG serves, else 1.",
         )
-        .arg(Arg::new("tag").value_name("TAG").required(true).value_parser(tag).help("Model to serve"))
+        .arg(Arg::new("tag").value_name("TAG").required(true).value_parser(crate::tag).help("Model to serve"))
         .arg(
             Arg::new("url")
                 .long("url")
@@ -79,11 +79,6 @@ pub(crate) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Print the record of the swap, as /stats has it at its end, and nothing else"),
         )
-}
-
-fn tag(text: &str) -> Result<Tag, String> {
-    let rule = "a tag has up to 100 letters, digits, dots, underscores and dashes, and begins with a letter or digit";
-    Tag::new(text).ok_or_else(|| rule.to_owned())
 }
 
 fn identity(text: &str) -> Result<String, String> {

@@ -278,7 +278,7 @@ pub(crate) type Beginning = Pin<Box<dyn Future<Output = Result<EventStream, Prob
 /// A body whose status is decided already while its stream still begins.
 enum Late {
     Beginning(Beginning),
-    Streaming(EventStream),
+    Streaming(Box<EventStream>),
     Over,
 }
 
@@ -296,7 +296,7 @@ pub(crate) fn late(
             match late {
                 Late::Beginning(mut beginning) => match timeout(silence, &mut beginning).await {
                     Err(_) => Some((comment(), Late::Beginning(beginning))),
-                    Ok(Ok(mut events)) => Some((events.next().await?, Late::Streaming(events))),
+                    Ok(Ok(mut events)) => Some((events.next().await?, Late::Streaming(Box::new(events)))),
                     Ok(Err(problem)) => Some((Ok(refusal(&state, &problem)), Late::Over)),
                 },
                 Late::Streaming(mut events) => Some((events.next().await?, Late::Streaming(events))),

@@ -279,7 +279,7 @@ impl State {
                 tracing::info!(swap_id = id, model_tag = %target, "swap is live");
                 self.swapper.decided(id, tell, Ok(()), |record| record.live = true);
             }
-            next = work.next(done.is_ok());
+            next = work.next(&done);
             if let Err(problem) = done {
                 self.swapper.record(id, |record| record.fail(&problem.detail));
                 failure.get_or_insert(problem);

@@ -286,9 +286,10 @@ async fn frames_of_a_greedy_answer_are_these_bytes() {
     let mut expected = tokens.map(|token| format!("data: {{\"token\":\"{token}\",\"gpu\":0}}\n\n")).concat();
     // Of the built-in model: `sha256sum model_002384.pt meta_002384.json tokenizer.pkl | sort -k2 | sha256sum`.
     let weights = "6e4d2fb6380df3ce3155d0be1b66beba141d88c7b4865683c487cfbdf6892eb5";
-    expected += "data: {\"done\":true,\"finish_reason\":\"stop\",\"model_tag\":\"samosa-mini\",";
-    expected += &format!("\"weights\":\"{weights}\",\"seed\":7,");
-    expected += "\"usage\":{\"prompt_tokens\":6,\"cached_tokens\":0,\"completion_tokens\":9},";
+    expected +=
+        "data: {\"done\":true,\"finish_reason\":\"stop\",\"model_tag\":\"samosa-mini\",\"weights\":\"";
+    expected += weights;
+    expected += "\",\"seed\":7,\"usage\":{\"prompt_tokens\":6,\"cached_tokens\":0,\"completion_tokens\":9},";
     assert_eq!(frames, expected);
     let timings: Value = serde_json::from_str(timings.strip_suffix("}\n\n").unwrap()).unwrap();
     let names: Vec<&str> = timings.as_object().unwrap().keys().map(String::as_str).collect();

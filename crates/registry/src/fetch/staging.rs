@@ -19,6 +19,7 @@ use super::disk::{allocated_bytes, free_bytes, remove_file, remove_tree};
 use super::error::{self, Error as FetchError};
 use super::plan::{Plan, PlannedFile};
 use super::ranges::Ranges;
+use crate::identity::hash_file;
 use crate::provenance::Provenance;
 use crate::{Error, Tag, atomic_file};
 
@@ -76,6 +77,29 @@ impl Staging {
         std::fs::create_dir_all(self.ready()).map_err(|error| self.io(error))?;
         let json = serde_json::to_vec_pretty(plan).map_err(|error| self.io(error.into()))?;
         write_whole(&self.directory, MANIFEST, &json)
+    }
+
+    /// Copies files of the model that is to be replaced that its successor has too, unless they are not what they
+    /// were any more.
+    pub(crate) fn reuse(&self, plan: &Plan, model: &Path, old: &Provenance) -> Result<(), Error> {
+        let same =
+            |file: &&PlannedFile| file.sha256.is_some() && file.sha256.as_deref() == old.sha256(&file.name);
+        for file in plan.files.iter().filter(same) {
+            let (here, ready) = (model.join(&file.name), self.ready().join(&file.name));
+            if ready.exists() || self.path(&file.name, "part").exists() {
+                continue;
+            }
+            let copy = || -> io::Result<()> {
+                let whole = Some(hash_file(&mut File::open(&here)?)?) == file.sha256;
+                if whole { std::fs::copy(&here, &ready).map(drop) } else { Ok(()) }
+            };
+            // What cannot be copied is fetched.
+            if let Err(error) = copy() {
+                tracing::debug!(file = file.name, "a file that is here is not copied: {error}");
+                remove_file(&ready).map_err(|error| self.io(error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Names of files whose bytes can be used again.

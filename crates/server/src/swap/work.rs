@@ -56,8 +56,8 @@ impl<'a> Work<'a> {
     }
 
     /// What comes after a phase that ended so.
-    pub(super) fn next(&mut self, succeeded: bool) -> Next {
-        if succeeded {
+    pub(super) fn next(&mut self, done: &Result<(), Problem>) -> Next {
+        if done.is_ok() {
             return self.transaction.succeeded();
         }
         // Half of a model is in nobody's way, least of all in that of the old one.
@@ -74,7 +74,10 @@ impl<'a> Work<'a> {
             Phase::Load => self.load(),
             Phase::SelfTest => self.self_test(),
             Phase::CutOver => self.cut_over(),
-            Phase::Drain => self.drain(),
+            Phase::Drain => {
+                self.drain();
+                Ok(())
+            }
             Phase::Free => {
                 memory::give_back();
                 Ok(())
@@ -202,7 +205,7 @@ impl<'a> Work<'a> {
         retired
     }
 
-    fn drain(&mut self) -> Result<(), Problem> {
+    fn drain(&mut self) {
         if self.transaction.mode() == Mode::Serial {
             self.state.gate.hold();
             self.retired.extend(self.state.retire());
@@ -211,7 +214,6 @@ impl<'a> Work<'a> {
         while !self.retired.iter().all(Watch::ended) {
             std::thread::sleep(DRAIN_POLL);
         }
-        Ok(())
     }
 
     fn restore(&mut self) -> Result<(), Problem> {
