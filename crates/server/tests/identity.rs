@@ -58,9 +58,12 @@ async fn a_swap_can_demand_that_certain_weights_serve() {
 }
 
 /// The model that serves after a start.
-async fn started(root: &Path, restore_last_model: bool) -> Value {
-    let server = Server::start(Options { restore_last_model, ..options_in(root, "g7") }).await;
-    server.get("/health").await["current_model"].clone()
+async fn started(options: Options) -> Value {
+    Server::start(options).await.get("/health").await["current_model"].clone()
+}
+
+fn restoring(root: &Path) -> Options {
+    Options { restore_last_model: true, ..options_in(root, "g7") }
 }
 
 #[tokio::test]
@@ -70,16 +73,16 @@ async fn a_restart_serves_the_last_good_model_if_that_is_wished() {
     assert_eq!(server.swap("g6").await.status, 202);
     assert_eq!(server.swap("nothing-like-it").await.status, 404);
     drop(server);
-    assert_eq!(started(root.path(), false).await, "g7");
+    assert_eq!(started(options_in(root.path(), "g7")).await, "g7");
     // That start remembers what it serves, so the order matters.
     let server = Server::start(options_in(root.path(), "g7")).await;
     assert_eq!(server.swap("g6").await.status, 202);
-    assert_eq!(started(root.path(), true).await, "g6");
+    assert_eq!(started(restoring(root.path())).await, "g6");
     std::fs::write(weights(root.path(), "g6"), b"PK no more").unwrap();
-    assert_eq!(started(root.path(), true).await, "g7", "what no longer loads is passed over");
+    assert_eq!(started(restoring(root.path())).await, "g7", "what no longer loads is passed over");
     std::fs::remove_dir_all(root.path().join("g6")).unwrap();
     registry::last_model::remember(root.path(), &registry::Tag::new("g6").unwrap()).unwrap();
-    assert_eq!(started(root.path(), true).await, "g7", "and so is what is gone");
+    assert_eq!(started(restoring(root.path())).await, "g7", "and so is what is gone");
 }
 
 #[tokio::test]
