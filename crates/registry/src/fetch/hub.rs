@@ -200,6 +200,8 @@ impl Hub {
             (404, "EntryNotFound" | "") if !file.is_empty() => {
                 Error::FileNotFound { source_name: repository, file: file.to_owned() }
             }
+            // A mirror may not say of what it is that there is none.
+            (404, "") => Error::RepositoryNotFound { repository },
             (403, "") if self.ask.authorization.is_some() => Error::Token { repository },
             _ => return Fault::Status { host, status, code, message },
         };
