@@ -338,10 +338,29 @@ pub(crate) fn problem(error: &registry::Error) -> Problem {
     if code == Code::ModelNotFound { problem.at("/model_tag") } else { problem }
 }
 
-/// An error's words as a sentence of its own.
+/// An error's words as a sentence of its own. A name at its beginning stays as it is written.
 pub(crate) fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let first = chars.next().map(char::to_uppercase);
+    let word = text.split(' ').next().unwrap_or_default();
+    let plain = word.bytes().all(|b| b.is_ascii_lowercase());
+    let (first, rest) = text.split_at(usize::from(plain && !word.is_empty()));
     let stop = if text.ends_with('.') { "" } else { "." };
-    first.into_iter().flatten().chain(chars).chain(stop.chars()).collect()
+    first.to_ascii_uppercase() + rest + stop
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+
+    #[test]
+    fn a_sentence_begins_as_its_first_word_allows() {
+        for (text, expected) in [
+            ("no model is loaded", "No model is loaded."),
+            ("in model.pt: it is cut off.", "In model.pt: it is cut off."),
+            ("someone/far does not exist", "someone/far does not exist."),
+            ("`d20` has no weights", "`d20` has no weights."),
+            ("", "."),
+        ] {
+            assert_eq!(sentence(text), expected);
+        }
+    }
 }
