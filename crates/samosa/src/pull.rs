@@ -121,9 +121,9 @@ fn wanted(options: &Options) -> Result<Wanted> {
     let (tag, catalog) = (&options.tag, options.settings.catalog());
     let entry = match catalog.find(tag) {
         Err(Error::UnknownTag { .. }) => bail!("`{tag}` is not offered{}", offers(&catalog, options)),
-        found => found?,
+        found => found.map_err(flat)?,
     };
-    if let Some(wanted) = load::offered(&catalog, &entry, &options.load_options())? {
+    if let Some(wanted) = load::offered(&catalog, &entry, &options.load_options()).map_err(flat)? {
         return Ok(wanted);
     }
     match entry.location {
@@ -159,7 +159,7 @@ async fn pull(options: &Options, wanted: &Wanted) -> Result<Pulled> {
     let mut watch = Watch::new(if options.json { Progress::silent() } else { Progress::on_stderr() });
     let counts = fetch::Progress::default();
     let fetching = options.settings.fetcher.refresh(wanted, &options.root, &counts);
-    let provenance = watch.until(&counts, fetching).await?;
+    let provenance = watch.until(&counts, fetching).await.map_err(flat)?;
     watch.enter("verify");
     let (catalog, load_options, wanted) = (options.settings.catalog(), options.load_options(), tag.clone());
     let verifying = tokio::task::spawn_blocking(move || -> Result<(Entry, Identity), Error> {
@@ -170,14 +170,18 @@ async fn pull(options: &Options, wanted: &Wanted) -> Result<Pulled> {
     let (entry, identity) = match watch.until(&counts, verifying).await? {
         Ok(verified) => verified,
         Err(error @ Error::DigestMismatch { .. }) => {
-            let path = options.root.join(tag.as_str());
-            return Err(anyhow!("{error}: remove {} and pull again", path.display()));
+            bail!("{error}: remove {} and pull again", options.root.join(tag.as_str()).display())
         }
-        Err(error) => return Err(anyhow!(error).context(format!("`{tag}` is here, but cannot be used"))),
+        Err(error) => bail!("`{tag}` is here, but cannot be used: {error}"),
     };
     watch.end();
     let seconds = watch.begun.elapsed().as_secs_f64();
     Ok(Pulled { entry, provenance, identity, download: counts.snapshot(), seconds })
+}
+
+/// An error whose words name its sources already.
+fn flat(error: Error) -> anyhow::Error {
+    anyhow!("{error}")
 }
 
 impl Pulled {
