@@ -7,13 +7,17 @@ use std::path::Path;
 struct Names {
     limit: &'static str,
     used: &'static str,
-    /// In `memory.stat`: page cache that can be dropped.
-    cache: &'static str,
+    /// In `memory.stat`: page cache that can be dropped, read once and read more often.
+    cache: [&'static str; 2],
 }
 
-const V2: Names = Names { limit: "memory.max", used: "memory.current", cache: "inactive_file " };
-const V1: Names =
-    Names { limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes", cache: "total_inactive_file " };
+const V2: Names =
+    Names { limit: "memory.max", used: "memory.current", cache: ["inactive_file ", "active_file "] };
+const V1: Names = Names {
+    limit: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    cache: ["total_inactive_file ", "total_active_file "],
+};
 
 /// Bytes that may still be allocated, if the system tells.
 pub fn available() -> Option<u64> {
@@ -58,8 +62,11 @@ fn control_group(root: &Path, names: &Names) -> Option<u64> {
         |name: &str| -> Option<u64> { std::fs::read_to_string(root.join(name)).ok()?.trim().parse().ok() };
     let (limit, used) = (number(names.limit)?, number(names.used)?);
     let stat = std::fs::read_to_string(root.join("memory.stat")).unwrap_or_default();
-    let cache = stat.lines().find_map(|line| line.strip_prefix(names.cache)?.trim().parse().ok());
-    Some(limit.saturating_sub(used.saturating_sub(cache.unwrap_or(0))))
+    let cached = |name: &&str| -> Option<u64> {
+        stat.lines().find_map(|line| line.strip_prefix(*name)?.trim().parse().ok())
+    };
+    let cache = names.cache.iter().filter_map(cached).sum();
+    Some(limit.saturating_sub(used.saturating_sub(cache)))
 }
 
 fn kilobytes(text: &str, key: &str) -> Option<u64> {
@@ -81,8 +88,9 @@ mod tests {
             assert_eq!(control_group(root.path(), &names), None);
             write(names.limit, "4000\n");
             assert_eq!(control_group(root.path(), &names), Some(3000));
-            write("memory.stat", &format!("anon 5\n{}400\n", names.cache));
-            assert_eq!(control_group(root.path(), &names), Some(3400));
+            let [once, often] = names.cache;
+            write("memory.stat", &format!("anon 5\n{once}400\n{often}90\n"));
+            assert_eq!(control_group(root.path(), &names), Some(3490));
         }
     }
 
