@@ -26,6 +26,8 @@ struct Bench {
     /// What is there before the pull, and what shall be afterwards.
     old: Option<Files>,
     new: Files,
+    /// The commit of the new one.
+    commit: String,
 }
 
 impl Bench {
@@ -33,13 +35,13 @@ impl Bench {
         let (hub, root) = (Hub::start(), tempfile::tempdir().unwrap());
         let models = format!("[[model]]\ntag = \"{TAG}\"\nsource = \"huggingface:owner/{TAG}\"\n");
         std::fs::write(root.path().join("models.toml"), models).unwrap();
-        hub.publish(TAG, files);
-        Self { hub, root, old: None, new: files.clone() }
+        let commit = hub.publish(TAG, files);
+        Self { hub, root, old: None, new: files.clone(), commit }
     }
 
     /// What was pulled is old now, and these files are new.
     fn publish(&mut self, files: &Files) {
-        self.hub.publish(TAG, files);
+        self.commit = self.hub.publish(TAG, files);
         self.old = Some(std::mem::replace(&mut self.new, files.clone()));
     }
 
@@ -66,31 +68,42 @@ impl Bench {
         self.assert_whole(&self.new);
         let left: Vec<_> = names(&self.root.path().join(".staging"));
         assert_eq!(left, [format!("{TAG}.lock")]);
+        self.sent()
+    }
+
+    /// What was sent since the last time.
+    fn sent(&self) -> Vec<Served> {
         let (mut served, _) = self.hub.take_served();
         // What the weights are in is read each time to know what there is.
         served.retain(|served| !served.file.ends_with(".index.json"));
         served
     }
 
-    /// Pulls to the end after a kill: what the journals had is not sent again.
+    /// Pulls to the end after a kill: what the journals had is not sent again. Returns how many bytes were.
     fn go_on(&self) -> u64 {
-        let (is_new, safe) = (self.is_new(), self.safe());
+        let before = self.before();
         let sent = self.finish();
-        for served in &sent {
-            assert!(!is_new, "all of it was there: {served:?}");
-            let ranges = safe.get(&served.file).into_iter().flatten();
-            for range in ranges {
-                let apart = served.sent.end <= range.start || range.end <= served.sent.start;
-                assert!(apart || served.sent.is_empty(), "{served:?} was on the disk: {range:?}");
-            }
-        }
+        before.assert_kept(&sent);
         total(&sent)
+    }
+
+    /// What there is before a pull.
+    fn before(&self) -> Before {
+        Before { is_new: self.is_new(), safe: self.safe() }
     }
 
     /// What a later pull can build on: ranges in journals, and whole files.
     fn safe(&self) -> BTreeMap<String, Vec<Range<u64>>> {
         let mut safe: BTreeMap<String, Vec<Range<u64>>> = BTreeMap::new();
         let ready = self.staging().join("ready");
+        let of_other = |path: PathBuf| {
+            let found = std::fs::read(path).ok().map(|text| serde_json::from_slice::<Value>(&text).unwrap());
+            found.is_some_and(|found| found["commit"] != *self.commit)
+        };
+        // A download that is no longer wanted, or the model that was replaced.
+        if of_other(self.staging().join("manifest.json")) || of_other(ready.join(".samosa.json")) {
+            return safe;
+        }
         for (name, bytes) in &self.new {
             let journal = self.staging().join(format!("{name}.journal"));
             let text = std::fs::read_to_string(journal).unwrap_or_default();
@@ -99,7 +112,7 @@ impl Bench {
             let ranges = lines.map(|(first, end)| first.parse().unwrap()..end.parse().unwrap());
             safe.entry(name.clone()).or_default().extend(ranges);
             let size = std::fs::metadata(ready.join(name)).map_or(0, |metadata| metadata.len());
-            if size == bytes.len() as u64 && !self.is_new() {
+            if size == bytes.len() as u64 {
                 safe.insert(name.clone(), vec![0..size]);
             }
         }
@@ -108,12 +121,7 @@ impl Bench {
 
     fn is_new(&self) -> bool {
         let provenance = std::fs::read(self.target().join(".samosa.json"));
-        provenance.is_ok_and(|text| {
-            let found: Value = serde_json::from_slice(&text).unwrap();
-            let weights = |name: &&String| name.starts_with("model") && !name.ends_with("json");
-            let name = self.new.keys().find(weights).unwrap();
-            found["files"][name]["sha256"] == crate::hub::sha256(&self.new[name])
-        })
+        provenance.is_ok_and(|text| serde_json::from_slice::<Value>(&text).unwrap()["commit"] == *self.commit)
     }
 
     /// Asserts that there is nothing, the old model or the new one, and that the catalog sees it so.
@@ -138,6 +146,25 @@ impl Bench {
         assert_eq!(names(&self.target()), expected);
         for (name, bytes) in files {
             assert!(std::fs::read(self.target().join(name)).unwrap() == **bytes, "{name} differs");
+        }
+    }
+}
+
+/// What there was before a pull.
+struct Before {
+    is_new: bool,
+    safe: BTreeMap<String, Vec<Range<u64>>>,
+}
+
+impl Before {
+    /// Asserts that nothing of it was sent again.
+    fn assert_kept(&self, sent: &[Served]) {
+        for served in sent.iter().filter(|served| !served.sent.is_empty()) {
+            assert!(!self.is_new, "all of it was there: {served:?}");
+            for range in self.safe.get(&served.file).into_iter().flatten() {
+                let apart = served.sent.end <= range.start || range.end <= served.sent.start;
+                assert!(apart, "{served:?} was on the disk: {range:?}");
+            }
         }
     }
 }
@@ -210,7 +237,9 @@ fn kill_in_each_phase(bench: &Bench) {
         hub.hold_files(places);
         let pull = bench.pull();
         hub.wait_held(places.len());
-        wait_for("pieces in the journal", LOOK, || bench.safe()[FIRST].len() == pieces);
+        wait_for("pieces in the journal", LOOK, || {
+            bench.safe().get(FIRST).is_some_and(|ranges| ranges.len() == pieces)
+        });
         kill(pull);
     }
     // All bytes are there, and the provenance cannot be written: nobody reads the pipe in its place.
@@ -232,4 +261,127 @@ fn a_pull_that_is_killed_in_any_phase_leaves_all_or_nothing_and_the_next_goes_on
     kill_in_each_phase(&bench);
     bench.publish(&other);
     kill_in_each_phase(&bench);
+}
+
+#[test]
+fn a_pull_that_is_killed_at_any_moment_leaves_all_or_nothing_and_the_next_goes_on() {
+    const KILLS: usize = 20;
+    let models = [model::large(3), model::large(4)];
+    let mut bench = Bench::new(&models[0]);
+    // A request takes 0.3 seconds so, and a pull at least twice that.
+    bench.hub.pace(Duration::from_millis(2));
+    let (mut random, mut kills, mut installed, mut resumed) = (Random(7), 0, 0, 0);
+    while kills < KILLS {
+        if bench.is_new() {
+            installed += 1;
+            bench.publish(&models[installed % 2]);
+        }
+        let before = bench.before();
+        resumed += usize::from(before.safe.values().any(|ranges| !ranges.is_empty()));
+        let mut pull = bench.pull();
+        sleep(Duration::from_millis(random.below(800)));
+        kills += usize::from(!pull.is_over());
+        pull.kill();
+        bench.assert_sound();
+        before.assert_kept(&bench.sent());
+    }
+    bench.go_on();
+    println!(
+        "{KILLS} kills, {installed} models installed meanwhile, {resumed} pulls that went on with something"
+    );
+    assert!(resumed > KILLS / 4, "there was something to go on with {resumed} times");
+}
+
+/// How far an installation was when it was killed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Installation {
+    NotBegun,
+    /// The provenance is written.
+    Written,
+    /// The directories have changed their names; what was there before is not removed yet.
+    Renamed,
+    Done,
+}
+
+impl Bench {
+    fn installation(&self) -> Installation {
+        match (self.is_new(), self.staging().exists()) {
+            (true, true) => Installation::Renamed,
+            (true, false) => Installation::Done,
+            (false, _) if self.staging().join("ready/.samosa.json").exists() => Installation::Written,
+            (false, _) => Installation::NotBegun,
+        }
+    }
+}
+
+#[test]
+fn a_pull_that_is_killed_while_it_installs_leaves_the_old_model_or_the_new_one() {
+    let models = [model::small("g7"), model::small("g6")];
+    let mut bench = Bench::new(&models[0]);
+    let (mut random, mut killed) = (Random(9), BTreeMap::new());
+    for kills in 1..=24 {
+        let mut pull = bench.pull();
+        let ready = bench.staging().join("ready");
+        let until: &dyn Fn() -> bool = match kills % 3 {
+            0 => &|| ready.join(".samosa.json.new").exists(),
+            1 => &|| ready.join(".samosa.json").exists(),
+            _ => &|| bench.is_new(),
+        };
+        while !until() && !pull.is_over() {
+            std::hint::spin_loop();
+        }
+        // Nothing, or as long as it takes to come to the next step.
+        sleep(Duration::from_micros(random.below(4) * random.below(500)));
+        pull.kill();
+        bench.assert_sound();
+        *killed.entry(bench.installation()).or_insert(0) += 1;
+        assert_eq!(bench.go_on(), 0, "all bytes were there");
+        bench.publish(&models[kills % 2]);
+    }
+    println!("killed by how far the installation was: {killed:?}");
+    assert!(
+        killed.keys().any(|at| [Installation::Written, Installation::Renamed].contains(at)),
+        "{killed:?}"
+    );
+}
+
+#[test]
+fn two_pulls_of_one_model_are_one_download_that_either_can_finish() {
+    let models = [model::large(5), model::large(6)];
+    let mut bench = Bench::new(&models[0]);
+    let whole = |bench: &Bench| {
+        let bytes = bench.new.values().map(|bytes| bytes.len() as u64).sum::<u64>();
+        bytes - bench.new["model.safetensors.index.json"].len() as u64
+    };
+    let begin = |bench: &Bench| {
+        bench.hub.hold_files(&[(FIRST, 2 * REQUEST + 1000), (SECOND, 1000)]);
+        let first = bench.pull();
+        bench.hub.wait_held(2);
+        wait_for("pieces in the journal", LOOK, || {
+            bench.safe().get(FIRST).is_some_and(|ranges| ranges.len() == 2)
+        });
+        let second = bench.pull();
+        // Long enough for it to have come to the lock.
+        sleep(Duration::from_millis(300));
+        (first, second)
+    };
+    let (first, second) = begin(&bench);
+    bench.hub.hold(None);
+    let outcomes = [first.done(), second.done()].map(|said| said["outcome"].clone());
+    assert_eq!(outcomes, ["pulled", "up_to_date"]);
+    assert_eq!(total(&bench.sent()), whole(&bench));
+    bench.assert_sound();
+    bench.publish(&models[1]);
+    let (first, mut second) = begin(&bench);
+    assert!(!second.is_over());
+    let before = bench.before();
+    bench.sent();
+    first.kill();
+    bench.hub.hold(None);
+    let said = second.done();
+    let here = 2 * REQUEST;
+    assert!(said["outcome"] == "pulled" && said["bytes_resumed"].as_u64().unwrap() >= here, "{said}");
+    bench.assert_sound();
+    assert!(bench.is_new());
+    before.assert_kept(&bench.sent());
 }
