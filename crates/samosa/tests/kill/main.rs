@@ -10,6 +10,7 @@ mod pulls;
 #[expect(dead_code, reason = "each test file uses its part of it")]
 #[path = "../running/mod.rs"]
 mod running;
+mod swaps;
 
 use std::thread::sleep;
 use std::time::Duration;
