@@ -2,6 +2,7 @@
 //! wants them to be. It knows to the byte what it sent.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
@@ -151,7 +152,10 @@ pub(crate) fn total(served: &[Served]) -> u64 {
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 /// A request: its target and its range.
@@ -227,7 +231,7 @@ impl Shared {
             }
             entry
         });
-        let body = serde_json::Value::from_iter(entries).to_string();
+        let body = entries.collect::<serde_json::Value>().to_string();
         let (first, rest) = body.as_bytes().split_at(body.len() / 2);
         write(socket, head("200 OK", "", body.len()).as_bytes())?;
         write(socket, first)?;

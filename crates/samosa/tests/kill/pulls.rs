@@ -113,7 +113,9 @@ impl Bench {
             safe.entry(name.clone()).or_default().extend(ranges);
             let size = std::fs::metadata(ready.join(name)).map_or(0, |metadata| metadata.len());
             if size == bytes.len() as u64 {
-                safe.insert(name.clone(), vec![0..size]);
+                let ranges = safe.entry(name.clone()).or_default();
+                ranges.clear();
+                ranges.push(0..size);
             }
         }
         safe
@@ -230,9 +232,8 @@ fn kill_in_each_phase(bench: &Bench) {
         hub.wait_held(1);
         kill(pull);
     }
-    const MB: u64 = 1_000_000;
     for (places, pieces) in
-        [(&[(FIRST, 2 * REQUEST + MB), (SECOND, MB)][..], 2), (&[(SECOND, REQUEST + MB)][..], 3)]
+        [(&[(FIRST, 2 * REQUEST + 1000), (SECOND, 1000)][..], 2), (&[(SECOND, REQUEST + 1000)][..], 3)]
     {
         hub.hold_files(places);
         let pull = bench.pull();
@@ -290,6 +291,24 @@ fn a_pull_that_is_killed_at_any_moment_leaves_all_or_nothing_and_the_next_goes_o
         "{KILLS} kills, {installed} models installed meanwhile, {resumed} pulls that went on with something"
     );
     assert!(resumed > KILLS / 4, "there was something to go on with {resumed} times");
+}
+
+#[test]
+fn on_a_slow_line_a_kill_costs_seconds_and_not_a_whole_request() {
+    let bench = Bench::new(&model::large(8));
+    // A request takes 13 seconds so.
+    bench.hub.pace(Duration::from_millis(100));
+    let pull = bench.pull();
+    wait_for("a part of a request in the journal", Duration::from_millis(20), || {
+        bench.safe().get(FIRST).is_some_and(|ranges| ranges.iter().any(|range| range.end < REQUEST))
+    });
+    pull.kill();
+    bench.assert_sound();
+    let safe: u64 = bench.safe().values().flatten().map(|range| range.end - range.start).sum();
+    bench.hub.pace(Duration::ZERO);
+    let sent = bench.go_on();
+    let bytes: u64 = bench.new.values().map(|bytes| bytes.len() as u64).sum();
+    assert!(sent + safe <= bytes && safe > 1_000_000, "{safe} of {bytes} bytes were there, {sent} were sent");
 }
 
 /// How far an installation was when it was killed.
