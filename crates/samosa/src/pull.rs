@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use registry::catalog::Location;
 use registry::fetch::{ProgressSnapshot, Wanted};
@@ -119,11 +119,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// What is offered under the tag.
 fn wanted(options: &Options) -> Result<Wanted> {
     let (tag, catalog) = (&options.tag, options.settings.catalog());
+    // The registry's errors name their sources themselves.
     let entry = match catalog.find(tag) {
         Err(Error::UnknownTag { .. }) => bail!("`{tag}` is not offered{}", offers(&catalog, options)),
-        found => found.map_err(flat)?,
+        found => found.map_err(anyhow::Error::msg)?,
     };
-    if let Some(wanted) = load::offered(&catalog, &entry, &options.load_options()).map_err(flat)? {
+    if let Some(wanted) =
+        load::offered(&catalog, &entry, &options.load_options()).map_err(anyhow::Error::msg)?
+    {
         return Ok(wanted);
     }
     match entry.location {
@@ -159,7 +162,7 @@ async fn pull(options: &Options, wanted: &Wanted) -> Result<Pulled> {
     let mut watch = Watch::new(if options.json { Progress::silent() } else { Progress::on_stderr() });
     let counts = fetch::Progress::default();
     let fetching = options.settings.fetcher.refresh(wanted, &options.root, &counts);
-    let provenance = watch.until(&counts, fetching).await.map_err(flat)?;
+    let provenance = watch.until(&counts, fetching).await.map_err(anyhow::Error::msg)?;
     watch.enter("verify");
     let (catalog, load_options, wanted) = (options.settings.catalog(), options.load_options(), tag.clone());
     let verifying = tokio::task::spawn_blocking(move || -> Result<(Entry, Identity), Error> {
@@ -177,11 +180,6 @@ async fn pull(options: &Options, wanted: &Wanted) -> Result<Pulled> {
     watch.end();
     let seconds = watch.begun.elapsed().as_secs_f64();
     Ok(Pulled { entry, provenance, identity, download: counts.snapshot(), seconds })
-}
-
-/// An error whose words name its sources already.
-fn flat(error: Error) -> anyhow::Error {
-    anyhow!("{error}")
 }
 
 impl Pulled {

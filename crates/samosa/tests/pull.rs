@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
-use hub::{Files, Hold, Hub, sha256, total};
+use hub::{Files, Hub, sha256, total};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -248,7 +248,7 @@ fn what_ctrl_c_ends_goes_on_with_the_next_pull() {
     let (hub, files) = (Hub::start(), golden("g7"));
     hub.publish("d20", &files);
     let root = storage(D20);
-    hub.hold(Some(Hold::At(WEIGHTS.to_owned(), 1000)));
+    hub.hold_files(&[(WEIGHTS, 1000)]);
     let child = pull(&hub, root.path(), &["d20"]).spawn().unwrap();
     hub.wait_held(1);
     let journal = root.path().join(".staging/d20/tokenizer.pkl.journal");

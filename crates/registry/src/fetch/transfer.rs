@@ -25,6 +25,8 @@ use crate::Error;
 
 /// Bytes that are gathered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
+/// How much of a request may be lost to a crash, as the time it took: on a slow line a request lasts minutes.
+const RECORD_EVERY: Duration = Duration::from_secs(2);
 /// How often the log hears of progress.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -176,6 +178,7 @@ impl Job<'_> {
     ) -> Result<Ended, Error> {
         let mut gathered: Vec<Bytes> = Vec::new();
         let mut pending = 0;
+        let (mut recorded, mut since) = (*at, Instant::now());
         let ended = loop {
             let window = self.next(&mut body, &mut gathered, &mut pending).await;
             let excess = (*at + pending as u64).saturating_sub(end);
@@ -195,6 +198,11 @@ impl Job<'_> {
             pending = 0;
             if let Some(ended) = ended {
                 break ended;
+            }
+            if since.elapsed() >= RECORD_EVERY {
+                let (part, range) = (transfer.part.clone(), recorded..*at);
+                self.lock.blocking(move || part.finish_range(range)).await?;
+                (recorded, since) = (*at, Instant::now());
             }
         };
         Ok(ended)

@@ -2,6 +2,7 @@
 //! wants them to be. It knows to the byte what it sent.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
@@ -30,8 +31,8 @@ pub(crate) enum Hold {
     Commit,
     /// In the middle of the list of files.
     List,
-    /// Where this place of a file is reached, after the head of the answer.
-    At(String, u64),
+    /// Where these places of files are reached, after the head of the answer.
+    At(Vec<(String, u64)>),
     /// Where this place of any file is reached.
     AtAny(u64),
 }
@@ -110,6 +111,12 @@ impl Hub {
         sha
     }
 
+    /// Answers with these files stop at these places from now on.
+    pub(crate) fn hold_files(&self, places: &[(&str, u64)]) {
+        let places = places.iter().map(|(file, place)| ((*file).to_owned(), *place)).collect();
+        self.hold(Some(Hold::At(places)));
+    }
+
     /// Answers stop here from now on, and those that were held back go on.
     pub(crate) fn hold(&self, hold: Option<Hold>) {
         self.state().hold = hold;
@@ -145,7 +152,10 @@ pub(crate) fn total(served: &[Served]) -> u64 {
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 /// A request: its target and its range.
@@ -221,7 +231,7 @@ impl Shared {
             }
             entry
         });
-        let body = serde_json::Value::from_iter(entries).to_string();
+        let body = entries.collect::<serde_json::Value>().to_string();
         let (first, rest) = body.as_bytes().split_at(body.len() / 2);
         write(socket, head("200 OK", "", body.len()).as_bytes())?;
         write(socket, first)?;
@@ -234,19 +244,20 @@ impl Shared {
         let found = self.find(name, commit).and_then(|commit| commit.files.get(path).cloned());
         let Some(bytes) = found else { return refuse(socket, "404 Not Found", "EntryNotFound") };
         let size = bytes.len() as u64;
+        let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
         let range = range.map_or(0..size, |range| range.start.min(size)..range.end.min(size));
         let came_to = Arc::new(AtomicU64::new(range.start));
         let sending = (commit.to_owned(), path.to_owned(), range.start, Arc::clone(&came_to));
         self.lock().served.push(sending);
         let part = format!("Content-Range: bytes {}-{}/{size}\r\n", range.start, range.end.saturating_sub(1));
-        write(socket, head("206 Partial Content", &part, (range.end - range.start) as usize).as_bytes())?;
+        write(socket, head(status, &part, (range.end - range.start) as usize).as_bytes())?;
         let mut at = range.start;
         while at < range.end {
             let mut end = (at + PIECE as u64).min(range.end);
             let until = |hold: &Hold| match hold {
-                Hold::At(file, place) if file == path => Some(*place),
+                Hold::At(places) => places.iter().find(|(file, _)| file == path).map(|(_, place)| *place),
                 Hold::AtAny(place) => Some(*place),
-                _ => None,
+                Hold::Commit | Hold::List => None,
             };
             // Nothing beyond the place is sent; what is asked for from there on waits.
             self.pass(|hold| until(hold).is_some_and(|place| place <= at));

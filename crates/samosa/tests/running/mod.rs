@@ -93,6 +93,12 @@ impl Running {
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
+    /// Ends it as a failing machine would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// The exit code, once it has ended.
     pub(crate) fn ended(&mut self) -> Option<i32> {
         let mut status = None;
