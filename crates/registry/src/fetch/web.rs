@@ -177,7 +177,10 @@ impl Web {
 }
 
 fn builder(settings: &FetchSettings) -> reqwest::ClientBuilder {
+    // Without this header a server may send any encoding, and sizes and ranges would be of that.
+    let as_it_is = [(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))];
     let builder = reqwest::Client::builder()
+        .default_headers(HeaderMap::from_iter(as_it_is))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(settings.connect_timeout)
         .user_agent(concat!("samosa/", env!("CARGO_PKG_VERSION")))
