@@ -68,7 +68,7 @@ impl Hub {
             value.set_sensitive(true);
             ask.authorization = Some(value);
         }
-        if settings.hf_endpoint.trim_end_matches('/') == PUBLIC_ENDPOINT {
+        if endpoint.as_str().trim_end_matches('/') == PUBLIC_ENDPOINT {
             ask.redirect_hosts = PUBLIC_STORES;
         }
         Ok(Self {
@@ -262,6 +262,16 @@ mod tests {
         );
         let url = hub.url(&[], &["resolve", "abc"], "a b/c?d#e.pt");
         assert_eq!(url.as_str(), "https://mirror.example/api/hf/owner/name/resolve/abc/a%20b/c%3Fd%23e.pt");
+    }
+
+    #[test]
+    fn the_public_hub_may_redirect_to_its_stores_however_it_is_written() {
+        for endpoint in ["https://huggingface.co", "HTTPS://HuggingFace.co:443/"] {
+            assert_eq!(hub(endpoint, "main").ask.redirect_hosts, PUBLIC_STORES, "{endpoint}");
+        }
+        for endpoint in ["http://huggingface.co", "https://huggingface.co/mirror", "https://mirror.example"] {
+            assert!(hub(endpoint, "main").ask.redirect_hosts.is_empty(), "{endpoint}");
+        }
     }
 
     #[test]
