@@ -13,7 +13,7 @@ use super::FetchSettings;
 use super::error::Error;
 use super::listing::{MAX_PAGE, MAX_PAGES, RemoteFile, RemoteFiles, sha256_of, too_many};
 use super::retry::{Fault, Retries};
-use super::web::{Ask, Opened, Version, Web, host_of, read_small};
+use super::web::{Ask, Opened, Version, Web, host_of, read_small, shown};
 
 /// The public Hub.
 pub const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
@@ -141,7 +141,8 @@ impl Hub {
                 Ok((body, link)) => {
                     let parsed = serde_json::from_slice(&body);
                     let parsed = parsed.map_err(|error| {
-                        too_many(&self.repository, &format!("not the Hub's JSON: {error}"))
+                        // It may quote what it did not expect, which may be long.
+                        too_many(&self.repository, &shown(&format!("not the Hub's JSON: {error}")))
                     })?;
                     return Ok((parsed, link));
                 }
