@@ -150,8 +150,7 @@ impl Staging {
         };
         let needed = plan.files.iter().map(|file| file.size - staged(file)).sum::<u64>();
         let needed = needed.saturating_add(reserve);
-        let above = self.directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
-        let free = free_bytes(above).map_err(|error| self.io(error))?;
+        let free = free_bytes(&self.directory).map_err(|error| self.io(error))?;
         if needed > free {
             return Err(
                 FetchError::StorageFull { needed_mb: needed.div_ceil(1 << 20), free_mb: free >> 20 }.into()
