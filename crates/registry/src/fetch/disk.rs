@@ -8,9 +8,10 @@ use std::path::Path;
 use rustix::fs::{CWD, RenameFlags, renameat_with, statvfs};
 use rustix::io::Errno;
 
-/// Bytes that this process may still write to the file system of a path.
+/// Bytes that this process may still write to the file system of a path, which need not be there yet.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
-    let file_system = statvfs(path)?;
+    let above = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let file_system = statvfs(above)?;
     Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
 }
 

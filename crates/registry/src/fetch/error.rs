@@ -229,5 +229,9 @@ mod tests {
         assert_eq!(of(std::io::ErrorKind::QuotaExceeded).category(), Category::StorageFull);
         assert_eq!(of(std::io::ErrorKind::PermissionDenied).category(), Category::Storage);
         assert!(of(std::io::ErrorKind::StorageFull).public().starts_with("the disk is full"));
+        // What could not be made is on a disk with free space, too.
+        let path = std::env::temp_dir().join("not there/yet");
+        let error = disk(&path, std::io::ErrorKind::StorageFull.into()).to_string();
+        assert!(!error.contains(" 0 MB"), "{error}");
     }
 }

@@ -13,7 +13,7 @@ use super::FetchSettings;
 use super::error::Error;
 use super::listing::{MAX_PAGE, MAX_PAGES, RemoteFile, RemoteFiles, sha256_of, too_many};
 use super::retry::{Fault, Retries};
-use super::web::{Ask, Opened, Version, Web, host_of, read_small};
+use super::web::{Ask, Opened, Version, Web, host_of, read_small, shown};
 
 /// The public Hub.
 pub const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
@@ -68,7 +68,7 @@ impl Hub {
             value.set_sensitive(true);
             ask.authorization = Some(value);
         }
-        if settings.hf_endpoint.trim_end_matches('/') == PUBLIC_ENDPOINT {
+        if endpoint.as_str().trim_end_matches('/') == PUBLIC_ENDPOINT {
             ask.redirect_hosts = PUBLIC_STORES;
         }
         Ok(Self {
@@ -141,7 +141,8 @@ impl Hub {
                 Ok((body, link)) => {
                     let parsed = serde_json::from_slice(&body);
                     let parsed = parsed.map_err(|error| {
-                        too_many(&self.repository, &format!("not the Hub's JSON: {error}"))
+                        // It may quote what it did not expect, which may be long.
+                        too_many(&self.repository, &shown(&format!("not the Hub's JSON: {error}")))
                     })?;
                     return Ok((parsed, link));
                 }
@@ -264,6 +265,16 @@ mod tests {
         );
         let url = hub.url(&[], &["resolve", "abc"], "a b/c?d#e.pt");
         assert_eq!(url.as_str(), "https://mirror.example/api/hf/owner/name/resolve/abc/a%20b/c%3Fd%23e.pt");
+    }
+
+    #[test]
+    fn the_public_hub_may_redirect_to_its_stores_however_it_is_written() {
+        for endpoint in ["https://huggingface.co", "HTTPS://HuggingFace.co:443/"] {
+            assert_eq!(hub(endpoint, "main").ask.redirect_hosts, PUBLIC_STORES, "{endpoint}");
+        }
+        for endpoint in ["http://huggingface.co", "https://huggingface.co/mirror", "https://mirror.example"] {
+            assert!(hub(endpoint, "main").ask.redirect_hosts.is_empty(), "{endpoint}");
+        }
     }
 
     #[test]

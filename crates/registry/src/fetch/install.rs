@@ -66,11 +66,16 @@ pub(crate) fn install(
     step("rename")?;
     let moved = match present(root, tag)? {
         Present::Nothing => rename_new(&ready, &target),
-        Present::Ours(_) => match exchange(&ready, &target) {
-            Ok(true) => Ok(()),
-            Ok(false) => return replace(root, tag, staging, step),
-            Err(error) => Err(error),
-        },
+        Present::Ours(_) => {
+            step("exchange")?;
+            match exchange(&ready, &target) {
+                Ok(true) if is_ours(&ready) => Ok(()),
+                // Somebody put a directory there since it was looked at.
+                Ok(true) => exchange(&ready, &target).and(Err(io::ErrorKind::AlreadyExists.into())),
+                Ok(false) => return replace(root, tag, staging, step),
+                Err(error) => Err(error),
+            }
+        }
     };
     match moved {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -79,6 +84,10 @@ pub(crate) fn install(
         moved => moved.map_err(|error| error::disk(&target, error))?,
     }
     finish(root, staging, step)
+}
+
+fn is_ours(directory: &Path) -> bool {
+    matches!(Provenance::read(directory), Ok(Some(_)))
 }
 
 /// Two renames instead of one exchange.
@@ -224,6 +233,29 @@ mod tests {
         let error = install(root.path(), &tag, &staging, &provenance(2), &appears).unwrap_err();
         assert!(matches!(error, Error::Fetch(FetchError::Occupied { .. })), "{error}");
         assert_eq!(fs::read_dir(target).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_takes_the_place_of_the_old_model_meanwhile_is_not_replaced() {
+        let tag = Tag::new("d20").unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let staging = Staging::new(root.path(), &tag);
+        make_ready(&staging, 1);
+        install(root.path(), &tag, &staging, &provenance(1), &|_| Ok(())).unwrap();
+        make_ready(&staging, 2);
+        let target = root.path().join("d20");
+        let appears = |step: &'static str| {
+            if step == "exchange" {
+                remove_tree(&target).unwrap();
+                fs::create_dir(&target).unwrap();
+                fs::write(target.join("model.pt"), b"mine").unwrap();
+            }
+            Ok(())
+        };
+        let error = install(root.path(), &tag, &staging, &provenance(2), &appears).unwrap_err();
+        assert!(matches!(error, Error::Fetch(FetchError::Occupied { .. })), "{error}");
+        assert_eq!(fs::read(target.join("model.pt")).unwrap(), b"mine");
+        assert!(staging.ready().join("model_000002.pt").exists(), "what was fetched is kept");
     }
 
     #[test]

@@ -33,21 +33,24 @@ pub(crate) struct RemoteFiles {
     /// The commit, if the source has such.
     pub(crate) commit: Option<String>,
     files: Vec<RemoteFile>,
+    /// Files that were left out.
+    unusable: usize,
 }
 
 impl RemoteFiles {
     pub(crate) fn new(commit: Option<String>) -> Self {
-        Self { commit, files: Vec::new() }
+        Self { commit, ..Self::default() }
     }
 
     /// Takes a file, unless its name has parts that mean something to a path: no model has such.
     pub(crate) fn add(&mut self, source: &str, file: RemoteFile) -> Result<(), Error> {
-        if self.files.len() >= MAX_ENTRIES {
+        if self.files.len() + self.unusable >= MAX_ENTRIES {
             return Err(too_many(source, &format!("more than {MAX_ENTRIES} files")));
         }
         if is_path(&file.path) {
             self.files.push(file);
         } else {
+            self.unusable += 1;
             tracing::warn!(source, name = ?shown(&file.path), "a file whose name cannot be used is left out");
         }
         Ok(())
@@ -129,5 +132,8 @@ mod tests {
         }
         let error = files.add("test", file("x")).unwrap_err().to_string();
         assert!(error.contains("more than 20000 files"), "{error}");
+        let mut files = RemoteFiles::new(None);
+        let added = (0..=MAX_ENTRIES).try_for_each(|_| files.add("test", file("../x")));
+        assert!(added.is_err(), "names that are left out count as well");
     }
 }

@@ -204,7 +204,7 @@ async fn shards(
     }
     let bytes = store.read(&file, retries).await?;
     let names = formats::read_shard_index(last_part(index), &bytes)
-        .map_err(|error| Error::Listing { source_name: source.clone(), reason: error.to_string() })?;
+        .map_err(|error| Error::Listing { source_name: source.clone(), reason: shown(&error.to_string()) })?;
     let directory = index.rsplit_once('/').map(|(directory, _)| directory);
     Ok(names.into_iter().map(|name| directory.map_or(name.clone(), |d| format!("{d}/{name}"))).collect())
 }

@@ -32,6 +32,7 @@ pub(crate) struct S3 {
     prefix: String,
     name: String,
     host: String,
+    wait: Duration,
 }
 
 impl S3 {
@@ -62,7 +63,8 @@ impl S3 {
             builder.build().map_err(|error| Error::Setting { name: "AWS_*", reason: told(&error) })?;
         let name =
             if prefix.is_empty() { format!("s3://{bucket}") } else { format!("s3://{bucket}/{prefix}") };
-        Ok(Self { store, prefix: prefix.to_owned(), name, host: endpoint_host(&settings.s3) })
+        let (host, wait) = (endpoint_host(&settings.s3), settings.stall_window);
+        Ok(Self { store, prefix: prefix.to_owned(), name, host, wait })
     }
 
     pub(crate) fn host(&self) -> String {
@@ -117,12 +119,8 @@ impl S3 {
         if size > sums::MAX_BYTES as u64 {
             return Err(too_many(&self.name, &format!("{} has {size} bytes", file.path)).into());
         }
-        let (Opened::Part(mut body) | Opened::Whole(mut body)) = self.open(file, None).await?;
-        let mut bytes = Vec::new();
-        while let Some(more) = body.next().await? {
-            bytes.extend_from_slice(&more);
-        }
-        if bytes.len() as u64 == size { Ok(bytes) } else { Err(Fault::passing("the body ended early")) }
+        let (Opened::Part(body) | Opened::Whole(body)) = self.open(file, None).await?;
+        body.read(size as usize, self.wait).await
     }
 
     pub(crate) async fn open(

@@ -107,7 +107,7 @@ impl Staging {
         let nothing = BTreeSet::new();
         let Some(old) = read_bounded(&self.directory.join(MANIFEST)) else { return nothing };
         let Ok(old) = serde_json::from_slice::<Plan>(&old) else { return nothing };
-        if (&old.source, &old.commit) != (&plan.source, &plan.commit) {
+        if old.source != plan.source {
             return nothing;
         }
         // After an exchange that a crash cut short, what lies here is the model that was replaced.
@@ -116,8 +116,11 @@ impl Staging {
             Ok(Some(provenance)) if provenance.plan == plan.id() => {}
             _ => return nothing,
         }
-        let same = plan.files.iter().filter(|file| file.is_identified(plan) && old.files.contains(file));
-        same.map(|file| file.name.clone()).collect()
+        let is_same = |file: &&PlannedFile| {
+            let by_hash = file.sha256.is_some();
+            old.files.contains(file) && (by_hash || old.commit == plan.commit && file.is_identified(plan))
+        };
+        plan.files.iter().filter(is_same).map(|file| file.name.clone()).collect()
     }
 
     fn sweep(&self, kept: &BTreeSet<String>) -> io::Result<()> {
@@ -150,8 +153,7 @@ impl Staging {
         };
         let needed = plan.files.iter().map(|file| file.size - staged(file)).sum::<u64>();
         let needed = needed.saturating_add(reserve);
-        let above = self.directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
-        let free = free_bytes(above).map_err(|error| self.io(error))?;
+        let free = free_bytes(&self.directory).map_err(|error| self.io(error))?;
         if needed > free {
             return Err(
                 FetchError::StorageFull { needed_mb: needed.div_ceil(1 << 20), free_mb: free >> 20 }.into()
@@ -192,9 +194,9 @@ impl Staging {
 }
 
 impl PlannedFile {
-    /// Whether bytes that were fetched before can be known to be of this very file.
+    /// Whether something of one plan beside its name and size says which file it is.
     fn is_identified(&self, plan: &Plan) -> bool {
-        plan.commit.is_some() || self.sha256.is_some() || self.remote().version.is_known()
+        plan.commit.is_some() || self.remote().version.is_known()
     }
 }
 
@@ -302,4 +304,54 @@ fn read_bounded(path: &Path) -> Option<Vec<u8>> {
 pub(crate) fn write_whole(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let (path, new) = (directory.join(name), directory.join(format!("{name}.new")));
     atomic_file::replace(&path, &new, bytes).map_err(|error| error::disk(&path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Weights whose hash is known and metadata of which only the commit tells what it is.
+    fn plan(commit: &str, sha256: &str) -> Plan {
+        let file = |name: &str, sha256: Option<&str>| serde_json::json!({ "name": name, "path": name, "size": 8, "sha256": sha256 });
+        serde_json::from_value(serde_json::json!({
+            "source": "huggingface:a/b", "commit": commit, "directory": "", "asked": {},
+            "files": [file("model.pt", Some(sha256)), file("meta.json", None)],
+        }))
+        .unwrap()
+    }
+
+    /// Bytes that are there for each file of a plan.
+    fn resumed(staging: &Staging, plan: &Plan) -> Vec<u64> {
+        staging.prepare(plan, 0).unwrap();
+        plan.files.iter().map(|file| Part::open(staging, file.clone()).unwrap().resumed).collect()
+    }
+
+    #[test]
+    fn bytes_of_another_commit_are_kept_where_the_hash_is_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let staging = Staging::new(root.path(), &Tag::new("d20").unwrap());
+        let first = plan("1", "aa");
+        staging.prepare(&first, 0).unwrap();
+        for file in &first.files {
+            Part::open(&staging, file.clone()).unwrap().finish_range(0..5).unwrap();
+        }
+        assert_eq!(resumed(&staging, &first), [5, 5]);
+        assert_eq!(resumed(&staging, &plan("2", "aa")), [5, 0]);
+        assert_eq!(resumed(&staging, &plan("2", "bb")), [0, 0]);
+    }
+
+    #[test]
+    fn a_line_that_a_crash_cut_short_claims_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let journal = root.path().join("journal");
+        for cut in ["6", "64", "64 ", "64 12", "64 128"] {
+            // The next download goes on behind it.
+            for text in [cut.to_owned(), format!("{cut}0 64\n"), format!("{cut}32 64\n")] {
+                std::fs::write(&journal, &text).unwrap();
+                let mut ranges = Ranges::default();
+                read_journal(&journal).into_iter().for_each(|range| ranges.insert(range));
+                assert!(ranges.missing(128, 128).contains(&(64..128)) || ranges.total() == 0, "{text:?}");
+            }
+        }
+    }
 }

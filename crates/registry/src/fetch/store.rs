@@ -38,6 +38,21 @@ pub(crate) enum Body {
 }
 
 impl Body {
+    /// All of a small file, which must have `size` bytes. It may pause for as long as `wait`.
+    pub(crate) async fn read(mut self, size: usize, wait: Duration) -> Result<Vec<u8>, Fault> {
+        let mut bytes = Vec::new();
+        loop {
+            let next = tokio::time::timeout(wait, self.next()).await;
+            let next = next.map_err(|_| Fault::passing("the body stalled"))?;
+            match next? {
+                Some(more) if bytes.len() + more.len() <= size => bytes.extend_from_slice(&more),
+                Some(_) => return Err(Fault::passing("more bytes than the file has")),
+                None if bytes.len() < size => return Err(Fault::passing("the body ended early")),
+                None => return Ok(bytes),
+            }
+        }
+    }
+
     /// The next bytes; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         match self {
@@ -143,17 +158,31 @@ impl Store {
 
     async fn read_once(&self, file: &RemoteFile) -> Result<Vec<u8>, Fault> {
         let size = file.size.unwrap_or_default() as usize;
-        let (Opened::Part(mut body) | Opened::Whole(mut body)) = self.open(file, None).await?;
-        let mut bytes = Vec::new();
-        loop {
-            let next = tokio::time::timeout(self.wait, body.next()).await;
-            let next = next.map_err(|_| Fault::passing("the body stalled"))?;
-            match next? {
-                Some(more) if bytes.len() + more.len() <= size => bytes.extend_from_slice(&more),
-                Some(_) => return Err(Fault::passing("more bytes than the file has")),
-                None if bytes.len() < size => return Err(Fault::passing("the body ended early")),
-                None => return Ok(bytes),
-            }
+        let (Opened::Part(body) | Opened::Whole(body)) = self.open(file, None).await?;
+        body.read(size, self.wait).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream::{self, StreamExt as _};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_file_has_its_size_and_does_not_stall() {
+        let read = |parts: &[&'static [u8]], goes_on: bool| {
+            let parts: Vec<_> = parts.iter().map(|part| Ok(Bytes::from_static(part))).collect();
+            let (parts, rest) = (stream::iter(parts), stream::pending().take(usize::from(goes_on)));
+            Body::Object(parts.chain(rest).boxed()).read(4, Duration::from_secs(1))
+        };
+        assert_eq!(read(&[b"ab", b"cd"], false).await, Ok(b"abcd".to_vec()));
+        for (parts, goes_on, expected) in [
+            (&[&b"ab"[..]][..], false, "the body ended early"),
+            (&[b"ab", b"cd", b"e"], true, "more bytes than the file has"),
+            (&[b"ab"], true, "the body stalled"),
+        ] {
+            assert_eq!(read(parts, goes_on).await, Err(Fault::passing(expected)));
         }
     }
 }

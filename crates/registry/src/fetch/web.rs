@@ -177,7 +177,10 @@ impl Web {
 }
 
 fn builder(settings: &FetchSettings) -> reqwest::ClientBuilder {
+    // Without this header a server may send any encoding, and sizes and ranges would be of that.
+    let as_it_is = [(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))];
     let builder = reqwest::Client::builder()
+        .default_headers(HeaderMap::from_iter(as_it_is))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(settings.connect_timeout)
         .user_agent(concat!("samosa/", env!("CARGO_PKG_VERSION")))
@@ -196,10 +199,10 @@ fn may_redirect<'a>(from: &Url, to: &Url, mut hosts: impl Iterator<Item = &'a st
 
 /// Whether a URL's host is `host`, `host:port` or below `*.suffix`. Without a port only the scheme's own counts.
 fn is_host(entry: &str, url: &Url) -> bool {
-    let host = host_of(url);
+    let (host, entry) = (host_of(url), entry.to_ascii_lowercase());
     match entry.strip_prefix("*.") {
         Some(suffix) => host.strip_suffix(suffix).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
-        None => host.eq_ignore_ascii_case(entry),
+        None => host == entry,
     }
 }
 
@@ -261,10 +264,16 @@ pub(crate) fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_SHOWN).collect()
 }
 
-/// Seconds that a server asks to wait. A date is not taken: it needs a clock that agrees.
+/// How long a server asks to wait: in `Retry-After`, or until the window of its `RateLimit` ends, as the Hub has
+/// it (`"api";r=0;t=55`). A date is not taken: it needs a clock that agrees.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let after = text("retry-after").trim().parse().ok();
+    let seconds = after.or_else(|| {
+        let mut parameters = text("ratelimit").split(';').map(str::trim);
+        parameters.find_map(|parameter| parameter.strip_prefix("t=")?.parse().ok())
+    });
+    seconds.map(Duration::from_secs)
 }
 
 /// Whether a partial answer is the part that was asked for, of the file that was listed.
@@ -369,6 +378,10 @@ mod tests {
         ] {
             assert!(!redirects(hub, to, &list), "{to}");
         }
+        for entry in ["*.HF.co", "CDN.hf.co"] {
+            assert!(redirects(hub, "https://cdn.hf.co/x", &[entry]), "{entry}");
+        }
+        assert!(!redirects(hub, "https://cdn.hf.co./x", &list), "a dot at the end is another name");
         assert!(redirects("http://127.0.0.1:1/a", "http://127.0.0.1:2/b", &["127.0.0.1:2"]));
         assert!(!redirects("http://127.0.0.1:1/a", "http://127.0.0.1:2/b", &["127.0.0.1"]));
     }
@@ -382,6 +395,24 @@ mod tests {
             ["", "bytes", "items 0-1/2", "bytes 1/2", "bytes a-b/c", "bytes 0-18446744073709551615/1"]
         {
             assert_eq!(content_range(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn waits_that_servers_ask_for() {
+        let wait = |name: &'static str, value: &'static str| {
+            let headers = [(header::HeaderName::from_static(name), HeaderValue::from_static(value))];
+            retry_after(&HeaderMap::from_iter(headers)).map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait("retry-after", "7"), Some(7));
+        assert_eq!(wait("ratelimit", "\"api\";r=0;t=55"), Some(55));
+        assert_eq!(wait("ratelimit", "\"resolvers\"; r=0; t=189"), Some(189));
+        for (name, value) in [
+            ("retry-after", "Sun, 22 Nov 2026 17:00:00 GMT"),
+            ("ratelimit", "\"api\";r=0"),
+            ("ratelimit", "t=x"),
+        ] {
+            assert_eq!(wait(name, value), None, "{value}");
         }
     }
 

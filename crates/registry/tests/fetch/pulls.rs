@@ -82,6 +82,15 @@ async fn the_token_goes_to_the_hub_alone() {
 }
 
 #[tokio::test]
+async fn bytes_are_asked_for_as_they_are() {
+    let hub = Hub::start(toy_model(1)).await;
+    Bench::of(&hub).fetch(&wanted(SOURCE)).await.unwrap();
+    for server in [&hub.api, &hub.cdn] {
+        assert!(server.log().iter().all(|l| l.request.header("accept-encoding") == Some("identity")));
+    }
+}
+
+#[tokio::test]
 async fn a_model_that_is_there_costs_no_request() {
     let hub = Hub::start(toy_model(1)).await;
     let bench = Bench::of(&hub);

@@ -197,6 +197,19 @@ async fn answers_that_are_not_the_hubs_are_said_to_be_so() {
         let error = refusal(&hub, to_files(&hub)).await.to_string();
         assert!(error.contains("cannot be listed"), "{error}");
     }
+    let talkative = json!({ "sha": { "x".repeat(1 << 20): 1 } }).to_string();
+    let endless = json!([{ "type": "file", "path": "a", "size": "x".repeat(1 << 20) }]).to_string();
+    let api = move |request: &Request| match request.target.contains("/tree/") {
+        true => Some(Reply::body(200, endless.clone())),
+        false => None,
+    };
+    for hub in [
+        Hub::with(toy_model(1), move |_| Some(Reply::body(200, talkative.clone())), |_| None).await,
+        Hub::with(toy_model(1), api, |_| None).await,
+    ] {
+        let error = refusal(&hub, to_files(&hub)).await.to_string();
+        assert!(error.contains("not the Hub's JSON") && error.len() < 400, "{} bytes", error.len());
+    }
     let hub = Hub::start(files([("README.md", vec![])])).await;
     let error = refusal(&hub, to_files(&hub)).await;
     assert!(error.to_string().contains("has no weights"), "{error}");

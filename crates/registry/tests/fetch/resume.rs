@@ -27,12 +27,26 @@ async fn hub_that_falls_silent(files: Files, after: usize) -> (Hub, Arc<AtomicBo
     (Hub::with(files, |_| None, cdn).await, healed)
 }
 
-/// Fetches for a while and is dropped.
+/// Fetches until nothing more comes and is dropped.
 async fn fetch_and_drop(bench: &Bench, wanted: &Wanted) {
     let patient = FetchSettings { stall_window: Duration::from_mins(1), ..bench.settings.clone() };
     let fetcher = Fetcher::new(patient).unwrap();
     let fetch = fetcher.fetch(wanted, bench.root.path(), &bench.progress);
-    tokio::time::timeout(Duration::from_millis(400), fetch).await.unwrap_err();
+    let silence = async {
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let now = bench.progress.snapshot().bytes_done;
+            if now > 0 && now == before {
+                return;
+            }
+            before = now;
+        }
+    };
+    tokio::select! {
+        fetched = fetch => panic!("{fetched:?}"),
+        () = silence => {}
+    }
     assert!(!bench.model().exists());
 }
 
