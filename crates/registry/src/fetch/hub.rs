@@ -193,16 +193,14 @@ impl Hub {
         let error = match (status, code.as_str()) {
             (401 | 403, "GatedRepo") => Error::Gated { repository },
             (401, _) if message.contains("credentials") => Error::Token { repository },
-            // The Hub does not tell strangers a private repository from none.
-            (401 | 404, "RepoNotFound") | (401, "") => Error::RepositoryNotFound { repository },
-            (404, "RevisionNotFound") => {
-                Error::RevisionNotFound { repository, revision: self.revision.clone() }
-            }
             (404, "EntryNotFound" | "") if !file.is_empty() => {
                 Error::FileNotFound { source_name: repository, file: file.to_owned() }
             }
-            // A mirror may not say of what it is that there is none.
-            (404, "") => Error::RepositoryNotFound { repository },
+            // The Hub does not tell strangers a private repository from none, and a mirror may not say what is missing.
+            (401 | 404, "RepoNotFound" | "") => Error::RepositoryNotFound { repository },
+            (404, "RevisionNotFound") => {
+                Error::RevisionNotFound { repository, revision: self.revision.clone() }
+            }
             (403, "") if self.ask.authorization.is_some() => Error::Token { repository },
             _ => return Fault::Status { host, status, code, message },
         };

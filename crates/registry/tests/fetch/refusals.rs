@@ -199,10 +199,8 @@ async fn answers_that_are_not_the_hubs_are_said_to_be_so() {
     }
     let talkative = json!({ "sha": { "x".repeat(1 << 20): 1 } }).to_string();
     let endless = json!([{ "type": "file", "path": "a", "size": "x".repeat(1 << 20) }]).to_string();
-    let api = move |request: &Request| match request.target.contains("/tree/") {
-        true => Some(Reply::body(200, endless.clone())),
-        false => None,
-    };
+    let api =
+        move |request: &Request| request.target.contains("/tree/").then(|| Reply::body(200, endless.clone()));
     for hub in [
         Hub::with(toy_model(1), move |_| Some(Reply::body(200, talkative.clone())), |_| None).await,
         Hub::with(toy_model(1), api, |_| None).await,
