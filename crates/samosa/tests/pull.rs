@@ -75,7 +75,7 @@ fn assert_installed(root: &Path, files: &Files) {
     assert_eq!(std::fs::read_dir(root.join("d20")).unwrap().count(), 4, "and the provenance");
     let left: Vec<_> =
         std::fs::read_dir(root.join(".staging")).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(left, ["d20.lock"]);
+    assert_eq!(left, [".d20.lock"]);
 }
 
 /// As `sha256sum` of the files, and of what it prints.
