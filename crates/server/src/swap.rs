@@ -126,19 +126,12 @@ impl Swapper {
         inner.generations
     }
 
-    /// It is decided whether the new model serves: that is on record, others may swap, and whoever waited is told.
-    fn decided(
-        &self,
-        id: u64,
-        tell: &watch::Sender<Option<End>>,
-        end: End,
-        change: impl FnOnce(&mut Record),
-    ) {
+    /// It is decided whether the new model serves: in one step for whoever asks, that is so and on record, and others
+    /// may swap.
+    fn decide(&self, id: u64, change: impl FnOnce(&mut Record)) {
         let mut inner = self.lock();
         inner.history.change(id, change);
         inner.running = None;
-        drop(inner);
-        tell.send_replace(Some(end));
     }
 }
 
@@ -154,7 +147,9 @@ impl State {
             // Whatever is added to the storage later, the choice stands.
             let _ = self.first_tag.set(tag.clone());
         });
-        let last = storage.filter(|_| self.options.restore_last_model).and_then(last_model::recall);
+        let catalog = self.options.catalog();
+        let recalled = catalog.directory().filter(|_| self.options.restore_last_model);
+        let last = recalled.and_then(last_model::recall);
         let last = last.filter(|last| default.as_ref().is_ok_and(|default| default != last));
         self.swapper.lock().starting = true;
         let state = Arc::clone(self);
@@ -277,7 +272,8 @@ impl State {
             if phase == Phase::CutOver && done.is_ok() {
                 self.metrics.swaps.ended(Outcome::Live);
                 tracing::info!(swap_id = id, model_tag = %target, "swap is live");
-                self.swapper.decided(id, tell, Ok(()), |record| record.live = true);
+                tell.send_replace(Some(Ok(())));
+                self.remember(target);
             }
             next = work.next(&done);
             if let Err(problem) = done {
@@ -294,8 +290,19 @@ impl State {
                 tracing::warn!(swap_id = id, model_tag = %target, reason, outcome = outcome.name(), "swap failed");
                 // Whoever waits for weights hears that there are none.
                 self.gate.open();
-                self.swapper.decided(id, tell, Err(problem), |record| record.end(outcome));
+                self.swapper.decide(id, |record| record.end(outcome));
+                tell.send_replace(Some(Err(problem)));
             }
+        }
+    }
+
+    /// Keeps the tag for the next start.
+    fn remember(&self, tag: &Tag) {
+        let catalog = self.options.catalog();
+        let storage = catalog.directory().filter(|directory| directory.is_dir());
+        if let Some(Err(error)) = storage.map(|storage| last_model::remember(storage, tag)) {
+            // A read-only storage is no fault; it only forgets.
+            tracing::debug!(error = %error, "the model that serves is not remembered");
         }
     }
 

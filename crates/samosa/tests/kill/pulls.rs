@@ -67,7 +67,7 @@ impl Bench {
         self.pull().done();
         self.assert_whole(&self.new);
         let left: Vec<_> = names(&self.root.path().join(".staging"));
-        assert_eq!(left, [format!("{TAG}.lock")]);
+        assert_eq!(left, [format!(".{TAG}.lock")]);
         self.sent()
     }
 

@@ -9,7 +9,7 @@ use registry::fetch::{Progress, Wanted};
 use registry::load::Verified;
 use registry::plan::{self, Memory, Plan};
 use registry::swap::{Mode, Next, Phase, Transaction};
-use registry::{Entry, LoadedModel, Tag, last_model, load, memory, self_test};
+use registry::{Entry, LoadedModel, Tag, load, memory, self_test};
 
 use super::problem;
 use crate::generation::Generation;
@@ -104,7 +104,8 @@ impl<'a> Work<'a> {
     fn download(&mut self) -> Result<(), Problem> {
         let Some(wanted) = self.wanted.take() else { return Ok(()) };
         let options = &self.state.options;
-        let Some(root) = &options.storage else {
+        let catalog = options.catalog();
+        let Some(root) = catalog.directory() else {
             let detail = "A model that has to be fetched needs MODEL_STORAGE_PATH to be set.";
             return Err(Problem::new(Code::StorageFailed, detail));
         };
@@ -114,7 +115,7 @@ impl<'a> Work<'a> {
         let fetched = tokio::runtime::Handle::current().block_on(fetching);
         self.state.metrics.swaps.downloaded(&progress.snapshot());
         fetched.map_err(|error| self.failed(&error))?;
-        let found = options.catalog().find(self.target);
+        let found = catalog.find(self.target);
         self.entry = Some(found.map_err(|error| self.failed(&error))?);
         Ok(())
     }
@@ -186,23 +187,19 @@ impl<'a> Work<'a> {
 
     fn cut_over(&mut self) -> Result<(), Problem> {
         let next = self.next.take().ok_or_else(out_of_order)?;
-        let retired = self.serve(next);
-        self.retired.extend(retired);
-        let storage = self.state.options.storage.as_deref().filter(|root| root.is_dir());
-        if let Some(Err(error)) = storage.map(|root| last_model::remember(root, self.target)) {
-            // A read-only storage is no fault; it only forgets.
-            tracing::debug!(error = %error, "the model that serves is not remembered");
-        }
+        self.retired.extend(self.state.retire());
+        self.state.swapper.decide(self.id, |record| {
+            self.serve(next);
+            record.live = true;
+        });
         Ok(())
     }
 
-    /// From now on requests go to this model. Returns the engines that they went to before.
-    fn serve(&self, generation: Generation) -> Vec<Watch> {
-        let retired = self.state.retire();
+    /// From now on requests go to this model.
+    fn serve(&self, generation: Generation) {
         self.state.tally.follow(&generation.workers);
         self.state.current.store(Some(Arc::new(generation)));
         self.state.gate.open();
-        retired
     }
 
     fn drain(&mut self) {
