@@ -116,6 +116,7 @@ impl Job<'_> {
         while at < range.end {
             attempts.ready().await;
             if transfer.whole_only.load(Ordering::Relaxed) {
+                self.progress.take_back(at - range.start);
                 return Ok(());
             }
             match self.store.open(&transfer.remote, Some(at..range.end)).await {

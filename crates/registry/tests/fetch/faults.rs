@@ -149,6 +149,13 @@ async fn a_server_without_ranges_is_read_in_one_go() {
     let (_, bench, fetched) = fetch_from(whole).await;
     assert_fetched(&bench, fetched);
     assert_eq!(bench.progress.snapshot().bytes_done, total(&toy_model(1)) as u64);
+    // One that forgets how after a part that broke off sends it once more, and it counts once.
+    let cut = first(1, is_weights, |request| {
+        Reply::file(request, &toy_model(1)[WEIGHTS]).manner(Manner::Cut(5000))
+    });
+    let (_, bench, fetched) = fetch_from(move |request| cut(request).or_else(|| whole(request))).await;
+    assert_fetched(&bench, fetched);
+    assert_eq!(bench.progress.snapshot().bytes_done, total(&toy_model(1)) as u64);
     // One that breaks off, too, begins anew.
     let broken = first(
         2,
