@@ -271,9 +271,10 @@ impl State {
             let done = self.phase(id, phase, &mut work);
             if phase == Phase::CutOver && done.is_ok() {
                 self.metrics.swaps.ended(Outcome::Live);
+                // Whoever is told that it serves may rely on it after a restart too.
+                self.remember(target);
                 tracing::info!(swap_id = id, model_tag = %target, "swap is live");
                 tell.send_replace(Some(Ok(())));
-                self.remember(target);
             }
             next = work.next(&done);
             if let Err(problem) = done {

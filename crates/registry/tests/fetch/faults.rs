@@ -117,14 +117,14 @@ async fn connections_that_die_or_stall_or_trickle_are_cut() {
         let (_, bench, fetched) = fetch_from(wrong).await;
         assert_fetched(&bench, fetched);
         assert_eq!(bench.progress.snapshot().retries, 1, "{manner:?}");
-        assert!(start.elapsed() < Duration::from_secs(5), "{manner:?} took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(20), "{manner:?} took {:?}", start.elapsed());
     }
     let (_, _, fetched) = fetch_from(|request| {
         is_weights(request).then(|| Reply::file(request, &toy_model(1)[WEIGHTS]).manner(Manner::Trickle))
     })
     .await;
     let error = fetched.unwrap_err().to_string();
-    assert!(error.contains("failed 4 times") && error.contains("bytes came in 0.3 s"), "{error}");
+    assert!(error.contains("failed 4 times") && error.contains("bytes came in 0.6 s"), "{error}");
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ pub(crate) fn settings() -> FetchSettings {
         chunk_bytes: CHUNK as u64,
         reserve_bytes: 0,
         stall_bytes: 1000,
-        stall_window: Duration::from_millis(300),
+        stall_window: Duration::from_millis(600),
         connect_timeout: Duration::from_millis(500),
         retry: RetryPolicy {
             attempts: 4,
