@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use engine::driver::Watch;
 use registry::swap::{Next, Outcome, Phase};
-use registry::{Category, LoadOptions, Tag, last_model, load};
+use registry::{Category, LoadOptions, Tag, last_model};
 use tokio::sync::watch;
 
 pub(crate) use record::Record;
@@ -249,9 +249,11 @@ impl State {
         if generation.workers.iter().any(|worker| worker.watch().ended()) {
             return false;
         }
-        let (catalog, options) = (self.options.catalog(), self.load_options(tag));
-        match load::fingerprint(&catalog, tag, &options) {
-            Ok(now) => now == generation.model.fingerprint,
+        let found = generation.model.found.clone();
+        // Its engines need not wait for the disk before they end.
+        drop(generation);
+        match found.is_current(&self.options.catalog(), &self.load_options(tag)) {
+            Ok(current) => current,
             // A model that is gone goes on serving: there is nothing to change to. Anything else is worth a
             // swap, which will say what is wrong.
             Err(error) => error.category() == Category::NotFound,
