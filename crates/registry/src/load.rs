@@ -52,22 +52,17 @@ pub struct LoadedModel {
     pub tokenizer: Arc<Tokenizer>,
     /// Which weights they are.
     pub identity: Identity,
-    /// What its files looked like.
-    pub fingerprint: Fingerprint,
+    /// Its files as they were found.
+    pub found: Found,
 }
 
 /// What tells a model from a changed one without reading its weights: its files as the file system describes
 /// them, and what the operator says over them.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Fingerprint {
+struct Fingerprint {
     files: BTreeMap<PathBuf, Stamp>,
     overrides: Overrides,
     pins: Option<Pins>,
-}
-
-/// The fingerprint of a model as it is now.
-pub fn fingerprint(catalog: &Catalog, tag: &Tag, options: &LoadOptions) -> Result<Fingerprint, Error> {
-    Ok(find(catalog, &catalog.find(tag)?, options)?.fingerprint)
 }
 
 /// What has to be fetched before the model can be found: `None` if it is there as `models.toml` or the settings
@@ -98,6 +93,7 @@ pub fn offered(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Resul
 }
 
 /// A model whose files are known by name and not read yet.
+#[derive(Clone)]
 pub struct Found {
     entry: Entry,
     /// None of the built-in model.
@@ -133,6 +129,24 @@ pub fn find(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<F
 }
 
 impl Found {
+    /// Its name.
+    pub fn tag(&self) -> &Tag {
+        &self.entry.tag
+    }
+
+    /// Whether its tag still stands for it: neither its files nor what is said over them have changed, and nothing else
+    /// is to be fetched in its place.
+    pub fn is_current(&self, catalog: &Catalog, options: &LoadOptions) -> Result<bool, Error> {
+        let entry = catalog.find(&self.entry.tag)?;
+        let now = find(catalog, &entry, options)?.fingerprint;
+        Ok(now == self.fingerprint && wanted(catalog, &entry, options)?.is_none())
+    }
+
+    /// Whether its files are still as they were when they were found.
+    pub fn is_unchanged(&self) -> bool {
+        self.fingerprint.changed().is_none()
+    }
+
     /// Names and sizes of its files, in bytes.
     pub fn files(&self) -> BTreeMap<String, u64> {
         if self.files.is_none() {
@@ -322,23 +336,22 @@ impl Verified {
     /// Reads and packs the weights.
     pub fn load(self, compute: &Compute) -> Result<LoadedModel, Error> {
         let Self { opened: Opened { found, step, config, table, tokenizer }, identity } = self;
-        let Found { entry, format, fingerprint, .. } = found;
         for note in &config.notes {
-            tracing::warn!(model_tag = %entry.tag, "{note}");
+            tracing::warn!(model_tag = %found.entry.tag, "{note}");
         }
-        let weights = Weights::load(compute, &table, config, format)?;
+        let weights = Weights::load(compute, &table, config, found.format)?;
         // What was hashed is what was read, unless somebody wrote to it meanwhile.
-        if let Some(path) = fingerprint.changed() {
+        if let Some(path) = found.fingerprint.changed() {
             return Err(Error::Changed { file: file_name(path).to_owned() });
         }
         Ok(LoadedModel {
-            tag: entry.tag,
-            source: entry.source.to_string(),
+            tag: found.entry.tag.clone(),
+            source: found.entry.source.to_string(),
             step,
             weights: Arc::new(weights),
             tokenizer: Arc::new(tokenizer),
             identity,
-            fingerprint,
+            found,
         })
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use engine::driver::Watch;
 use registry::swap::{Next, Outcome, Phase};
-use registry::{Category, LoadOptions, Tag, last_model, load};
+use registry::{Category, LoadOptions, Tag, last_model};
 use tokio::sync::watch;
 
 pub(crate) use record::Record;
@@ -192,27 +192,49 @@ impl State {
 
     /// Asks for a model: joins the swap to it that runs, or begins one.
     pub(crate) fn ask(self: &Arc<Self>, tag: &Tag, condition: &Condition) -> Result<Asked, Problem> {
-        // Disks may be slow, and whoever asks for /health waits for this lock.
-        let unchanged = self.is_live_and_unchanged(tag);
-        if !unchanged {
-            // A slip of a caller's is no swap: it leaves no record, and no other reason in /health.
-            let found = self.options.catalog().find(tag);
-            if let Some(error) = found.err().filter(|error| error.category() == Category::NotFound) {
-                return Err(problem(&error));
+        loop {
+            // Disks may be slow, and whoever asks for /health waits for the swapper's lock: they are looked at before.
+            let seen = self.generation_number();
+            let unchanged = self.is_live_and_unchanged(tag);
+            if !unchanged {
+                // A slip of a caller's is no swap: it leaves no record, and no other reason in /health.
+                let found = self.options.catalog().find(tag);
+                if let Some(error) = found.err().filter(|error| error.category() == Category::NotFound) {
+                    return Err(problem(&error));
+                }
+            }
+            if let Some(asked) = self.begin(tag, condition, unchanged, seen) {
+                return asked;
             }
         }
+    }
+
+    /// Joins or begins a swap, after a look at what served then; `None` if other weights serve now, for then the look
+    /// says nothing.
+    fn begin(
+        self: &Arc<Self>,
+        tag: &Tag,
+        condition: &Condition,
+        unchanged: bool,
+        seen: Option<u64>,
+    ) -> Option<Result<Asked, Problem>> {
         let mut inner = self.swapper.lock();
         if let Some(running) = &inner.running {
             if running.target == *tag {
-                return Ok(Asked::Running(running.id, running.end.clone()));
+                return Some(Ok(Asked::Running(running.id, running.end.clone())));
             }
             let detail = format!("A swap to \"{}\" is running; ask again when it has ended.", running.target);
-            return Err(Problem::new(Code::SwapInProgress, detail).retry_after(5));
+            return Some(Err(Problem::new(Code::SwapInProgress, detail).retry_after(5)));
         }
         // Nothing takes over while this lock is held, so what serves now is what serves when the swap begins.
-        self.check(condition)?;
+        if self.generation_number() != seen {
+            return None;
+        }
+        if let Err(problem) = self.check(condition) {
+            return Some(Err(problem));
+        }
         if unchanged {
-            return Ok(Asked::AlreadyLive);
+            return Some(Ok(Asked::AlreadyLive));
         }
         inner.count += 1;
         let (id, target) = (inner.count, tag.clone());
@@ -223,7 +245,11 @@ impl State {
         drop(inner);
         let state = Arc::clone(self);
         tokio::task::spawn_blocking(move || state.swap(id, &target, &tell));
-        Ok(Asked::Running(id, end))
+        Some(Ok(Asked::Running(id, end)))
+    }
+
+    fn generation_number(&self) -> Option<u64> {
+        self.generation().map(|generation| generation.number)
     }
 
     fn check(&self, condition: &Condition) -> Result<(), Problem> {
@@ -249,9 +275,11 @@ impl State {
         if generation.workers.iter().any(|worker| worker.watch().ended()) {
             return false;
         }
-        let (catalog, options) = (self.options.catalog(), self.load_options(tag));
-        match load::fingerprint(&catalog, tag, &options) {
-            Ok(now) => now == generation.model.fingerprint,
+        let found = generation.model.found.clone();
+        // Its engines need not wait for the disk before they end.
+        drop(generation);
+        match found.is_current(&self.options.catalog(), &self.load_options(tag)) {
+            Ok(current) => current,
             // A model that is gone goes on serving: there is nothing to change to. Anything else is worth a
             // swap, which will say what is wrong.
             Err(error) => error.category() == Category::NotFound,

@@ -106,6 +106,19 @@ async fn an_offered_model_is_fetched_by_the_swap_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_revision_of_the_live_tag_is_not_passed_over() {
+    let root = storage(&["g7"]);
+    let endpoint = hub(model("g6")).await;
+    let server = Server::start(options(root.path(), &endpoint)).await;
+    assert_eq!(server.swap("far").await.status, 202);
+    let said = "[[model]]\ntag = \"far\"\nsource = \"huggingface:someone/far\"\nrevision = \"v2\"\n";
+    std::fs::write(root.path().join("models.toml"), said).unwrap();
+    let reply = server.swap("far").await;
+    assert_eq!((reply.status, reply.problem().await["code"].clone()), (502, json!("source_failed")));
+    assert_eq!(server.get("/health").await["current_model"], "far", "the one that is here goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_fails_is_502_and_the_old_model_goes_on() {
     let root = storage(&["g7"]);
     let mut damaged = model("g6");

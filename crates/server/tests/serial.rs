@@ -123,6 +123,22 @@ async fn what_fails_after_the_old_model_is_gone_brings_it_back() {
 }
 
 #[tokio::test]
+async fn the_weights_that_served_come_back_though_their_tag_has_newer_ones() {
+    let root = storage(&["g6"]);
+    let server = Server::start(serial(options_in(root.path(), "g6"))).await;
+    let before = server.get("/stats").await["model"].clone();
+    let (old, new) = (weights(root.path(), "g6"), root.path().join("g6/model_000103.pt"));
+    std::fs::copy(root.path().join("g6/meta_000102.json"), root.path().join("g6/meta_000103.json")).unwrap();
+    let sound = std::fs::read(old).unwrap();
+    std::fs::write(new, spoiled(&sound, "model_000102/data/0", 90112, 0xff)).unwrap();
+    assert_eq!(server.swap("g6").await.status, 422);
+    let stats = server.get("/stats").await;
+    assert_eq!((&stats["status"], &last(&stats)["outcome"]), (&json!("ok"), &json!("restored")));
+    let after = &stats["model"];
+    assert_eq!((&after["step"], &after["sha256"]), (&before["step"], &before["sha256"]));
+}
+
+#[tokio::test]
 async fn if_the_old_model_cannot_come_back_health_says_both_reasons() {
     let root = storage(&["g7", "g6"]);
     spoil_g6(root.path());

@@ -270,6 +270,18 @@ async fn of_two_tags_at_once_one_goes_live_and_the_other_is_409() {
     assert_eq!(server.get("/stats").await["swap"]["last"]["swap_id"], 3, "four askers, one swap");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_while_the_swap_ends_begins_no_other() {
+    let root = storage(&["g7", "g6"]);
+    let server = Server::start(options_in(root.path(), "g7")).await;
+    for (tag, id) in ["g6", "g7"].iter().cycle().zip(2..42) {
+        for reply in join_all((0..48).map(|_| server.swap(tag))).await {
+            assert_eq!(reply.json().await, json!({ "status": "ok", "current_model": tag }));
+        }
+        assert_eq!(server.get("/stats").await["swap"]["history"][0]["swap_id"], id);
+    }
+}
+
 #[tokio::test]
 async fn a_default_model_that_is_missing_or_broken_does_not_stop_the_start() {
     let root = storage(&["g7", "g6"]);

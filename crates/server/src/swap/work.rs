@@ -6,7 +6,7 @@ use std::time::Duration;
 use engine::Compute;
 use engine::driver::Watch;
 use registry::fetch::{Progress, Wanted};
-use registry::load::Verified;
+use registry::load::{Found, Verified};
 use registry::plan::{self, Memory, Plan};
 use registry::swap::{Mode, Next, Phase, Transaction};
 use registry::{Entry, LoadedModel, Tag, load, memory, self_test};
@@ -24,8 +24,8 @@ pub(super) struct Work<'a> {
     state: &'a Arc<State>,
     id: u64,
     target: &'a Tag,
-    /// The model that served when it began.
-    old: Option<Tag>,
+    /// The model that served when it began, as it was found then.
+    old: Option<Found>,
     transaction: Transaction,
     entry: Option<Entry>,
     wanted: Option<Wanted>,
@@ -38,7 +38,7 @@ pub(super) struct Work<'a> {
 
 impl<'a> Work<'a> {
     pub(super) fn new(state: &'a Arc<State>, id: u64, target: &'a Tag) -> Self {
-        let old = state.generation().map(|generation| generation.model.tag.clone());
+        let old = state.generation().map(|generation| generation.model.found.clone());
         Self {
             state,
             id,
@@ -214,17 +214,22 @@ impl<'a> Work<'a> {
     }
 
     fn restore(&mut self) -> Result<(), Problem> {
-        let old = self.old.clone().ok_or_else(out_of_order)?;
-        tracing::warn!(swap_id = self.id, model_tag = %old, "the model that served before is loaded again");
+        let old = self.old.take().ok_or_else(out_of_order)?;
+        let tag = old.tag().clone();
+        tracing::warn!(swap_id = self.id, model_tag = %tag, "the model that served before is loaded again");
         memory::give_back();
         let options = &self.state.options;
         let catalog = options.catalog();
-        let found = catalog
-            .find(&old)
-            .and_then(|entry| load::find(&catalog, &entry, &self.state.load_options(&old))?.open());
-        let opened = found.map_err(|error| self.failed(&error))?;
+        // What came to its tag meanwhile did not serve, so it is only taken where the old files are not there.
+        let found = if old.is_unchanged() {
+            Ok(old)
+        } else {
+            let entry = catalog.find(&tag);
+            entry.and_then(|entry| load::find(&catalog, &entry, &self.state.load_options(&tag)))
+        };
+        let opened = found.and_then(Found::open).map_err(|error| self.failed(&error))?;
         let needs = opened.needs(options.kv_bytes as u64, options.workers as u64);
-        let plan = plan::alone(needs, &old).map_err(|error| self.failed(&error))?;
+        let plan = plan::alone(needs, &tag).map_err(|error| self.failed(&error))?;
         let verified = opened.verify(&catalog).map_err(|error| self.failed(&error))?;
         let loaded = verified.load(&self.compute()).map_err(|error| self.failed(&error))?;
         let generation = self.tested(loaded, plan)?;
