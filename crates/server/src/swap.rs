@@ -57,6 +57,14 @@ struct Running {
     end: watch::Receiver<Option<End>>,
 }
 
+/// What was seen of a tag before the swapper is asked.
+struct Look {
+    /// The number of the generation that served then.
+    serving: Option<u64>,
+    /// Whether it was the tag's, and its files are as they were.
+    unchanged: bool,
+}
+
 /// What became of a request to swap.
 pub(crate) enum Asked {
     /// The tag is live and unchanged.
@@ -194,16 +202,16 @@ impl State {
     pub(crate) fn ask(self: &Arc<Self>, tag: &Tag, condition: &Condition) -> Result<Asked, Problem> {
         loop {
             // Disks may be slow, and whoever asks for /health waits for the swapper's lock: they are looked at before.
-            let seen = self.generation_number();
-            let unchanged = self.is_live_and_unchanged(tag);
-            if !unchanged {
+            let serving = self.generation_number();
+            let look = Look { serving, unchanged: self.is_live_and_unchanged(tag) };
+            if !look.unchanged {
                 // A slip of a caller's is no swap: it leaves no record, and no other reason in /health.
                 let found = self.options.catalog().find(tag);
                 if let Some(error) = found.err().filter(|error| error.category() == Category::NotFound) {
                     return Err(problem(&error));
                 }
             }
-            if let Some(asked) = self.begin(tag, condition, unchanged, seen) {
+            if let Some(asked) = self.begin(tag, condition, &look) {
                 return asked;
             }
         }
@@ -215,8 +223,7 @@ impl State {
         self: &Arc<Self>,
         tag: &Tag,
         condition: &Condition,
-        unchanged: bool,
-        seen: Option<u64>,
+        look: &Look,
     ) -> Option<Result<Asked, Problem>> {
         let mut inner = self.swapper.lock();
         if let Some(running) = &inner.running {
@@ -227,13 +234,13 @@ impl State {
             return Some(Err(Problem::new(Code::SwapInProgress, detail).retry_after(5)));
         }
         // Nothing takes over while this lock is held, so what serves now is what serves when the swap begins.
-        if self.generation_number() != seen {
+        if self.generation_number() != look.serving {
             return None;
         }
         if let Err(problem) = self.check(condition) {
             return Some(Err(problem));
         }
-        if unchanged {
+        if look.unchanged {
             return Some(Ok(Asked::AlreadyLive));
         }
         inner.count += 1;
