@@ -1,6 +1,5 @@
 //! What is refused, and what the refusal says.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use registry::{Category, Error};
 use serde_json::json;
 
 use crate::support::{
-    Bench, COMMIT, Files, Hub, Reply, Request, TOY_FILES, files, settings, sha256, toy_model, wanted,
+    self, Bench, COMMIT, Files, Hub, Reply, Request, TOY_FILES, files, settings, sha256, toy_model, wanted,
 };
 
 const SOURCE: &str = "huggingface:owner/name";
@@ -254,34 +253,17 @@ async fn pins_are_held_to() {
 
 #[tokio::test]
 async fn logs_hold_no_secret() {
-    #[derive(Clone, Default)]
-    struct Written(std::sync::Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let written = Written::default();
-    let sink = written.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || sink.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
     let failing = AtomicUsize::new(0);
     let cdn = move |_: &Request| (failing.fetch_add(1, Ordering::Relaxed) < 2).then(|| Reply::status(500));
     let hub = Hub::with(toy_model(1), |_| None, cdn).await;
     Bench::of(&hub).fetch(&wanted(SOURCE)).await.unwrap();
-    let log = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-    let ours: Vec<&str> = log.lines().filter(|line| line.contains("registry::")).collect();
-    assert!(ours.iter().any(|line| line.contains("made again: status 500")), "{log}");
-    assert!(ours.iter().any(|line| line.contains("downloading a model")), "{log}");
+    let (ours, url) = (support::logged(), hub.api.url());
+    let host = url.trim_start_matches("http://");
+    let retried = |line: &&String| line.contains("made again: status 500") && line.contains(host);
+    assert!(ours.iter().any(|line| retried(&line)), "the retries of {host} are logged");
+    assert!(ours.iter().any(|line| line.contains("downloading a model")), "so are downloads");
     for secret in ["hf_token_of_a_test", "secret_of_the_store"] {
-        let told: Vec<&&str> = ours.iter().filter(|line| line.contains(secret)).collect();
+        let told: Vec<&String> = ours.iter().filter(|line| line.contains(secret)).collect();
         assert!(told.is_empty(), "{told:?}");
     }
 }

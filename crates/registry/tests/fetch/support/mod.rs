@@ -5,7 +5,7 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use registry::fetch::{FetchSettings, Fetcher, Progress, RetryPolicy, Wanted};
@@ -94,6 +94,31 @@ pub(crate) fn settings() -> FetchSettings {
     }
 }
 
+static START_LOG: Once = Once::new();
+static LOGGED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Keeps the lines that this crate logs in any of the tests.
+struct Log;
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let line = String::from_utf8_lossy(bytes);
+        if line.contains("registry::") {
+            LOGGED.lock().unwrap().push(line.into_owned());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What was logged until now.
+pub(crate) fn logged() -> Vec<String> {
+    LOGGED.lock().unwrap().clone()
+}
+
 /// A storage root with a fetcher.
 pub(crate) struct Bench {
     pub(crate) root: tempfile::TempDir,
@@ -103,6 +128,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(settings: FetchSettings) -> Self {
+        // Before anything can be logged: what is passed over once may be passed over for ever.
+        START_LOG.call_once(|| {
+            let lines = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::TRACE);
+            lines.with_writer(|| Log).init();
+        });
         Self { root: tempfile::tempdir().unwrap(), settings, progress: Progress::default() }
     }
 
