@@ -272,7 +272,7 @@ impl State {
         let Some(generation) = self.generation().filter(|generation| generation.model.tag == *tag) else {
             return false;
         };
-        if generation.workers.iter().any(|worker| worker.watch().ended()) {
+        if generation.has_dead_engine() {
             return false;
         }
         let found = generation.model.found.clone();
