@@ -187,7 +187,9 @@ impl State {
 
     /// How a model is loaded.
     fn load_options(&self, tag: &Tag) -> LoadOptions {
-        self.options.load_options(tag, self.first_tag.get())
+        // Where nothing is loaded at the start, the first model is the one that is named.
+        let first = self.first_tag.get().or(self.options.default_tag.as_ref());
+        self.options.load_options(tag, first)
     }
 
     /// Asks for a model: joins the swap to it that runs, or begins one.
