@@ -25,7 +25,11 @@ use work::Work;
 
 /// The swap that runs and those that ran; retired engines until they end.
 #[derive(Default)]
-pub(crate) struct Swapper(Mutex<Inner>);
+pub(crate) struct Swapper {
+    inner: Mutex<Inner>,
+    /// Held by whoever keeps a tag for the next start, which may take a disk its time.
+    remembering: Mutex<()>,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -78,7 +82,7 @@ pub(crate) enum Condition {
 
 impl Swapper {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last swaps, the latest first; the first of them may still run.
@@ -91,6 +95,12 @@ impl Swapper {
         let inner = self.lock();
         let latest = inner.history.latest_first().next();
         latest.and_then(|record| record.failure().map(str::to_owned)).or_else(|| inner.start_failure.clone())
+    }
+
+    /// The model that went live last.
+    fn latest_live(&self) -> Option<Tag> {
+        let inner = self.lock();
+        inner.history.latest_first().find(|record| record.live).map(|record| record.target.clone())
     }
 
     /// Whether weights are on their way to serve.
@@ -302,8 +312,9 @@ impl State {
             if phase == Phase::CutOver && done.is_ok() {
                 self.metrics.swaps.ended(Outcome::Live);
                 tracing::info!(swap_id = id, model_tag = %target, "swap is live");
+                // First, so that a restart after the answer finds it.
+                self.remember();
                 tell.send_replace(Some(Ok(())));
-                self.remember(target);
             }
             next = work.next(&done);
             if let Err(problem) = done {
@@ -326,11 +337,15 @@ impl State {
         }
     }
 
-    /// Keeps the tag for the next start.
-    fn remember(&self, tag: &Tag) {
+    /// Keeps the tag of the model that went live last for the next start. While this waits for a disk the next swap may
+    /// end, so the tag is looked up by whoever writes, and one writes at a time.
+    fn remember(&self) {
+        let turn = self.swapper.remembering.lock().unwrap_or_else(PoisonError::into_inner);
         let catalog = self.options.catalog();
         let storage = catalog.directory().filter(|directory| directory.is_dir());
-        if let Some(Err(error)) = storage.map(|storage| last_model::remember(storage, tag)) {
+        let kept = storage.zip(self.swapper.latest_live()).map(|(to, tag)| last_model::remember(to, &tag));
+        drop(turn);
+        if let Some(Err(error)) = kept {
             // A read-only storage is no fault; it only forgets.
             tracing::debug!(error = %error, "the model that serves is not remembered");
         }
@@ -386,7 +401,19 @@ pub(crate) fn sentence(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::sentence;
+    use super::*;
+
+    #[test]
+    fn what_went_live_last_is_remembered_however_long_an_earlier_swap_still_writes() {
+        let swapper = Swapper::default();
+        assert_eq!(swapper.latest_live(), None);
+        for (id, name, live) in [(1, "d8", true), (2, "d12", true), (3, "d20", false)] {
+            let tag = Tag::new(name).unwrap();
+            swapper.lock().history.add(Record::new(id, tag, None));
+            swapper.record(id, |record| record.live = live);
+        }
+        assert_eq!(swapper.latest_live(), Tag::new("d12"));
+    }
 
     #[test]
     fn a_sentence_begins_as_its_first_word_allows() {
