@@ -69,6 +69,14 @@ pub(crate) enum Asked {
     Running(u64, watch::Receiver<Option<End>>),
 }
 
+/// What a look at the disk said.
+struct Look {
+    /// The generation that served then.
+    serving: Option<u64>,
+    /// Whether that is what the tag stands for.
+    unchanged: bool,
+}
+
 /// On what condition a swap may begin: that these weights serve, or any at all.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Condition {
@@ -206,29 +214,26 @@ impl State {
     pub(crate) fn ask(self: &Arc<Self>, tag: &Tag, condition: &Condition) -> Result<Asked, Problem> {
         loop {
             // Disks may be slow, and whoever asks for /health waits for the swapper's lock: they are looked at before.
-            let seen = self.generation_number();
-            let unchanged = self.is_live_and_unchanged(tag);
-            if !unchanged {
+            let look = Look { serving: self.generation_number(), unchanged: self.is_live_and_unchanged(tag) };
+            if !look.unchanged {
                 // A slip of a caller's is no swap: it leaves no record, and no other reason in /health.
                 let found = self.options.catalog().find(tag);
                 if let Some(error) = found.err().filter(|error| error.category() == Category::NotFound) {
                     return Err(problem(&error));
                 }
             }
-            if let Some(asked) = self.begin(tag, condition, unchanged, seen) {
+            if let Some(asked) = self.begin(tag, condition, &look) {
                 return asked;
             }
         }
     }
 
-    /// Joins or begins a swap, after a look at what served then; `None` if other weights serve now, for then the look
-    /// says nothing.
+    /// Joins or begins a swap after a look; `None` if other weights serve now, for then the look says nothing.
     fn begin(
         self: &Arc<Self>,
         tag: &Tag,
         condition: &Condition,
-        unchanged: bool,
-        seen: Option<u64>,
+        look: &Look,
     ) -> Option<Result<Asked, Problem>> {
         let mut inner = self.swapper.lock();
         if let Some(running) = &inner.running {
@@ -239,13 +244,13 @@ impl State {
             return Some(Err(Problem::new(Code::SwapInProgress, detail).retry_after(5)));
         }
         // Nothing takes over while this lock is held, so what serves now is what serves when the swap begins.
-        if self.generation_number() != seen {
+        if self.generation_number() != look.serving {
             return None;
         }
         if let Err(problem) = self.check(condition) {
             return Some(Err(problem));
         }
-        if unchanged {
+        if look.unchanged {
             return Some(Ok(Asked::AlreadyLive));
         }
         inner.count += 1;
