@@ -537,6 +537,9 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         self.shared.healthy.store(false, Ordering::Release);
         // First, so that two never need memory at once.
         self.engine = None;
+        for count in [&self.shared.running, &self.shared.pages_used, &self.shared.pages_cached] {
+            count.store(0, Ordering::Release);
+        }
         self.fail_all(Failure::Internal);
         let Ok(engine) = catch_unwind(AssertUnwindSafe(&self.make)) else {
             tracing::error!("the engine could not be rebuilt; swap a model in to go on");

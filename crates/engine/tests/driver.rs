@@ -229,6 +229,20 @@ fn an_engine_that_cannot_be_rebuilt_ends() {
 }
 
 #[test]
+fn an_engine_that_has_ended_runs_nothing_and_is_not_stuck() {
+    let mut fixture = Setup { panic_at: 4, may_be_built: 1, ..Setup::default() }.start("ended");
+    let asked = fixture.ask(request(3, 900));
+    fixture.allow(1);
+    fixture.wait_for_step(2);
+    assert_eq!(fixture.snapshot().running, 1);
+    fixture.let_run();
+    assert_eq!(asked.rest().last(), FAILED.last());
+    wait_until("the engine's end", || fixture.watch.ended());
+    let snapshot = fixture.watch.snapshot();
+    assert_eq!((snapshot.running, snapshot.pages_used, snapshot.stuck_for), (0, 0, Duration::ZERO));
+}
+
+#[test]
 fn what_waits_for_an_engine_that_cannot_be_rebuilt_fails() {
     let mut fixture = Setup { panic_at: 1, may_be_built: 1, ..Setup::default() }.start("waiting");
     let asked = fixture.ask(request(3, 3));

@@ -128,19 +128,16 @@ impl Listing {
         let mut candidates = self.candidates(directory);
         candidates.retain(|candidate| step.is_none() || candidate.step == step);
         candidates.sort_by_key(|candidate| (Reverse(candidate.step), candidate.rank));
-        let mut missing = match step {
-            Some(step) => format!("no weights of step {step} (model_{step:06}.pt or .safetensors)"),
-            None => "no weights (model_<step>.pt, model.pt or .safetensors)".to_owned(),
-        };
-        // From the worst to the best, so that what the best lacks is what is said.
-        for found in candidates.iter().map(|candidate| self.complete(candidate, directory, tag)).rev() {
-            missing = match found {
-                Ok(_) => continue,
-                Err(what) => what,
-            };
+        let mut found = candidates.iter().map(|candidate| self.complete(candidate, directory, tag));
+        match (found.next(), step) {
+            (Some(Ok(best)), _) => Ok(best),
+            // What the best lacks is what is said.
+            (Some(Err(missing)), _) => found.find_map(Result::ok).ok_or(missing),
+            (None, Some(step)) => {
+                Err(format!("no weights of step {step} (model_{step:06}.pt or .safetensors)"))
+            }
+            (None, None) => Err("no weights (model_<step>.pt, model.pt or .safetensors)".to_owned()),
         }
-        let complete = candidates.iter().find_map(|candidate| self.complete(candidate, directory, tag).ok());
-        complete.ok_or(missing)
     }
 
     /// The files of the model whose weights are this file.

@@ -21,19 +21,23 @@ const V1: Names = Names {
 
 /// Bytes that may still be allocated, if the system tells.
 pub fn available() -> Option<u64> {
-    let machine = meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?);
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo(&text));
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     [("/sys/fs/cgroup", "0::", V2), ("/sys/fs/cgroup/memory", ":memory:", V1)]
         .into_iter()
         .flat_map(|(root, mark, names)| {
             // In a container the root is the container's own group; elsewhere the process has one below it.
             let below = own.lines().find_map(|line| Some(line.split_once(mark)?.1.trim_start_matches('/')));
-            let below = below.and_then(|path| control_group(&Path::new(root).join(path), &names));
-            [control_group(Path::new(root), &names), below]
+            control_groups(Path::new(root), below.unwrap_or_default(), &names)
         })
         .chain([machine])
         .flatten()
         .min()
+}
+
+/// What a group and those that it lies in leave: each may have a limit.
+fn control_groups(root: &Path, own: &str, names: &Names) -> Vec<Option<u64>> {
+    Path::new(own).ancestors().map(|group| control_group(&root.join(group), names)).collect()
 }
 
 /// Arranges that memory which is freed goes back to the system. To be called once, early.
@@ -92,6 +96,23 @@ mod tests {
             write("memory.stat", &format!("anon 5\n{once}400\n{often}90\n"));
             assert_eq!(control_group(root.path(), &names), Some(3490));
         }
+    }
+
+    #[test]
+    fn a_group_has_no_more_than_those_that_it_lies_in() {
+        let root = tempfile::tempdir().unwrap();
+        for (group, limit) in
+            [("", None), ("app.slice", Some("3000")), ("app.slice/samosa.service", Some("max"))]
+        {
+            let write =
+                |name: &str, text: &str| std::fs::write(root.path().join(group).join(name), text).unwrap();
+            std::fs::create_dir_all(root.path().join(group)).unwrap();
+            limit.inspect(|limit| write(V2.limit, limit));
+            write(V2.used, "1000\n");
+        }
+        let left = |own: &str| control_groups(root.path(), own, &V2).into_iter().flatten().min();
+        assert_eq!(left("app.slice/samosa.service"), Some(2000));
+        assert_eq!(left(""), None);
     }
 
     #[test]

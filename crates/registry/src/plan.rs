@@ -87,8 +87,8 @@ impl Needs {
 
 /// How a model can take over from the one that serves, if one does.
 ///
-/// Beside it only if all that both may ever touch fits: what is reserved is a promise. In its place, keys and
-/// values may be fewer than the settings ask for.
+/// Beside it only if all that both may ever touch fits: what is reserved is a promise. In its place, or beside it where
+/// that is wished, keys and values may be fewer than the settings ask for.
 pub fn plan(needs: Needs, memory: Memory, wish: Wish) -> Result<Plan, Shortage> {
     let available = memory.available.unwrap_or(u64::MAX / 2);
     let beside = available.saturating_sub(memory.untouched);

@@ -80,6 +80,10 @@ pub(crate) async fn livez(
     FromState(state): FromState<Arc<State>>,
     request: Request,
 ) -> Result<StatusCode, Response> {
+    if state.generation().is_some_and(|generation| generation.has_dead_engine()) {
+        let detail = "An engine broke and could not be rebuilt.";
+        return Err(Problem::new(Code::Internal, detail).response(&RequestIds::of(&request)));
+    }
     let limit = state.options.limits.dead_after;
     let serving = state.workers().into_iter().map(|worker| worker.snapshot.stuck_for);
     // While requests wait for the next model, the engines of the last one must come to their end.

@@ -25,7 +25,11 @@ use work::Work;
 
 /// The swap that runs and those that ran; retired engines until they end.
 #[derive(Default)]
-pub(crate) struct Swapper(Mutex<Inner>);
+pub(crate) struct Swapper {
+    inner: Mutex<Inner>,
+    /// Held by whoever keeps a tag for the next start, which may take a disk its time.
+    remembering: Mutex<()>,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -73,6 +77,14 @@ pub(crate) enum Asked {
     Running(u64, watch::Receiver<Option<End>>),
 }
 
+/// What a look at the disk said.
+struct Look {
+    /// The generation that served then.
+    serving: Option<u64>,
+    /// Whether that is what the tag stands for.
+    unchanged: bool,
+}
+
 /// On what condition a swap may begin: that these weights serve, or any at all.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Condition {
@@ -86,7 +98,7 @@ pub(crate) enum Condition {
 
 impl Swapper {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last swaps, the latest first; the first of them may still run.
@@ -99,6 +111,12 @@ impl Swapper {
         let inner = self.lock();
         let latest = inner.history.latest_first().next();
         latest.and_then(|record| record.failure().map(str::to_owned)).or_else(|| inner.start_failure.clone())
+    }
+
+    /// The model that went live last.
+    fn latest_live(&self) -> Option<Tag> {
+        let inner = self.lock();
+        inner.history.latest_first().find(|record| record.live).map(|record| record.target.clone())
     }
 
     /// Whether weights are on their way to serve.
@@ -195,7 +213,9 @@ impl State {
 
     /// How a model is loaded.
     fn load_options(&self, tag: &Tag) -> LoadOptions {
-        self.options.load_options(tag, self.first_tag.get())
+        // Where nothing is loaded at the start, the first model is the one that is named.
+        let first = self.first_tag.get().or(self.options.default_tag.as_ref());
+        self.options.load_options(tag, first)
     }
 
     /// Asks for a model: joins the swap to it that runs, or begins one.
@@ -217,8 +237,7 @@ impl State {
         }
     }
 
-    /// Joins or begins a swap, after a look at what served then; `None` if other weights serve now, for then the look
-    /// says nothing.
+    /// Joins or begins a swap after a look; `None` if other weights serve now, for then the look says nothing.
     fn begin(
         self: &Arc<Self>,
         tag: &Tag,
@@ -279,7 +298,7 @@ impl State {
         let Some(generation) = self.generation().filter(|generation| generation.model.tag == *tag) else {
             return false;
         };
-        if generation.workers.iter().any(|worker| worker.watch().ended()) {
+        if generation.has_dead_engine() {
             return false;
         }
         let found = generation.model.found.clone();
@@ -309,6 +328,8 @@ impl State {
                 // Whoever is told that it serves may rely on it after a restart too.
                 self.remember(target);
                 tracing::info!(swap_id = id, model_tag = %target, "swap is live");
+                // First, so that a restart after the answer finds it.
+                self.remember();
                 tell.send_replace(Some(Ok(())));
             }
             next = work.next(&done);
@@ -332,11 +353,15 @@ impl State {
         }
     }
 
-    /// Keeps the tag for the next start.
-    fn remember(&self, tag: &Tag) {
+    /// Keeps the tag of the model that went live last for the next start. While this waits for a disk the next swap may
+    /// end, so the tag is looked up by whoever writes, and one writes at a time.
+    fn remember(&self) {
+        let turn = self.swapper.remembering.lock().unwrap_or_else(PoisonError::into_inner);
         let catalog = self.options.catalog();
         let storage = catalog.directory().filter(|directory| directory.is_dir());
-        if let Some(Err(error)) = storage.map(|storage| last_model::remember(storage, tag)) {
+        let kept = storage.zip(self.swapper.latest_live()).map(|(to, tag)| last_model::remember(to, &tag));
+        drop(turn);
+        if let Some(Err(error)) = kept {
             // A read-only storage is no fault; it only forgets.
             tracing::debug!(error = %error, "the model that serves is not remembered");
         }
@@ -392,7 +417,19 @@ pub(crate) fn sentence(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::sentence;
+    use super::*;
+
+    #[test]
+    fn what_went_live_last_is_remembered_however_long_an_earlier_swap_still_writes() {
+        let swapper = Swapper::default();
+        assert_eq!(swapper.latest_live(), None);
+        for (id, name, live) in [(1, "d8", true), (2, "d12", true), (3, "d20", false)] {
+            let tag = Tag::new(name).unwrap();
+            swapper.lock().history.add(Record::new(id, tag, None));
+            swapper.record(id, |record| record.live = live);
+        }
+        assert_eq!(swapper.latest_live(), Tag::new("d12"));
+    }
 
     #[test]
     fn a_sentence_begins_as_its_first_word_allows() {

@@ -129,6 +129,20 @@ async fn the_live_tag_is_ok_at_once_and_changed_files_are_loaded_anew() {
 }
 
 #[tokio::test]
+async fn the_step_that_is_set_is_the_default_models_though_nothing_is_loaded_at_start() {
+    let root = storage(&["g7"]);
+    std::fs::copy(weights(&goldens(), "g7"), root.path().join("g7/model_000101.pt")).unwrap();
+    std::fs::copy(root.path().join("g7/meta_000100.json"), root.path().join("g7/meta_000101.json")).unwrap();
+    for load_at_start in [true, false] {
+        let mut options = Options { load_at_start, ..options_in(root.path(), "g7") };
+        options.load.step = Some(100);
+        let server = Server::start(options).await;
+        assert_eq!(server.swap("g7").await.status, 202);
+        assert_eq!(server.get("/stats").await["model"]["step"], 100);
+    }
+}
+
+#[tokio::test]
 async fn tags_that_do_not_exist_and_tags_like_paths_are_404() {
     let root = storage(&["g7"]);
     let inside = root.path().join("g7");
