@@ -77,14 +77,6 @@ pub(crate) enum Asked {
     Running(u64, watch::Receiver<Option<End>>),
 }
 
-/// What a look at the disk said.
-struct Look {
-    /// The generation that served then.
-    serving: Option<u64>,
-    /// Whether that is what the tag stands for.
-    unchanged: bool,
-}
-
 /// On what condition a swap may begin: that these weights serve, or any at all.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Condition {
@@ -326,10 +318,8 @@ impl State {
             if phase == Phase::CutOver && done.is_ok() {
                 self.metrics.swaps.ended(Outcome::Live);
                 // Whoever is told that it serves may rely on it after a restart too.
-                self.remember(target);
-                tracing::info!(swap_id = id, model_tag = %target, "swap is live");
-                // First, so that a restart after the answer finds it.
                 self.remember();
+                tracing::info!(swap_id = id, model_tag = %target, "swap is live");
                 tell.send_replace(Some(Ok(())));
             }
             next = work.next(&done);
