@@ -79,7 +79,7 @@ impl FromStr for Source {
             return if path.is_absolute() {
                 Ok(Self::Path(path))
             } else {
-                Err(wrong(text, "an absolute path after local:"))
+                Err(wrong("local:…", "an absolute path after local:"))
             };
         }
         if let Some(rest) = text.strip_prefix("huggingface:") {
@@ -166,6 +166,12 @@ mod tests {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
         assert_eq!("local:/srv/d20".parse::<Source>().unwrap().to_string(), "local", "no path is told");
+    }
+
+    #[test]
+    fn no_path_of_this_machine_is_told() {
+        let error = "local:home/somebody/d20".parse::<Source>().unwrap_err();
+        assert!(error.contains("absolute path") && !error.contains("somebody"), "{error}");
     }
 
     #[test]

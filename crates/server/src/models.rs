@@ -114,7 +114,9 @@ fn accepted(body: serde_json::Value) -> Response {
 fn wait(headers: &HeaderMap, most: Duration) -> Duration {
     let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     let wait = preferences.flat_map(|value| value.split([',', ';'])).find_map(|preference| {
-        preference.trim().strip_prefix("wait=")?.trim_matches('"').parse().ok().map(Duration::from_secs)
+        let (name, value) = preference.trim().split_once('=')?;
+        let seconds = name.eq_ignore_ascii_case("wait").then(|| value.trim_matches('"').parse().ok());
+        seconds.flatten().map(Duration::from_secs)
     });
     wait.map_or(most, |wait| wait.min(most))
 }
@@ -142,6 +144,17 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_preference_is_known_in_any_case_and_never_longer_than_the_setting() {
+        let with = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.append("prefer", HeaderValue::from_static(value));
+            wait(&headers, Duration::from_secs(45)).as_secs()
+        };
+        assert_eq!([with("wait=5"), with("respond-async, Wait=\"6\""), with("wait=99")], [5, 6, 45]);
+        assert_eq!([with("wait"), with("wait=soon"), with("waiting=5")], [45, 45, 45]);
+    }
 
     #[test]
     fn if_match_takes_quoted_identities_or_any() {
