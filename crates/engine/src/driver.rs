@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use tokenizer::Tokenizer;
 
 use crate::backend::Backend;
+use crate::backlog::{Backlog, Left, Refusal};
 use crate::limits::Limits;
 use crate::request::{Event, Failure, FinishReason, Request, RequestId, Usage};
 use crate::step::{Counts, Engine, Stepped};
@@ -77,17 +78,6 @@ pub struct Timings {
     pub decode: Duration,
 }
 
-/// Why a request was not taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    /// As many requests as allowed are waiting.
-    QueueFull,
-    /// Those that wait stand for as many tokens as allowed.
-    QueueTokens,
-    /// The engine has ended.
-    Gone,
-}
-
 /// Cancels a request from elsewhere; the engine looks before every step.
 #[derive(Clone, Debug, Default)]
 pub struct Abort(Arc<AtomicBool>);
@@ -121,9 +111,7 @@ struct Submission {
 struct Shared {
     started: Instant,
     next_id: AtomicU64,
-    /// Requests and tokens between `submit` and admission.
-    queued: AtomicUsize,
-    queued_tokens: AtomicUsize,
+    backlog: Backlog,
     running: AtomicUsize,
     pages_used: AtomicUsize,
     pages_total: AtomicUsize,
@@ -150,6 +138,8 @@ pub struct Snapshot {
     pub queued: usize,
     /// Tokens that waiting requests stand for.
     pub queued_tokens: usize,
+    /// How long one more would wait, as far as that is known: requests had to wait lately.
+    pub queue_wait: Option<Duration>,
     /// Key/value pages held.
     pub pages_used: usize,
     /// Key/value pages there are.
@@ -184,7 +174,7 @@ impl Handle {
         let (mailbox, submissions) = sync_channel(limits.max_queued + limits.max_running);
         let shared = Arc::new(Shared::new());
         let driver_shared = Arc::clone(&shared);
-        let driver_limits = limits.clone();
+        let (driver_limits, times) = (limits.clone(), limits.clone());
         let (ready, built) = sync_channel(1);
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             let make = move || Engine::new(build(), Arc::clone(&tokenizer), driver_limits.clone());
@@ -193,8 +183,16 @@ impl Handle {
             // The starter may have given up; the thread then ends by itself, its mailbox closed.
             let _ = ready.send(());
             let _end = End(Arc::clone(&driver_shared));
-            Driver { engine: Some(engine), make, shared: driver_shared, streams: HashMap::new() }
-                .run(&submissions);
+            let streams = HashMap::new();
+            Driver {
+                engine: Some(engine),
+                make,
+                shared: driver_shared,
+                limits: times,
+                streams,
+                left: Left::default(),
+            }
+            .run(&submissions);
         })?;
         built.recv().map_err(|_| std::io::Error::other("the engine could not be built"))?;
         Ok(Self { mailbox, shared, limits })
@@ -204,11 +202,11 @@ impl Handle {
     pub fn submit(&self, request: Request, sink: Box<dyn Sink>) -> Result<Abort, Refusal> {
         let tokens = request.total_tokens();
         self.shared.note_work();
-        self.shared.reserve(tokens, &self.limits)?;
+        self.shared.backlog.reserve(tokens, self.shared.running.load(Ordering::Acquire), &self.limits)?;
         let abort = Abort::default();
         let submission = Submission { request, sink, abort: abort.clone(), at: Instant::now() };
         self.mailbox.try_send(submission).map_err(|error| {
-            self.shared.release(tokens);
+            self.shared.backlog.release(tokens);
             match error {
                 TrySendError::Full(_) => Refusal::QueueFull,
                 TrySendError::Disconnected(_) => Refusal::Gone,
@@ -233,11 +231,13 @@ impl Handle {
         Watch(Arc::clone(&self.shared))
     }
 
-    /// Seconds until the queue is likely to have drained: its tokens over the measured rate.
+    /// Seconds until the queue is likely to have drained: as requests left it lately or, where none had to wait,
+    /// its tokens over the measured rate of decoding.
     pub fn seconds_to_drain(&self) -> u64 {
-        let Snapshot { queued_tokens, decode_rate, running, .. } = self.snapshot();
-        let tokens = (queued_tokens + running) as f64;
-        ((tokens / decode_rate.max(1.0)).ceil() as u64).clamp(1, 600)
+        let Snapshot { queued_tokens, decode_rate, running, queue_wait, .. } = self.snapshot();
+        let decoded = (queued_tokens + running) as f64 / decode_rate.max(1.0);
+        let seconds = queue_wait.map_or(decoded, |wait| wait.as_secs_f64());
+        (seconds.ceil() as u64).clamp(1, 600)
     }
 
     /// The bounds in force.
@@ -272,8 +272,7 @@ impl Shared {
         Self {
             started: Instant::now(),
             next_id: AtomicU64::new(0),
-            queued: AtomicUsize::new(0),
-            queued_tokens: AtomicUsize::new(0),
+            backlog: Backlog::default(),
             running: AtomicUsize::new(0),
             pages_used: AtomicUsize::new(0),
             pages_total: AtomicUsize::new(0),
@@ -290,31 +289,9 @@ impl Shared {
         }
     }
 
-    /// Takes a place in the queue. A request that may run at once needs none that is counted.
-    fn reserve(&self, tokens: usize, limits: &Limits) -> Result<(), Refusal> {
-        let queued = self.queued.fetch_add(1, Ordering::AcqRel);
-        if queued >= limits.max_queued && queued + self.running.load(Ordering::Acquire) >= limits.max_running
-        {
-            self.queued.fetch_sub(1, Ordering::AcqRel);
-            return Err(Refusal::QueueFull);
-        }
-        // A lone request is taken however large: it would be refused for ever otherwise.
-        let before = self.queued_tokens.fetch_add(tokens, Ordering::AcqRel);
-        if before > 0 && before + tokens > limits.max_queued_tokens {
-            self.release(tokens);
-            return Err(Refusal::QueueTokens);
-        }
-        Ok(())
-    }
-
-    fn release(&self, tokens: usize) {
-        self.queued.fetch_sub(1, Ordering::AcqRel);
-        self.queued_tokens.fetch_sub(tokens, Ordering::AcqRel);
-    }
-
     /// Work that comes to an idle engine starts the clock by which it may be called stuck.
     fn note_work(&self) {
-        if self.queued.load(Ordering::Acquire) == 0 && self.running.load(Ordering::Acquire) == 0 {
+        if self.backlog.requests() == 0 && self.running.load(Ordering::Acquire) == 0 {
             self.note_progress();
         }
     }
@@ -333,14 +310,15 @@ impl Shared {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let (running, queued) = (self.running.load(Ordering::Acquire), self.queued.load(Ordering::Acquire));
+        let (running, queued) = (self.running.load(Ordering::Acquire), self.backlog.requests());
         let since = Duration::from_millis(self.progress_ms.load(Ordering::Acquire));
         let stuck_for =
             if running + queued > 0 { self.started.elapsed().saturating_sub(since) } else { Duration::ZERO };
         Snapshot {
             running,
             queued,
-            queued_tokens: self.queued_tokens.load(Ordering::Acquire),
+            queued_tokens: self.backlog.tokens(),
+            queue_wait: self.backlog.wait(),
             pages_used: self.pages_used.load(Ordering::Acquire),
             pages_total: self.pages_total.load(Ordering::Acquire),
             pages_cached: self.pages_cached.load(Ordering::Acquire),
@@ -388,7 +366,10 @@ struct Driver<B: Backend, F> {
     engine: Option<Engine<B>>,
     make: F,
     shared: Arc<Shared>,
+    limits: Limits,
     streams: HashMap<RequestId, Stream>,
+    /// Requests that gave their places up since the last step was counted.
+    left: Left,
 }
 
 /// Says that the thread has ended, however it ends, after its engine was freed.
@@ -415,13 +396,14 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
                 self.accept(submission);
             }
             self.cancel_aborted();
+            self.end_overdue();
             if catch_unwind(AssertUnwindSafe(|| self.step())).is_err() {
                 self.rebuild();
             }
         }
         // Nothing is left here unless the engine could not be rebuilt.
         while let Ok(mut submission) = submissions.try_recv() {
-            self.shared.release(submission.request.total_tokens());
+            self.shared.backlog.release(submission.request.total_tokens());
             submission.sink.send(StreamEvent::Failed(Failure::Internal));
         }
     }
@@ -448,10 +430,26 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         }
     }
 
+    /// Ends what has waited or run for too long.
+    fn end_overdue(&mut self) {
+        let now = Instant::now();
+        let overdue = |(id, stream): (&RequestId, &Stream)| Some((*id, stream.overdue(now, &self.limits)?));
+        for (id, failure) in self.streams.iter().filter_map(overdue).collect::<Vec<_>>() {
+            if let Some(engine) = &mut self.engine {
+                engine.cancel(id);
+                self.shared.look(engine);
+            }
+            if let Some(mut stream) = self.forget(id) {
+                stream.sink.send(StreamEvent::Failed(failure));
+            }
+        }
+    }
+
     fn step(&mut self) {
         let Some(engine) = self.engine.as_mut().filter(|engine| !engine.is_idle()) else { return };
         let begun = Instant::now();
         let stepped = engine.step();
+        let somebody_waits = engine.counts().1 > 0;
         // Before the events: whoever hears of an end may look whether its pages are free.
         self.shared.look(engine);
         self.shared.note_progress();
@@ -466,6 +464,10 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         }
         if let Some(engine) = &self.engine {
             self.shared.look(engine);
+        }
+        let left = std::mem::take(&mut self.left);
+        if somebody_waits {
+            self.shared.backlog.note_pace(begun.elapsed(), left);
         }
     }
 
@@ -485,7 +487,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         let event = match event {
             Event::Admitted => {
                 stream.admitted = Some(now);
-                self.shared.release(stream.tokens);
+                self.shared.backlog.release(stream.tokens);
                 StreamEvent::Admitted
             }
             Event::Token { token, text } => {
@@ -495,12 +497,12 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
             Event::Text(text) => StreamEvent::Text(text),
             Event::Finished { reason, usage } => {
                 let timings = stream.timings(now);
-                let Some(mut stream) = self.streams.remove(&id) else { return true };
+                let Some(mut stream) = self.forget(id) else { return true };
                 stream.sink.send(StreamEvent::Finished { reason, usage, timings });
                 return true;
             }
             Event::Failed(failure) => {
-                let Some(mut stream) = self.streams.remove(&id) else { return true };
+                let Some(mut stream) = self.forget(id) else { return true };
                 stream.sink.send(StreamEvent::Failed(failure));
                 return true;
             }
@@ -512,7 +514,9 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
     fn forget(&mut self, id: RequestId) -> Option<Stream> {
         let stream = self.streams.remove(&id)?;
         if stream.admitted.is_none() {
-            self.shared.release(stream.tokens);
+            self.shared.backlog.release(stream.tokens);
+        } else {
+            self.left.add(stream.tokens);
         }
         Some(stream)
     }
@@ -553,6 +557,14 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
 }
 
 impl Stream {
+    /// Why it has to end now, if it has.
+    fn overdue(&self, now: Instant, limits: &Limits) -> Option<Failure> {
+        let age = now.duration_since(self.submitted);
+        let waits_too_long = self.admitted.is_none() && age > limits.queue_timeout;
+        let deadline = (age > limits.request_timeout).then_some(Failure::Deadline);
+        waits_too_long.then_some(Failure::QueueTimeout).or(deadline)
+    }
+
     fn timings(&self, now: Instant) -> Timings {
         let admitted = self.admitted.unwrap_or(now);
         let first_token = self.first_token.unwrap_or(now);

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod request;
 pub mod step;
 
+mod backlog;
 mod calculator;
 mod pages;
 mod prefix_cache;
@@ -24,8 +25,9 @@ mod speculation;
 mod tool;
 
 pub use backend::{Backend, Transformer};
+pub use backlog::Refusal;
 pub use calculator::calculate;
-pub use driver::{Abort, Handle, Refusal, Sink, StreamEvent, Timings};
+pub use driver::{Abort, Handle, Sink, StreamEvent, Timings};
 pub use limits::Limits;
 pub use model::{Compute, Isa};
 pub use request::{Event, Failure, FinishReason, InvalidRequest, Request, RequestId, Sampling, Scope, Usage};

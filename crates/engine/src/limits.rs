@@ -1,5 +1,7 @@
 //! Every bound of the engine, in one place.
 
+use std::time::Duration;
+
 /// Bounds of one engine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -9,6 +11,10 @@ pub struct Limits {
     pub max_queued: usize,
     /// Tokens (prompt and answer together) that waiting requests may stand for.
     pub max_queued_tokens: usize,
+    /// How long a request may wait for admission. One that would wait longer is refused at once.
+    pub queue_timeout: Duration,
+    /// How long a request may take in all, from the queue to its last token.
+    pub request_timeout: Duration,
     /// Rows of one step: what a long prompt may add to everyone's next token.
     pub step_tokens: usize,
     /// Tokens of one answer.
@@ -27,6 +33,8 @@ impl Default for Limits {
             max_running: 64,
             max_queued: 256,
             max_queued_tokens: 1 << 19,
+            queue_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_mins(10),
             step_tokens: 128,
             max_tokens: 4096,
             prefix_cache: true,

@@ -130,6 +130,10 @@ pub enum Failure {
     Internal,
     /// The server stops.
     Aborted,
+    /// It waited for admission for as long as any request may.
+    QueueTimeout,
+    /// It took as long as any request may.
+    Deadline,
 }
 
 /// Tokens of a request.

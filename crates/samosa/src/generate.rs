@@ -43,6 +43,9 @@ pub(crate) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
                 return Ok(());
             }
             StreamEvent::Failed(Failure::NotFinite) => bail!("the model gave a result that is not a number"),
+            StreamEvent::Failed(Failure::Deadline | Failure::QueueTimeout) => {
+                bail!("the answer took too long")
+            }
             StreamEvent::Failed(Failure::Internal | Failure::Aborted) => bail!("the engine broke"),
             StreamEvent::Admitted => {}
         }

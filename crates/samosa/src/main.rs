@@ -1,5 +1,5 @@
 //! `samosa`: the binary. Settings in, one command out. The only place for the environment, arguments and
-//! exit codes: 0 done, 1 failed, 2 wrong settings or arguments, 130 interrupted.
+//! exit codes: 0 done, 1 failed, 2 wrong settings or arguments, 130 or 143 ended at once by a signal.
 
 #![forbid(unsafe_code)]
 

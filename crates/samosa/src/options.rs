@@ -27,6 +27,8 @@ pub(crate) struct Serve {
     pub(crate) host: IpAddr,
     pub(crate) port: u16,
     pub(crate) options: Options,
+    /// Where a successor asks for the listening socket.
+    pub(crate) handover: Option<PathBuf>,
     /// A key made up because there was none; shown once.
     pub(crate) made_up_key: Option<String>,
 }
@@ -46,7 +48,8 @@ pub(crate) fn serve(values: &Values) -> Result<Serve> {
         options.keys = Keys::parse(&key);
         made_up_key = Some(key);
     }
-    Ok(Serve { host, port, options, made_up_key })
+    let handover = values.text("handover_socket").map(PathBuf::from);
+    Ok(Serve { host, port, options, handover, made_up_key })
 }
 
 /// Where to listen.
@@ -151,12 +154,28 @@ fn limits(values: &Values) -> Result<Limits> {
     let engine = engine::Limits {
         max_running: values.number("max_running_requests", 1..=1024)? as usize,
         max_queued: values.number("max_queued_requests", 0..=100_000)? as usize,
+        max_queued_tokens: values.number("max_queued_tokens", 1..=1 << 40)? as usize,
+        queue_timeout: seconds(values, "queue_timeout")?,
+        request_timeout: seconds(values, "request_timeout")?,
         step_tokens: values.number("step_tokens", 1..=8192)? as usize,
         speculation_tokens: values.number("speculation_tokens", 0..=7)? as usize,
         prefix_cache: values.choice("prefix_cache", &BOOLEANS)?,
         ..engine::Limits::default()
     };
-    Ok(Limits { engine: engine.checked(), ..Limits::default() })
+    Ok(Limits {
+        engine: engine.checked(),
+        connections: values.number("max_connections", 1..=1_000_000)? as usize,
+        header_timeout: seconds(values, "header_timeout")?,
+        body_timeout: seconds(values, "body_timeout")?,
+        idle_timeout: seconds(values, "idle_timeout")?,
+        unread_for: seconds(values, "slow_client_timeout")?,
+        ..Limits::default()
+    })
+}
+
+/// A time of at least a second.
+fn seconds(values: &Values, key: &str) -> Result<Duration> {
+    Ok(Duration::from_secs(values.number(key, 1..=86_400)?))
 }
 
 fn weight_format(values: &Values) -> Result<WeightFormat> {

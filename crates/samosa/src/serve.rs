@@ -1,11 +1,16 @@
 //! `samosa serve`: listen, load, say how to ask, and stop when told to.
 
+mod handover;
+mod supervisor;
+
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use server::State;
+use anyhow::{Context, Result, bail};
+use server::{Ending, State};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -31,24 +36,93 @@ pub(crate) fn run(settings: Serve) -> Result<()> {
 }
 
 async fn serve(settings: Serve) -> Result<()> {
-    let Serve { host, port, options, made_up_key } = settings;
-    let address = SocketAddr::new(host, port);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let Serve { host, port, mut options, handover, made_up_key } = settings;
+    let Socket { listener, predecessor, ending } =
+        socket(SocketAddr::new(host, port), handover.as_deref()).await?;
     let address = listener.local_addr()?;
+    if let Some((_, Some(model))) = &predecessor {
+        options.default_tag = Some(model.clone());
+    }
     let state = State::new(options);
     log_start(&state, address);
     if state.options.load_at_start {
         state.load_at_start();
     }
+    if let Some((predecessor, model)) = predecessor {
+        loaded(&state).await;
+        if model.is_some() && state.current_tag().is_none() {
+            bail!("no model could be loaded, so the running process goes on; see the log");
+        }
+        predecessor.relieve().await?;
+        tracing::info!("took over from a running process");
+    }
     if let Some(key) = made_up_key {
         tokio::spawn(greet(Arc::clone(&state), address, key));
     }
-    let (tell, stop) = watch::channel(false);
-    let signals = tokio::spawn(stop_on_signals(tell)?);
+    let (tell, stop) = watch::channel(None);
+    let mut around = tokio::task::JoinSet::new();
+    around.spawn(stop_on_signals(tell.clone(), ending)?);
+    around.spawn(supervise(Arc::clone(&state), stop.clone()));
+    around.spawn(supervisor::watchdog(Arc::clone(&state)));
+    if let Some(path) = handover {
+        let (socket, state) = (listener.as_fd().try_clone_to_owned()?, Arc::clone(&state));
+        around.spawn(async move {
+            if let Err(error) = handover::offer(&path, &socket, &state, &tell).await {
+                tracing::error!(error = format!("{error:#}"), "no successor can take over");
+            }
+        });
+    }
     server::serve(listener, Arc::clone(&state), stop).await;
-    signals.abort();
+    around.abort_all();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Where connections come from.
+struct Socket {
+    listener: TcpListener,
+    /// The process that serves on it now, and its model.
+    predecessor: Option<(handover::Predecessor, Option<registry::Tag>)>,
+    /// How to end when told to: whoever keeps the socket takes the connections that come meanwhile.
+    ending: Ending,
+}
+
+/// The listening socket: the service manager's, a running process's, or a new one.
+async fn socket(address: SocketAddr, handover: Option<&Path>) -> Result<Socket> {
+    if let Some(listener) = supervisor::listener()? {
+        return Ok(Socket { listener, predecessor: None, ending: Ending::HandOver });
+    }
+    let inherited = match handover {
+        Some(path) => handover::ask(path).await?,
+        None => None,
+    };
+    if let Some(inherited) = inherited {
+        let listener = inherited.listener;
+        let theirs = listener.local_addr()?;
+        if theirs.ip() != address.ip() || (address.port() != 0 && theirs.port() != address.port()) {
+            bail!("the running process listens on {theirs}, but HOST and PORT say {address}");
+        }
+        let predecessor = Some((inherited.predecessor, inherited.model));
+        return Ok(Socket { listener, predecessor, ending: Ending::Drain });
+    }
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    Ok(Socket { listener, predecessor: None, ending: Ending::Drain })
+}
+
+/// Returns once the first load is over, well or not.
+async fn loaded(state: &State) {
+    while state.options.load_at_start && state.current_tag().is_none() && state.is_loading() {
+        tokio::time::sleep(LOAD_POLL).await;
+    }
+}
+
+/// Tells the service manager when the server answers and when it ends.
+async fn supervise(state: Arc<State>, mut stop: server::Stop) {
+    loaded(&state).await;
+    supervisor::ready(&state);
+    // A closed channel means that the server has ended.
+    let _ = stop.wait_for(Option::is_some).await;
+    supervisor::stopping();
 }
 
 fn log_start(state: &State, address: SocketAddr) {
@@ -67,9 +141,7 @@ fn log_start(state: &State, address: SocketAddr) {
 
 /// Says, once the model is there, how to ask it something.
 async fn greet(state: Arc<State>, address: SocketAddr, key: String) {
-    while state.options.load_at_start && state.current_tag().is_none() && state.is_loading() {
-        tokio::time::sleep(LOAD_POLL).await;
-    }
+    loaded(&state).await;
     let model = state.current_tag().unwrap_or_else(|| "no model (see /health)".to_owned());
     eprintln!(
         "\nServing {model} on http://{address} with a key made for this run. Try:\n\n  \
@@ -79,21 +151,25 @@ async fn greet(state: Arc<State>, address: SocketAddr, key: String) {
     );
 }
 
-/// The first SIGTERM or SIGINT drains, the second ends at once.
-fn stop_on_signals(tell: watch::Sender<bool>) -> Result<impl Future<Output = ()>> {
+/// The first SIGTERM or SIGINT ends as `ending` says, the second at once.
+fn stop_on_signals(
+    tell: watch::Sender<Option<Ending>>,
+    ending: Ending,
+) -> Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
     Ok(async move {
         let mut once = async || {
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                _ = terminate.recv() => SignalKind::terminate(),
+                _ = interrupt.recv() => SignalKind::interrupt(),
             }
         };
         once().await;
-        tell.send_replace(true);
-        once().await;
+        tell.send_replace(Some(ending));
+        let second = once().await;
         tracing::warn!("stopped at once by a second signal");
-        std::process::exit(1);
+        // As a shell says of a program that a signal ended.
+        std::process::exit(128 + second.as_raw_value());
     })
 }

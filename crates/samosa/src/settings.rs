@@ -103,6 +103,34 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("max_running_requests", "64", "COUNT", "Requests that run at once, each worker"),
     setting("max_queued_requests", "256", "COUNT", "Requests that may wait, each worker"),
     setting(
+        "max_queued_tokens",
+        "524288",
+        "COUNT",
+        "Tokens (prompt and longest answer) that waiting requests may stand for, each worker",
+    ),
+    setting(
+        "queue_timeout",
+        "30",
+        "SECONDS",
+        "How long a request may wait for its place; one that would wait longer is refused at once",
+    ),
+    setting("request_timeout", "600", "SECONDS", "How long a request may take in all"),
+    setting(
+        "max_connections",
+        "1024",
+        "COUNT",
+        "Connections at once; beyond them the one idle for longest makes room",
+    ),
+    setting("header_timeout", "10", "SECONDS", "How long a request's headers may take"),
+    setting("body_timeout", "10", "SECONDS", "How long a request's body may take"),
+    setting("idle_timeout", "75", "SECONDS", "How long a connection may stay open between two requests"),
+    setting(
+        "slow_client_timeout",
+        "30",
+        "SECONDS",
+        "How long a client may read nothing of what is ready for it, before its stream is ended",
+    ),
+    setting(
         "step_tokens",
         "128",
         "COUNT",
@@ -128,6 +156,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     setting("swap_wait", "45", "SECONDS", "How long a swap's caller waits for its end"),
     setting("drain_timeout", "50", "SECONDS", "How long streams may go on after SIGTERM"),
+    setting(
+        "handover_socket",
+        "",
+        "FILE",
+        "Unix socket by which a new process takes over from a running one; it is made there",
+    ),
     setting(
         "hf_token",
         "",

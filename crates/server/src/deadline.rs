@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use crate::connections::Link;
+
 /// Whether a connection's peer missed the deadline; handlers find it among a request's extensions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Missed(Arc<AtomicBool>);
@@ -24,25 +26,29 @@ impl Missed {
     }
 }
 
-/// A socket whose writes fail once one has waited for `patience`.
+/// A socket whose writes fail once one has waited for `patience`; its [`Link`] hears what it does.
 pub(crate) struct Deadline {
     socket: TcpStream,
     patience: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
     missed: Missed,
+    link: Arc<Link>,
 }
 
 impl Deadline {
-    pub(crate) fn new(socket: TcpStream, patience: Duration, missed: Missed) -> Self {
-        Self { socket, patience, waiting: None, missed }
+    pub(crate) fn new(socket: TcpStream, patience: Duration, missed: Missed, link: Arc<Link>) -> Self {
+        Self { socket, patience, waiting: None, missed, link }
     }
 
     /// Passes the outcome of a write on, unless it has been waiting for too long.
     fn watch<T>(&mut self, outcome: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
-            self.waiting = None;
+            if self.waiting.take().is_some() {
+                self.link.sent();
+            }
             return outcome;
         }
+        self.link.waits();
         let patience = self.patience;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
         std::task::ready!(waiting.as_mut().poll(context));
@@ -57,7 +63,12 @@ impl AsyncRead for Deadline {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.socket).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.link.received();
+        }
+        outcome
     }
 }
 

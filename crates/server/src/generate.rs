@@ -71,7 +71,11 @@ async fn read(state: &State, request: Request, ids: &RequestIds) -> Result<Asked
 
 /// From a checked request to its first event: through the gate, to the weights that serve then, into an engine.
 async fn begin(state: Arc<State>, asked: Asked, arriving: Arriving) -> Result<EventStream, Problem> {
-    let generation = serving(&state).await?;
+    let most = state.options.limits.engine.request_timeout;
+    let generation = tokio::time::timeout(most, serving(&state)).await.unwrap_or_else(|_| {
+        let detail = format!("The weights were not exchanged within {} s.", most.as_secs_f64());
+        Err(Problem::new(Code::DeadlineExceeded, detail).retry_after(5))
+    })?;
     let rendered = render(&generation, &asked.body, state.options.context_overflow)?;
     let sampling =
         Sampling { temperature: asked.body.temperature, top_k: asked.body.top_k, seed: asked.seed };
@@ -107,7 +111,7 @@ async fn begin(state: Arc<State>, asked: Asked, arriving: Arriving) -> Result<Ev
     match stream.first().await {
         Some(StreamEvent::Failed(failure)) => {
             let (code, message) = sse::failure(failure);
-            Err(Problem::new(code, message).retry_after(5))
+            Err(Problem::new(code, message).retry_after(state.seconds_to_drain()))
         }
         None => Err(Problem::new(Code::Internal, "The engine gave the request up.")),
         Some(_) => Ok(stream),
@@ -162,6 +166,12 @@ fn refused(refusal: Refusal, handle: &Handle) -> Problem {
         Refusal::QueueTokens => {
             let limit = limits.max_queued_tokens;
             format!("The requests that wait stand for {limit} tokens with this one, or more; no more may.")
+        }
+        Refusal::QueueTime { wait } => {
+            let (wait, limit) = (wait.as_secs_f64().ceil(), limits.queue_timeout.as_secs_f64());
+            let detail =
+                format!("A place would be free in about {wait} s, but requests wait {limit} s at most.");
+            return Problem::new(Code::QueueTimeout, detail).retry_after(handle.seconds_to_drain());
         }
         Refusal::Gone => {
             let detail = "The engine has ended; the model has to be swapped in again.";

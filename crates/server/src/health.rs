@@ -23,8 +23,8 @@ struct Condition {
 
 fn condition(state: &State, workers: &[Worker]) -> Condition {
     let stalled = workers.iter().any(|worker| worker.snapshot.stuck_for > state.options.limits.stalled_after);
-    let broken = workers.iter().any(|worker| !worker.snapshot.healthy);
-    let (status, ready, reason) = if state.is_draining() {
+    let broken = workers.iter().filter(|worker| !worker.snapshot.healthy).count();
+    let (status, ready, reason) = if state.is_ending() {
         ("draining", false, Some("the server is stopping".to_owned()))
     } else if state.gate.is_held() {
         let waiting = state.gate.waiting();
@@ -39,8 +39,11 @@ fn condition(state: &State, workers: &[Worker]) -> Condition {
     } else if stalled {
         let seconds = state.options.limits.stalled_after.as_secs();
         ("stalled", false, Some(format!("work is waiting and no step has finished for {seconds} s")))
-    } else if broken {
-        ("degraded", false, Some("an engine broke; it is rebuilt, or a swap is needed".to_owned()))
+    } else if broken > 0 {
+        let reason =
+            format!("{broken} of {} engines broke; they are rebuilt, or a swap is needed", workers.len());
+        // The others take the requests.
+        ("degraded", broken < workers.len(), Some(reason))
     } else {
         ("ok", true, None)
     };
@@ -61,7 +64,7 @@ fn health_fields(state: &State, workers: &[Worker]) -> Value {
         "total_workers": workers.len(),
         "available_workers": workers.len() - busy,
         "busy_workers": busy,
-        "draining": state.is_draining(),
+        "draining": state.is_ending(),
         "workers": list,
     });
     if let Some(reason) = reason {
@@ -75,23 +78,29 @@ pub(crate) async fn health(FromState(state): FromState<Arc<State>>) -> Json<Valu
     Json(health_fields(&state, &state.workers()))
 }
 
+impl State {
+    /// What only a restart mends, if anything.
+    pub fn defect(&self) -> Option<String> {
+        if self.generation().is_some_and(|generation| generation.has_dead_engine()) {
+            return Some("An engine broke and could not be rebuilt.".to_owned());
+        }
+        let limit = self.options.limits.dead_after;
+        let serving = self.workers().into_iter().map(|worker| worker.snapshot.stuck_for);
+        // While requests wait for the next model, the engines of the last one must come to their end.
+        let stuck = serving.chain(self.swapper.retired_stuck_for()).any(|stuck_for| stuck_for > limit);
+        stuck.then(|| format!("Work is waiting and no step has finished for {} s.", limit.as_secs()))
+    }
+}
+
 /// `GET /livez`: whether restarting would help.
 pub(crate) async fn livez(
     FromState(state): FromState<Arc<State>>,
     request: Request,
 ) -> Result<StatusCode, Response> {
-    if state.generation().is_some_and(|generation| generation.has_dead_engine()) {
-        let detail = "An engine broke and could not be rebuilt.";
-        return Err(Problem::new(Code::Internal, detail).response(&RequestIds::of(&request)));
+    match state.defect() {
+        None => Ok(StatusCode::OK),
+        Some(detail) => Err(Problem::new(Code::Internal, detail).response(&RequestIds::of(&request))),
     }
-    let limit = state.options.limits.dead_after;
-    let serving = state.workers().into_iter().map(|worker| worker.snapshot.stuck_for);
-    // While requests wait for the next model, the engines of the last one must come to their end.
-    if serving.chain(state.swapper.retired_stuck_for()).any(|stuck_for| stuck_for > limit) {
-        let detail = format!("Work is waiting and no step has finished for {} s.", limit.as_secs());
-        return Err(Problem::new(Code::Internal, detail).response(&RequestIds::of(&request)));
-    }
-    Ok(StatusCode::OK)
 }
 
 /// `GET /readyz`: whether requests should come here.
@@ -103,7 +112,7 @@ pub(crate) async fn readyz(
     if ready {
         return Ok(StatusCode::OK);
     }
-    let code = if state.is_draining() { Code::Draining } else { Code::NoModel };
+    let code = if state.is_ending() { Code::Draining } else { Code::NoModel };
     let detail = sentence(&reason.unwrap_or_default());
     Err(Problem::new(code, detail).retry_after(2).response(&RequestIds::of(&request)))
 }
@@ -118,6 +127,7 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
         values.map(|[p50, p95, p99]| json!({ "p50": p50, "p95": p95, "p99": p99 }))
     };
     let generation = state.generation();
+    let [head, busy, idle] = state.connections.by_phase();
     let more = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": state.started.elapsed().as_secs(),
@@ -131,6 +141,7 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
             "requests": sum(|worker| worker.snapshot.queued) + state.gate.waiting(),
             "tokens": sum(|worker| worker.snapshot.queued_tokens),
         },
+        "connections": { "head": head, "busy": busy, "idle": idle },
         "time_to_first_token_ms": percentiles(metrics.first_token.percentiles_ms()),
         "inter_token_ms": percentiles(metrics.inter_token.percentiles_ms()),
         "kv_pages": {

@@ -15,6 +15,7 @@ pub mod swap;
 
 mod auth;
 mod clock;
+mod connections;
 mod context;
 mod deadline;
 mod gate;
@@ -26,6 +27,7 @@ mod metrics;
 mod models;
 mod openapi;
 mod parse;
+mod refuse;
 mod sse;
 mod state;
 mod statistics;
@@ -41,7 +43,7 @@ pub use limits::Limits;
 pub use listen::{Stop, serve};
 pub use openapi::document as openapi_document;
 pub use options::{ContextOverflow, Defaults, Keys, Options};
-pub use state::State;
+pub use state::{Ending, State};
 
 /// Paths that ask for no key.
 pub const PUBLIC: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];

@@ -11,11 +11,14 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Bytes of a request's headers, names and values.
     pub header_bytes: usize,
-    /// Until a request's headers are complete.
+    /// Until a request's headers are complete, from its first byte or from the start of a connection.
     pub header_timeout: Duration,
     /// Until a request's body is complete.
     pub body_timeout: Duration,
-    /// Connections at once.
+    /// How long a connection may stay open between two requests.
+    pub idle_timeout: Duration,
+    /// Connections at once. Beyond them the one that has been of no use for longest makes room, and where all are
+    /// in use, newcomers are refused.
     pub connections: usize,
     /// Messages of a conversation.
     pub messages: usize,
@@ -50,6 +53,7 @@ impl Default for Limits {
             header_bytes: 16 << 10,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
             connections: 1024,
             messages: 500,
             message_chars: 8_000,
@@ -82,6 +86,7 @@ impl Limits {
             "header_bytes": self.header_bytes,
             "header_timeout_s": self.header_timeout.as_secs_f64(),
             "body_timeout_s": self.body_timeout.as_secs_f64(),
+            "idle_timeout_s": self.idle_timeout.as_secs_f64(),
             "connections": self.connections,
             "messages": self.messages,
             "message_chars": self.message_chars,
@@ -97,6 +102,8 @@ impl Limits {
             "running_requests": self.engine.max_running,
             "queued_requests": self.engine.max_queued,
             "queued_tokens": self.engine.max_queued_tokens,
+            "queue_timeout_s": self.engine.queue_timeout.as_secs_f64(),
+            "request_timeout_s": self.engine.request_timeout.as_secs_f64(),
             "step_tokens": self.engine.step_tokens,
             "prefix_cache": self.engine.prefix_cache,
             "speculation_tokens": self.engine.speculation_tokens,

@@ -1,20 +1,27 @@
 //! Sockets, and stopping: accept connections, serve HTTP/1.1 on each, and end without cutting an answer.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::{Body, Bytes};
 use hyper::Request;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
 use crate::clock;
+use crate::connections::{Closed, Link, Place};
 use crate::deadline::{Deadline, Missed};
-use crate::state::State;
+use crate::refuse;
+use crate::state::{Ending, State};
 
 /// Room for a request's headers on the wire; larger than the limit that is explained to callers, so that they
 /// get the explanation.
@@ -25,80 +32,202 @@ const HEADERS: usize = 512;
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// How long connections may take to close once their streams are over.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long idle connections are kept after another process took over, so that a request already on its way is
+/// answered.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
-/// Tells a server to stop: drop it, or send.
-pub type Stop = watch::Receiver<bool>;
+/// Whether a server goes on; once it has to end it cannot go on again.
+pub type Stop = watch::Receiver<Option<Ending>>;
 
-/// Serves until `stop` says so, then drains: no new requests, open streams finish within the drain timeout and
-/// the rest end with an error event.
+/// Serves until `stop` says how to end, then finishes open streams within the drain timeout; the rest end with an
+/// error event.
 pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
-    let app = crate::app(Arc::clone(&state));
-    let limits = state.options.limits.clone();
-    let connections = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
-    // Connections are taken until the last stream is over: probes and callers hear that the server drains.
-    let mut drained = std::pin::pin!(async {
-        // A closed channel means the same as its signal.
-        let _ = stop.wait_for(|stop| *stop).await;
-        drain(&state).await;
-    });
-    loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener, &connections) => accepted,
-            () = &mut drained => break,
-        };
-        let Some((stream, permit)) = accepted else { continue };
-        let mut http = hyper::server::conn::http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
-        http.max_buf_size(HEADER_BUFFER).max_headers(HEADERS);
-        let missed = Missed::default();
-        let told = missed.clone();
-        let service =
-            TowerToHyperService::new(app.clone().map_request(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(told.clone());
-                request
-            }));
-        let socket = TokioIo::new(Deadline::new(stream, limits.unread_for, missed));
-        let connection = graceful.watch(http.serve_connection(socket, service));
-        tokio::spawn(async move {
-            // Errors here are the other side's: cut connections, bad requests that hyper answered.
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "connection ended");
-            }
-            drop(permit);
-        });
+    let mut server = Server {
+        app: crate::app(Arc::clone(&state)),
+        refusals: Arc::new(Semaphore::new(refuse::AT_ONCE)),
+        state: Arc::clone(&state),
+    };
+    let ending = server.accept_until(&listener, &graceful, ending(&mut stop)).await;
+    match ending {
+        Ending::Drain => {
+            // Connections are taken until the last stream is over: probes and callers hear that the server drains.
+            server.accept_until(&listener, &graceful, drain(&state)).await;
+            drop(listener);
+        }
+        Ending::HandOver => {
+            // Whoever has the socket now takes the connections that wait in it.
+            drop(listener);
+            hand_over(&state).await;
+        }
     }
-    drop(listener);
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, graceful.shutdown()).await;
 }
 
-/// Waits for room, then for a connection.
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => {
-            // Tokens are small and each should leave at once.
-            let _ = stream.set_nodelay(true);
-            Some((stream, permit))
+/// Returns once the server has to end. A closed channel means the same as its signal.
+async fn ending(stop: &mut Stop) -> Ending {
+    let stopped = stop.wait_for(Option::is_some).await;
+    stopped.ok().and_then(|ending| *ending).unwrap_or(Ending::Drain)
+}
+
+/// What each connection needs.
+struct Server {
+    app: Router,
+    /// Connections that are told at once that there is no room.
+    refusals: Arc<Semaphore>,
+    state: Arc<State>,
+}
+
+impl Server {
+    /// Takes connections until `end` is there, and returns what it brings.
+    async fn accept_until<T>(
+        &mut self,
+        listener: &TcpListener,
+        graceful: &GracefulShutdown,
+        end: impl Future<Output = T>,
+    ) -> T {
+        let mut end = pin!(end);
+        loop {
+            tokio::select! {
+                ended = &mut end => return ended,
+                accepted = listener.accept() => match accepted {
+                    Ok((socket, _)) => self.take(socket, graceful.watcher()),
+                    Err(error) => {
+                        // Out of file descriptors, most likely: trying again at once would only spin.
+                        tracing::warn!(error = %error, "a connection could not be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+            }
         }
-        Err(error) => {
-            // Out of file descriptors, most likely: trying again at once would only spin.
-            tracing::warn!(error = %error, "a connection could not be accepted");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            None
+    }
+
+    /// Gives a connection its place and its task, or tells it that there is none.
+    fn take(&self, socket: TcpStream, watcher: Watcher) {
+        // Tokens are small and each should leave at once.
+        let _ = socket.set_nodelay(true);
+        let Some(place) = self.state.connections.admit() else {
+            self.state.metrics.connections.closed(Closed::Refused);
+            if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
+                tokio::spawn(refuse::refuse(socket, permit));
+            }
+            return;
+        };
+        let connection = Connection { app: self.app.clone(), state: Arc::clone(&self.state), place };
+        tokio::spawn(connection.run(socket, watcher));
+    }
+}
+
+/// A connection on its way through its requests.
+struct Connection {
+    app: Router,
+    state: Arc<State>,
+    place: Place,
+}
+
+impl Connection {
+    async fn run(self, socket: TcpStream, watcher: Watcher) {
+        let Self { app, state, place } = self;
+        let mut http = hyper::server::conn::http1::Builder::new();
+        // Times are kept here, for all phases of a connection.
+        http.header_read_timeout(None).max_buf_size(HEADER_BUFFER).max_headers(HEADERS);
+        let missed = Missed::default();
+        let limits = &state.options.limits;
+        let socket = Deadline::new(socket, limits.unread_for, missed.clone(), Arc::clone(place.link()));
+        let (told, link, served) = (missed.clone(), Arc::clone(place.link()), Arc::clone(&state));
+        let service = app
+            .map_request(move |mut request: Request<Incoming>| {
+                link.began();
+                request.extensions_mut().insert(told.clone());
+                request.extensions_mut().insert(Arc::clone(&link));
+                request
+            })
+            .map_response({
+                let link = Arc::clone(place.link());
+                move |mut response: axum::response::Response| {
+                    if served.is_ending() {
+                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    let link = Arc::clone(&link);
+                    response.map(|body| Answer { body, link })
+                }
+            });
+        let connection = http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
+        let mut connection = pin!(watcher.watch(connection));
+        let closed = tokio::select! {
+            ended = &mut connection => {
+                // Errors here are the other side's: cut connections, bad requests that hyper answered.
+                if let Err(error) = ended {
+                    tracing::debug!(error = %error, "connection ended");
+                }
+                missed.is_set().then_some(Closed::SlowClient)
+            }
+            closed = place.has_to_end(limits) => Some(closed),
+        };
+        if let Some(closed) = closed {
+            state.metrics.connections.closed(closed);
+            tracing::debug!(reason = closed.as_str(), "connection closed");
         }
     }
 }
 
+/// A body that says when its answer is over.
+struct Answer {
+    body: Body,
+    link: Arc<Link>,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.link.answered();
+    }
+}
+
+/// No new requests; returns when the last stream is over.
 async fn drain(state: &State) {
     state.drain();
-    let begun = clock::now();
     let timeout = state.options.drain_timeout;
     tracing::info!(open_streams = state.open_streams(), timeout_s = timeout.as_secs(), "stopping");
-    while state.open_streams() > 0 && begun.elapsed() < timeout {
+    finish(state, || state.open_streams() == 0).await;
+}
+
+/// Nothing new is taken from the socket, but what comes on open connections is answered, for a little while.
+async fn hand_over(state: &State) {
+    state.hand_over();
+    let begun = clock::now();
+    let open_streams = state.open_streams();
+    tracing::info!(open_streams, timeout_s = state.options.drain_timeout.as_secs(), "handing over");
+    finish(state, || {
+        let [head, busy, idle] = state.connections.by_phase();
+        state.open_streams() + busy == 0 && (head + idle == 0 || begun.elapsed() > LAST_REQUESTS)
+    })
+    .await;
+}
+
+/// Returns when `done`, or when the drain timeout is over and all streams were ended.
+async fn finish(state: &State, done: impl Fn() -> bool) {
+    let begun = clock::now();
+    while !done() && begun.elapsed() < state.options.drain_timeout {
         tokio::time::sleep(DRAIN_POLL).await;
     }
     if state.open_streams() > 0 {

@@ -1,6 +1,7 @@
 //! Prometheus series: the eight of the existing board under their exact names, and a few of our own. Every
 //! label value that is known beforehand exists from the start, at zero.
 
+mod connections;
 mod swaps;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ use crate::problem::Code;
 use crate::sse::End;
 use crate::state::State;
 use crate::statistics::{Rate, Recent};
+use connections::ConnectionMetrics;
 use swaps::SwapMetrics;
 
 const HTTP_SECONDS: [f64; 16] =
@@ -93,6 +95,7 @@ pub(crate) struct Metrics {
     refusals: Family<Reason, Counter>,
     ignored_fields: Family<Field, Counter>,
     pub(crate) swaps: SwapMetrics,
+    pub(crate) connections: ConnectionMetrics,
     /// Tokens generated, lately.
     pub(crate) token_rate: Rate,
     /// Times to first token, lately.
@@ -107,6 +110,7 @@ impl Metrics {
         let mut registry = Registry::default();
         let mut metrics = Self {
             swaps: SwapMetrics::new(&mut registry),
+            connections: ConnectionMetrics::new(&mut registry),
             registry,
             generation_seconds: Histogram::new(GENERATION_SECONDS),
             tokens: Counter::default(),
@@ -308,6 +312,7 @@ pub(crate) async fn metrics(FromState(state): FromState<Arc<State>>) -> Response
     metrics.cache_pages.set(workers.iter().map(|worker| worker.snapshot.pages_cached as i64).sum());
     metrics.count(&state.tally.total());
     metrics.swaps.look(&state);
+    metrics.connections.look(&state.connections);
     for (kind, bytes) in memory::KINDS.into_iter().zip(memory::bytes_by_kind(&state)) {
         metrics.memory_bytes.get_or_create(&Kind { kind }).set(bytes as i64);
     }

@@ -93,6 +93,12 @@ codes! {
     NoModel, "no_model", SERVICE_UNAVAILABLE, true;
     /// As many requests wait as may.
     QueueFull, "queue_full", SERVICE_UNAVAILABLE, true;
+    /// It would wait, or has waited, longer than requests may.
+    QueueTimeout, "queue_timeout", SERVICE_UNAVAILABLE, true;
+    /// It took as long as any request may.
+    DeadlineExceeded, "deadline_exceeded", SERVICE_UNAVAILABLE, true;
+    /// As many connections are in use as may be.
+    TooManyConnections, "too_many_connections", SERVICE_UNAVAILABLE, true;
     /// The server finishes what it has and takes nothing new.
     Draining, "draining", SERVICE_UNAVAILABLE, true;
     /// The server stops.
@@ -159,8 +165,8 @@ impl Problem {
         self
     }
 
-    /// The answer to a request.
-    pub(crate) fn response(&self, ids: &RequestIds) -> Response {
+    /// The body of the answer to a request.
+    pub(crate) fn body(&self, request_id: &str) -> String {
         let status = self.code.status();
         let body = Body {
             r#type: format!("urn:samosa:problem:{}", self.code.as_str()),
@@ -170,9 +176,15 @@ impl Problem {
             code: self.code.as_str(),
             param: self.param.as_deref(),
             retryable: self.code.retryable(),
-            request_id: &ids.request,
+            request_id,
         };
-        let json = serde_json::to_vec(&body).unwrap_or_default();
+        // Texts and numbers can always be written.
+        serde_json::to_string(&body).unwrap_or_default()
+    }
+
+    /// The answer to a request.
+    pub(crate) fn response(&self, ids: &RequestIds) -> Response {
+        let (status, json) = (self.code.status(), self.body(&ids.request));
         let mut response = (status, json).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

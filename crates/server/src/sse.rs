@@ -38,13 +38,23 @@ pub(crate) enum End {
     Length,
     ClientGone,
     SlowClient,
+    QueueTimeout,
+    Deadline,
     Aborted,
     Error,
 }
 
 impl End {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Stop, Self::Length, Self::ClientGone, Self::SlowClient, Self::Aborted, Self::Error];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Stop,
+        Self::Length,
+        Self::ClientGone,
+        Self::SlowClient,
+        Self::QueueTimeout,
+        Self::Deadline,
+        Self::Aborted,
+        Self::Error,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -52,6 +62,8 @@ impl End {
             Self::Length => "length",
             Self::ClientGone => "client_gone",
             Self::SlowClient => "slow_client",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Deadline => "deadline",
             Self::Aborted => "aborted",
             Self::Error => "error",
         }
@@ -186,6 +198,13 @@ impl EventStream {
         }
     }
 
+    /// How long a stream may take to be read: as long as a request may take, and the patience with a reader who
+    /// stops. One that is read in drops would last for ever otherwise.
+    fn longest(&self) -> Duration {
+        let limits = &self.state.options.limits;
+        limits.engine.request_timeout + limits.unread_for
+    }
+
     /// Writes what an event says to a caller. After the last frame `end` is set.
     fn frame(&mut self, event: Option<StreamEvent>, out: &mut Vec<u8>) {
         match event {
@@ -231,6 +250,11 @@ impl Stream for EventStream {
         }
         self.shared.note_read();
         let mut out = Vec::new();
+        if self.shared.begun.elapsed() > self.longest() {
+            self.shared.too_slow.store(true, Ordering::Release);
+            self.frame(None, &mut out);
+            return Poll::Ready(Some(Ok(out.into())));
+        }
         if let Some(event) = self.held.take() {
             self.frame(Some(event), &mut out);
         }
@@ -321,12 +345,20 @@ pub(crate) fn failure(failure: Failure) -> (Code, &'static str) {
         Failure::NotFinite => (Code::Internal, "The model gave a result that is not a number."),
         Failure::Internal => (Code::Internal, "The engine broke; try again."),
         Failure::Aborted => (Code::ShuttingDown, "The server is stopping."),
+        Failure::QueueTimeout => {
+            (Code::QueueTimeout, "The request waited for a place as long as any may; see QUEUE_TIMEOUT.")
+        }
+        Failure::Deadline => {
+            (Code::DeadlineExceeded, "The answer took as long as any may; see REQUEST_TIMEOUT.")
+        }
     }
 }
 
 fn end_of(failure: Failure) -> End {
     match failure {
         Failure::Aborted => End::Aborted,
+        Failure::QueueTimeout => End::QueueTimeout,
+        Failure::Deadline => End::Deadline,
         Failure::NotFinite | Failure::Internal => End::Error,
     }
 }

@@ -10,6 +10,7 @@ use registry::Tag;
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::connections::Connections;
 use crate::gate::Gate;
 use crate::generation::Generation;
 use crate::metrics::Metrics;
@@ -26,12 +27,22 @@ pub struct State {
     pub(crate) swapper: Swapper,
     pub(crate) gate: Gate,
     pub(crate) tally: Tally,
+    pub(crate) connections: Arc<Connections>,
     pub(crate) started: Instant,
     /// The model chosen at start.
     pub(crate) first_tag: OnceLock<Tag>,
-    draining: watch::Sender<bool>,
+    ending: watch::Sender<Option<Ending>>,
     /// Requests between their first check and their stream.
     arriving: AtomicUsize,
+}
+
+/// How a server ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// It takes nothing new and says so.
+    Drain,
+    /// Another process has its socket: it takes no connection, but answers what comes on those it has.
+    HandOver,
 }
 
 /// Counts a request that has not become a stream yet.
@@ -66,9 +77,10 @@ impl State {
             swapper: Swapper::default(),
             gate: Gate::default(),
             tally: Tally::default(),
+            connections: Connections::new(options.limits.connections),
             started: clock::now(),
             first_tag: OnceLock::new(),
-            draining: watch::channel(false).0,
+            ending: watch::channel(None).0,
             arriving: AtomicUsize::new(0),
             options,
         })
@@ -91,18 +103,28 @@ impl State {
 
     /// Whether the service finishes what it has and takes nothing new.
     pub fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        *self.ending.borrow() == Some(Ending::Drain)
+    }
+
+    /// Whether connections are closed after their next answer.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.borrow().is_some()
     }
 
     /// From now on nothing new is taken.
     pub fn drain(&self) {
-        self.draining.send_replace(true);
+        self.ending.send_replace(Some(Ending::Drain));
     }
 
-    /// Returns once the service drains.
+    /// From now on another process takes the connections.
+    pub(crate) fn hand_over(&self) {
+        self.ending.send_replace(Some(Ending::HandOver));
+    }
+
+    /// Returns once the service ends.
     pub(crate) async fn drains(&self) {
         // The sender lives as long as the state, so this cannot fail.
-        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
+        let _ = self.ending.subscribe().wait_for(Option::is_some).await;
     }
 
     /// Counts a request from before it looks whether the service drains.
@@ -116,6 +138,11 @@ impl State {
         // In the order in which a request passes, so that none is missed on its way.
         let arriving = self.arriving.load(Ordering::Acquire);
         arriving + self.metrics.active().max(0) as usize
+    }
+
+    /// Seconds until the queue of the least loaded engine is likely to have drained.
+    pub(crate) fn seconds_to_drain(&self) -> u64 {
+        self.generation().map_or(1, |generation| generation.least_loaded().1.seconds_to_drain())
     }
 
     /// Ends all streams with an error, those of weights on their way out too.

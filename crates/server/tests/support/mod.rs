@@ -11,7 +11,7 @@ use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
 use serde_json::{Value, json};
 use server::problem::Code;
-use server::{ContextOverflow, Defaults, Keys, Limits, Options, State};
+use server::{ContextOverflow, Defaults, Ending, Keys, Limits, Options, State};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -120,7 +120,7 @@ pub(crate) fn ask(content: &str, temperature: f64, max_tokens: u64) -> Value {
 pub(crate) struct Server {
     pub(crate) state: Arc<State>,
     pub(crate) address: SocketAddr,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Option<Ending>>,
     running: JoinHandle<()>,
 }
 
@@ -140,7 +140,7 @@ impl Server {
         while state.is_loading() {
             sleep(Duration::from_millis(2)).await;
         }
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(None);
         let running = tokio::spawn(server::serve(listener, Arc::clone(&state), stopped));
         Self { state, address, stop, running }
     }
@@ -200,7 +200,11 @@ impl Server {
 
     /// Tells the server to stop.
     pub(crate) fn tell_to_stop(&self) {
-        self.stop.send_replace(true);
+        self.tell_to_end(Ending::Drain);
+    }
+
+    pub(crate) fn tell_to_end(&self, ending: Ending) {
+        self.stop.send_replace(Some(ending));
     }
 
     /// Waits until it has.

@@ -1,0 +1,265 @@
+//! Connections: how many there are, what each is doing, and which of them have to end.
+//!
+//! A connection that is of no use to anybody (idle between two requests, or still sending its first bytes) may stay
+//! for a while; where there are too many, the one that has been so for longest makes room. So neither forgotten
+//! connections nor those that never finish a request keep others out, and no answer is ever cut.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use crate::clock;
+use crate::limits::Limits;
+
+/// Parts of the header timeout at which connections are looked at.
+const LOOKS: u32 = 4;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// It sends a request's head, or has sent nothing yet.
+    Head,
+    /// A request is being answered.
+    Busy,
+    /// Nothing, after an answer.
+    Idle,
+}
+
+impl Phase {
+    pub(crate) const ALL: [Self; 3] = [Self::Head, Self::Busy, Self::Idle];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Busy => "busy",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// Why the server ended a connection, or took none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Closed {
+    HeaderTimeout,
+    IdleTimeout,
+    /// Another needed its place.
+    Evicted,
+    /// All places were in use.
+    Refused,
+    /// Its peer took nothing for too long.
+    SlowClient,
+}
+
+impl Closed {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::HeaderTimeout, Self::IdleTimeout, Self::Evicted, Self::Refused, Self::SlowClient];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::HeaderTimeout => "header_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::Evicted => "evicted",
+            Self::Refused => "refused",
+            Self::SlowClient => "slow_client",
+        }
+    }
+}
+
+/// One connection.
+pub(crate) struct Link {
+    /// What it does, and since when.
+    phase: Mutex<(Phase, Instant)>,
+    /// Bytes wait for the peer to take them.
+    sending: AtomicBool,
+    evicted: Notify,
+}
+
+impl Link {
+    fn new() -> Self {
+        let phase = Mutex::new((Phase::Head, clock::now()));
+        Self { phase, sending: AtomicBool::new(false), evicted: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Phase, Instant)> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn phase(&self) -> Phase {
+        self.lock().0
+    }
+
+    /// Bytes came.
+    pub(crate) fn received(&self) {
+        let mut phase = self.lock();
+        if phase.0 == Phase::Idle {
+            *phase = (Phase::Head, clock::now());
+        }
+    }
+
+    /// A request's head is complete.
+    pub(crate) fn began(&self) {
+        *self.lock() = (Phase::Busy, clock::now());
+    }
+
+    /// Its answer is over.
+    pub(crate) fn answered(&self) {
+        *self.lock() = (Phase::Idle, clock::now());
+    }
+
+    /// Bytes wait for the peer.
+    pub(crate) fn waits(&self) {
+        self.sending.store(true, Ordering::Release);
+    }
+
+    /// The peer took them.
+    pub(crate) fn sent(&self) {
+        self.sending.store(false, Ordering::Release);
+    }
+
+    /// Since when it has been of no use, if it is of none.
+    fn useless_since(&self) -> Option<Instant> {
+        let (phase, since) = *self.lock();
+        (phase != Phase::Busy && !self.sending.load(Ordering::Acquire)).then_some(since)
+    }
+
+    /// Returns once the connection has to end.
+    async fn has_to_end(&self, limits: &Limits) -> Closed {
+        let look = limits.header_timeout / LOOKS;
+        loop {
+            let (phase, since) = *self.lock();
+            let (allowed, reason) = match phase {
+                Phase::Head => (limits.header_timeout, Closed::HeaderTimeout),
+                Phase::Idle => (limits.idle_timeout, Closed::IdleTimeout),
+                Phase::Busy => (Duration::MAX, Closed::IdleTimeout),
+            };
+            let left = allowed.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                return reason;
+            }
+            tokio::select! {
+                () = self.evicted.notified() => return Closed::Evicted,
+                () = sleep(left.min(look)) => {}
+            }
+        }
+    }
+}
+
+/// All connections.
+pub(crate) struct Connections {
+    limit: usize,
+    open: Mutex<BTreeMap<u64, Arc<Link>>>,
+    next: AtomicU64,
+}
+
+/// A connection's place, given back when it is dropped.
+pub(crate) struct Place {
+    number: u64,
+    link: Arc<Link>,
+    connections: Arc<Connections>,
+}
+
+impl Place {
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Returns once the connection has to end.
+    pub(crate) async fn has_to_end(&self, limits: &Limits) -> Closed {
+        self.link.has_to_end(limits).await
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.lock().remove(&self.number);
+    }
+}
+
+impl Connections {
+    /// Room for so many.
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, open: Mutex::default(), next: AtomicU64::new(0) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Link>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more. Where there is none, the connection that has been of no use for longest loses its own;
+    /// `None` if all are in use.
+    pub(crate) fn admit(self: &Arc<Self>) -> Option<Place> {
+        let mut open = self.lock();
+        if open.len() >= self.limit {
+            let useless = open.iter().filter_map(|(number, link)| Some((link.useless_since()?, *number)));
+            let (_, number) = useless.min()?;
+            // It keeps its socket until its task has heard of it.
+            open.remove(&number)?.evicted.notify_one();
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let link = Arc::new(Link::new());
+        open.insert(number, Arc::clone(&link));
+        Some(Place { number, link, connections: Arc::clone(self) })
+    }
+
+    /// How many there are in each phase, as in [`Phase::ALL`].
+    pub(crate) fn by_phase(&self) -> [usize; 3] {
+        let open = self.lock();
+        Phase::ALL.map(|phase| open.values().filter(|link| link.phase() == phase).count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        let (header_timeout, idle_timeout) = (Duration::from_millis(40), Duration::from_millis(120));
+        Limits { header_timeout, idle_timeout, ..Limits::default() }
+    }
+
+    #[tokio::test]
+    async fn the_one_that_has_been_useless_for_longest_makes_room() {
+        let connections = Connections::new(3);
+        let places: Vec<Place> = (0..3).map(|_| connections.admit().unwrap()).collect();
+        places[0].link().began();
+        places[1].link().began();
+        places[1].link().answered();
+        // The third has not finished a head since before the second was answered.
+        let fourth = connections.admit().unwrap();
+        assert_eq!(places[2].has_to_end(&Limits::default()).await, Closed::Evicted);
+        let fifth = connections.admit().unwrap();
+        assert_eq!(places[1].has_to_end(&Limits::default()).await, Closed::Evicted);
+        fourth.link().began();
+        fifth.link().began();
+        assert!(connections.admit().is_none(), "an answer is never cut for a newcomer");
+        fifth.link().answered();
+        fifth.link().waits();
+        assert!(connections.admit().is_none(), "nor is its last part");
+        assert_eq!(connections.by_phase(), [0, 2, 1]);
+        drop(places);
+        assert_eq!(connections.by_phase(), [0, 1, 1], "the evicted gave their places up before");
+    }
+
+    #[tokio::test]
+    async fn each_phase_has_its_patience() {
+        let (connections, limits) = (Connections::new(1), limits());
+        let place = connections.admit().unwrap();
+        let begun = clock::now();
+        assert_eq!(place.has_to_end(&limits).await, Closed::HeaderTimeout);
+        assert!(begun.elapsed() >= Duration::from_millis(40));
+        place.link().began();
+        let busy = tokio::time::timeout(Duration::from_millis(200), place.has_to_end(&limits));
+        assert!(busy.await.is_err(), "an answer may take as long as it likes");
+        place.link().answered();
+        let begun = clock::now();
+        assert_eq!(place.has_to_end(&limits).await, Closed::IdleTimeout);
+        assert!(begun.elapsed() >= Duration::from_millis(120));
+        place.link().answered();
+        place.link().received();
+        assert_eq!(place.has_to_end(&limits).await, Closed::HeaderTimeout, "its first byte starts the head");
+    }
+}

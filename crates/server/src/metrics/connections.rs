@@ -1,0 +1,56 @@
+//! Series about connections.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::connections::{Closed, Connections, Phase};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+/// How many there are, and why the server ended them.
+#[derive(Default)]
+pub(crate) struct ConnectionMetrics {
+    open: Family<StateLabels, Gauge>,
+    closed: Family<ReasonLabels, Counter>,
+}
+
+impl ConnectionMetrics {
+    /// All of them, registered and at zero.
+    pub(crate) fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let help = "Open connections: sending a request's head, being answered, or idle";
+        registry.register("samosa_http_connections", help, metrics.open.clone());
+        let help = "Connections that the server ended or did not take";
+        registry.register("samosa_http_connections_closed", help, metrics.closed.clone());
+        for phase in Phase::ALL {
+            drop(metrics.open.get_or_create(&StateLabels { state: phase.as_str() }));
+        }
+        for reason in Closed::ALL {
+            drop(metrics.closed.get_or_create(&ReasonLabels { reason: reason.as_str() }));
+        }
+        metrics
+    }
+
+    /// The server ended one.
+    pub(crate) fn closed(&self, reason: Closed) {
+        self.closed.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc();
+    }
+
+    /// Looks at what is now.
+    pub(crate) fn look(&self, connections: &Connections) {
+        for (phase, open) in Phase::ALL.into_iter().zip(connections.by_phase()) {
+            self.open.get_or_create(&StateLabels { state: phase.as_str() }).set(open as i64);
+        }
+    }
+}
