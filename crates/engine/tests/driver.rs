@@ -120,6 +120,58 @@ fn a_lone_request_is_taken_however_large() {
 }
 
 #[test]
+fn who_waited_as_long_as_any_may_is_told_so_and_the_next_one_goes_on() {
+    let mut fixture = Setup { max_running: 1, queue_timeout: 2 * WHILE, ..Setup::default() }.start("waited");
+    let running = fixture.ask(request(3, 5));
+    fixture.allow(1);
+    assert_eq!(running.next(), StreamEvent::Admitted);
+    let waits = fixture.ask(request(2, 2));
+    thread::sleep(3 * WHILE);
+    let next = fixture.ask(request(4, 4));
+    // The driver looks between two steps.
+    fixture.allow(1);
+    assert_eq!(waits.rest(), [StreamEvent::Failed(Failure::QueueTimeout)]);
+    fixture.let_run();
+    next.assert_complete(4, 4);
+    assert_eq!(running.rest().len(), 6, "who runs has left the queue");
+    fixture.assert_idle();
+}
+
+#[test]
+fn who_took_as_long_as_any_may_is_ended_and_its_place_is_free() {
+    let mut fixture = Setup { request_timeout: 2 * WHILE, ..Setup::default() }.start("overtime");
+    let long = fixture.ask(request(40, 900));
+    fixture.allow(2);
+    fixture.wait_for_step(3);
+    thread::sleep(3 * WHILE);
+    fixture.allow(1);
+    let heard = long.rest();
+    assert_eq!(heard.last(), Some(&StreamEvent::Failed(Failure::Deadline)), "{heard:?}");
+    assert!(heard.len() < 8, "{heard:?}");
+    fixture.let_run();
+    fixture.ask(request(5, 5)).assert_complete(5, 5);
+    fixture.assert_idle();
+}
+
+#[test]
+fn a_wait_that_can_be_foretold_is_refused_at_once() {
+    let setup = Setup { max_running: 1, queue_timeout: 4 * WHILE, ..Setup::default() };
+    let fixture = setup.start("foretold");
+    // Each takes one step, which takes a while; two wait for it.
+    let mut asked: Vec<Asked> = (0..3).map(|_| fixture.ask(request(3, 1))).collect();
+    for step in 1..14 {
+        fixture.wait_for_step(step);
+        thread::sleep(WHILE);
+        asked.push(fixture.ask(request(3, 1)));
+        fixture.allow(1);
+    }
+    let refusal = (0..9).find_map(|_| fixture.try_ask(request(3, 1)).err()).unwrap();
+    let Refusal::QueueTime { wait } = refusal else { panic!("{refusal:?}") };
+    assert!(wait > 4 * WHILE && wait < 9 * WHILE, "{wait:?} behind some five others");
+    assert!(fixture.snapshot().queue_wait.unwrap() > 4 * WHILE);
+}
+
+#[test]
 fn an_abort_frees_the_place_of_a_queued_and_of_a_running_request() {
     let mut fixture = Setup { max_running: 1, max_queued: 1, ..Setup::default() }.start("abort");
     let running = fixture.ask(request(40, 900));

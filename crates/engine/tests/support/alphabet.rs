@@ -87,6 +87,8 @@ pub(crate) struct Setup {
     pub(crate) max_running: usize,
     pub(crate) max_queued: usize,
     pub(crate) max_queued_tokens: usize,
+    pub(crate) queue_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     pub(crate) panic_at: usize,
     pub(crate) may_be_built: usize,
 }
@@ -97,6 +99,8 @@ impl Default for Setup {
             max_running: 4,
             max_queued: 16,
             max_queued_tokens: 1 << 20,
+            queue_timeout: Duration::from_mins(1),
+            request_timeout: Duration::from_mins(1),
             panic_at: usize::MAX,
             may_be_built: 2,
         }
@@ -118,6 +122,8 @@ impl Setup {
             max_running: self.max_running,
             max_queued: self.max_queued,
             max_queued_tokens: self.max_queued_tokens,
+            queue_timeout: self.queue_timeout,
+            request_timeout: self.request_timeout,
             step_tokens: 256,
             max_tokens: SEQUENCE_LEN,
             // A token with every step, so that steps can be counted.
