@@ -48,6 +48,10 @@ async fn serve(settings: Serve) -> Result<()> {
     if state.options.load_at_start {
         state.load_at_start();
     }
+    if ending == Ending::HandOver {
+        // Connections wait in the socket that somebody keeps, until they can be answered.
+        loaded(&state).await;
+    }
     if let Some((predecessor, model)) = predecessor {
         loaded(&state).await;
         if model.is_some() && state.current_tag().is_none() {
@@ -62,8 +66,7 @@ async fn serve(settings: Serve) -> Result<()> {
     let (tell, stop) = watch::channel(None);
     let mut around = tokio::task::JoinSet::new();
     around.spawn(stop_on_signals(tell.clone(), ending)?);
-    around.spawn(supervise(Arc::clone(&state), stop.clone()));
-    around.spawn(supervisor::watchdog(Arc::clone(&state)));
+    around.spawn(supervise(Arc::clone(&state)));
     if let Some(path) = handover {
         let (socket, state) = (listener.as_fd().try_clone_to_owned()?, Arc::clone(&state));
         around.spawn(async move {
@@ -116,13 +119,11 @@ async fn loaded(state: &State) {
     }
 }
 
-/// Tells the service manager when the server answers and when it ends.
-async fn supervise(state: Arc<State>, mut stop: server::Stop) {
+/// Tells the service manager when the server answers, and from then on that all is well.
+async fn supervise(state: Arc<State>) {
     loaded(&state).await;
     supervisor::ready(&state);
-    // A closed channel means that the server has ended.
-    let _ = stop.wait_for(Option::is_some).await;
-    supervisor::stopping();
+    supervisor::watchdog(&state).await;
 }
 
 fn log_start(state: &State, address: SocketAddr) {
@@ -166,6 +167,7 @@ fn stop_on_signals(
             }
         };
         once().await;
+        supervisor::stopping();
         tell.send_replace(Some(ending));
         let second = once().await;
         tracing::warn!("stopped at once by a second signal");

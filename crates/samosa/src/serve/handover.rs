@@ -94,6 +94,7 @@ pub(super) async fn offer(
         }
         match give(&mut stream, socket, state).await {
             Ok(()) => {
+                super::supervisor::stopping();
                 tell.send_replace(Some(Ending::HandOver));
                 let _ = stream.write_all(&[GONE]).await;
             }

@@ -1,6 +1,5 @@
 //! What a service manager gives and wants to hear: systemd's listening sockets, readiness, state and watchdog.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -43,7 +42,7 @@ fn tell(what: &[NotifyState<'_>]) {
 }
 
 /// Tells the service manager that all is well as often as it wants to hear it, as long as it is.
-pub(super) async fn watchdog(state: Arc<State>) {
+pub(super) async fn watchdog(state: &State) {
     let Some(every) = sd_notify::watchdog_enabled() else { return };
     let pause = (every / 2).max(Duration::from_millis(10));
     loop {

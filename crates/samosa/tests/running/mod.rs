@@ -19,7 +19,8 @@ const POLLS: usize = 6000;
 
 /// `samosa serve` on a port of the system's choosing.
 pub(crate) struct Running {
-    child: Child,
+    /// Absent where it is another's.
+    child: Option<Child>,
     pub(crate) address: String,
     pub(crate) key: String,
     directory: TempDir,
@@ -28,6 +29,32 @@ pub(crate) struct Running {
 impl Running {
     /// Starts one with this environment and nothing else, and reads its address and key.
     pub(crate) fn start(environment: &[(&str, &str)]) -> Self {
+        let mut running = Self::spawn(environment);
+        let made_up = environment.iter().all(|(name, _)| *name != "INTERNAL_API_KEY");
+        let read = if made_up { Self::read_greeting } else { Self::read_log };
+        running.wait_for("its address", |running| {
+            let found = read(running);
+            let known = found.is_some();
+            (running.address, running.key) = found.unwrap_or_default();
+            known
+        });
+        running
+    }
+
+    /// Starts one that ends by itself. Returns its exit code and what it said.
+    pub(crate) fn start_and_end(environment: &[(&str, &str)]) -> (Option<i32>, String) {
+        let mut running = Self::spawn(environment);
+        let code = running.ended();
+        (code, running.stderr())
+    }
+
+    /// A server that somebody else started, to be asked only.
+    pub(crate) fn elsewhere(address: &str, key: &str) -> Self {
+        let (address, key) = (address.to_owned(), key.to_owned());
+        Self { child: None, address, key, directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn spawn(environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| File::create(directory.path().join(name)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_samosa"))
@@ -40,16 +67,11 @@ impl Running {
             .stderr(file("stderr"))
             .spawn()
             .unwrap();
-        let mut running = Self { child, address: String::new(), key: String::new(), directory };
-        let made_up = environment.iter().all(|(name, _)| *name != "INTERNAL_API_KEY");
-        let read = if made_up { Self::read_greeting } else { Self::read_log };
-        running.wait_for("its address", |running| {
-            let found = read(running);
-            let known = found.is_some();
-            (running.address, running.key) = found.unwrap_or_default();
-            known
-        });
-        running
+        Self { child: Some(child), address: String::new(), key: String::new(), directory }
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.child.as_mut().unwrap()
     }
 
     /// Address and key of a server that made its key up.
@@ -89,21 +111,21 @@ impl Running {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
+        let id = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
     /// Ends it as a failing machine would.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child().kill().unwrap();
+        self.child().wait().unwrap();
     }
 
     /// The exit code, once it has ended.
     pub(crate) fn ended(&mut self) -> Option<i32> {
         let mut status = None;
         self.wait_for("its end", |running| {
-            status = running.child.try_wait().unwrap();
+            status = running.child().try_wait().unwrap();
             status.is_some()
         });
         status.unwrap().code()
@@ -146,9 +168,10 @@ fn between(text: &str, before: &str, after: char) -> Option<String> {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let Some(child) = &mut self.child else { return };
         // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
