@@ -7,6 +7,7 @@ mod bench;
 mod clock;
 mod config;
 mod generate;
+mod healthcheck;
 mod http;
 mod logs;
 mod models;
@@ -36,8 +37,11 @@ const CONTRACT: &str = include_str!("../../../contract/inference-api.yaml");
 fn main() -> ExitCode {
     let matches = command().get_matches();
     let values = Values::collect(&matches);
-    if let Some(("config", matches)) = matches.subcommand() {
-        return show_config(&values, matches);
+    match matches.subcommand() {
+        Some(("config", matches)) => return show_config(&values, matches),
+        // Whoever asks knows 0 and 1 only.
+        Some(("healthcheck", matches)) => return code_of(healthcheck::run(&values, matches)),
+        _ => {}
     }
     if let Err(error) = values.check_sources() {
         return wrong(&error);
@@ -117,6 +121,7 @@ fn command() -> Command {
             pull::command(),
             swap::command(),
             bench::command(),
+            healthcheck::command(),
             config::command(),
             openapi,
             version,
