@@ -1,7 +1,8 @@
 //! `cargo xtask contract`: the release binary, driven over HTTP and held to `contract/inference-api.yaml`.
 //!
 //! The driver is `contract/test.py`, in a virtual environment of its own under the target directory, since
-//! the tool that knows how to attack an `OpenAPI` document is written in Python.
+//! the tool that knows how to attack an `OpenAPI` document is written in Python. `contract/settings.py` beside it asks a
+//! real validator what the JSON Schema of the settings' file accepts.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -18,7 +19,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let python = ready_python()?;
     let binary = shell::target_dir().join("release/samosa").with_extension(env::consts::EXE_EXTENSION);
     // Nothing is left in the work tree: no bytecode, no cache.
-    let pytest = ["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "contract/test.py"];
+    let pytest =
+        ["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "contract/test.py", "contract/settings.py"];
     shell::run(text(&python)?, &[&pytest[..], &["--durations=3", "--binary", text(&binary)?]].concat())
 }
 

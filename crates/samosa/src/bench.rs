@@ -20,7 +20,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use self::report::Report;
 use self::target::{Api, Target};
-use crate::http::Place;
+use crate::http;
 use crate::settings::Values;
 use crate::{given, temperature};
 
@@ -66,14 +66,13 @@ pub(crate) fn command() -> Command {
         )
 }
 
-fn target_arguments() -> [Arg; 4] {
+fn target_arguments() -> [Arg; 5] {
     let text = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
     };
     [
-        text("url", "URL", "Where the server listens, such as http://127.0.0.1:8003 (plain http only)")
-            .required(true)
-            .value_parser(Place::parse),
+        http::url().required(true),
+        http::ca_cert(),
         text("api", "API", "What it speaks: /generate of this server, or OpenAI's /v1/completions or chat")
             .value_parser(["generate", "completions", "chat"])
             .default_value("generate"),
@@ -135,11 +134,10 @@ impl Options {
                 "--shared-prefix is {shared_words}, but a prompt has only {prompt_words} (--prompt-tokens)"
             );
         }
-        let place = matches.get_one::<Place>("url").context("--url is missing")?;
         let key = text("key").map(str::trim).or_else(|| values.first_key()).filter(|key| !key.is_empty());
         let api = Api::named(text("api").unwrap_or_default());
         Ok(Self {
-            target: Target::new(place, api, key, text("model"))?,
+            target: Target::new(http::way(matches)?, api, key, text("model"))?,
             plan,
             json: matches.get_flag("json"),
         })
@@ -149,12 +147,11 @@ impl Options {
 /// Runs the load and prints what came of it; an error if any request failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let Options { target, plan, json } = options;
-    let addresses = target.resolve()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    let run = runtime.block_on(load::run(target, &addresses, plan))?;
+    let run = runtime.block_on(load::run(target, plan))?;
     let report = Report::new(target, plan, &run);
     let mut out = std::io::stdout().lock();
     if *json {

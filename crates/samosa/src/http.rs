@@ -1,12 +1,17 @@
 //! Asking a server over HTTP: where it is, one exchange on a connection of its own, and what its errors say.
 //!
-//! `bench` and `swap` share it. Plain http only: whoever has TLS in front of the service can ask behind it.
+//! All commands that are clients share it: `bench`, `swap`, `top`, `healthcheck`. Reading order: [`Place`] (a URL), [`Way`]
+//! (how to get there), [`tls`].
+
+mod tls;
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use clap::{Arg, ArgMatches, value_parser};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -15,9 +20,15 @@ use hyper::http::request;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+use self::tls::Tls;
+pub(crate) use self::tls::Trust;
+use crate::settings::Values;
 
 /// The header that carries the key of this server.
 pub(crate) const KEY_HEADER: &str = "x-internal-api-key";
@@ -26,9 +37,40 @@ pub(crate) const CLOSING: Duration = Duration::from_secs(1);
 /// Characters of a server's words that are repeated.
 const MAX_ECHO: usize = 400;
 
+/// The flag `--url`.
+pub(crate) fn url() -> Arg {
+    Arg::new("url")
+        .long("url")
+        .value_name("URL")
+        .value_parser(Place::parse)
+        .help("Where the server listens, such as http://127.0.0.1:8003")
+}
+
+/// The flag `--ca-cert`.
+pub(crate) fn ca_cert() -> Arg {
+    Arg::new("ca-cert")
+        .long("ca-cert")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("Certificates in PEM to trust over https, instead of those that this machine trusts")
+}
+
+/// The way that `--url` and `--ca-cert` name.
+pub(crate) fn way(matches: &ArgMatches) -> Result<Way> {
+    let place = matches.get_one::<Place>("url").context("--url is missing")?;
+    let trust = matches.get_one::<PathBuf>("ca-cert").cloned().map_or(Trust::System, Trust::File);
+    Way::new(place.clone(), &trust)
+}
+
+/// The key that a command sends for what every caller may do.
+pub(crate) fn client_key(values: &Values) -> Result<Option<HeaderValue>> {
+    values.first_key().map(|key| secret(key.to_owned())).transpose()
+}
+
 /// The parts of a URL.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
+    is_encrypted: bool,
     host: String,
     port: u16,
     /// Path before the endpoint, without a slash at its end.
@@ -36,21 +78,19 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Reads `http://host[:port][/base]`.
+    /// Reads `http://host[:port][/base]`, or the same with `https`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let uri: Uri = text.parse().map_err(|_| "not a URL".to_owned())?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err("https is not spoken here: ask behind whatever ends TLS, over http".to_owned());
-            }
-            _ => return Err("it must begin with http://".to_owned()),
-        }
+        let (is_encrypted, usual_port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return Err("it must begin with http:// or https://".to_owned()),
+        };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or("it names no host")?;
         // Brackets belong to the URL, not to the address.
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let base = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { host, port: uri.port_u16().unwrap_or(80), base })
+        Ok(Self { is_encrypted, host, port: uri.port_u16().unwrap_or(usual_port), base })
     }
 
     /// The path of an endpoint; a base may end in `/v1` or be the endpoint already.
@@ -62,7 +102,8 @@ impl Place {
 
     /// An endpoint as a person reads it.
     pub(crate) fn url(&self, endpoint: &str) -> String {
-        format!("http://{}{}", self.authority(), self.path(endpoint))
+        let scheme = if self.is_encrypted { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority(), self.path(endpoint))
     }
 
     /// Host and port as the Host header has them.
@@ -71,15 +112,12 @@ impl Place {
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
-    /// The addresses of the host, looked up once.
-    pub(crate) fn resolve(&self) -> Result<Vec<SocketAddr>> {
+    fn resolve(&self) -> Result<Vec<SocketAddr>, Lost> {
         let Self { host, port, .. } = self;
+        let unknown = |why: String| Lost::Unreachable(format!("the host {host} {why}"));
         let found = (host.as_str(), *port).to_socket_addrs();
-        let addresses: Vec<_> = found.with_context(|| format!("the host {host} is not known"))?.collect();
-        if addresses.is_empty() {
-            bail!("the host {host} has no address");
-        }
-        Ok(addresses)
+        let addresses: Vec<_> = found.map_err(|error| unknown(format!("is not known ({error})")))?.collect();
+        if addresses.is_empty() { Err(unknown("has no address".to_owned())) } else { Ok(addresses) }
     }
 
     /// A request to an endpoint, after which the connection shall be closed.
@@ -103,6 +141,8 @@ pub(crate) enum Lost {
     Refused,
     Unreachable(String),
     OutOfSockets(String),
+    /// No TLS came about, for this reason.
+    Untrusted(String),
     NotHttp,
     Cut,
 }
@@ -113,6 +153,7 @@ impl fmt::Display for Lost {
             Self::Refused => f.write_str("nothing listens there"),
             Self::Unreachable(why) => write!(f, "no connection: {why}"),
             Self::OutOfSockets(why) => write!(f, "this machine gives no more sockets (see ulimit -n): {why}"),
+            Self::Untrusted(why) => f.write_str(why),
             Self::NotHttp => f.write_str("what answered does not speak HTTP"),
             Self::Cut => f.write_str("the connection was closed before an answer came"),
         }
@@ -134,12 +175,38 @@ impl Connection {
     }
 }
 
-/// Connects, sends a request, and returns its answer as far as its head.
-pub(crate) async fn send(
-    addresses: &[SocketAddr],
+/// How to get to a server, and whom to believe there.
+pub(crate) struct Way {
+    pub(crate) place: Place,
+    /// Of the host, looked up once.
+    addresses: OnceCell<Vec<SocketAddr>>,
+    tls: Option<Tls>,
+}
+
+impl Way {
+    pub(crate) fn new(place: Place, trust: &Trust) -> Result<Self> {
+        let tls = if place.is_encrypted { Some(Tls::new(&place.host, trust)?) } else { None };
+        Ok(Self { place, addresses: OnceCell::new(), tls })
+    }
+
+    /// Connects, sends a request, and returns its answer as far as its head.
+    pub(crate) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(Response<Incoming>, Connection), Lost> {
+        let addresses = self.addresses.get_or_try_init(async || self.place.resolve()).await?;
+        let socket = connect(addresses).await?;
+        match &self.tls {
+            None => exchange(socket, request).await,
+            Some(tls) => exchange(tls.connect(socket).await.map_err(Lost::Untrusted)?, request).await,
+        }
+    }
+}
+
+async fn exchange(
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
 ) -> Result<(Response<Incoming>, Connection), Lost> {
-    let socket = connect(addresses).await?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(socket)).await.map_err(|error| lost(&error))?;
     let task = tokio::spawn(connection);
@@ -212,7 +279,7 @@ mod tests {
             let base = format!("http://host{base}");
             assert_eq!(url(&base, "/v1/completions"), "http://host:80/v1/completions", "{base}");
         }
-        assert!(Place::parse("https://host").unwrap_err().contains("https is not spoken"));
+        assert_eq!(url("https://host/x", "/stats"), "https://host:443/x/stats");
         assert!(Place::parse("host:80").is_err() && Place::parse("/generate").is_err());
     }
 

@@ -5,7 +5,9 @@
 
 mod bench;
 mod clock;
+mod config;
 mod generate;
+mod healthcheck;
 mod http;
 mod logs;
 mod models;
@@ -15,6 +17,7 @@ mod pull;
 mod serve;
 mod settings;
 mod swap;
+mod text;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -23,18 +26,26 @@ use anyhow::Result;
 use clap::{Arg, ArgMatches, Command};
 
 use registry::Tag;
-use settings::{SETTINGS, Values};
+use settings::Values;
 
 /// The exit code of what Ctrl-C ended, as shells have it.
 const INTERRUPTED: u8 = 130;
+/// The exit code where settings or arguments are wrong, as clap has it.
+const WRONG: u8 = 2;
 const CONTRACT: &str = include_str!("../../../contract/inference-api.yaml");
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
-    let values = match Values::collect(&matches) {
-        Ok(values) => values,
-        Err(error) => return wrong(&error),
-    };
+    let values = Values::collect(&matches);
+    match matches.subcommand() {
+        Some(("config", matches)) => return show_config(&values, matches),
+        // Whoever asks knows 0 and 1 only.
+        Some(("healthcheck", matches)) => return code_of(healthcheck::run(&values, matches)),
+        _ => {}
+    }
+    if let Err(error) = values.check_sources() {
+        return wrong(&error);
+    }
     let outcome = match matches.subcommand() {
         None | Some(("serve", _)) => {
             // Logs first: the settings may have something to say.
@@ -63,15 +74,15 @@ fn main() -> ExitCode {
             Ok(options) => pull::run(&options),
             Err(error) => return wrong(&error),
         },
-        // What serve would refuse, this refuses too.
-        Some(("config", _)) => match logs::chosen(&values).and_then(|_| options::serve(&values)) {
-            Ok(_) => show_config(&values),
-            Err(error) => return wrong(&error),
-        },
         Some(("openapi", _)) => show_contract(),
         Some(("version", _)) => show_version(),
         Some((other, _)) => unreachable!("clap knows no command {other}"),
     };
+    code_of(outcome)
+}
+
+/// The exit code of a command that was begun; says what went wrong.
+fn code_of(outcome: Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
@@ -89,13 +100,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn wrong(error: &anyhow::Error) -> ExitCode {
     eprintln!("samosa: {error:#}");
-    ExitCode::from(2)
+    ExitCode::from(WRONG)
 }
 
 fn command() -> Command {
     let serve =
         Command::new("serve").about("Serve models over HTTP (what samosa does if no command is named)");
-    let config = Command::new("config").about("Show the settings in force and where each comes from");
     let openapi = Command::new("openapi").about("Print the API contract, errors included, as JSON");
     let version = Command::new("version").about("Print the version and the instruction sets of this CPU");
     Command::new("samosa")
@@ -111,7 +121,8 @@ fn command() -> Command {
             pull::command(),
             swap::command(),
             bench::command(),
-            config,
+            healthcheck::command(),
+            config::command(),
             openapi,
             version,
         ])
@@ -132,11 +143,11 @@ fn generate_command() -> Command {
         )
         .arg(
             number("top-k", "0–200", "Candidates; 0 keeps all")
-                .value_parser(clap::value_parser!(u64).range(0..=200)),
+                .value_parser(clap::value_parser!(u64).range(settings::bounds("default_top_k"))),
         )
         .arg(
             number("max-tokens", "1–4096", "Longest answer")
-                .value_parser(clap::value_parser!(u64).range(1..=4096)),
+                .value_parser(clap::value_parser!(u64).range(settings::bounds("default_max_tokens"))),
         )
         .arg(
             number("seed", "NUMBER", "The same seed gives the same answer")
@@ -162,13 +173,18 @@ pub(crate) fn given<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name
     matches.get_one::<T>(name).cloned().unwrap_or(default)
 }
 
-fn show_config(values: &Values) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    for setting in SETTINGS {
-        let (_, origin) = values.get(setting.key);
-        writeln!(out, "{:24} {:24} {}", setting.variable(), values.shown(setting), origin.name())?;
+/// What serve would refuse, this refuses too, but it lists all of it.
+fn show_config(values: &Values, matches: &ArgMatches) -> ExitCode {
+    match config::run(values, matches) {
+        Ok(wrong) if wrong.is_empty() => ExitCode::SUCCESS,
+        Ok(wrong) => {
+            for wrong in wrong {
+                eprintln!("samosa: {wrong}");
+            }
+            ExitCode::from(WRONG)
+        }
+        Err(error) => code_of(Err(error)),
     }
-    Ok(())
 }
 
 fn show_contract() -> Result<()> {

@@ -1,7 +1,7 @@
 //! Settings as text to what the server takes.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
 use server::{ContextOverflow, Defaults, Keys, Limits, Options};
 
-use crate::settings::{self, Values};
+use crate::logs;
+use crate::settings::{self, Values, Wrong};
 
 /// Memory for keys and values if nothing is said.
 const KV_CACHE_MB: u64 = 1024;
@@ -35,15 +36,11 @@ pub(crate) struct Serve {
 
 /// Checks the settings for `serve`.
 pub(crate) fn serve(values: &Values) -> Result<Serve> {
-    let (host, port) = address(values)?;
+    let (host, port) = (host(values)?, values.number("port")? as u16);
     let mut options = options(values)?;
     let mut made_up_key = None;
     if options.keys.is_empty() {
-        if !host.is_loopback() {
-            bail!(
-                "INTERNAL_API_KEY must be set to listen on {host}: without a key only a loopback address is allowed"
-            );
-        }
+        check_host_without_keys(host)?;
         let key = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
         options.keys = Keys::parse(&key);
         made_up_key = Some(key);
@@ -52,79 +49,109 @@ pub(crate) fn serve(values: &Values) -> Result<Serve> {
     Ok(Serve { host, port, options, handover, made_up_key })
 }
 
-/// Where to listen.
-fn address(values: &Values) -> Result<(IpAddr, u16)> {
-    let host = values.get("host").0;
-    let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
-    let Ok(host) = host.parse() else { return values.refuse("host", "an IP address or localhost") };
-    Ok((host, values.number("port", 0..=65_535)? as u16))
+/// Everything that would stop `serve`.
+pub(crate) fn wrong(values: &Values) -> Vec<Wrong> {
+    let mut wrong = values.wrong();
+    for check in CHECKS {
+        let Err(error) = check(values) else { continue };
+        let found =
+            error.downcast().unwrap_or_else(|error: anyhow::Error| Wrong::in_general(format!("{error:#}")));
+        let is_known =
+            |known: &Wrong| known.text == found.text || known.key.is_some() && known.key == found.key;
+        if !wrong.iter().any(is_known) {
+            wrong.push(found);
+        }
+    }
+    wrong
+}
+
+/// What is checked beyond the kind of each value; each may find something wrong whatever the others find.
+const CHECKS: &[fn(&Values) -> Result<()>] = &[
+    |values| logs::chosen(values).map(drop),
+    |values| {
+        let host = host(values)?;
+        if keys(values)?.is_empty() { check_host_without_keys(host) } else { Ok(()) }
+    },
+    |values| ignored_fields(values).map(drop),
+    |values| offers(values).map(drop),
+    |values| fetcher(values).map(drop),
+    |values| isa(values).map(drop),
+    |values| options(values).map(drop),
+];
+
+fn check_host_without_keys(host: IpAddr) -> Result<()> {
+    if host.is_loopback() {
+        return Ok(());
+    }
+    let text = format!(
+        "INTERNAL_API_KEY must be set to listen on {host}: without a key only a loopback address is allowed"
+    );
+    Err(Wrong { key: Some("internal_api_key"), text }.into())
+}
+
+/// The address to listen on.
+fn host(values: &Values) -> Result<IpAddr> {
+    values.check("host")?;
+    // What is no address is localhost.
+    Ok(values.get("host").0.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)))
 }
 
 /// Checks everything but the address.
 pub(crate) fn options(values: &Values) -> Result<Options> {
-    let workers = values.number("num_workers", 1..=64)? as usize;
-    let default_tag = match values.text("default_model_tag") {
-        None => None,
-        Some(name) => match Tag::new(name) {
-            Some(tag) => Some(tag),
-            None => {
-                return values
-                    .refuse("default_model_tag", "a tag: letters, digits, dots, underscores and dashes");
-            }
-        },
-    };
-    values.choice("device_type", &[("auto", ()), ("cpu", ())])?;
+    let workers = values.number("num_workers")? as usize;
+    values.check("default_model_tag")?;
+    values.check("device_type")?;
     let overflow = [("drop", ContextOverflow::DropOldest), ("error", ContextOverflow::Error)];
-    let ignored = values.get("ignored_request_fields").0;
-    if split(ignored).any(|field| CONTRACT_FIELDS.contains(&field)) {
-        return values.refuse("ignored_request_fields", "fields that the contract does not have");
-    }
     Ok(Options {
         storage: values.text("model_storage_path").map(PathBuf::from),
-        default_tag,
+        default_tag: values.text("default_model_tag").and_then(Tag::new),
         offers: offers(values)?,
         fetcher: fetcher(values)?,
-        load_at_start: values.choice("startup_load_enabled", &BOOLEANS)?,
-        restore_last_model: values.choice("restore_last_model", &BOOLEANS)?,
-        load: LoadOptions {
-            format: weight_format(values)?,
-            step: values.whole("default_step", 0..=u64::MAX)?,
-        },
+        load_at_start: values.boolean("startup_load_enabled")?,
+        restore_last_model: values.boolean("restore_last_model")?,
+        load: LoadOptions { format: weight_format(values)?, step: values.whole("default_step")? },
         isa: isa(values)?,
         threads: threads(values, workers)?,
         workers,
         kv_bytes: kv_bytes(values)?,
         defaults: Defaults {
-            temperature: values.decimal("default_temperature", 0.0..=2.0)?,
-            top_k: values.number("default_top_k", 0..=200)?,
-            max_tokens: values.number("default_max_tokens", 1..=4096)?,
+            temperature: values.decimal("default_temperature")?,
+            top_k: values.number("default_top_k")?,
+            max_tokens: values.number("default_max_tokens")?,
         },
         context_overflow: values.choice("context_overflow", &overflow)?,
-        ignored_fields: split(ignored).map(str::to_owned).collect::<BTreeSet<_>>(),
+        ignored_fields: ignored_fields(values)?,
         keys: keys(values)?,
         swap_mode: values.choice("swap_mode", &SWAP_MODES)?,
-        swap_wait: Duration::from_secs(values.number("swap_wait", 0..=3600)?),
-        drain_timeout: Duration::from_secs(values.number("drain_timeout", 0..=3600)?),
+        swap_wait: Duration::from_secs(values.number("swap_wait")?),
+        drain_timeout: Duration::from_secs(values.number("drain_timeout")?),
         limits: limits(values)?,
         settings: values.to_json(),
     })
 }
 
+/// Fields of a request that are passed over.
+fn ignored_fields(values: &Values) -> Result<BTreeSet<String>> {
+    let fields: BTreeSet<String> = values.list("ignored_request_fields").map(str::to_owned).collect();
+    if CONTRACT_FIELDS.iter().any(|field| fields.contains(*field)) {
+        return values.refuse("ignored_request_fields", "fields that the contract does not have");
+    }
+    Ok(fields)
+}
+
 /// Models that HF_REPO_OWNER and HF_TAGS name.
 fn offers(values: &Values) -> Result<Vec<Offer>> {
-    let tags = values.get("hf_tags").0;
     let Some(owner) = values.text("hf_repo_owner") else {
-        return if tags.is_empty() {
-            Ok(Vec::new())
-        } else {
-            values.refuse("hf_tags", "empty where HF_REPO_OWNER is not set")
+        return match values.text("hf_tags") {
+            None => Ok(Vec::new()),
+            Some(_) => values.refuse("hf_tags", "empty where HF_REPO_OWNER is not set"),
         };
     };
     let offer = |name: &str| {
         let source = format!("huggingface:{owner}/{name}").parse().ok()?;
         Some(Offer { tag: Tag::new(name)?, source })
     };
-    match split(tags).map(offer).collect() {
+    match values.list("hf_tags").map(offer).collect() {
         Some(offers) => Ok(offers),
         None => values.refuse("hf_tags", "names of repositories of HF_REPO_OWNER, each of them a tag"),
     }
@@ -132,13 +159,14 @@ fn offers(values: &Values) -> Result<Vec<Offer>> {
 
 /// What brings models from elsewhere.
 fn fetcher(values: &Values) -> Result<Fetcher> {
+    values.check("hf_endpoint")?;
     let settings = FetchSettings {
         hf_endpoint: values.get("hf_endpoint").0.to_owned(),
         hf_token: values.text("hf_token").map(str::to_owned),
-        offline: values.choice("hf_hub_offline", &BOOLEANS)?,
-        redirect_hosts: split(values.get("download_redirect_hosts").0).map(str::to_owned).collect(),
+        offline: values.boolean("hf_hub_offline")?,
+        redirect_hosts: values.list("download_redirect_hosts").map(str::to_owned).collect(),
         s3: settings::environment_of_s3(),
-        max_bytes: values.number("download_max_gb", 1..=1 << 20)? << 30,
+        max_bytes: values.number("download_max_gb")? << 30,
         ..FetchSettings::default()
     };
     Ok(Fetcher::new(settings)?)
@@ -147,24 +175,21 @@ fn fetcher(values: &Values) -> Result<Fetcher> {
 const SWAP_MODES: [(&str, Wish); 3] =
     [("auto", Wish::Auto), ("overlap", Wish::Overlap), ("serial", Wish::Serial)];
 
-const BOOLEANS: [(&str, bool); 6] =
-    [("true", true), ("false", false), ("1", true), ("0", false), ("yes", true), ("no", false)];
-
 fn limits(values: &Values) -> Result<Limits> {
     let engine = engine::Limits {
-        max_running: values.number("max_running_requests", 1..=1024)? as usize,
-        max_queued: values.number("max_queued_requests", 0..=100_000)? as usize,
-        max_queued_tokens: values.number("max_queued_tokens", 1..=1 << 40)? as usize,
+        max_running: values.number("max_running_requests")? as usize,
+        max_queued: values.number("max_queued_requests")? as usize,
+        max_queued_tokens: values.number("max_queued_tokens")? as usize,
         queue_timeout: seconds(values, "queue_timeout")?,
         request_timeout: seconds(values, "request_timeout")?,
-        step_tokens: values.number("step_tokens", 1..=8192)? as usize,
-        speculation_tokens: values.number("speculation_tokens", 0..=7)? as usize,
-        prefix_cache: values.choice("prefix_cache", &BOOLEANS)?,
+        step_tokens: values.number("step_tokens")? as usize,
+        speculation_tokens: values.number("speculation_tokens")? as usize,
+        prefix_cache: values.boolean("prefix_cache")?,
         ..engine::Limits::default()
     };
     Ok(Limits {
         engine: engine.checked(),
-        connections: values.number("max_connections", 1..=1_000_000)? as usize,
+        connections: values.number("max_connections")? as usize,
         header_timeout: seconds(values, "header_timeout")?,
         body_timeout: seconds(values, "body_timeout")?,
         idle_timeout: seconds(values, "idle_timeout")?,
@@ -173,9 +198,8 @@ fn limits(values: &Values) -> Result<Limits> {
     })
 }
 
-/// A time of at least a second.
 fn seconds(values: &Values, key: &str) -> Result<Duration> {
-    Ok(Duration::from_secs(values.number(key, 1..=86_400)?))
+    Ok(Duration::from_secs(values.number(key)?))
 }
 
 fn weight_format(values: &Values) -> Result<WeightFormat> {
@@ -196,20 +220,19 @@ fn weight_format(values: &Values) -> Result<WeightFormat> {
 }
 
 fn isa(values: &Values) -> Result<Isa> {
-    let available = Isa::available();
     let mut choices: Vec<(&str, Isa)> = vec![("auto", Isa::detect())];
-    choices.extend(available.iter().map(|isa| (isa.name(), *isa)));
+    choices.extend(Isa::available().iter().map(|isa| (isa.name(), *isa)));
     values.choice("isa", &choices)
 }
 
 fn threads(values: &Values, workers: usize) -> Result<usize> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let asked = values.whole("compute_threads", 1..=1024)?;
+    let asked = values.whole("compute_threads")?;
     Ok(asked.map_or((cores / workers).max(1), |threads| threads as usize))
 }
 
 fn kv_bytes(values: &Values) -> Result<usize> {
-    let asked = values.whole("kv_cache_mb", 1..=1 << 20)?;
+    let asked = values.whole("kv_cache_mb")?;
     let half = registry::memory::available().map_or(u64::MAX, |bytes| bytes / MEGABYTE / 2);
     Ok((asked.unwrap_or(KV_CACHE_MB.min(half)) * MEGABYTE) as usize)
 }
@@ -226,8 +249,4 @@ fn keys(values: &Values) -> Result<Keys> {
         text.push_str(&file);
     }
     Ok(Keys::parse(&text))
-}
-
-fn split(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|name| !name.is_empty())
 }

@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use hyper::header::HeaderValue;
 use registry::Tag;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use self::client::{Asked, Failure, Server};
 use self::record::{End, Record, sentence, serving};
-use crate::http::{self, Place};
+use crate::http;
 use crate::progress::Progress;
 use crate::settings::Values;
 
@@ -32,8 +31,7 @@ const DOWNLOAD: &str = "download";
 /// What `swap` was asked to do.
 pub(crate) struct Options {
     tag: Tag,
-    place: Place,
-    key: Option<HeaderValue>,
+    server: Server,
     if_match: Option<String>,
     wait: Duration,
     json: bool,
@@ -50,14 +48,8 @@ pub(crate) fn command() -> Command {
              is 0 once TAG serves, else 1.",
         )
         .arg(Arg::new("tag").value_name("TAG").required(true).value_parser(crate::tag).help("Model to serve"))
-        .arg(
-            Arg::new("url")
-                .long("url")
-                .value_name("URL")
-                .required(true)
-                .value_parser(Place::parse)
-                .help("Where the server listens, such as http://127.0.0.1:8003 (plain http only)"),
-        )
+        .arg(http::url().required(true))
+        .arg(http::ca_cert())
         .arg(
             Arg::new("if-match")
                 .long("if-match")
@@ -89,11 +81,10 @@ fn identity(text: &str) -> Result<String, String> {
 impl Options {
     /// Reads the arguments; the key comes from the settings.
     pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
-        let key = values.first_key().map(|key| http::secret(key.to_owned()));
+        let key = http::client_key(values)?;
         Ok(Self {
             tag: matches.get_one::<Tag>("tag").context("TAG is missing")?.clone(),
-            place: matches.get_one::<Place>("url").context("--url is missing")?.clone(),
-            key: key.transpose()?,
+            server: Server { way: http::way(matches)?, key },
             if_match: matches.get_one::<String>("if-match").cloned(),
             wait: Duration::from_secs(crate::given(matches, "wait", 0)),
             json: matches.get_flag("json"),
@@ -103,12 +94,11 @@ impl Options {
 
 /// Swaps, and prints what came of it; an error if the model does not serve in the end.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let server = Server::new(&options.place, options.key.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    runtime.block_on(swap(&server, options))
+    runtime.block_on(swap(&options.server, options))
 }
 
 async fn swap(server: &Server, options: &Options) -> Result<()> {

@@ -244,7 +244,7 @@ fn a_server_that_is_not_there_stops_the_run_at_its_first_request() {
 #[test]
 fn what_cannot_be_asked_is_refused_at_once() {
     for (arguments, words) in [
-        (&["--url", "https://127.0.0.1"][..], "https is not spoken"),
+        (&["--url", "ftp://127.0.0.1"][..], "http:// or https://"),
         (&["--url", "127.0.0.1:80"], "http://"),
         (&[], "--url"),
         (

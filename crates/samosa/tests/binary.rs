@@ -90,56 +90,6 @@ fn version_names_itself_and_the_instruction_sets() {
 }
 
 #[test]
-fn config_says_where_values_come_from_and_masks_secrets() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("samosa.toml");
-    std::fs::write(&file, "default_top_k = 7\nhf_token = \"hush-of-the-file\"\n").unwrap();
-    let environment = [
-        ("INTERNAL_API_KEY", "hush-of-the-environment"),
-        ("DEFAULT_MAX_TOKENS", "9"),
-        ("PORT", "1234"),
-        ("SAMOSA_CONFIG", file.to_str().unwrap()),
-    ];
-    let text = done(&["config", "--port", "4321"], &environment);
-    let line = |name: &str| {
-        let line = text.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
-        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
-    };
-    assert_eq!(line("PORT"), "4321 flag");
-    assert_eq!(line("DEFAULT_MAX_TOKENS"), "9 environment");
-    assert_eq!(line("DEFAULT_TOP_K"), "7 file");
-    assert_eq!(line("DEFAULT_TEMPERATURE"), "0.8 default");
-    assert_eq!(line("INTERNAL_API_KEY"), "******** environment");
-    assert_eq!(line("HF_TOKEN"), "******** file");
-    assert!(!text.contains("hush"), "{text}");
-}
-
-#[test]
-fn config_shows_every_existing_name() {
-    let text = done(&["config"], &[]);
-    for name in [
-        "HOST",
-        "PORT",
-        "MODEL_STORAGE_PATH",
-        "DEFAULT_MODEL_TAG",
-        "DEFAULT_STEP",
-        "HF_TOKEN",
-        "HF_REPO_OWNER",
-        "INTERNAL_API_KEY",
-        "NUM_WORKERS",
-        "DEVICE_TYPE",
-        "NANOCHAT_DTYPE",
-        "STARTUP_LOAD_ENABLED",
-        "DEFAULT_TEMPERATURE",
-        "DEFAULT_TOP_K",
-        "DEFAULT_MAX_TOKENS",
-        "LOG_LEVEL",
-    ] {
-        assert!(text.lines().any(|line| line.split_whitespace().next() == Some(name)), "{name} in {text}");
-    }
-}
-
-#[test]
 fn openapi_is_the_contract_as_json_with_its_errors() {
     let document: Value = serde_json::from_str(&done(&["openapi"], &[])).unwrap();
     let mut operations: Vec<String> = Vec::new();
@@ -181,16 +131,6 @@ fn wrong_settings_stop_the_start_with_one_line() {
     assert!(line.contains("INTERNAL_API_KEY_FILE"), "{line}");
     let line = wrong(&["serve", "--config", "nowhere.toml"], &[]);
     assert!(line.contains("nowhere.toml"), "{line}");
-    let line = wrong(&["config"], &[("NUM_WORKERS", "0")]);
-    assert!(line.contains("NUM_WORKERS"), "config checks too: {line}");
-}
-
-#[test]
-fn an_empty_variable_is_an_unset_one() {
-    let text =
-        done(&["config"], &[("DEFAULT_TOP_K", ""), ("MODEL_STORAGE_PATH", ""), ("DEFAULT_MODEL_TAG", "")]);
-    let line = text.lines().find(|line| line.starts_with("DEFAULT_TOP_K ")).unwrap();
-    assert!(line.contains("50") && line.ends_with("default"), "{line}");
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn what_cannot_be_asked_is_refused_at_once() {
         (&["d20"][..], "--url"),
         (&url[..], "<TAG>"),
         (&["../d20", url[0], url[1]], "a tag has up to 100"),
-        (&["d20", "--url", "https://127.0.0.1"], "https is not spoken"),
+        (&["d20", "--url", "ftp://127.0.0.1"], "http:// or https://"),
         (&["d20", "--if-match", "1f3a", url[0], url[1]], "64 hex digits"),
         (&["d20", "--wait", "long", url[0], url[1]], "--wait"),
     ] {

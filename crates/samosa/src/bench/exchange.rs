@@ -1,7 +1,6 @@
 //! One request: connect, ask, read the stream to its end.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use http_body_util::BodyExt;
@@ -41,6 +40,7 @@ impl Failure {
             Self::Lost(Lost::Refused) => "connection refused".to_owned(),
             Self::Lost(Lost::Unreachable(_)) => "no connection".to_owned(),
             Self::Lost(Lost::OutOfSockets(_)) => "no socket".to_owned(),
+            Self::Lost(Lost::Untrusted(_)) => "no TLS".to_owned(),
             Self::Lost(Lost::NotHttp) => "not HTTP".to_owned(),
             Self::Denied { status, .. } | Self::Status { status, .. } => format!("HTTP {status}"),
             Self::NoEndpoint { .. } => "HTTP 404".to_owned(),
@@ -84,31 +84,24 @@ pub(crate) struct Outcome {
 }
 
 /// Sends request number `index` and reads its answer; times count from `zero`.
-pub(crate) async fn ask(
-    target: &Target,
-    addresses: &[SocketAddr],
-    plan: &Plan,
-    index: u64,
-    zero: Instant,
-) -> Outcome {
+pub(crate) async fn ask(target: &Target, plan: &Plan, index: u64, zero: Instant) -> Outcome {
     let text = prompt((plan.prompt_words, plan.shared_words), plan.seed, index);
     let mut answer = Answer::new(target.api, plan.answer_tokens);
     let begun = load::micros_since(zero);
-    let exchange = exchange(target, addresses, (plan, &text, index), (&mut answer, zero));
+    let exchange = exchange(target, (plan, &text, index), (&mut answer, zero));
     let result = timeout(plan.timeout, exchange).await.unwrap_or(Err(Failure::TimedOut));
     Outcome { begun, answer, failure: result.err() }
 }
 
 async fn exchange(
     target: &Target,
-    addresses: &[SocketAddr],
     (plan, prompt, index): (&Plan, &str, u64),
     (answer, zero): (&mut Answer, Instant),
 ) -> Result<(), Failure> {
     let request = target
         .request(plan, prompt, plan.seed + index)
         .map_err(|error| Failure::Lost(Lost::Unreachable(error.to_string())))?;
-    let (response, connection) = http::send(addresses, request).await.map_err(Failure::Lost)?;
+    let (response, connection) = target.way.send(request).await.map_err(Failure::Lost)?;
     let mut body = checked(response).await?;
     let read = read(&mut body, answer, zero).await;
     drop(body);

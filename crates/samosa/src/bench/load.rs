@@ -1,7 +1,6 @@
 //! All requests of a run: N streams at a time on one thread, and what that thread cost.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -25,10 +24,10 @@ pub(crate) struct Run {
 }
 
 /// Warms up, then keeps the streams busy until all requests are answered.
-pub(crate) async fn run(target: &Target, addresses: &[SocketAddr], plan: &Plan) -> Result<Run> {
+pub(crate) async fn run(target: &Target, plan: &Plan) -> Result<Run> {
     for index in 0..plan.warm_up {
         // Prompts of their own, which no counted request repeats.
-        let warm = ask(target, addresses, plan, plan.requests + index, now()).await;
+        let warm = ask(target, plan, plan.requests + index, now()).await;
         if let Some(failure) = warm.failure {
             bail!("warming up at {}: {}: {failure}", target.url(), failure.kind());
         }
@@ -39,7 +38,7 @@ pub(crate) async fn run(target: &Target, addresses: &[SocketAddr], plan: &Plan) 
         let mut outcomes = Vec::new();
         while next.get() < plan.requests {
             let index = next.replace(next.get() + 1);
-            outcomes.push(ask(target, addresses, plan, index, zero).await);
+            outcomes.push(ask(target, plan, index, zero).await);
         }
         outcomes
     };

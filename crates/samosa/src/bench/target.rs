@@ -1,7 +1,5 @@
 //! Whom to ask, and what a request looks like in each of the three APIs.
 
-use std::net::SocketAddr;
-
 use anyhow::{Context, Result};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -10,7 +8,7 @@ use hyper::{Method, Request};
 use serde_json::{Value, json};
 
 use super::Plan;
-use crate::http::{self, Place};
+use crate::http::{self, Way};
 
 /// The most characters of one message of `/generate` are 8,000: longer prompts are split.
 const MESSAGE_CHARS: usize = 7500;
@@ -45,13 +43,13 @@ impl Api {
 /// A server's endpoint, ready to be asked.
 pub(crate) struct Target {
     pub(crate) api: Api,
-    place: Place,
+    pub(crate) way: Way,
     key: Option<(HeaderName, HeaderValue)>,
     model: Option<String>,
 }
 
 impl Target {
-    pub(crate) fn new(place: &Place, api: Api, key: Option<&str>, model: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(way: Way, api: Api, key: Option<&str>, model: Option<&str>) -> Result<Self> {
         let header = |key: &str| {
             let (name, value) = match api {
                 Api::Generate => (HeaderName::from_static(http::KEY_HEADER), key.to_owned()),
@@ -59,27 +57,18 @@ impl Target {
             };
             anyhow::Ok((name, http::secret(value)?))
         };
-        Ok(Self {
-            api,
-            place: place.clone(),
-            key: key.map(header).transpose()?,
-            model: model.map(str::to_owned),
-        })
+        Ok(Self { api, way, key: key.map(header).transpose()?, model: model.map(str::to_owned) })
     }
 
     /// The endpoint as a person reads it.
     pub(crate) fn url(&self) -> String {
-        self.place.url(self.api.endpoint())
-    }
-
-    /// The addresses of its host, looked up once.
-    pub(crate) fn resolve(&self) -> Result<Vec<SocketAddr>> {
-        self.place.resolve()
+        self.way.place.url(self.api.endpoint())
     }
 
     /// One request for an answer to `prompt`.
     pub(crate) fn request(&self, plan: &Plan, prompt: &str, seed: u64) -> Result<Request<Full<Bytes>>> {
         let mut request = self
+            .way
             .place
             .request(self.api.endpoint())?
             .method(Method::POST)

@@ -1,10 +1,8 @@
 //! The two questions of a swap: to begin it, and how it goes.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Result;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, IF_MATCH};
@@ -13,7 +11,7 @@ use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::http::{self, KEY_HEADER, Lost, Place, message, shortened};
+use crate::http::{self, KEY_HEADER, Lost, Way, message, shortened};
 
 const SWAP: &str = "/models/swap";
 const STATS: &str = "/stats";
@@ -24,9 +22,8 @@ const MAX_ANSWER: usize = 4 << 20;
 
 /// A server, and the key to it.
 pub(super) struct Server {
-    place: Place,
-    addresses: Vec<SocketAddr>,
-    key: Option<HeaderValue>,
+    pub(super) way: Way,
+    pub(super) key: Option<HeaderValue>,
 }
 
 /// What became of a request to swap.
@@ -65,13 +62,9 @@ impl fmt::Display for Failure {
 }
 
 impl Server {
-    pub(super) fn new(place: &Place, key: Option<HeaderValue>) -> Result<Self> {
-        Ok(Self { addresses: place.resolve()?, place: place.clone(), key })
-    }
-
     /// Where swaps are asked for, as a person reads it.
     pub(super) fn url(&self) -> String {
-        self.place.url(SWAP)
+        self.way.place.url(SWAP)
     }
 
     /// Asks for a model, if what serves has the identity `if_match`.
@@ -104,7 +97,7 @@ impl Server {
         body: String,
     ) -> Result<Value, Failure> {
         let written = |request: request::Builder| request.body(Full::new(Bytes::from(body)));
-        let request = self.place.request(endpoint).and_then(|request| {
+        let request = self.way.place.request(endpoint).and_then(|request| {
             let request = self.key.iter().fold(request, |request, key| request.header(KEY_HEADER, key));
             Ok(written(with(request))?)
         });
@@ -113,7 +106,7 @@ impl Server {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Value, Failure> {
-        let (response, _connection) = http::send(&self.addresses, request).await.map_err(Failure::Lost)?;
+        let (response, _connection) = self.way.send(request).await.map_err(Failure::Lost)?;
         let status = response.status();
         let content_type = response.headers().get(CONTENT_TYPE);
         let is_problem =

@@ -1,0 +1,95 @@
+//! The TOML file: its values as text, with their lines, and all that is wrong with it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::de::DeTable;
+use toml::{Table, Value};
+
+use super::{Wrong, did_you_mean, named};
+
+/// What a file says.
+#[derive(Default)]
+pub(super) struct File {
+    /// Values that are not empty, and the lines of their keys.
+    pub(super) values: BTreeMap<&'static str, (String, usize)>,
+    pub(super) wrong: Vec<Wrong>,
+}
+
+impl File {
+    /// Reads a file; what cannot be read is empty and says why.
+    pub(super) fn read(path: &Path) -> Self {
+        let mut file = Self::default();
+        match std::fs::read_to_string(path) {
+            Ok(text) => file.parse(path, &text),
+            Err(error) => {
+                file.wrong.push(Wrong::in_general(format!("{} could not be read: {error}", path.display())));
+            }
+        }
+        file
+    }
+
+    fn parse(&mut self, path: &Path, text: &str) {
+        let line_at = |at: usize| text[..at].matches('\n').count() + 1;
+        let at_line = |line: usize| format!("{}, line {line}", path.display());
+        let parsed = DeTable::parse(text).and_then(|lines| Ok((lines, text.parse::<Table>()?)));
+        let (lines, table) = match parsed {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                // Without the text at fault: it may be a secret.
+                let line = error.span().map_or(1, |span| line_at(span.start));
+                let message = error.message().lines().next().unwrap_or_default();
+                return self.wrong.push(Wrong::in_general(format!("{}: {message}", at_line(line))));
+            }
+        };
+        let mut keys: Vec<(usize, &str)> =
+            lines.get_ref().keys().map(|key| (line_at(key.span().start), key.get_ref().as_ref())).collect();
+        keys.sort_unstable();
+        for (line, key) in keys {
+            let Some(setting) = named(key) else {
+                let text = format!("{}: the setting {key} is not known{}", at_line(line), did_you_mean(key));
+                self.wrong.push(Wrong::in_general(text));
+                continue;
+            };
+            match as_text(&table[key]) {
+                Some(value) if value.is_empty() => {}
+                Some(value) => _ = self.values.insert(setting.key, (value, line)),
+                None => self.wrong.push(Wrong {
+                    key: Some(setting.key),
+                    text: format!(
+                        "{}: {key} must be {}, and not {}",
+                        at_line(line),
+                        setting.kind.expected(),
+                        what(&table[key])
+                    ),
+                }),
+            }
+        }
+    }
+}
+
+/// A value, or those of a list, as the environment would have it.
+fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Array(items) => Some(items.iter().map(single).collect::<Option<Vec<_>>>()?.join(",")),
+        value => single(value),
+    }
+}
+
+fn single(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        Value::Boolean(yes) => Some(yes.to_string()),
+        Value::Array(_) | Value::Table(_) | Value::Datetime(_) => None,
+    }
+}
+
+fn what(value: &Value) -> &'static str {
+    match value {
+        Value::Table(_) => "a table",
+        Value::Datetime(_) => "a date",
+        _ => "a list with something else in it",
+    }
+}
