@@ -19,8 +19,17 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let python = ready_python()?;
     let binary = shell::target_dir().join("release/samosa").with_extension(env::consts::EXE_EXTENSION);
     // Nothing is left in the work tree: no bytecode, no cache.
-    let pytest =
-        ["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "contract/test.py", "contract/settings.py"];
+    let pytest = [
+        "-B",
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "contract/test.py",
+        "contract/settings.py",
+        "contract/logs.py",
+    ];
     shell::run(text(&python)?, &[&pytest[..], &["--durations=3", "--binary", text(&binary)?]].concat())
 }
 

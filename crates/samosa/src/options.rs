@@ -28,6 +28,8 @@ pub(crate) struct Serve {
     pub(crate) host: IpAddr,
     pub(crate) port: u16,
     pub(crate) options: Options,
+    /// The OpenTelemetry collector.
+    pub(crate) collector: Option<String>,
     /// Where a successor asks for the listening socket.
     pub(crate) handover: Option<PathBuf>,
     /// A key made up because there was none; shown once.
@@ -46,7 +48,8 @@ pub(crate) fn serve(values: &Values) -> Result<Serve> {
         made_up_key = Some(key);
     }
     let handover = values.text("handover_socket").map(PathBuf::from);
-    Ok(Serve { host, port, options, handover, made_up_key })
+    let collector = values.text("otel_exporter_otlp_endpoint").map(str::to_owned);
+    Ok(Serve { host, port, options, collector, handover, made_up_key })
 }
 
 /// Everything that would stop `serve`.
@@ -126,6 +129,7 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         swap_wait: Duration::from_secs(values.number("swap_wait")?),
         drain_timeout: Duration::from_secs(values.number("drain_timeout")?),
         limits: limits(values)?,
+        spans: None,
         settings: values.to_json(),
     })
 }

@@ -1,6 +1,7 @@
 //! `samosa serve`: listen, load, say how to ask, and stop when told to.
 
 mod handover;
+mod otlp;
 mod supervisor;
 
 use std::net::SocketAddr;
@@ -10,12 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use server::trace::Collector;
 use server::{Ending, State};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::options::Serve;
+use otlp::Otlp;
 
 /// Threads that speak HTTP. They only move bytes; the cores belong to the engines.
 const HTTP_THREADS: usize = 2;
@@ -36,7 +39,9 @@ pub(crate) fn run(settings: Serve) -> Result<()> {
 }
 
 async fn serve(settings: Serve) -> Result<()> {
-    let Serve { host, port, mut options, handover, made_up_key } = settings;
+    let Serve { host, port, mut options, collector, handover, made_up_key } = settings;
+    let traces = collector.as_deref().map(Otlp::start).transpose()?.map(Arc::new);
+    options.spans = traces.clone().map(|traces| traces as Arc<dyn Collector>);
     let Socket { listener, predecessor, ending } =
         socket(SocketAddr::new(host, port), handover.as_deref()).await?;
     let address = listener.local_addr()?;
@@ -77,6 +82,10 @@ async fn serve(settings: Serve) -> Result<()> {
     }
     server::serve(listener, Arc::clone(&state), stop).await;
     around.abort_all();
+    if let Some(traces) = traces {
+        // What is still to be sent is sent from another thread, which this one must not block.
+        let _ = tokio::task::spawn_blocking(move || traces.end()).await;
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State as FromState};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -13,6 +14,7 @@ use crate::clock;
 use crate::metrics::HttpLabels;
 use crate::problem::{Code, Problem};
 use crate::state::State;
+use crate::trace::{TRACEPARENT, TraceContext};
 
 /// Longest id of a caller's that is passed on.
 const MAX_ID: usize = 128;
@@ -24,18 +26,30 @@ const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 pub(crate) struct RequestIds {
     /// From `X-Request-Id`, or new.
     pub(crate) request: String,
-    /// From `X-Trace-Id`, else `X-Request-Id`, else new.
+    /// From `X-Trace-Id`, else `traceparent`, else `X-Request-Id`, else new.
     pub(crate) trace: String,
+    /// Where the request stands in a trace.
+    pub(crate) context: TraceContext,
 }
+
+/// Marks an answer whose end is told by its stream.
+#[derive(Clone, Copy)]
+pub(crate) struct Streams;
 
 impl RequestIds {
     fn read(headers: &HeaderMap) -> Self {
         let id = |name: &HeaderName| {
             headers.get(name).and_then(|value| value.to_str().ok()).filter(|id| plain(id))
         };
-        let request = id(&REQUEST_ID).map_or_else(new_id, str::to_owned);
-        let trace = id(&TRACE_ID).map_or_else(|| request.clone(), str::to_owned);
-        Self { request, trace }
+        let (request, trace) = (id(&REQUEST_ID), id(&TRACE_ID));
+        let context = TraceContext::read(headers, trace.or(request));
+        let new = format!("{:032x}", context.trace);
+        let in_trace = context.is_given().then_some(new.as_str());
+        let trace = trace.or(in_trace).or(request).unwrap_or(&new).to_owned();
+        // A request without an id gets that of its trace, if this is the trace's only request.
+        let request =
+            request.map_or_else(|| if context.is_given() { new_id() } else { new.clone() }, str::to_owned);
+        Self { request, trace, context }
     }
 
     /// Those of a request that came through [`follow`].
@@ -83,6 +97,9 @@ pub(crate) async fn follow(
             response.headers_mut().insert(name, value);
         }
     }
+    if let Ok(value) = HeaderValue::from_str(&ids.context.traceparent()) {
+        response.headers_mut().insert(TRACEPARENT, value);
+    }
     let status = response.status().as_u16();
     let labels = HttpLabels { method, path, status };
     let took = begun.elapsed();
@@ -90,8 +107,27 @@ pub(crate) async fn follow(
     if let Some(&code) = response.extensions().get::<Code>() {
         state.metrics.refused(code);
     }
+    if response.extensions().get::<Streams>().is_none() {
+        collect(&state, &labels, &ids, (begun, response.extensions().get::<Code>().copied()));
+    }
     state.metrics.http(labels, took);
     response
+}
+
+/// Hands the span of an answered request to whoever collects them. Probes are not worth any.
+fn collect(state: &State, labels: &HttpLabels, ids: &RequestIds, (begun, code): (Instant, Option<Code>)) {
+    let HttpLabels { method, path, status } = labels;
+    let wanted = ids.context.sampled && !crate::PUBLIC.contains(&path.as_str());
+    let Some(spans) = state.options.spans.as_ref().filter(|_| wanted) else { return };
+    let mut span = ids
+        .context
+        .root(format!("{method} {path}"), (begun, clock::now()))
+        .text("http.request.method", *method)
+        .text("http.route", path.as_str())
+        .count("http.response.status_code", usize::from(*status))
+        .text("samosa.request_id", ids.request.as_str());
+    span.error = code.filter(|_| *status >= 500).map(|code| code.as_str().to_owned());
+    spans.collect(span);
 }
 
 /// The method as a label: callers may make up as many as they like.

@@ -13,7 +13,7 @@ use tokenizer::{ChatError, Message, RenderedChat};
 
 use crate::auth::Caller;
 use crate::clock;
-use crate::context::RequestIds;
+use crate::context::{RequestIds, Streams};
 use crate::deadline::Missed;
 use crate::gate::Refused;
 use crate::generation::Generation;
@@ -44,7 +44,8 @@ async fn answer(state: &Arc<State>, request: Request, ids: &RequestIds) -> Resul
         let detail = "The server is stopping and takes no new requests.";
         return Err(Problem::new(Code::Draining, detail).retry_after(30));
     }
-    respond(state, Box::pin(begin(Arc::clone(state), asked, arriving))).await
+    let (ids, begun) = (asked.ids.clone(), asked.begun);
+    respond(state, (ids, begun), Box::pin(begin(Arc::clone(state), asked, arriving))).await
 }
 
 /// A checked request, before there is a model for it.
@@ -142,18 +143,24 @@ async fn serving(state: &State) -> Result<Arc<Generation>, Problem> {
 
 /// Waits for the first event, so that what fails before it has a real status; but no longer than a stream may
 /// be silent.
-async fn respond(state: &Arc<State>, mut beginning: Beginning) -> Result<Response, Problem> {
+async fn respond(
+    state: &Arc<State>,
+    asked: (RequestIds, Instant),
+    mut beginning: Beginning,
+) -> Result<Response, Problem> {
     let silence = state.options.limits.heartbeat;
     let body = match tokio::time::timeout(silence, &mut beginning).await {
         Ok(begun) => Body::from_stream(begun?),
-        Err(_) => Body::from_stream(sse::late(Arc::clone(state), beginning)),
+        Err(_) => Body::from_stream(sse::late(Arc::clone(state), asked, beginning)),
     };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    Ok((headers, body).into_response())
+    let mut response = (headers, body).into_response();
+    response.extensions_mut().insert(Streams);
+    Ok(response)
 }
 
 fn refused(refusal: Refusal, handle: &Handle) -> Problem {

@@ -12,6 +12,7 @@ pub mod listen;
 pub mod options;
 pub mod problem;
 pub mod swap;
+pub mod trace;
 
 mod auth;
 mod clock;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use registry::catalog::Offer;
@@ -13,6 +14,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::Limits;
+use crate::trace::Collector;
 
 /// Everything that may be set.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// Bounds.
     pub limits: Limits,
+    /// Where spans go, if anywhere.
+    pub spans: Option<Arc<dyn Collector>>,
     /// The settings in force, secrets masked, for `/stats`.
     pub settings: Value,
 }

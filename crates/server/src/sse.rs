@@ -5,8 +5,8 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,12 @@ use crate::context::RequestIds;
 use crate::deadline::Missed;
 use crate::problem::{Code, Problem};
 use crate::state::State;
+use crate::trace::Stages;
 
 /// Events beside tokens: admission, held-back text, the end.
 const OTHER_EVENTS: usize = 4;
+/// The name of the span of an answer.
+const ROUTE: &str = "POST /generate";
 /// Bytes put together for one write.
 const WRITE_BYTES: usize = 16 << 10;
 
@@ -90,6 +93,16 @@ struct Shared {
     /// Milliseconds after `begun` at which the reader last asked for more.
     read_ms: AtomicU64,
     too_slow: AtomicBool,
+    admitted: OnceLock<Instant>,
+    first_token: OnceLock<Instant>,
+    finished: OnceLock<Finish>,
+}
+
+/// The end of a whole answer.
+struct Finish {
+    at: Instant,
+    usage: engine::Usage,
+    timings: engine::Timings,
 }
 
 /// The engine's end.
@@ -118,7 +131,7 @@ pub(crate) struct EventStream {
 pub(crate) fn channel(state: Arc<State>, about: About, max_tokens: usize) -> (EngineSink, EventStream) {
     let (sender, events) = bounded(max_tokens + OTHER_EVENTS);
     let (begun, prompt_tokens) = (about.begun, about.prompt_tokens);
-    let shared = Arc::new(Shared { begun, read_ms: AtomicU64::new(0), too_slow: AtomicBool::new(false) });
+    let shared = Arc::new(Shared::new(begun));
     shared.note_read();
     let (for_sink, sink_state) = (Arc::clone(&shared), Arc::clone(&state));
     let sink =
@@ -128,6 +141,29 @@ pub(crate) fn channel(state: Arc<State>, about: About, max_tokens: usize) -> (En
 }
 
 impl Shared {
+    fn new(begun: Instant) -> Self {
+        Self {
+            begun,
+            read_ms: AtomicU64::new(0),
+            too_slow: AtomicBool::new(false),
+            admitted: OnceLock::new(),
+            first_token: OnceLock::new(),
+            finished: OnceLock::new(),
+        }
+    }
+
+    /// When the request passed its stages. What the engine said at the end is exact.
+    fn stages(&self) -> Stages {
+        let begun = self.begun;
+        let Some(Finish { at, timings, .. }) = self.finished.get() else {
+            let (admitted, first_token) = (self.admitted.get().copied(), self.first_token.get().copied());
+            return Stages { begun, admitted, first_token, ended: clock::now() };
+        };
+        let first_token = at.checked_sub(timings.decode);
+        let admitted = first_token.and_then(|at| at.checked_sub(timings.prefill));
+        Stages { begun, admitted, first_token, ended: *at }
+    }
+
     fn note_read(&self) {
         self.read_ms.store(self.begun.elapsed().as_millis() as u64, Ordering::Release);
     }
@@ -143,6 +179,7 @@ impl EngineSink {
         let now = clock::now();
         let gap = self.last_token.map(|last| now.duration_since(last));
         self.state.metrics.token(gap, now.duration_since(self.shared.begun));
+        self.shared.first_token.get_or_init(|| now);
         self.last_token = Some(now);
     }
 
@@ -157,7 +194,14 @@ impl Sink for EngineSink {
     fn send(&mut self, event: StreamEvent) -> bool {
         match &event {
             StreamEvent::Token { .. } => self.measure(),
-            StreamEvent::Admitted => self.state.metrics.prompt(self.prompt_tokens),
+            StreamEvent::Admitted => {
+                self.shared.admitted.get_or_init(clock::now);
+                self.state.metrics.prompt(self.prompt_tokens);
+            }
+            StreamEvent::Finished { usage, timings, .. } => {
+                let (at, usage, timings) = (clock::now(), *usage, *timings);
+                self.shared.finished.get_or_init(|| Finish { at, usage, timings });
+            }
             _ => {}
         }
         if self.reader_is_too_slow() {
@@ -274,6 +318,32 @@ impl Stream for EventStream {
     }
 }
 
+impl EventStream {
+    /// Hands the spans of the answer to whoever collects them.
+    fn trace(&self, end: End) {
+        let context = &self.about.ids.context;
+        let Some(spans) = self.state.options.spans.as_ref().filter(|_| context.sampled) else { return };
+        let stages = self.shared.stages();
+        let usage = self.shared.finished.get().map(|finish| finish.usage).unwrap_or_default();
+        let failed = matches!(end, End::Error | End::QueueTimeout | End::Deadline | End::Aborted);
+        let mut root = context
+            .root(ROUTE.to_owned(), (stages.begun, clock::now()))
+            .text("http.request.method", "POST")
+            .text("http.route", "/generate")
+            .count("http.response.status_code", 200)
+            .text("gen_ai.operation.name", "chat")
+            .text("gen_ai.response.model", self.about.model_tag.as_str())
+            .text("gen_ai.response.finish_reasons", end.as_str())
+            .count("gen_ai.usage.input_tokens", self.about.prompt_tokens)
+            .count("gen_ai.usage.output_tokens", usage.completion_tokens)
+            .count("samosa.cached_tokens", usage.cached_tokens)
+            .count("samosa.worker", self.about.worker)
+            .text("samosa.request_id", self.about.ids.request.as_str());
+        root.error = failed.then(|| end.as_str().to_owned());
+        stages.spans(context).chain([root]).for_each(|span| spans.collect(span));
+    }
+}
+
 impl Drop for EventStream {
     fn drop(&mut self) {
         // Without a request there was no stream, only its preparation.
@@ -283,7 +353,8 @@ impl Drop for EventStream {
         let end = self.end.unwrap_or(if slow { End::SlowClient } else { End::ClientGone });
         let took = self.shared.begun.elapsed();
         self.state.metrics.stream_ended(end, took);
-        let RequestIds { request, trace } = &self.about.ids;
+        self.trace(end);
+        let RequestIds { request, trace, .. } = &self.about.ids;
         tracing::info!(
             trace_id = trace,
             request_id = request,
@@ -310,18 +381,19 @@ enum Late {
 /// reason why there are none.
 pub(crate) fn late(
     state: Arc<State>,
+    asked: (RequestIds, Instant),
     beginning: Beginning,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let comment = || Ok(Bytes::from_static(COMMENT));
     let silence = state.options.limits.heartbeat;
     let rest = stream::unfold(Late::Beginning(beginning), move |late| {
-        let state = Arc::clone(&state);
+        let (state, asked) = (Arc::clone(&state), asked.clone());
         async move {
             match late {
                 Late::Beginning(mut beginning) => match timeout(silence, &mut beginning).await {
                     Err(_) => Some((comment(), Late::Beginning(beginning))),
                     Ok(Ok(mut events)) => Some((events.next().await?, Late::Streaming(Box::new(events)))),
-                    Ok(Err(problem)) => Some((Ok(refusal(&state, &problem)), Late::Over)),
+                    Ok(Err(problem)) => Some((Ok(refusal(&state, &asked, &problem)), Late::Over)),
                 },
                 Late::Streaming(mut events) => Some((events.next().await?, Late::Streaming(events))),
                 Late::Over => None,
@@ -332,8 +404,20 @@ pub(crate) fn late(
 }
 
 /// An error in place of a stream.
-fn refusal(state: &State, problem: &Problem) -> Bytes {
+fn refusal(state: &State, (ids, begun): &(RequestIds, Instant), problem: &Problem) -> Bytes {
     state.metrics.refused(problem.code);
+    tracing::warn!(
+        trace_id = ids.trace,
+        request_id = ids.request,
+        duration_ms = begun.elapsed().as_secs_f64() * 1000.0,
+        error = problem.code.as_str(),
+        "request refused after its answer had begun"
+    );
+    if let Some(spans) = state.options.spans.as_ref().filter(|_| ids.context.sampled) {
+        let mut span = ids.context.root(ROUTE.to_owned(), (*begun, clock::now()));
+        span.error = Some(problem.code.as_str().to_owned());
+        spans.collect(span);
+    }
     let mut out = Vec::new();
     data(&mut out, &ErrorFrame::new(problem.code, &problem.detail));
     out.into()

@@ -239,6 +239,9 @@ impl State {
         let mut inner = self.swapper.lock();
         if let Some(running) = &inner.running {
             if running.target == *tag {
+                if let Err(problem) = self.check(condition) {
+                    return Some(Err(problem));
+                }
                 return Some(Ok(Asked::Running(running.id, running.end.clone())));
             }
             let detail = format!("A swap to \"{}\" is running; ask again when it has ended.", running.target);
@@ -340,6 +343,10 @@ impl State {
                 self.swapper.decide(id, |record| record.end(outcome));
                 tell.send_replace(Some(Err(problem)));
             }
+        }
+        if let Some(spans) = &self.options.spans {
+            let record = self.swapper.history().into_iter().find(|record| record.id == id);
+            record.iter().flat_map(Record::spans).for_each(|span| spans.collect(span));
         }
     }
 

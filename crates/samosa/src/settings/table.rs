@@ -269,7 +269,7 @@ pub(crate) const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        title: "Logs",
+        title: "Logs and traces",
         settings: &[
             setting(
                 "log_level",
@@ -283,6 +283,13 @@ pub(crate) const GROUPS: &[Group] = &[
                 Choice(&["auto", "json", "text"], &[]),
                 "JSON lines or text on standard output; auto is text on a terminal and JSON elsewhere",
             ),
+            setting(
+                "otel_exporter_otlp_endpoint",
+                "",
+                Url,
+                "OpenTelemetry collector that takes traces over OTLP/HTTP; its other OTEL_* variables are heeded too",
+            )
+            .such_as("http://localhost:4318"),
         ],
     },
 ];

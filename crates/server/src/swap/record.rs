@@ -9,6 +9,8 @@ use registry::fetch::Progress;
 use registry::swap::{Mode, Outcome, Phase};
 use serde_json::{Value, json};
 
+use crate::trace::{self, Span, TraceContext};
+
 /// Swaps that are remembered.
 const REMEMBERED: usize = 20;
 
@@ -25,8 +27,8 @@ pub(crate) struct Record {
     /// Known once memory was compared.
     pub(crate) mode: Option<Mode>,
     phase: Phase,
-    /// Phases that are over, with how long each took.
-    phases: Vec<(Phase, Duration)>,
+    /// Phases that are over, with when each began and how long it took.
+    phases: Vec<(Phase, SystemTime, Duration)>,
     /// Whether the new model serves.
     pub(crate) live: bool,
     outcome: Option<Outcome>,
@@ -67,7 +69,8 @@ impl Record {
 
     /// The phase is over.
     pub(crate) fn leave(&mut self, took: Duration) {
-        self.phases.push((self.phase, took));
+        let now = SystemTime::now();
+        self.phases.push((self.phase, now.checked_sub(took).unwrap_or(now), took));
     }
 
     /// A phase failed. What failed first is the reason; what made it worse is added.
@@ -102,10 +105,29 @@ impl Record {
         }
     }
 
+    /// The swap and its phases, in a trace of their own.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        let context = TraceContext::new();
+        let took = self.started.elapsed().unwrap_or_default();
+        let root = trace::phase(&context, "swap", (self.started, took))
+            .text("samosa.target_model", self.target.as_str())
+            .text("samosa.previous_model", self.previous.as_ref().map_or("", Tag::as_str))
+            .text("samosa.mode", self.mode.map_or("", Mode::name))
+            .text("samosa.outcome", self.outcome_name())
+            .text("samosa.weights", self.identity.as_deref().unwrap_or_default())
+            .count("samosa.swap_id", self.id as usize);
+        let error = self.reason.as_ref().map(|_| self.outcome_name().to_owned());
+        let root = Span { id: context.span, parent: None, error, ..root };
+        let phases = self.phases.iter();
+        let phases = phases.map(|(phase, begin, took)| trace::phase(&context, phase.name(), (*begin, *took)));
+        phases.chain([root]).collect()
+    }
+
     /// As in `/stats`.
     pub(crate) fn to_json(&self) -> Value {
-        let seconds =
-            |(phase, took): &(Phase, Duration)| (phase.name().to_owned(), took.as_secs_f64().into());
+        let seconds = |(phase, _, took): &(Phase, SystemTime, Duration)| {
+            (phase.name().to_owned(), took.as_secs_f64().into())
+        };
         let phases: serde_json::Map<String, Value> = self.phases.iter().map(seconds).collect();
         json!({
             "swap_id": self.id,

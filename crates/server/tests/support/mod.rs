@@ -45,6 +45,7 @@ pub(crate) fn options() -> Options {
         swap_wait: Duration::from_secs(45),
         drain_timeout: Duration::from_secs(20),
         limits: Limits::default(),
+        spans: None,
         settings: json!({}),
     }
 }
