@@ -18,7 +18,8 @@ use prost::Message as _;
 use running::{Running, long_storage};
 use serde_json::json;
 
-const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
+const PARENT: u64 = 0x00f0_67aa_0ba9_02b7;
 
 /// A collector that keeps what it is sent.
 struct Collector {
@@ -33,12 +34,13 @@ impl Collector {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let collector = Self { address, spans: Arc::default(), service: Arc::default() };
         let (spans, service) = (Arc::clone(&collector.spans), Arc::clone(&collector.service));
-        thread::spawn(move || {
+        let serve = move || {
+            // A client that sends in turn needs one connection at a time.
             for socket in listener.incoming() {
-                let (spans, service) = (Arc::clone(&spans), Arc::clone(&service));
-                thread::spawn(move || while take(socket.as_ref().unwrap(), &spans, &service).is_some() {});
+                while take(socket.as_ref().unwrap(), &spans, &service).is_some() {}
             }
-        });
+        };
+        thread::Builder::new().name("collector".to_owned()).spawn(serve).unwrap();
         collector
     }
 
@@ -82,10 +84,6 @@ fn attribute(span: &Span, key: &str) -> Any {
     found.unwrap_or_else(|| panic!("{key} in {span:?}")).value.clone().unwrap().value.unwrap()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[test]
 fn an_answer_and_a_swap_are_seen_in_their_parts() {
     let (collector, storage) = (Collector::start(), long_storage());
@@ -99,9 +97,9 @@ fn an_answer_and_a_swap_are_seen_in_their_parts() {
     server.wait_for("the first load", |_| collector.spans().contains_key("swap"));
     collector.spans.lock().unwrap().clear();
     let body = json!({ "messages": [{ "role": "user", "content": "Hello!" }], "max_tokens": 8 }).to_string();
-    let traced = format!("traceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n");
+    let traced = format!("traceparent: 00-{TRACE:032x}-{PARENT:016x}-01\r\n");
     assert_eq!(server.ask("POST", "/generate", (&traced, &body)).whole().0, 200);
-    let unseen = format!("traceparent: 00-{TRACE}-00f067aa0ba902b7-00\r\n");
+    let unseen = format!("traceparent: 00-{TRACE:032x}-{PARENT:016x}-00\r\n");
     assert_eq!(server.ask("POST", "/generate", (&unseen, &body)).whole().0, 200);
     assert_eq!(server.ask("GET", "/nothing", ("", "")).whole().0, 404);
     let swap = json!({ "model_tag": "long" }).to_string();
@@ -118,8 +116,8 @@ fn an_answer_and_a_swap_are_seen_in_their_parts() {
     let spans = collector.spans();
     let root = &spans["POST /generate"];
     assert_eq!(
-        (hex(&root.trace_id).as_str(), hex(&root.parent_span_id).as_str()),
-        (TRACE, "00f067aa0ba902b7")
+        (root.trace_id.as_slice(), root.parent_span_id.as_slice()),
+        (&TRACE.to_be_bytes()[..], &PARENT.to_be_bytes()[..])
     );
     assert_eq!(attribute(root, "gen_ai.response.model"), Any::StringValue("samosa-mini".to_owned()));
     let Any::IntValue(tokens) = attribute(root, "gen_ai.usage.output_tokens") else { panic!() };
