@@ -10,6 +10,8 @@ use axum::response::Response;
 use futures_util::FutureExt;
 
 use crate::clock;
+use crate::edge::headers::{self, Transport};
+use crate::edge::host::Listening;
 use crate::metrics::HttpLabels;
 use crate::problem::{Code, Problem};
 use crate::state::State;
@@ -67,6 +69,7 @@ pub(crate) async fn follow(
     request.extensions_mut().insert(ids.clone());
     let path = matched.map_or_else(|| "<unmatched>".to_owned(), |path| path.as_str().to_owned());
     let method = method(&request);
+    let transport = transport(&state, &request);
     let header_bytes = header_bytes(&request);
     let limit = state.options.limits.header_bytes;
     let mut response = if header_bytes > limit {
@@ -78,6 +81,7 @@ pub(crate) async fn follow(
             Problem::new(Code::Internal, "The server made a mistake; it is logged.").response(&ids)
         })
     };
+    headers::add(response.headers_mut(), transport);
     for (name, id) in [(REQUEST_ID, &ids.request), (TRACE_ID, &ids.trace)] {
         if let Ok(value) = HeaderValue::from_str(id) {
             response.headers_mut().insert(name, value);
@@ -92,6 +96,12 @@ pub(crate) async fn follow(
     }
     state.metrics.http(labels, took);
     response
+}
+
+/// What callers are told about how to come back.
+fn transport(state: &State, request: &Request) -> Transport {
+    let is_tls = state.options.edge.tls.is_some();
+    if is_tls && Listening::of(request) == Listening::Network { Transport::AlwaysTls } else { Transport::Any }
 }
 
 /// The method as a label: callers may make up as many as they like.

@@ -14,6 +14,8 @@ use tower::ServiceExt;
 
 use crate::clock;
 use crate::deadline::{Deadline, Missed};
+use crate::edge::host::Listening;
+use crate::edge::tls;
 use crate::state::State;
 
 /// Room for a request's headers on the wire; larger than the limit that is explained to callers, so that they
@@ -36,6 +38,7 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
     let limits = state.options.limits.clone();
     let connections = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
+    let listening = Listening::on(listener.local_addr());
     // Connections are taken until the last stream is over: probes and callers hear that the server drains.
     let mut drained = std::pin::pin!(async {
         // A closed channel means the same as its signal.
@@ -56,14 +59,21 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
         let service =
             TowerToHyperService::new(app.clone().map_request(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(told.clone());
+                request.extensions_mut().insert(listening);
                 request
             }));
-        let socket = TokioIo::new(Deadline::new(stream, limits.unread_for, missed));
-        let connection = graceful.watch(http.serve_connection(socket, service));
+        let socket = Deadline::new(stream, limits.unread_for, missed);
+        let (tls, patience, watcher) = (state.options.edge.tls.clone(), limits.header_timeout, graceful.watcher());
         tokio::spawn(async move {
             // Errors here are the other side's: cut connections, bad requests that hyper answered.
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "connection ended");
+            match tls::open(socket, tls.as_ref(), patience).await {
+                Ok(stream) => {
+                    let connection = http.serve_connection(TokioIo::new(stream), service);
+                    if let Err(error) = watcher.watch(connection).await {
+                        tracing::debug!(error = %error, "connection ended");
+                    }
+                }
+                Err(error) => tracing::debug!(error = %error, "no TLS connection came about"),
             }
             drop(permit);
         });

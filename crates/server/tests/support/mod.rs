@@ -11,7 +11,7 @@ use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
 use serde_json::{Value, json};
 use server::problem::Code;
-use server::{ContextOverflow, Defaults, Keys, Limits, Options, State};
+use server::{ContextOverflow, Defaults, Edge, Keys, Limits, Options, State};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,6 +41,7 @@ pub(crate) fn options() -> Options {
         context_overflow: ContextOverflow::DropOldest,
         ignored_fields: std::collections::BTreeSet::new(),
         keys: Keys::parse(KEY),
+        edge: Edge::default(),
         swap_mode: Wish::Auto,
         swap_wait: Duration::from_secs(45),
         drain_timeout: Duration::from_secs(20),
@@ -248,7 +249,7 @@ impl Ask {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let Self { method, path, headers, body } = self;
         let mut head =
-            format!("{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n", body.len());
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
             head.extend([name, ": ", value, "\r\n"]);
         }
