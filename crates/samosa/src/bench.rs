@@ -20,6 +20,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use self::report::Report;
 use self::target::{Api, Target};
+use crate::edge;
 use crate::http::Place;
 use crate::settings::Values;
 use crate::{given, temperature};
@@ -77,7 +78,7 @@ fn target_arguments() -> [Arg; 4] {
         text("api", "API", "What it speaks: /generate of this server, or OpenAI's /v1/completions or chat")
             .value_parser(["generate", "completions", "chat"])
             .default_value("generate"),
-        text("key", "KEY", "Key to send, else the first of INTERNAL_API_KEY; OpenAI's APIs get it as Bearer"),
+        text("key", "KEY", "Key to send, else the first of INTERNAL_API_KEY or its _FILE; OpenAI's APIs get it as Bearer"),
         text("model", "NAME", "Model to name in requests of OpenAI's APIs; without it none is named"),
     ]
 }
@@ -136,10 +137,13 @@ impl Options {
             );
         }
         let place = matches.get_one::<Place>("url").context("--url is missing")?;
-        let key = text("key").map(str::trim).or_else(|| values.first_key()).filter(|key| !key.is_empty());
+        let key = match text("key").map(str::trim) {
+            Some(key) => Some(key.to_owned()).filter(|key| !key.is_empty()),
+            None => edge::client_key(values)?,
+        };
         let api = Api::named(text("api").unwrap_or_default());
         Ok(Self {
-            target: Target::new(place, api, key, text("model"))?,
+            target: Target::new(place, api, key.as_deref(), text("model"))?,
             plan,
             json: matches.get_flag("json"),
         })

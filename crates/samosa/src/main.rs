@@ -5,6 +5,7 @@
 
 mod bench;
 mod clock;
+mod edge;
 mod generate;
 mod http;
 mod logs;
@@ -12,6 +13,7 @@ mod models;
 mod options;
 mod progress;
 mod pull;
+mod reload;
 mod serve;
 mod settings;
 mod swap;

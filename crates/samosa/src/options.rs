@@ -5,14 +5,16 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use model::{Isa, WeightFormat};
 use registry::catalog::Offer;
 use registry::fetch::{FetchSettings, Fetcher};
 use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
-use server::{ContextOverflow, Defaults, Keys, Limits, Options};
+use server::{ContextOverflow, Defaults, Edge, Keys, Limits, Options};
 
+use crate::edge;
+use crate::reload::Watched;
 use crate::settings::{self, Values};
 
 /// Memory for keys and values if nothing is said.
@@ -29,12 +31,15 @@ pub(crate) struct Serve {
     pub(crate) options: Options,
     /// A key made up because there was none; shown once.
     pub(crate) made_up_key: Option<String>,
+    /// Files to follow.
+    pub(crate) watched: Vec<Watched>,
 }
 
 /// Checks the settings for `serve`.
 pub(crate) fn serve(values: &Values) -> Result<Serve> {
     let (host, port) = address(values)?;
-    let mut options = options(values)?;
+    let (keys, edge, watched) = edge::read(values)?;
+    let mut options = Options { keys, edge, ..options(values)? };
     let mut made_up_key = None;
     if options.keys.is_empty() {
         if !host.is_loopback() {
@@ -46,7 +51,7 @@ pub(crate) fn serve(values: &Values) -> Result<Serve> {
         options.keys = Keys::parse(&key);
         made_up_key = Some(key);
     }
-    Ok(Serve { host, port, options, made_up_key })
+    Ok(Serve { host, port, options, made_up_key, watched })
 }
 
 /// Where to listen.
@@ -57,7 +62,7 @@ fn address(values: &Values) -> Result<(IpAddr, u16)> {
     Ok((host, values.number("port", 0..=65_535)? as u16))
 }
 
-/// Checks everything but the address.
+/// Checks everything but the address and the network's edge: nobody may call.
 pub(crate) fn options(values: &Values) -> Result<Options> {
     let workers = values.number("num_workers", 1..=64)? as usize;
     let default_tag = match values.text("default_model_tag") {
@@ -98,7 +103,8 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         },
         context_overflow: values.choice("context_overflow", &overflow)?,
         ignored_fields: split(ignored).map(str::to_owned).collect::<BTreeSet<_>>(),
-        keys: keys(values)?,
+        keys: Keys::default(),
+        edge: Edge::default(),
         swap_mode: values.choice("swap_mode", &SWAP_MODES)?,
         swap_wait: Duration::from_secs(values.number("swap_wait", 0..=3600)?),
         drain_timeout: Duration::from_secs(values.number("drain_timeout", 0..=3600)?),
@@ -193,20 +199,6 @@ fn kv_bytes(values: &Values) -> Result<usize> {
     let asked = values.whole("kv_cache_mb", 1..=1 << 20)?;
     let half = registry::memory::available().map_or(u64::MAX, |bytes| bytes / MEGABYTE / 2);
     Ok((asked.unwrap_or(KV_CACHE_MB.min(half)) * MEGABYTE) as usize)
-}
-
-fn keys(values: &Values) -> Result<Keys> {
-    let mut text = values.get("internal_api_key").0.to_owned();
-    if let Some(path) = values.text("internal_api_key_file") {
-        let file = std::fs::read_to_string(path)
-            .with_context(|| format!("INTERNAL_API_KEY_FILE: {path} could not be read"))?;
-        if Keys::parse(&file).is_empty() {
-            bail!("INTERNAL_API_KEY_FILE: {path} holds no key");
-        }
-        text.push('\n');
-        text.push_str(&file);
-    }
-    Ok(Keys::parse(&text))
 }
 
 fn split(list: &str) -> impl Iterator<Item = &str> {

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::options::Serve;
+use crate::reload;
 
 /// Threads that speak HTTP. They only move bytes; the cores belong to the engines.
 const HTTP_THREADS: usize = 2;
@@ -31,7 +32,7 @@ pub(crate) fn run(settings: Serve) -> Result<()> {
 }
 
 async fn serve(settings: Serve) -> Result<()> {
-    let Serve { host, port, options, made_up_key } = settings;
+    let Serve { host, port, options, made_up_key, watched } = settings;
     let address = SocketAddr::new(host, port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let address = listener.local_addr()?;
@@ -43,6 +44,7 @@ async fn serve(settings: Serve) -> Result<()> {
     if let Some(key) = made_up_key {
         tokio::spawn(greet(Arc::clone(&state), address, key));
     }
+    tokio::spawn(reload::follow(watched));
     let (tell, stop) = watch::channel(false);
     let signals = tokio::spawn(stop_on_signals(tell)?);
     server::serve(listener, Arc::clone(&state), stop).await;
@@ -56,6 +58,7 @@ fn log_start(state: &State, address: SocketAddr) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         %address,
+        scheme = scheme(state),
         isa = options.isa.name(),
         workers = options.workers,
         threads = options.threads,
@@ -65,15 +68,20 @@ fn log_start(state: &State, address: SocketAddr) {
     );
 }
 
+fn scheme(state: &State) -> &'static str {
+    if state.options.edge.tls.is_some() { "https" } else { "http" }
+}
+
 /// Says, once the model is there, how to ask it something.
 async fn greet(state: Arc<State>, address: SocketAddr, key: String) {
     while state.options.load_at_start && state.current_tag().is_none() && state.is_loading() {
         tokio::time::sleep(LOAD_POLL).await;
     }
     let model = state.current_tag().unwrap_or_else(|| "no model (see /health)".to_owned());
+    let scheme = scheme(&state);
     eprintln!(
-        "\nServing {model} on http://{address} with a key made for this run. Try:\n\n  \
-         curl -N http://{address}/generate -H 'X-Internal-API-Key: {key}' \\\n    \
+        "\nServing {model} on {scheme}://{address} with a key made for this run. Try:\n\n  \
+         curl -N {scheme}://{address}/generate -H 'X-Internal-API-Key: {key}' \\\n    \
          -H 'Content-Type: application/json' \\\n    \
          -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is samosa chaat?\"}}]}}'\n"
     );

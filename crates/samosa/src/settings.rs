@@ -58,7 +58,33 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "KEY[,KEY…]",
         "Keys that callers may use; on a loopback address one is made up if there is none",
     ),
-    setting("internal_api_key_file", "", "FILE", "File that holds the keys, one a line"),
+    setting("internal_api_key_file", "", "FILE", "File that holds keys, one a line; read again when it changes"),
+    setting(
+        "admin_api_key",
+        "",
+        "KEY[,KEY…]",
+        "Keys that a swap takes; without any, every key may swap. They are good for everything else too",
+    ),
+    setting("admin_api_key_file", "", "FILE", "File that holds admin keys, one a line; read again when it changes"),
+    setting(
+        "allowed_hosts",
+        "",
+        "HOST[,HOST…]",
+        "Names in a Host header to answer to, *.SUFFIX for all below one; on a loopback address this machine's are known",
+    ),
+    setting(
+        "cors_allowed_origins",
+        "",
+        "ORIGIN[,ORIGIN…]",
+        "Origins of web pages that may call, such as https://chat.example; otherwise none",
+    ),
+    setting(
+        "tls_cert",
+        "",
+        "FILE",
+        "Certificate chain in PEM, to serve HTTPS instead of HTTP; read again when it changes",
+    ),
+    setting("tls_key", "", "FILE", "Private key of the certificate, in PEM"),
     setting("num_workers", "1", "COUNT", "Engines that serve the same weights"),
     setting(
         "compute_threads",
@@ -186,7 +212,7 @@ impl Setting {
 
     /// Whether its value must not be shown.
     pub(crate) fn is_secret(&self) -> bool {
-        matches!(self.key, "internal_api_key" | "hf_token")
+        matches!(self.key, "internal_api_key" | "admin_api_key" | "hf_token")
     }
 
     fn flag(&self) -> String {
@@ -247,12 +273,6 @@ impl Values {
     /// A value, if it is set.
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         Some(self.get(key).0).filter(|value| !value.is_empty())
-    }
-
-    /// The key that a client sends: the first of those that are set.
-    pub(crate) fn first_key(&self) -> Option<&str> {
-        let mut keys = self.text("internal_api_key")?.split(',').map(str::trim);
-        keys.find(|key| !key.is_empty())
     }
 
     /// A whole number within bounds, if it is set.

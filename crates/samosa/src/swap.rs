@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use self::client::{Asked, Failure, Server};
 use self::record::{End, Record, sentence, serving};
+use crate::edge;
 use crate::http::{self, Place};
 use crate::progress::Progress;
 use crate::settings::Values;
@@ -45,7 +46,7 @@ pub(crate) fn command() -> Command {
         .about("Swap the model that a running server serves, and watch it come")
         .after_help(
             "The server fetches, checks, loads and tests the model before anybody gets an answer from it; if anything \
-             fails, the model that serves stays. The key is the first of INTERNAL_API_KEY. The swap goes on at the \
+             fails, the model that serves stays. The key is the first of ADMIN_API_KEY, else of INTERNAL_API_KEY, or of their _FILE. The swap goes on at the \
              server if --wait is over or Ctrl-C ends the watching, and the same command joins it again. The exit code \
              is 0 once TAG serves, else 1.",
         )
@@ -89,7 +90,7 @@ fn identity(text: &str) -> Result<String, String> {
 impl Options {
     /// Reads the arguments; the key comes from the settings.
     pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
-        let key = values.first_key().map(|key| http::secret(key.to_owned()));
+        let key = edge::admin_client_key(values)?.map(http::secret);
         Ok(Self {
             tag: matches.get_one::<Tag>("tag").context("TAG is missing")?.clone(),
             place: matches.get_one::<Place>("url").context("--url is missing")?.clone(),

@@ -147,8 +147,18 @@ fn named(headers: &HeaderMap) -> Result<Option<Authority>, &'static str> {
             Some(_) => Err("The request has more than one Host header."),
         };
     };
-    let authority = Authority::try_from(value.as_bytes()).ok().filter(|found| !found.as_str().contains('@'));
+    let authority = Authority::try_from(value.as_bytes()).ok().filter(is_host);
     authority.map(Some).ok_or("The Host header holds no host.")
+}
+
+/// Whether it is a host and at most a port, which may be empty.
+fn is_host(authority: &Authority) -> bool {
+    match authority.as_str().strip_prefix(authority.host()) {
+        Some("" | ":") => true,
+        Some(_) => authority.port_u16().is_some(),
+        // It begins with the name of a user.
+        None => false,
+    }
 }
 
 #[cfg(test)]
