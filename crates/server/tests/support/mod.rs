@@ -231,6 +231,12 @@ impl Ask {
         self
     }
 
+    /// Adds a header, whether there is one of that name or not.
+    pub(crate) fn and(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self
@@ -248,8 +254,10 @@ impl Ask {
     /// As it goes over the wire.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let Self { method, path, headers, body } = self;
-        let mut head =
-            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n", body.len());
+        let mut head = format!("{method} {path} HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
+        if !headers.iter().any(|(name, _)| name == "Host") {
+            head.push_str("Host: localhost\r\n");
+        }
         for (name, value) in headers {
             head.extend([name, ": ", value, "\r\n"]);
         }
