@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State as FromState};
+use axum::http::header::CONNECTION;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -19,6 +20,7 @@ use crate::state::State;
 /// Longest id of a caller's that is passed on.
 const MAX_ID: usize = 128;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CONNECT: &str = "CONNECT";
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 
 /// The ids of a request.
@@ -82,6 +84,10 @@ pub(crate) async fn follow(
         })
     };
     headers::add(response.headers_mut(), transport);
+    if method == CONNECT {
+        // What follows may be meant for the tunnel that was asked for: none of it is a request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     for (name, id) in [(REQUEST_ID, &ids.request), (TRACE_ID, &ids.trace)] {
         if let Ok(value) = HeaderValue::from_str(id) {
             response.headers_mut().insert(name, value);
@@ -117,7 +123,7 @@ fn method(request: &Request) -> &'static str {
         Method::PATCH,
         Method::TRACE,
     ];
-    const NAMES: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "PATCH", "TRACE"];
+    const NAMES: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", CONNECT, "PATCH", "TRACE"];
     KNOWN.iter().position(|known| known == request.method()).map_or("other", |i| NAMES[i])
 }
 
