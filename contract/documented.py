@@ -11,11 +11,14 @@ import yaml
 
 CONTRACT = pathlib.Path(__file__).with_name("inference-api.yaml")
 
-UNAUTHORIZED = [401]
-BODY = [400, 401, 413, 415, 422, 503]
-# What each operation may answer besides its success. 503 stands for a full queue, a drain, or no model.
+# A Host header that is none, and one that is not this server's.
+HOST = [400, 403]
+UNAUTHORIZED = [*HOST, 401]
+BODY = [*UNAUTHORIZED, 413, 415, 422, 503]
+# What each operation may answer besides its success. 503 stands for a full queue, a drain, or no model; 403 for a key
+# that may not swap too.
 ERRORS = {
-    ("get", "/health"): [],
+    ("get", "/health"): HOST,
     ("post", "/generate"): BODY,
     ("get", "/models"): UNAUTHORIZED,
     ("post", "/models/swap"): [*BODY, 404, 409, 507],

@@ -20,6 +20,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use self::report::Report;
 use self::target::{Api, Target};
+use crate::edge;
 use crate::http;
 use crate::settings::Values;
 use crate::{given, temperature};
@@ -134,10 +135,13 @@ impl Options {
                 "--shared-prefix is {shared_words}, but a prompt has only {prompt_words} (--prompt-tokens)"
             );
         }
-        let key = text("key").map(str::trim).or_else(|| values.first_key()).filter(|key| !key.is_empty());
+        let key = match text("key").map(str::trim) {
+            Some(key) => Some(key.to_owned()).filter(|key| !key.is_empty()),
+            None => edge::client_key(values)?,
+        };
         let api = Api::named(text("api").unwrap_or_default());
         Ok(Self {
-            target: Target::new(http::way(matches)?, api, key, text("model"))?,
+            target: Target::new(http::way(matches)?, api, key.as_deref(), text("model"))?,
             plan,
             json: matches.get_flag("json"),
         })

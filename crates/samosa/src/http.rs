@@ -28,7 +28,6 @@ use tokio::time::timeout;
 
 use self::tls::Tls;
 pub(crate) use self::tls::Trust;
-use crate::settings::Values;
 
 /// The header that carries the key of this server.
 pub(crate) const KEY_HEADER: &str = "x-internal-api-key";
@@ -60,11 +59,6 @@ pub(crate) fn way(matches: &ArgMatches) -> Result<Way> {
     let place = matches.get_one::<Place>("url").context("--url is missing")?;
     let trust = matches.get_one::<PathBuf>("ca-cert").cloned().map_or(Trust::System, Trust::File);
     Way::new(place.clone(), &trust)
-}
-
-/// The key that a command sends for what every caller may do.
-pub(crate) fn client_key(values: &Values) -> Result<Option<HeaderValue>> {
-    values.first_key().map(|key| secret(key.to_owned())).transpose()
 }
 
 /// The parts of a URL.

@@ -6,6 +6,7 @@
 mod bench;
 mod clock;
 mod config;
+mod edge;
 mod generate;
 mod healthcheck;
 mod http;
@@ -14,6 +15,7 @@ mod models;
 mod options;
 mod progress;
 mod pull;
+mod reload;
 mod serve;
 mod settings;
 mod swap;

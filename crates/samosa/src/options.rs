@@ -5,15 +5,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use model::{Isa, WeightFormat};
 use registry::catalog::Offer;
 use registry::fetch::{FetchSettings, Fetcher};
 use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
-use server::{ContextOverflow, Defaults, Keys, Limits, Options};
+use server::{ContextOverflow, Defaults, Edge, Keys, Limits, Options};
 
+use crate::edge;
 use crate::logs;
+use crate::reload::Watched;
 use crate::settings::{self, Values, Wrong};
 
 /// Memory for keys and values if nothing is said.
@@ -34,12 +36,15 @@ pub(crate) struct Serve {
     pub(crate) handover: Option<PathBuf>,
     /// A key made up because there was none; shown once.
     pub(crate) made_up_key: Option<String>,
+    /// Files to follow.
+    pub(crate) watched: Vec<Watched>,
 }
 
 /// Checks the settings for `serve`.
 pub(crate) fn serve(values: &Values) -> Result<Serve> {
     let (host, port) = (host(values)?, values.number("port")? as u16);
-    let mut options = options(values)?;
+    let (keys, edge, watched) = edge::read(values)?;
+    let mut options = Options { keys, edge, ..options(values)? };
     let mut made_up_key = None;
     if options.keys.is_empty() {
         check_host_without_keys(host)?;
@@ -49,7 +54,7 @@ pub(crate) fn serve(values: &Values) -> Result<Serve> {
     }
     let handover = values.text("handover_socket").map(PathBuf::from);
     let collector = values.text("otel_exporter_otlp_endpoint").map(str::to_owned);
-    Ok(Serve { host, port, options, collector, handover, made_up_key })
+    Ok(Serve { host, port, options, collector, handover, made_up_key, watched })
 }
 
 /// Everything that would stop `serve`.
@@ -73,7 +78,7 @@ const CHECKS: &[fn(&Values) -> Result<()>] = &[
     |values| logs::chosen(values).map(drop),
     |values| {
         let host = host(values)?;
-        if keys(values)?.is_empty() { check_host_without_keys(host) } else { Ok(()) }
+        if edge::read(values)?.0.is_empty() { check_host_without_keys(host) } else { Ok(()) }
     },
     |values| ignored_fields(values).map(drop),
     |values| offers(values).map(drop),
@@ -99,7 +104,7 @@ fn host(values: &Values) -> Result<IpAddr> {
     Ok(values.get("host").0.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)))
 }
 
-/// Checks everything but the address.
+/// Checks everything but the address and the network's edge: nobody may call.
 pub(crate) fn options(values: &Values) -> Result<Options> {
     let workers = values.number("num_workers")? as usize;
     values.check("default_model_tag")?;
@@ -124,7 +129,8 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         },
         context_overflow: values.choice("context_overflow", &overflow)?,
         ignored_fields: ignored_fields(values)?,
-        keys: keys(values)?,
+        keys: Keys::default(),
+        edge: Edge::default(),
         swap_mode: values.choice("swap_mode", &SWAP_MODES)?,
         swap_wait: Duration::from_secs(values.number("swap_wait")?),
         drain_timeout: Duration::from_secs(values.number("drain_timeout")?),
@@ -239,18 +245,4 @@ fn kv_bytes(values: &Values) -> Result<usize> {
     let asked = values.whole("kv_cache_mb")?;
     let half = registry::memory::available().map_or(u64::MAX, |bytes| bytes / MEGABYTE / 2);
     Ok((asked.unwrap_or(KV_CACHE_MB.min(half)) * MEGABYTE) as usize)
-}
-
-fn keys(values: &Values) -> Result<Keys> {
-    let mut text = values.get("internal_api_key").0.to_owned();
-    if let Some(path) = values.text("internal_api_key_file") {
-        let file = std::fs::read_to_string(path)
-            .with_context(|| format!("INTERNAL_API_KEY_FILE: {path} could not be read"))?;
-        if Keys::parse(&file).is_empty() {
-            bail!("INTERNAL_API_KEY_FILE: {path} holds no key");
-        }
-        text.push('\n');
-        text.push_str(&file);
-    }
-    Ok(Keys::parse(&text))
 }

@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::options::Serve;
+use crate::reload;
 use otlp::Otlp;
 
 /// Threads that speak HTTP. They only move bytes; the cores belong to the engines.
@@ -39,7 +40,7 @@ pub(crate) fn run(settings: Serve) -> Result<()> {
 }
 
 async fn serve(settings: Serve) -> Result<()> {
-    let Serve { host, port, mut options, collector, handover, made_up_key } = settings;
+    let Serve { host, port, mut options, collector, handover, made_up_key, watched } = settings;
     let traces = collector.as_deref().map(Otlp::start).transpose()?.map(Arc::new);
     options.spans = traces.clone().map(|traces| traces as Arc<dyn Collector>);
     let Socket { listener, predecessor, ending } =
@@ -72,6 +73,7 @@ async fn serve(settings: Serve) -> Result<()> {
     let mut around = tokio::task::JoinSet::new();
     around.spawn(stop_on_signals(tell.clone(), ending)?);
     around.spawn(supervise(Arc::clone(&state)));
+    around.spawn(reload::follow(watched));
     if let Some(path) = handover {
         let (socket, state) = (listener.as_fd().try_clone_to_owned()?, Arc::clone(&state));
         around.spawn(async move {
@@ -140,6 +142,7 @@ fn log_start(state: &State, address: SocketAddr) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         %address,
+        scheme = scheme(state),
         isa = options.isa.name(),
         workers = options.workers,
         threads = options.threads,
@@ -149,13 +152,18 @@ fn log_start(state: &State, address: SocketAddr) {
     );
 }
 
+fn scheme(state: &State) -> &'static str {
+    if state.options.edge.tls.is_some() { "https" } else { "http" }
+}
+
 /// Says, once the model is there, how to ask it something.
 async fn greet(state: Arc<State>, address: SocketAddr, key: String) {
     loaded(&state).await;
     let model = state.current_tag().unwrap_or_else(|| "no model (see /health)".to_owned());
+    let scheme = scheme(&state);
     eprintln!(
-        "\nServing {model} on http://{address} with a key made for this run. Try:\n\n  \
-         curl -N http://{address}/generate -H 'X-Internal-API-Key: {key}' \\\n    \
+        "\nServing {model} on {scheme}://{address} with a key made for this run. Try:\n\n  \
+         curl -N {scheme}://{address}/generate -H 'X-Internal-API-Key: {key}' \\\n    \
          -H 'Content-Type: application/json' \\\n    \
          -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is samosa chaat?\"}}]}}'\n"
     );

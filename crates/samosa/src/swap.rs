@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use self::client::{Asked, Failure, Server};
 use self::record::{End, Record, sentence, serving};
+use crate::edge;
 use crate::http;
 use crate::progress::Progress;
 use crate::settings::Values;
@@ -81,7 +82,7 @@ fn identity(text: &str) -> Result<String, String> {
 impl Options {
     /// Reads the arguments; the key comes from the settings.
     pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
-        let key = http::client_key(values)?;
+        let key = edge::admin_client_key(values)?.map(http::secret).transpose()?;
         Ok(Self {
             tag: matches.get_one::<Tag>("tag").context("TAG is missing")?.clone(),
             server: Server { way: http::way(matches)?, key },

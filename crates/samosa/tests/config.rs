@@ -208,12 +208,13 @@ fn the_example_is_a_file_that_changes_nothing() {
     std::fs::write(mixed.directory.path().join("samosa.toml"), &example).unwrap();
     let text = mixed.done(&[]);
     assert!(!text.lines().any(|line| line.ends_with(" file")), "{text}");
-    let uncommented: Vec<&str> = example.lines().filter_map(|line| line.strip_prefix("# ")).skip(2).collect();
-    std::fs::write(
-        mixed.directory.path().join("samosa.toml"),
-        uncommented.join("\n").replace("keys.txt", ""),
-    )
-    .unwrap();
+    let write = |name: &str, text: &str| std::fs::write(mixed.directory.path().join(name), text).unwrap();
+    write("keys.txt", "one");
+    write("admin-keys.txt", "another");
+    let uncommented = example.lines().filter_map(|line| line.strip_prefix("# ")).skip(2);
+    // A certificate cannot be made up.
+    let uncommented: Vec<&str> = uncommented.filter(|line| !line.starts_with("tls_")).collect();
+    write("samosa.toml", &uncommented.join("\n"));
     let text = mixed.done(&[]);
     assert_eq!(line(&text, "KV_CACHE_MB"), "1024 file");
     assert_eq!(line(&text, "STEP_TOKENS"), "128 file");

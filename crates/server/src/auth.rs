@@ -1,4 +1,4 @@
-//! Who may call: whoever has the key, everywhere but on the public paths.
+//! Who may call: whoever has a key, everywhere but on the public paths; and who may swap, where that takes another one.
 
 use std::sync::Arc;
 
@@ -8,14 +8,20 @@ use axum::response::Response;
 
 use crate::PUBLIC;
 use crate::context::RequestIds;
+use crate::keys;
 use crate::problem::{Code, Problem};
 use crate::state::State;
 
 const KEY_HEADER: &str = "x-internal-api-key";
 
-/// Who calls: the hash of their key. Callers with different keys share no computed prefixes.
+/// Who calls.
 #[derive(Clone, Copy)]
-pub(crate) struct Caller(pub(crate) engine::Scope);
+pub(crate) struct Caller {
+    /// The hash of their key. Callers with different keys share no computed prefixes.
+    pub(crate) scope: engine::Scope,
+    /// Whether that key may change what the service serves.
+    is_admin: bool,
+}
 
 /// Lets a request through if its path is public or its key is known.
 pub(crate) async fn require_key(
@@ -26,17 +32,39 @@ pub(crate) async fn require_key(
     if PUBLIC.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    let keys = &state.options.keys;
-    let problem = if keys.is_empty() {
-        Problem::new(Code::NotConfigured, "No internal API key is configured, so nobody may call.")
-            .retry_after(60)
-    } else {
-        let key = request.headers().get(KEY_HEADER).map_or(&[][..], |value| value.as_bytes());
-        if let Some(hash) = keys.find(key) {
-            request.extensions_mut().insert(Caller(hash));
-            return next.run(request).await;
+    match caller(&state, &request) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
         }
-        Problem::new(Code::Unauthorized, "Invalid internal API key")
-    };
-    problem.response(&RequestIds::of(&request))
+        Err(problem) => problem.response(&RequestIds::of(&request)),
+    }
+}
+
+fn caller(state: &State, request: &Request) -> Result<Caller, Problem> {
+    let (internal, admin) = (&state.options.keys, &state.options.edge.admin_keys);
+    if internal.is_empty() && admin.is_empty() {
+        let detail = "No internal API key is configured, so nobody may call.";
+        return Err(Problem::new(Code::NotConfigured, detail).retry_after(60));
+    }
+    // Of two keys nobody could say which one counts.
+    let mut sent = request.headers().get_all(KEY_HEADER).iter();
+    let key = sent.next().filter(|_| sent.next().is_none()).map_or(&[][..], |value| value.as_bytes());
+    let scope = keys::hash(key);
+    // Both are always looked through, so that the time tells nothing.
+    let (is_internal, is_admin) = (internal.hold(&scope), admin.hold(&scope));
+    if !bool::from(is_internal | is_admin) {
+        return Err(Problem::new(Code::Unauthorized, "Invalid internal API key"));
+    }
+    Ok(Caller { scope, is_admin: admin.is_empty() || is_admin.into() })
+}
+
+/// Lets a request through if its key is an admin key, or there are none.
+pub(crate) async fn require_admin(request: Request, next: Next) -> Response {
+    if request.extensions().get::<Caller>().is_some_and(|caller| caller.is_admin) {
+        return next.run(request).await;
+    }
+    let detail =
+        "This takes an admin key (ADMIN_API_KEY) in X-Internal-API-Key; an internal key is not enough.";
+    Problem::new(Code::Forbidden, detail).response(&RequestIds::of(&request))
 }

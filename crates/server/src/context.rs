@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State as FromState};
+use axum::http::header::CONNECTION;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt;
 
 use crate::clock;
+use crate::edge::headers::{self, Transport};
+use crate::edge::host::Listening;
 use crate::metrics::HttpLabels;
 use crate::problem::{Code, Problem};
 use crate::state::State;
@@ -19,6 +22,7 @@ use crate::trace::{TRACEPARENT, TraceContext};
 /// Longest id of a caller's that is passed on.
 const MAX_ID: usize = 128;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CONNECT: &str = "CONNECT";
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 
 /// The ids of a request.
@@ -81,6 +85,7 @@ pub(crate) async fn follow(
     request.extensions_mut().insert(ids.clone());
     let path = matched.map_or_else(|| "<unmatched>".to_owned(), |path| path.as_str().to_owned());
     let method = method(&request);
+    let transport = transport(&state, &request);
     let header_bytes = header_bytes(&request);
     let limit = state.options.limits.header_bytes;
     let mut response = if header_bytes > limit {
@@ -92,6 +97,11 @@ pub(crate) async fn follow(
             Problem::new(Code::Internal, "The server made a mistake; it is logged.").response(&ids)
         })
     };
+    headers::add(response.headers_mut(), transport);
+    if method == CONNECT {
+        // What follows may be meant for the tunnel that was asked for: none of it is a request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     for (name, id) in [(REQUEST_ID, &ids.request), (TRACE_ID, &ids.trace)] {
         if let Ok(value) = HeaderValue::from_str(id) {
             response.headers_mut().insert(name, value);
@@ -130,6 +140,12 @@ fn collect(state: &State, labels: &HttpLabels, ids: &RequestIds, (begun, code): 
     spans.collect(span);
 }
 
+/// What callers are told about how to come back.
+fn transport(state: &State, request: &Request) -> Transport {
+    let is_tls = state.options.edge.tls.is_some();
+    if is_tls && Listening::of(request) == Listening::Network { Transport::AlwaysTls } else { Transport::Any }
+}
+
 /// The method as a label: callers may make up as many as they like.
 fn method(request: &Request) -> &'static str {
     const KNOWN: [Method; 9] = [
@@ -143,7 +159,7 @@ fn method(request: &Request) -> &'static str {
         Method::PATCH,
         Method::TRACE,
     ];
-    const NAMES: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "PATCH", "TRACE"];
+    const NAMES: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", CONNECT, "PATCH", "TRACE"];
     KNOWN.iter().position(|known| known == request.method()).map_or("other", |i| NAMES[i])
 }
 

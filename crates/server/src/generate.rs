@@ -62,7 +62,7 @@ async fn read(state: &State, request: Request, ids: &RequestIds) -> Result<Asked
     let begun = clock::now();
     let seed = seed(request.headers())?;
     let missed = request.extensions().get::<Missed>().cloned().unwrap_or_default();
-    let scope = request.extensions().get::<Caller>().map(|caller| caller.0).unwrap_or_default();
+    let scope = request.extensions().get::<Caller>().map(|caller| caller.scope).unwrap_or_default();
     let options = &state.options;
     let body = read_json_body(request, &options.limits).await?;
     let (limits, defaults, ignored_fields) = (&options.limits, &options.defaults, &options.ignored_fields);

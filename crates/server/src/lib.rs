@@ -3,10 +3,11 @@
 //! The only crate that knows HTTP and JSON bodies. Reading order: [`app`] (the routes), [`options`] and
 //! [`limits`] (what may be set, what is bounded), [`problem`] (every error a caller can see), [`parse`] (bodies
 //! to checked values), [`generate`] (a message to a stream of events), [`models`] and [`swap`] (which weights
-//! serve), [`health`], [`metrics`], then [`listen`] (sockets, and stopping).
+//! serve), [`health`], [`metrics`], [`edge`] (the network is hostile), then [`listen`] (sockets, and stopping).
 
 #![forbid(unsafe_code)]
 
+pub mod edge;
 pub mod limits;
 pub mod listen;
 pub mod options;
@@ -23,6 +24,7 @@ mod gate;
 mod generate;
 mod generation;
 mod health;
+mod keys;
 mod memory;
 mod metrics;
 mod models;
@@ -37,13 +39,15 @@ mod tally;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 
+pub use edge::Edge;
+pub use keys::Keys;
 pub use limits::Limits;
 pub use listen::{Stop, serve};
 pub use openapi::document as openapi_document;
-pub use options::{ContextOverflow, Defaults, Keys, Options};
+pub use options::{ContextOverflow, Defaults, Options};
 pub use state::{Ending, State};
 
 /// Paths that ask for no key.
@@ -51,18 +55,20 @@ pub const PUBLIC: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
 
 /// The service, ready to be served or tested.
 pub fn app(state: Arc<State>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/health", get(health::health))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics::metrics))
         .route("/generate", post(generate::generate))
         .route("/models", get(models::list))
-        .route("/models/swap", post(models::swap))
+        .route("/models/swap", post(models::swap).route_layer(from_fn(auth::require_admin)))
         .route("/stats", get(health::stats))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(&state), auth::require_key))
-        .layer(from_fn_with_state(Arc::clone(&state), context::follow))
-        .with_state(state)
+        .with_state(Arc::clone(&state));
+    edge::cors::around(router, &state.options.edge.cors_origins)
+        .layer(from_fn_with_state(Arc::clone(&state), edge::host::check))
+        .layer(from_fn_with_state(state, context::follow))
 }

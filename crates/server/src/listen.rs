@@ -1,5 +1,6 @@
 //! Sockets, and stopping: accept connections, serve HTTP/1.1 on each, and end without cutting an answer.
 
+use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,9 +8,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use hyper::Request;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, HeaderValue};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
@@ -20,6 +21,8 @@ use tower::ServiceExt;
 use crate::clock;
 use crate::connections::{Closed, Link, Place};
 use crate::deadline::{Deadline, Missed};
+use crate::edge::host::Listening;
+use crate::edge::tls;
 use crate::refuse;
 use crate::state::{Ending, State};
 
@@ -45,6 +48,7 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
     let graceful = GracefulShutdown::new();
     let mut server = Server {
         app: crate::app(Arc::clone(&state)),
+        listening: Listening::on(listener.local_addr()),
         refusals: Arc::new(Semaphore::new(refuse::AT_ONCE)),
         state: Arc::clone(&state),
     };
@@ -73,6 +77,7 @@ async fn ending(stop: &mut Stop) -> Ending {
 /// What each connection needs.
 struct Server {
     app: Router,
+    listening: Listening,
     /// Connections that are told at once that there is no room.
     refusals: Arc<Semaphore>,
     state: Arc<State>,
@@ -108,12 +113,15 @@ impl Server {
         let _ = socket.set_nodelay(true);
         let Some(place) = self.state.connections.admit() else {
             self.state.metrics.connections.closed(Closed::Refused);
-            if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
+            // Who wants TLS would have to shake hands first, and is just closed.
+            let is_plain = self.state.options.edge.tls.is_none();
+            if let Some(permit) = Arc::clone(&self.refusals).try_acquire_owned().ok().filter(|_| is_plain) {
                 tokio::spawn(refuse::refuse(socket, permit));
             }
             return;
         };
-        let connection = Connection { app: self.app.clone(), state: Arc::clone(&self.state), place };
+        let (app, listening, state) = (self.app.clone(), self.listening, Arc::clone(&self.state));
+        let connection = Connection { app, listening, state, place };
         tokio::spawn(connection.run(socket, watcher));
     }
 }
@@ -121,53 +129,73 @@ impl Server {
 /// A connection on its way through its requests.
 struct Connection {
     app: Router,
+    listening: Listening,
     state: Arc<State>,
     place: Place,
 }
 
 impl Connection {
+    /// Until the other side has enough of it, or the server.
     async fn run(self, socket: TcpStream, watcher: Watcher) {
-        let Self { app, state, place } = self;
+        let closed = tokio::select! {
+            closed = self.converse(socket, watcher) => closed,
+            closed = self.place.has_to_end(&self.state.options.limits) => Some(closed),
+        };
+        if let Some(closed) = closed {
+            self.state.metrics.connections.closed(closed);
+            tracing::debug!(reason = closed.as_str(), "connection closed");
+        }
+    }
+
+    /// Answers requests until the other side ends. Returns why it did not end well, if that is ours to know.
+    async fn converse(&self, socket: TcpStream, watcher: Watcher) -> Option<Closed> {
+        let (limits, missed) = (&self.state.options.limits, Missed::default());
+        let socket = Deadline::new(socket, limits.unread_for, missed.clone(), Arc::clone(self.place.link()));
+        let stream =
+            match tls::open(socket, self.state.options.edge.tls.as_ref(), limits.header_timeout).await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::debug!(error = %error, "no TLS connection came about");
+                    return None;
+                }
+            };
         let mut http = hyper::server::conn::http1::Builder::new();
         // Times are kept here, for all phases of a connection.
         http.header_read_timeout(None).max_buf_size(HEADER_BUFFER).max_headers(HEADERS);
-        let missed = Missed::default();
-        let limits = &state.options.limits;
-        let socket = Deadline::new(socket, limits.unread_for, missed.clone(), Arc::clone(place.link()));
-        let (told, link, served) = (missed.clone(), Arc::clone(place.link()), Arc::clone(&state));
-        let service = app
+        let service = TowerToHyperService::new(self.service(missed.clone()));
+        let ended = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await;
+        // Errors here are the other side's: cut connections, bad requests that hyper answered.
+        if let Err(error) = ended {
+            tracing::debug!(error = %error, "connection ended");
+        }
+        missed.is_set().then_some(Closed::SlowClient)
+    }
+
+    /// The routes, for requests that know their connection and a connection that knows its requests.
+    fn service(
+        &self,
+        missed: Missed,
+    ) -> impl tower::Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future: Send>
+    + Clone
+    + use<> {
+        let (link, listening, state) =
+            (Arc::clone(self.place.link()), self.listening, Arc::clone(&self.state));
+        let asked = Arc::clone(&link);
+        self.app
+            .clone()
             .map_request(move |mut request: Request<Incoming>| {
-                link.began();
-                request.extensions_mut().insert(told.clone());
-                request.extensions_mut().insert(Arc::clone(&link));
+                asked.began();
+                request.extensions_mut().insert(missed.clone());
+                request.extensions_mut().insert(listening);
                 request
             })
-            .map_response({
-                let link = Arc::clone(place.link());
-                move |mut response: axum::response::Response| {
-                    if served.is_ending() {
-                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                    }
-                    let link = Arc::clone(&link);
-                    response.map(|body| Answer { body, link })
+            .map_response(move |mut response: Response<Body>| {
+                if state.is_ending() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-            });
-        let connection = http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
-        let mut connection = pin!(watcher.watch(connection));
-        let closed = tokio::select! {
-            ended = &mut connection => {
-                // Errors here are the other side's: cut connections, bad requests that hyper answered.
-                if let Err(error) = ended {
-                    tracing::debug!(error = %error, "connection ended");
-                }
-                missed.is_set().then_some(Closed::SlowClient)
-            }
-            closed = place.has_to_end(limits) => Some(closed),
-        };
-        if let Some(closed) = closed {
-            state.metrics.connections.closed(closed);
-            tracing::debug!(reason = closed.as_str(), "connection closed");
-        }
+                let link = Arc::clone(&link);
+                response.map(|body| Answer { body, link })
+            })
     }
 }
 

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 /// Statuses an operation may answer with beside its success.
 const ERRORS: [(&str, &str, &[u16]); 5] = [
-    ("/health", "get", &[]),
-    ("/generate", "post", &[400, 401, 408, 413, 415, 422, 500, 503]),
-    ("/models", "get", &[401, 500]),
-    ("/models/swap", "post", &[400, 401, 404, 408, 409, 412, 413, 415, 422, 500, 502, 503, 507]),
-    ("/stats", "get", &[401]),
+    ("/health", "get", &[400, 403]),
+    ("/generate", "post", &[400, 401, 403, 408, 413, 415, 422, 500, 503]),
+    ("/models", "get", &[400, 401, 403, 500]),
+    ("/models/swap", "post", &[400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 500, 502, 503, 507]),
+    ("/stats", "get", &[400, 401, 403]),
 ];
 
 /// The contract as JSON, with every error documented. `contract` is the contract file as JSON.

@@ -10,11 +10,9 @@ use registry::fetch::Fetcher;
 use registry::plan::Wish;
 use registry::{Catalog, LoadOptions, Tag};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
 
-use crate::Limits;
 use crate::trace::Collector;
+use crate::{Edge, Keys, Limits};
 
 /// Everything that may be set.
 #[derive(Clone, Debug)]
@@ -49,6 +47,8 @@ pub struct Options {
     pub ignored_fields: BTreeSet<String>,
     /// Who may call.
     pub keys: Keys,
+    /// What else the network meets.
+    pub edge: Edge,
     /// Whether a new model is loaded beside the old one or in its place.
     pub swap_mode: Wish,
     /// How long a swap's caller waits for its end.
@@ -105,51 +105,4 @@ pub enum ContextOverflow {
     DropOldest,
     /// They are refused.
     Error,
-}
-
-/// Hashes of the keys that callers may use. None at all refuses everybody.
-#[derive(Clone, Default)]
-pub struct Keys(Vec<[u8; 32]>);
-
-impl Keys {
-    /// From one or more keys separated by commas; spaces around them and empty ones do not count.
-    pub fn parse(text: &str) -> Self {
-        let keys = text.split([',', '\n']).map(str::trim).filter(|key| !key.is_empty());
-        Self(keys.map(|key| Sha256::digest(key.as_bytes()).into()).collect())
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The hash of `key` if it is one of them, in a time that depends on neither.
-    pub fn find(&self, key: &[u8]) -> Option<[u8; 32]> {
-        let hash: [u8; 32] = Sha256::digest(key).into();
-        let found = self.0.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(&hash));
-        bool::from(found).then_some(hash)
-    }
-}
-
-impl std::fmt::Debug for Keys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} keys", self.0.len())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_of_several_keys_is_allowed_and_nothing_else() {
-        let keys = Keys::parse("old-key, new-key\n,");
-        let (old, new) = (keys.find(b"old-key"), keys.find(b"new-key"));
-        assert!(old.is_some() && new.is_some() && old != new, "callers are told apart");
-        for wrong in ["", "old-key,", "OLD-KEY", " old-key", "old-key, new-key"] {
-            assert!(keys.find(wrong.as_bytes()).is_none(), "{wrong:?}");
-        }
-        assert!(Keys::parse(" , ").is_empty() && Keys::parse("").find(b"").is_none());
-        assert_eq!(format!("{keys:?}"), "2 keys");
-    }
 }

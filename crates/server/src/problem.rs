@@ -69,6 +69,12 @@ codes! {
     WrongType, "wrong_type", UNPROCESSABLE_ENTITY, false;
     /// No key, or a wrong one.
     Unauthorized, "unauthorized", UNAUTHORIZED, false;
+    /// The key is good, but not for this.
+    Forbidden, "forbidden", FORBIDDEN, false;
+    /// The Host header is missing, repeated or none.
+    InvalidHost, "invalid_host", BAD_REQUEST, false;
+    /// The server does not answer to that name.
+    HostNotAllowed, "host_not_allowed", FORBIDDEN, false;
     /// No such path.
     NotFound, "not_found", NOT_FOUND, false;
     /// No such model.

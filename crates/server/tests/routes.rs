@@ -5,11 +5,12 @@
 #[expect(dead_code, reason = "each test file uses its part of it")]
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use registry::Catalog;
 use serde_json::Value;
-use support::{Ask, Server, ask, options};
+use server::{Edge, Keys};
+use support::{Ask, KEY, Server, ask, options};
 
 const CONTRACT: &str = include_str!("../../../contract/inference-api.yaml");
 /// Where the router is made: whoever adds a route there adds it to this walk.
@@ -89,6 +90,71 @@ async fn every_route_but_the_public_ones_asks_for_the_key() {
         assert_ne!(status, 401, "{method} {path} with the key");
     }
     assert!(asked > 1000, "{asked}");
+}
+
+/// A server without a model, and every path that the walk goes to.
+async fn walk(edge: Edge) -> (Server, BTreeSet<String>) {
+    let mut paths = routed();
+    paths.extend(OTHERS.map(str::to_owned));
+    let options = server::Options { load_at_start: false, edge, ..options() };
+    (Server::start(options).await, paths)
+}
+
+#[tokio::test]
+async fn with_admin_keys_the_swap_is_the_one_route_that_an_internal_key_is_refused() {
+    let edge = Edge { admin_keys: Keys::parse("key-of-the-admin"), ..Edge::default() };
+    let (server, paths) = walk(edge).await;
+    let mut refused = Vec::new();
+    for (path, method) in paths.iter().flat_map(|path| METHODS.map(|method| (path, method))) {
+        let public = server::PUBLIC.contains(&path.as_str());
+        let mut status = BTreeMap::new();
+        for key in ["", "wrong", KEY, "key-of-the-admin"] {
+            let request = Ask::new(method, path).header("X-Internal-API-Key", key);
+            status.insert(key, server.send(request).await.status);
+        }
+        assert_eq!([status[""], status["wrong"]].contains(&401), !public, "{method} {path}: {status:?}");
+        assert!(![401, 403].contains(&status["key-of-the-admin"]), "{method} {path}: {status:?}");
+        if status[KEY] == 403 {
+            refused.push(format!("{method} {path}"));
+        } else {
+            assert_eq!(status[KEY], status["key-of-the-admin"], "{method} {path}");
+        }
+    }
+    assert_eq!(refused, ["POST /models/swap"]);
+}
+
+#[tokio::test]
+async fn preflights_need_no_key_and_reach_no_handler() {
+    let origin = "https://chat.example";
+    let (server, paths) = walk(Edge { cors_origins: origin.parse().unwrap(), ..Edge::default() }).await;
+    for path in &paths {
+        for wanted in METHODS {
+            let preflight = Ask::new("OPTIONS", path)
+                .without("X-Internal-API-Key")
+                .header("Origin", origin)
+                .header("Access-Control-Request-Method", wanted);
+            let reply = server.send(preflight).await;
+            assert_eq!(reply.status, 200, "{wanted} {path}");
+            assert!(reply.rest().await.is_empty(), "{wanted} {path}: nobody was asked");
+        }
+        // A cross-origin request itself is asked for its key like any other, with and without half of a preflight.
+        let public = server::PUBLIC.contains(&path.as_str());
+        for (method, header) in
+            [("GET", "Origin"), ("OPTIONS", "Origin"), ("OPTIONS", "Access-Control-Request-Method")]
+        {
+            let request = Ask::new(method, path).without("X-Internal-API-Key").header(header, origin);
+            assert_eq!(server.send(request).await.status == 401, !public, "{method} {path} with {header}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_route_answers_to_a_foreign_name() {
+    let (server, paths) = walk(Edge::default()).await;
+    for (path, method) in paths.iter().flat_map(|path| METHODS.map(|method| (path, method))) {
+        let status = server.send(Ask::new(method, path).header("Host", "evil.example")).await.status;
+        assert_eq!(status, 403, "{method} {path}");
+    }
 }
 
 #[tokio::test]

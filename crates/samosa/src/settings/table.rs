@@ -33,8 +33,49 @@ pub(crate) const GROUPS: &[Group] = &[
                  start is refused",
             )
             .such_as("change-me"),
-            setting("internal_api_key_file", "", Path("FILE"), "File that holds more of these keys, one a line")
-                .such_as("keys.txt"),
+            setting(
+                "internal_api_key_file",
+                "",
+                Path("FILE"),
+                "File that holds more of these keys, one a line; read again when it changes",
+            )
+            .such_as("keys.txt"),
+            setting(
+                "admin_api_key",
+                "",
+                Secrets("KEY"),
+                "Keys that a swap takes; without any, every key may swap. They are good for everything else too",
+            )
+            .such_as("change-me-too"),
+            setting(
+                "admin_api_key_file",
+                "",
+                Path("FILE"),
+                "File that holds more admin keys, one a line; read again when it changes",
+            )
+            .such_as("admin-keys.txt"),
+            setting(
+                "allowed_hosts",
+                "",
+                List("HOST"),
+                "Names in a Host header to answer to, *.SUFFIX for all below one; on a loopback address this machine's are known",
+            )
+            .such_as("chat.example"),
+            setting(
+                "cors_allowed_origins",
+                "",
+                List("ORIGIN"),
+                "Origins of web pages that may call, such as https://chat.example; otherwise none",
+            )
+            .such_as("https://chat.example"),
+            setting(
+                "tls_cert",
+                "",
+                Path("FILE"),
+                "Certificate chain in PEM, to serve HTTPS instead of HTTP; read again when it changes",
+            )
+            .such_as("cert.pem"),
+            setting("tls_key", "", Path("FILE"), "Private key of the certificate, in PEM").such_as("key.pem"),
         ],
     },
     Group {

@@ -124,11 +124,6 @@ impl Values {
         items(self.get(key).0)
     }
 
-    /// The key that a client sends: the first of those that are set.
-    pub(crate) fn first_key(&self) -> Option<&str> {
-        self.list("internal_api_key").next()
-    }
-
     /// A whole number, if it is set.
     pub(crate) fn whole(&self, key: &str) -> Result<Option<u64>> {
         let Some(text) = self.text(key) else { return Ok(None) };

@@ -41,6 +41,8 @@ pub(super) enum Failure {
     Lost(Lost),
     TimedOut,
     Denied(String),
+    /// The key is good, but not for this.
+    NotAllowed(String),
     /// An error of this server, in its words.
     Problem(String),
     /// An error of what is no server of this kind, or of something between it and us.
@@ -53,7 +55,10 @@ impl fmt::Display for Failure {
         match self {
             Self::Lost(lost) => lost.fmt(f),
             Self::TimedOut => write!(f, "no answer came within {} s", PATIENCE.as_secs()),
-            Self::Denied(said) => write!(f, "the key is missing or wrong (INTERNAL_API_KEY): {said}"),
+            Self::Denied(said) => {
+                write!(f, "the key is missing or wrong (ADMIN_API_KEY, INTERNAL_API_KEY): {said}")
+            }
+            Self::NotAllowed(said) => write!(f, "it refuses this: {said}"),
             Self::Problem(said) => f.write_str(said),
             Self::Status(status, said) => write!(f, "what answers is no samosa server: {status}: {said}"),
             Self::Garbage(said) => write!(f, "what answers is no samosa server: it says {said:?}"),
@@ -113,7 +118,8 @@ impl Server {
             content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"));
         let body = http::read(response.into_body(), MAX_ANSWER).await;
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::Denied(message(&body))),
+            StatusCode::UNAUTHORIZED => Err(Failure::Denied(message(&body))),
+            StatusCode::FORBIDDEN => Err(Failure::NotAllowed(message(&body))),
             status if is_problem && !status.is_success() => Err(Failure::Problem(message(&body))),
             status if !status.is_success() => Err(Failure::Status(status, message(&body))),
             _ => match serde_json::from_slice(&body) {

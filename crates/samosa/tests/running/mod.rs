@@ -137,7 +137,7 @@ impl Running {
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let (key, length) = (&self.key, body.len());
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX-Internal-API-Key: {key}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Internal-API-Key: {key}\r\n\
              Content-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n"
         );
         socket.write_all((head + body).as_bytes()).unwrap();

@@ -11,7 +11,7 @@ use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
 use serde_json::{Value, json};
 use server::problem::Code;
-use server::{ContextOverflow, Defaults, Ending, Keys, Limits, Options, State};
+use server::{ContextOverflow, Defaults, Edge, Ending, Keys, Limits, Options, State};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,6 +41,7 @@ pub(crate) fn options() -> Options {
         context_overflow: ContextOverflow::DropOldest,
         ignored_fields: std::collections::BTreeSet::new(),
         keys: Keys::parse(KEY),
+        edge: Edge::default(),
         swap_mode: Wish::Auto,
         swap_wait: Duration::from_secs(45),
         drain_timeout: Duration::from_secs(20),
@@ -235,6 +236,12 @@ impl Ask {
         self
     }
 
+    /// Adds a header, whether there is one of that name or not.
+    pub(crate) fn and(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self
@@ -252,8 +259,10 @@ impl Ask {
     /// As it goes over the wire.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let Self { method, path, headers, body } = self;
-        let mut head =
-            format!("{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n", body.len());
+        let mut head = format!("{method} {path} HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
+        if !headers.iter().any(|(name, _)| name == "Host") {
+            head.push_str("Host: localhost\r\n");
+        }
         for (name, value) in headers {
             head.extend([name, ": ", value, "\r\n"]);
         }

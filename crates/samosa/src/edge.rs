@@ -1,0 +1,127 @@
+//! Settings of the network's edge: keys and where they are written, hosts, origins, TLS.
+//!
+//! The same keys are sent by the commands that are clients.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow, bail};
+use server::edge::Tls;
+use server::{Edge, Keys};
+
+use crate::reload::{Files, Watched};
+use crate::settings::Values;
+
+/// Two settings that hold keys: themselves, or in a file.
+struct KeySettings {
+    value: &'static str,
+    file: &'static str,
+    /// The name of the second.
+    name: &'static str,
+}
+
+const INTERNAL: KeySettings =
+    KeySettings { value: "internal_api_key", file: "internal_api_key_file", name: "INTERNAL_API_KEY_FILE" };
+const ADMIN: KeySettings =
+    KeySettings { value: "admin_api_key", file: "admin_api_key_file", name: "ADMIN_API_KEY_FILE" };
+
+/// Who may call, what else the network meets, and the files to follow for it.
+pub(crate) fn read(values: &Values) -> Result<(Keys, Edge, Vec<Watched>)> {
+    let Ok(allowed_hosts) = values.get("allowed_hosts").0.parse() else {
+        return values.refuse("allowed_hosts", "names or addresses without a port, or *.SUFFIX");
+    };
+    let Ok(cors_origins) = values.get("cors_allowed_origins").0.parse() else {
+        let expected = "origins as browsers send them, such as https://chat.example, and never *";
+        return values.refuse("cors_allowed_origins", expected);
+    };
+    let (keys, admin_keys) = (fixed(values, &INTERNAL), fixed(values, &ADMIN));
+    let mut watched = Vec::new();
+    watched.extend(follow(values, &INTERNAL, (&keys, &admin_keys))?);
+    watched.extend(follow(values, &ADMIN, (&admin_keys, &keys))?);
+    if keys.overlaps(&admin_keys) {
+        bail!("a key of ADMIN_API_KEY is one of INTERNAL_API_KEY too, so that every caller could swap");
+    }
+    let tls = tls(values)?.map(|(tls, files)| {
+        watched.extend(files);
+        tls
+    });
+    Ok((keys, Edge { admin_keys, allowed_hosts, cors_origins, tls }, watched))
+}
+
+/// The keys that are given by their setting, and not in a file.
+fn fixed(values: &Values, settings: &KeySettings) -> Keys {
+    Keys::parse(values.get(settings.value).0)
+}
+
+/// Adds the keys of a file to those of its setting, and keeps them as the file has them. No key may come to be among
+/// the `others`.
+fn follow(
+    values: &Values,
+    settings: &KeySettings,
+    (keys, others): (&Keys, &Keys),
+) -> Result<Option<Watched>> {
+    let Some(path) = values.text(settings.file) else { return Ok(None) };
+    let (fixed, keys, others) = (fixed(values, settings), keys.clone(), others.clone());
+    let shown = path.to_owned();
+    let apply = move |contents: &[Vec<u8>]| {
+        let text = std::str::from_utf8(&contents[0]).map_err(|_| format!("{shown} is no text"))?;
+        let found = Keys::parse(text);
+        if found.is_empty() {
+            return Err(format!("{shown} holds no key"));
+        }
+        if found.overlaps(&others) {
+            return Err(format!("{shown} holds a key that is both an internal and an admin key"));
+        }
+        let found = found.with(&fixed);
+        keys.replace(&found);
+        Ok(format!("{} keys are in force", found.len()))
+    };
+    let wrong = |why: String| anyhow!("{}: {why}", settings.name);
+    let files = Files::read(settings.name, vec![PathBuf::from(path)]).map_err(wrong)?;
+    apply(&files.contents).map_err(wrong)?;
+    Ok(files.follow(Box::new(apply)))
+}
+
+/// Certificate and key, if connections are to be encrypted.
+fn tls(values: &Values) -> Result<Option<(Tls, Option<Watched>)>> {
+    const NAMES: &str = "TLS_CERT, TLS_KEY";
+    let (certificate, key) = match (values.text("tls_cert"), values.text("tls_key")) {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => (PathBuf::from(certificate), PathBuf::from(key)),
+        _ => bail!("TLS_CERT and TLS_KEY go together, but only one of them is set"),
+    };
+    let pair =
+        |contents: &[Vec<u8>]| Tls::from_pem(&contents[0], &contents[1]).map_err(|why| why.to_string());
+    let wrong = |why: String| anyhow!("{NAMES}: {why}");
+    let files = Files::read(NAMES, vec![certificate, key]).map_err(wrong)?;
+    let tls = pair(&files.contents).map_err(wrong)?;
+    let in_force = tls.clone();
+    let watched = files.follow(Box::new(move |contents| {
+        in_force.replace(&pair(contents)?);
+        Ok("new connections get the new certificate".to_owned())
+    }));
+    Ok(Some((tls, watched)))
+}
+
+/// The key that a client sends for what every caller may do: the first one.
+pub(crate) fn client_key(values: &Values) -> Result<Option<String>> {
+    first(values, &INTERNAL)
+}
+
+/// The key that a client sends to swap: the first admin key, else as for everything.
+pub(crate) fn admin_client_key(values: &Values) -> Result<Option<String>> {
+    Ok(first(values, &ADMIN)?.or(client_key(values)?))
+}
+
+fn first(values: &Values, settings: &KeySettings) -> Result<Option<String>> {
+    let first = |text: &str| {
+        let mut keys = text.split([',', '\n']).map(str::trim);
+        keys.find(|key| !key.is_empty()).map(str::to_owned)
+    };
+    if let Some(key) = first(values.get(settings.value).0) {
+        return Ok(Some(key));
+    }
+    let Some(path) = values.text(settings.file) else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| anyhow!("{}: {path} could not be read ({error})", settings.name))?;
+    first(&text).map(Some).ok_or_else(|| anyhow!("{}: {path} holds no key", settings.name))
+}
