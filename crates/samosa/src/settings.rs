@@ -58,14 +58,24 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "KEY[,KEY…]",
         "Keys that callers may use; on a loopback address one is made up if there is none",
     ),
-    setting("internal_api_key_file", "", "FILE", "File that holds keys, one a line; read again when it changes"),
+    setting(
+        "internal_api_key_file",
+        "",
+        "FILE",
+        "File that holds keys, one a line; read again when it changes",
+    ),
     setting(
         "admin_api_key",
         "",
         "KEY[,KEY…]",
         "Keys that a swap takes; without any, every key may swap. They are good for everything else too",
     ),
-    setting("admin_api_key_file", "", "FILE", "File that holds admin keys, one a line; read again when it changes"),
+    setting(
+        "admin_api_key_file",
+        "",
+        "FILE",
+        "File that holds admin keys, one a line; read again when it changes",
+    ),
     setting(
         "allowed_hosts",
         "",

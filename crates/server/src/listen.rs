@@ -63,7 +63,8 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
                 request
             }));
         let socket = Deadline::new(stream, limits.unread_for, missed);
-        let (tls, patience, watcher) = (state.options.edge.tls.clone(), limits.header_timeout, graceful.watcher());
+        let (tls, patience, watcher) =
+            (state.options.edge.tls.clone(), limits.header_timeout, graceful.watcher());
         tokio::spawn(async move {
             // Errors here are the other side's: cut connections, bad requests that hyper answered.
             match tls::open(socket, tls.as_ref(), patience).await {

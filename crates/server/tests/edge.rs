@@ -103,7 +103,9 @@ async fn names_count_on_other_addresses_once_some_are_listed() {
     for host in ["inference:8003", "inference.ns.svc.cluster.local"] {
         assert_eq!(status(&closed, "/stats", host).await, 200, "{host}");
     }
-    for (path, expected) in [("/stats", 403), ("/models", 403), ("/health", 200), ("/livez", 200), ("/metrics", 200)] {
+    for (path, expected) in
+        [("/stats", 403), ("/models", 403), ("/health", 200), ("/livez", 200), ("/metrics", 200)]
+    {
         assert_eq!(status(&closed, path, "10.1.2.3:8003").await, expected, "{path}");
     }
 }
@@ -140,15 +142,18 @@ async fn pages_of_listed_origins_may_call_and_no_others() {
     let ours = "content-type if-match prefer traceparent x-internal-api-key x-request-id x-seed x-trace-id";
     assert_eq!(allowed.join(" "), ours);
     assert_eq!(reply.header("access-control-allow-methods"), Some("GET,POST"));
-    assert!(reply.header("access-control-allow-credentials").is_none(), "keys travel in a header of their own");
+    assert!(
+        reply.header("access-control-allow-credentials").is_none(),
+        "keys travel in a header of their own"
+    );
     assert!(reply.header("vary").unwrap().contains("origin"));
-    for origin in ["https://evil.example", "https://chat.example.evil.example", "http://chat.example", "null"] {
+    for origin in ["https://evil.example", "https://chat.example.evil.example", "http://chat.example", "null"]
+    {
         let reply = server.send(preflight("/generate", origin)).await;
         assert!(reply.header("access-control-allow-origin").is_none(), "{origin}");
     }
-    let request = |key: &str| {
-        Ask::new("GET", "/stats").header("Origin", PAGE).header("X-Internal-API-Key", key)
-    };
+    let request =
+        |key: &str| Ask::new("GET", "/stats").header("Origin", PAGE).header("X-Internal-API-Key", key);
     let reply = server.send(request(KEY)).await;
     assert_eq!((reply.status, reply.header("access-control-allow-origin")), (200, Some(PAGE)));
     let exposed = reply.header("access-control-expose-headers").unwrap();

@@ -139,7 +139,8 @@ async fn preflights_need_no_key_and_reach_no_handler() {
         }
         // A cross-origin request itself is asked for its key like any other, with and without half of a preflight.
         let public = server::PUBLIC.contains(&path.as_str());
-        for (method, header) in [("GET", "Origin"), ("OPTIONS", "Origin"), ("OPTIONS", "Access-Control-Request-Method")]
+        for (method, header) in
+            [("GET", "Origin"), ("OPTIONS", "Origin"), ("OPTIONS", "Access-Control-Request-Method")]
         {
             let request = Ask::new(method, path).without("X-Internal-API-Key").header(header, origin);
             assert_eq!(server.send(request).await.status == 401, !public, "{method} {path} with {header}");

@@ -132,7 +132,8 @@ async fn other_machines_are_told_to_come_by_https_again() {
 async fn who_speaks_no_tls_is_let_go_at_once() {
     let server = Server::start(unloaded()).await;
     let request = health().bytes();
-    for said in [&request[..], b"\r\n\r\n", b"\x00", b"SSH-2.0-x\r\n", &[0x80; 64], &[0x16, 3, 1, 0xff, 0xff]] {
+    for said in [&request[..], b"\r\n\r\n", b"\x00", b"SSH-2.0-x\r\n", &[0x80; 64], &[0x16, 3, 1, 0xff, 0xff]]
+    {
         let mut socket = TcpStream::connect(server.address).await.unwrap();
         socket.write_all(said).await.unwrap();
         socket.shutdown().await.unwrap();
@@ -251,7 +252,8 @@ async fn a_reader_that_takes_nothing_is_ended_below_tls_too() {
     }
     let ended = async {
         loop {
-            let request = Ask::new("GET", "/stats").header("X-Internal-API-Key", KEY).header("Connection", "close");
+            let request =
+                Ask::new("GET", "/stats").header("X-Internal-API-Key", KEY).header("Connection", "close");
             let answer = exchange(&mut trusting(&server).await, request, "\0").await;
             let body = answer.split_once("\r\n\r\n").unwrap().1;
             let stats: serde_json::Value = serde_json::from_str(body).unwrap();

@@ -21,7 +21,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Longest time for what must come to its end.
 const SOON: Duration = Duration::from_secs(20);
 /// A request within a request: wherever it is served, `/metrics` counts a path that is unknown.
-const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: localhost\r\nX-Internal-API-Key: key-of-the-tests\r\n\r\n";
+const HIDDEN: &str =
+    "GET /hidden HTTP/1.1\r\nHost: localhost\r\nX-Internal-API-Key: key-of-the-tests\r\n\r\n";
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 /// A body of two bytes, an object without fields: 422 where it is read as such.
 const OBJECT: &str = "2\r\n{}\r\n0\r\n\r\n";
@@ -108,7 +109,12 @@ async fn a_body_has_one_length_or_ends_the_connection() {
         ("length, then chunks", post(&format!("{both}{CHUNKED}"), &after), &[400], Closed),
         ("chunks, then length", post(&format!("{CHUNKED}{both}"), &after), &[400], Closed),
         ("a length that ends within a chunk", post(&format!("{small}{CHUNKED}"), &within), &[400], Closed),
-        ("a length that is the body's", post(&format!("Content-Length: 12\r\n{CHUNKED}"), OBJECT), &[422], Closed),
+        (
+            "a length that is the body's",
+            post(&format!("Content-Length: 12\r\n{CHUNKED}"), OBJECT),
+            &[422],
+            Closed,
+        ),
         ("two lengths", post(&two, HIDDEN), &[400], Closed),
         ("one length twice", post("Content-Length: 2\r\nContent-Length: 2\r\n", "{}"), &[422], Open),
         ("a list of lengths", length("2, 2"), &[400], Closed),
@@ -221,7 +227,12 @@ async fn heads_are_well_formed_or_end_the_connection() {
         ("HTTP/2.0", as_version("HTTP/2.0"), &[400], Closed),
         ("http/1.1", as_version("http/1.1"), &[400], Closed),
         ("the preface of HTTP/2", format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{HIDDEN}"), &[], Closed),
-        ("an upgrade", get("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"), &[200], Open),
+        (
+            "an upgrade",
+            get("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"),
+            &[200],
+            Open,
+        ),
         ("TLS", format!("\x16\x03\x01\x02{HIDDEN}"), &[400], Closed),
         ("a request after an error", format!("BAD\0 / HTTP/1.1\r\n\r\n{HIDDEN}"), &[400], Closed),
     ])
@@ -232,7 +243,12 @@ async fn heads_are_well_formed_or_end_the_connection() {
 async fn who_is_asked_and_who_asks_is_said_once() {
     hold(vec![
         ("no host", get("").replace("Host: localhost\r\n", ""), &[400], Open),
-        ("no host in HTTP/1.0", get("").replace("Host: localhost\r\n", "").replace("1.1", "1.0"), &[403], Closed),
+        (
+            "no host in HTTP/1.0",
+            get("").replace("Host: localhost\r\n", "").replace("1.1", "1.0"),
+            &[403],
+            Closed,
+        ),
         ("two hosts", get("Host: localhost\r\n"), &[400], Open),
         ("an empty host", get("").replace("localhost", ""), &[400], Open),
         ("a URL", get("").replace("/stats", "http://localhost/stats"), &[200], Open),
@@ -253,7 +269,8 @@ async fn nothing_goes_through_a_tunnel() {
     }
     let request = format!("CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n{HIDDEN}");
     assert_eq!(statuses(&server, request.as_bytes()).await, (vec![403], Closed));
-    let metrics = String::from_utf8(server.send(support::Ask::new("GET", "/metrics")).await.rest().await).unwrap();
+    let metrics =
+        String::from_utf8(server.send(support::Ask::new("GET", "/metrics")).await.rest().await).unwrap();
     assert!(!metrics.contains("http_requests_total{method=\"GET\",path=\"<unmatched>\""), "{metrics}");
 }
 

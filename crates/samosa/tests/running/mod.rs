@@ -28,10 +28,16 @@ pub(crate) struct Running {
 impl Running {
     /// Starts one with this environment and nothing else, and reads its address and key.
     pub(crate) fn start(environment: &[(&str, &str)]) -> Self {
+        Self::start_with(&[], environment)
+    }
+
+    /// The same with flags.
+    pub(crate) fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| File::create(directory.path().join(name)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_samosa"))
             .arg("serve")
+            .args(flags)
             .env_clear()
             .env("PORT", "0")
             .envs(environment.iter().copied())
@@ -41,7 +47,7 @@ impl Running {
             .spawn()
             .unwrap();
         let mut running = Self { child, address: String::new(), key: String::new(), directory };
-        let made_up = environment.iter().all(|(name, _)| *name != "INTERNAL_API_KEY");
+        let made_up = environment.iter().all(|(name, _)| !name.starts_with("INTERNAL_API_KEY"));
         let read = if made_up { Self::read_greeting } else { Self::read_log };
         running.wait_for("its address", |running| {
             let found = read(running);
@@ -55,7 +61,7 @@ impl Running {
     /// Address and key of a server that made its key up.
     fn read_greeting(&self) -> Option<(String, String)> {
         let greeting = self.stderr();
-        Some((between(&greeting, "http://", ' ')?, between(&greeting, "X-Internal-API-Key: ", '\'')?))
+        Some((between(&greeting, "://", ' ')?, between(&greeting, "X-Internal-API-Key: ", '\'')?))
     }
 
     /// The address of a server that was given its keys.

@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn origins_are_taken_as_browsers_write_them_and_in_no_other_form() {
-        for good in ["https://chat.example", "http://localhost:3000", "https://[::1]:8443", "http://10.0.0.7"] {
+        for good in ["https://chat.example", "http://localhost:3000", "https://[::1]:8443", "http://10.0.0.7"]
+        {
             assert_eq!(good.parse(), Ok(Origins(vec![HeaderValue::from_static(good)])), "{good}");
         }
         for wrong in [

@@ -117,11 +117,11 @@ fn refusal(allowed: &AllowedHosts, request: &Request) -> Option<Problem> {
     };
     // A whole URL as the target outranks the header, and has to agree with it.
     let target = request.uri().authority();
-    if let (Some(target), Some(named)) = (target, &named) {
-        if !target.as_str().eq_ignore_ascii_case(named.as_str()) {
-            let detail = "The request names one host in its target and another one in its Host header.";
-            return Some(Problem::new(Code::InvalidHost, detail));
-        }
+    if let (Some(target), Some(named)) = (target, &named)
+        && !target.as_str().eq_ignore_ascii_case(named.as_str())
+    {
+        let detail = "The request names one host in its target and another one in its Host header.";
+        return Some(Problem::new(Code::InvalidHost, detail));
     }
     let host = target.or(named.as_ref()).map(Authority::host);
     if host.is_none() && request.version() != Version::HTTP_10 {
@@ -134,7 +134,8 @@ fn refusal(allowed: &AllowedHosts, request: &Request) -> Option<Problem> {
         (_, Some(host)) => allowed.take(host),
         (_, None) => is_public,
     };
-    let detail = "The server does not answer to the name in the request's Host header; its ALLOWED_HOSTS may list it.";
+    let detail =
+        "The server does not answer to the name in the request's Host header; its ALLOWED_HOSTS may list it.";
     (!accepted).then(|| Problem::new(Code::HostNotAllowed, detail))
 }
 
@@ -180,7 +181,8 @@ mod tests {
 
     #[test]
     fn on_loopback_only_this_machines_names_and_those_listed_are_taken() {
-        let ask = |allowed, host| outcome(allowed, Listening::Loopback, request(Version::HTTP_11, "/", &[host]));
+        let ask =
+            |allowed, host| outcome(allowed, Listening::Loopback, request(Version::HTTP_11, "/", &[host]));
         for here in ["localhost", "LocalHost:8003", "localhost.", "127.0.0.1:8003", "127.9.9.9", "[::1]:80"] {
             assert_eq!(ask("", here), None, "{here}");
         }
@@ -225,7 +227,8 @@ mod tests {
 
     #[test]
     fn a_whole_url_counts_as_the_host_and_http_1_0_needs_none_for_probes() {
-        let ask = |version, target, hosts: &[_]| outcome("", Listening::Loopback, request(version, target, hosts));
+        let ask =
+            |version, target, hosts: &[_]| outcome("", Listening::Loopback, request(version, target, hosts));
         let http_11 = |target, hosts: &[_]| ask(Version::HTTP_11, target, hosts);
         assert_eq!(http_11("http://localhost/stats", &["localhost"]), None);
         assert_eq!(http_11("http://evil.example/stats", &["localhost"]), Some(Code::InvalidHost));
@@ -237,7 +240,9 @@ mod tests {
 
     #[test]
     fn lists_hold_names_addresses_and_suffixes() {
-        for wrong in ["*", "*.", "*.*.example", "a.example:80", "https://a.example", "a..b", ".example", "a b"] {
+        for wrong in
+            ["*", "*.", "*.*.example", "a.example:80", "https://a.example", "a..b", ".example", "a b"]
+        {
             assert_eq!(wrong.parse::<AllowedHosts>(), Err(()), "{wrong}");
         }
         assert_eq!("".parse(), Ok(AllowedHosts::default()));
