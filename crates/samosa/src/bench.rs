@@ -77,7 +77,11 @@ fn target_arguments() -> [Arg; 5] {
         text("api", "API", "What it speaks: /generate of this server, or OpenAI's /v1/completions or chat")
             .value_parser(["generate", "completions", "chat"])
             .default_value("generate"),
-        text("key", "KEY", "Key to send, else the first of INTERNAL_API_KEY; OpenAI's APIs get it as Bearer"),
+        text(
+            "key",
+            "KEY",
+            "Key to send, else the first of INTERNAL_API_KEY or its _FILE; OpenAI's APIs get it as Bearer",
+        ),
         text("model", "NAME", "Model to name in requests of OpenAI's APIs; without it none is named"),
     ]
 }

@@ -104,19 +104,20 @@ fn tls(values: &Values) -> Result<Option<(Tls, Option<Watched>)>> {
 
 /// The key that a client sends for what every caller may do: the first one.
 pub(crate) fn client_key(values: &Values) -> Result<Option<String>> {
-    first(values, &INTERNAL)
+    first_of(values, &INTERNAL)
 }
 
 /// The key that a client sends to swap: the first admin key, else as for everything.
 pub(crate) fn admin_client_key(values: &Values) -> Result<Option<String>> {
-    Ok(first(values, &ADMIN)?.or(client_key(values)?))
+    Ok(first_of(values, &ADMIN)?.or(client_key(values)?))
 }
 
-fn first(values: &Values, settings: &KeySettings) -> Result<Option<String>> {
-    let first = |text: &str| {
-        let mut keys = text.split([',', '\n']).map(str::trim);
-        keys.find(|key| !key.is_empty()).map(str::to_owned)
-    };
+fn first(text: &str) -> Option<String> {
+    let mut keys = text.split([',', '\n']).map(str::trim);
+    keys.find(|key| !key.is_empty()).map(str::to_owned)
+}
+
+fn first_of(values: &Values, settings: &KeySettings) -> Result<Option<String>> {
     if let Some(key) = first(values.get(settings.value).0) {
         return Ok(Some(key));
     }
@@ -124,4 +125,43 @@ fn first(values: &Values, settings: &KeySettings) -> Result<Option<String>> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| anyhow!("{}: {path} could not be read ({error})", settings.name))?;
     first(&text).map(Some).ok_or_else(|| anyhow!("{}: {path} holds no key", settings.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_hold_secrets_and_their_debug_output_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("keys");
+        std::fs::write(&file, "hush-in-a-file").unwrap();
+        let pairs = "../server/tests/tls/one";
+        let at = |end: &str| format!("{}/{pairs}.{end}.pem", env!("CARGO_MANIFEST_DIR"));
+        let (certificate, key, file) = (at("cert"), at("key"), file.to_str().unwrap());
+        let arguments = [
+            ["--internal-api-key", "hush-1,hush-2"],
+            ["--internal-api-key-file", file],
+            ["--admin-api-key", "hush-3"],
+            ["--hf-token", "hush-4"],
+            ["--tls-cert", &certificate],
+            ["--tls-key", &key],
+        ];
+        let command = clap::Command::new("samosa").no_binary_name(true).args(crate::settings::arguments());
+        let matches = command.try_get_matches_from(arguments.iter().flatten()).unwrap();
+        let values = Values::collect(&matches).unwrap();
+        let serve = crate::options::serve(&values).unwrap();
+        let shown = format!("{:?} {:#?}", serve.options, serve.options);
+        assert!(shown.contains("keys: 3 keys") && shown.contains("admin_keys: 1 keys"), "{shown}");
+        assert!(shown.contains("\"********\"") && shown.contains("tls: Some(Tls)"), "{shown}");
+        let private = std::fs::read_to_string(&key).unwrap();
+        assert!(private.lines().all(|line| !shown.contains(line)) && !shown.contains("hush"), "{shown}");
+        assert_eq!(serve.watched.len(), 2);
+    }
+
+    #[test]
+    fn clients_send_the_first_key_that_is_set() {
+        assert_eq!(first("\n , a,b"), Some("a".to_owned()));
+        assert_eq!(first(" \r\n"), None);
+    }
 }

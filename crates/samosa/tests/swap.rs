@@ -139,7 +139,10 @@ fn unknown_tags_and_wrong_keys_are_one_line() {
     for key in ["wrong", ""] {
         let (stdout, stderr, code) = swap(&["g6", "--url", &url], key);
         assert_eq!((stdout.as_str(), code, stderr.lines().count()), ("", Some(1), 1), "{stderr}");
-        assert!(stderr.contains("the key is missing or wrong (INTERNAL_API_KEY): Invalid"), "{stderr}");
+        assert!(
+            stderr.contains("the key is missing or wrong (ADMIN_API_KEY, INTERNAL_API_KEY): Invalid"),
+            "{stderr}"
+        );
     }
 }
 

@@ -24,7 +24,7 @@ use super::listing::{MAX_PAGE, MAX_PAGES, RemoteFile, RemoteFiles, too_many};
 use super::retry::{Fault, Retries};
 use super::store::Body;
 use super::sums;
-use super::web::{Opened, Version, Web, failed, host_of, judge, read_small, shown};
+use super::web::{Opened, Version, Web, failed, host_of, read_small, shown};
 
 /// One prefix.
 pub(crate) struct S3 {
@@ -245,7 +245,7 @@ impl Service {
         if let Some(bytes) = body.as_bytes().filter(|bytes| !bytes.is_empty()) {
             *request.body_mut() = Some(bytes.clone().into());
         }
-        let response = judge(self.web.send(request).await?).await?;
+        let response = self.web.judge(self.web.send(request).await?).await?;
         if !is_list {
             let (parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
             let body = HttpResponseBody::new(body.map_err(|error| wrapped(failed(&error))));

@@ -61,6 +61,15 @@ impl Default for FetchSettings {
     }
 }
 
+impl FetchSettings {
+    /// What is sent to a source and may be shown to nobody else.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let is_secret = |name: &str| name.contains("SECRET") || name.contains("TOKEN");
+        let of_s3 = self.s3.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value);
+        self.hf_token.iter().chain(of_s3).filter(|secret| !secret.is_empty()).cloned().collect()
+    }
+}
+
 impl fmt::Debug for FetchSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.s3.iter().map(|(name, _)| name.as_str()).collect();

@@ -28,6 +28,8 @@ pub(crate) struct Web {
     client: reqwest::Client,
     redirect_hosts: Vec<String>,
     wait: Duration,
+    /// What must not come back in a server's words.
+    secrets: Vec<String>,
 }
 
 /// What a request says beside its URL.
@@ -96,6 +98,7 @@ impl Web {
             client,
             redirect_hosts: settings.redirect_hosts.clone(),
             wait: settings.stall_window.max(settings.connect_timeout),
+            secrets: settings.secrets(),
         })
     }
 
@@ -111,11 +114,44 @@ impl Web {
             }
             let response = self.send(request).await?;
             if !response.status().is_redirection() {
-                return judge(response).await;
+                return self.judge(response).await;
             }
             url = self.redirect(&url, response.headers(), ask.redirect_hosts)?;
         }
         Err(Fault::passing(format!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// Success as it is; everything else as what it means.
+    pub(crate) async fn judge(&self, mut response: reqwest::Response) -> Result<reqwest::Response, Fault> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        if matches!(status.as_u16(), 408 | 425 | 429 | 500..=599) {
+            let wait =
+                matches!(status.as_u16(), 429 | 503).then(|| retry_after(response.headers())).flatten();
+            return Err(Fault::Passing { reason: format!("status {}", status.as_u16()), wait });
+        }
+        let said = |name: &str| {
+            let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+            value.map(|text| self.harmless(text)).unwrap_or_default()
+        };
+        let (mut code, message) = (said("x-error-code"), said("x-error-message"));
+        if code.is_empty() {
+            let region = said("x-amz-bucket-region");
+            let body = head_of_body(&mut response).await;
+            code = tag_of(&body, "Code").map(|text| self.harmless(text)).unwrap_or_default();
+            if !region.is_empty() && status.is_redirection() {
+                code = format!("the bucket is in region {region}, set AWS_REGION");
+            }
+        }
+        Err(Fault::Status { host: host_of(response.url()), status: status.as_u16(), code, message })
+    }
+
+    /// A server's words as they may be repeated: it may say the token back that it was sent.
+    fn harmless(&self, text: &str) -> String {
+        let masked = |text: String, secret: &String| text.replace(secret.as_str(), "********");
+        shown(&self.secrets.iter().fold(text.to_owned(), masked))
     }
 
     /// Sends one request as it is, bounded until the answer begins.
@@ -210,32 +246,6 @@ fn is_host(entry: &str, url: &Url) -> bool {
 pub(crate) fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-/// Success as it is; everything else as what it means.
-pub(crate) async fn judge(mut response: reqwest::Response) -> Result<reqwest::Response, Fault> {
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    if matches!(status.as_u16(), 408 | 425 | 429 | 500..=599) {
-        let wait = matches!(status.as_u16(), 429 | 503).then(|| retry_after(response.headers())).flatten();
-        return Err(Fault::Passing { reason: format!("status {}", status.as_u16()), wait });
-    }
-    let said = |name: &str| {
-        let value = response.headers().get(name).and_then(|value| value.to_str().ok());
-        value.map(shown).unwrap_or_default()
-    };
-    let (mut code, message) = (said("x-error-code"), said("x-error-message"));
-    if code.is_empty() {
-        let region = said("x-amz-bucket-region");
-        let body = head_of_body(&mut response).await;
-        code = tag_of(&body, "Code").map(shown).unwrap_or_default();
-        if !region.is_empty() && status.is_redirection() {
-            code = format!("the bucket is in region {region}, set AWS_REGION");
-        }
-    }
-    Err(Fault::Status { host: host_of(response.url()), status: status.as_u16(), code, message })
 }
 
 /// The beginning of a refusal's body. That it breaks off is no matter.
@@ -384,6 +394,23 @@ mod tests {
         assert!(!redirects(hub, "https://cdn.hf.co./x", &list), "a dot at the end is another name");
         assert!(redirects("http://127.0.0.1:1/a", "http://127.0.0.1:2/b", &["127.0.0.1:2"]));
         assert!(!redirects("http://127.0.0.1:1/a", "http://127.0.0.1:2/b", &["127.0.0.1"]));
+    }
+
+    #[test]
+    fn a_server_that_says_secrets_back_is_not_repeated() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let settings = FetchSettings {
+            hf_token: Some("hf_hush".to_owned()),
+            s3: vec![
+                pair("AWS_REGION", "here"),
+                pair("AWS_SECRET_ACCESS_KEY", "a+hush"),
+                pair("AWS_SESSION_TOKEN", "hush/b"),
+            ],
+            ..FetchSettings::default()
+        };
+        let web = Web::new(&settings).unwrap();
+        let said = web.harmless("Bearer hf_hush, hush/b\nand a+hush are not for here");
+        assert_eq!(said, "Bearer ********, ******** and ******** are not for here");
     }
 
     #[test]

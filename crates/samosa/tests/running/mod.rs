@@ -29,8 +29,13 @@ pub(crate) struct Running {
 impl Running {
     /// Starts one with this environment and nothing else, and reads its address and key.
     pub(crate) fn start(environment: &[(&str, &str)]) -> Self {
-        let mut running = Self::spawn(environment);
-        let made_up = environment.iter().all(|(name, _)| *name != "INTERNAL_API_KEY");
+        Self::start_with(&[], environment)
+    }
+
+    /// The same with flags.
+    pub(crate) fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut running = Self::spawn(flags, environment);
+        let made_up = environment.iter().all(|(name, _)| !name.starts_with("INTERNAL_API_KEY"));
         let read = if made_up { Self::read_greeting } else { Self::read_log };
         running.wait_for("its address", |running| {
             let found = read(running);
@@ -43,7 +48,7 @@ impl Running {
 
     /// Starts one that ends by itself. Returns its exit code and what it said.
     pub(crate) fn start_and_end(environment: &[(&str, &str)]) -> (Option<i32>, String) {
-        let mut running = Self::spawn(environment);
+        let mut running = Self::spawn(&[], environment);
         let code = running.ended();
         (code, running.stderr())
     }
@@ -54,11 +59,12 @@ impl Running {
         Self { child: None, address, key, directory: tempfile::tempdir().unwrap() }
     }
 
-    fn spawn(environment: &[(&str, &str)]) -> Self {
+    fn spawn(flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| File::create(directory.path().join(name)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_samosa"))
             .arg("serve")
+            .args(flags)
             .env_clear()
             .env("PORT", "0")
             .envs(environment.iter().copied())
@@ -77,7 +83,7 @@ impl Running {
     /// Address and key of a server that made its key up.
     fn read_greeting(&self) -> Option<(String, String)> {
         let greeting = self.stderr();
-        Some((between(&greeting, "http://", ' ')?, between(&greeting, "X-Internal-API-Key: ", '\'')?))
+        Some((between(&greeting, "://", ' ')?, between(&greeting, "X-Internal-API-Key: ", '\'')?))
     }
 
     /// The address of a server that was given its keys.
