@@ -18,6 +18,7 @@ mod serve;
 mod settings;
 mod swap;
 mod text;
+mod top;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -68,6 +69,10 @@ fn main() -> ExitCode {
         },
         Some(("swap", matches)) => match swap::Options::read(&values, matches) {
             Ok(options) => swap::run(&options),
+            Err(error) => return wrong(&error),
+        },
+        Some(("top", matches)) => match top::Options::read(&values, matches) {
+            Ok(options) => top::run(options),
             Err(error) => return wrong(&error),
         },
         Some(("pull", matches)) => match pull::Options::read(&values, matches) {
@@ -121,6 +126,7 @@ fn command() -> Command {
             pull::command(),
             swap::command(),
             bench::command(),
+            top::command(),
             healthcheck::command(),
             config::command(),
             openapi,
