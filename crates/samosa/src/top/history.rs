@@ -11,8 +11,9 @@ pub(super) const SPAN: Duration = Duration::from_mins(5);
 const RATE_SPAN: f64 = 60.0;
 /// Samples that are kept: as many as the shortest interval makes in that time.
 const MAX_SAMPLES: usize = 1500;
-/// Where the server counts.
-const COUNTS: [&str; 2] = ["/requests", "/refusals"];
+/// Where the server counts streams by their end, and requests that it refused by code.
+pub(super) const ENDED: &str = "/requests";
+pub(super) const REFUSED: &str = "/refusals";
 
 /// Earlier answers, the latest at the end.
 #[derive(Default)]
@@ -23,6 +24,7 @@ struct Sample {
     at: f64,
     uptime: f64,
     tokens_per_second: Option<f64>,
+    /// By pointer and name.
     counts: HashMap<String, f64>,
 }
 
@@ -37,7 +39,12 @@ impl History {
         if self.0.len() == MAX_SAMPLES {
             self.0.pop_front();
         }
-        let counts = COUNTS.iter().flat_map(|pointer| stats.counts(pointer)).collect();
+        let named = |(pointer, (name, count))| (format!("{pointer}/{name}"), count);
+        let both = [ENDED, REFUSED];
+        let counts = both
+            .iter()
+            .flat_map(|pointer| stats.counts(pointer).into_iter().map(move |count| (pointer, count)));
+        let counts = counts.map(named).collect();
         self.0.push_back(Sample {
             at,
             uptime,
@@ -46,10 +53,11 @@ impl History {
         });
     }
 
-    /// What came a minute lately, of what the server counts under this name.
-    pub(super) fn per_minute(&self, name: &str) -> Option<f64> {
+    /// What came a minute lately, of what the server counts here under this name.
+    pub(super) fn per_minute(&self, pointer: &str, name: &str) -> Option<f64> {
+        let name = format!("{pointer}/{name}");
         let last = self.0.back()?;
-        let count = |sample: &Sample| sample.counts.get(name).copied().unwrap_or_default();
+        let count = |sample: &Sample| sample.counts.get(&name).copied().unwrap_or_default();
         let is_known = |sample: &&Sample| !sample.counts.is_empty() && sample.at >= last.at - RATE_SPAN;
         let first = self.0.iter().find(is_known)?;
         let seconds = last.at - first.at;
@@ -90,19 +98,19 @@ mod tests {
     #[test]
     fn rates_look_back_a_minute_and_not_over_a_restart() {
         let mut history = History::default();
-        assert_eq!(history.per_minute("stop"), None);
+        assert_eq!(history.per_minute(ENDED, "stop"), None);
         for second in 0..200 {
             let (at, stats) = at(second, second, 2 * second);
             history.add(at, &stats);
         }
-        assert_eq!(history.per_minute("stop"), Some(120.0));
-        assert_eq!(history.per_minute("length"), Some(0.0));
+        assert_eq!(history.per_minute(ENDED, "stop"), Some(120.0));
+        assert_eq!(history.per_minute(ENDED, "length"), Some(0.0));
         let (again, stats) = at(201, 1, 0);
         history.add(again, &stats);
-        assert_eq!(history.per_minute("stop"), None);
+        assert_eq!(history.per_minute(ENDED, "stop"), None);
         let (again, stats) = at(203, 3, 1);
         history.add(again, &stats);
-        assert_eq!(history.per_minute("stop"), Some(30.0));
+        assert_eq!(history.per_minute(ENDED, "stop"), Some(30.0));
     }
 
     #[test]

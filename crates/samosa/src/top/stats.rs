@@ -10,6 +10,9 @@ use crate::swap::Record;
 /// Characters of an identity that tell it from any other.
 const SHORT_IDENTITY: usize = 12;
 
+/// Phases of a swap that took less, in seconds, are not worth a word.
+const TELLING: f64 = 0.05;
+
 /// An answer of `/stats`.
 pub(super) struct Stats(pub(super) Value);
 
@@ -134,11 +137,11 @@ impl Stats {
             rows.push(("workers", format!("{total}{busy}{retired}")));
         }
         let of = |name: &str| self.number(&format!("/memory_bytes/{name}"));
-        let weights = of("matrices").zip(of("embeddings")).map(|(a, b)| format!("{} weights", bytes(a + b)));
-        let reserved = of("kv_reserved").map(|kv| format!("{} KV reserved", bytes(kv)));
-        let kinds: Vec<String> = [weights, reserved].into_iter().flatten().collect();
-        if !kinds.is_empty() {
-            rows.push(("memory", kinds.join(", ")));
+        if let Some((matrices, embeddings)) = of("matrices").zip(of("embeddings")) {
+            rows.push(("weights", bytes(matrices + embeddings)));
+        }
+        if let Some(reserved) = of("kv_reserved") {
+            rows.push(("KV reserved", bytes(reserved)));
         }
         rows
     }
@@ -158,7 +161,7 @@ impl Stats {
 pub(super) struct Swap {
     /// `d12 → d20, overlap`
     pub(super) what: String,
-    /// Where it is, or how it ended.
+    /// Where it is, or how it ended; and what took its time.
     pub(super) state: String,
     pub(super) failed: Failed,
     /// How much of its download there is, from 0 to 1, and in words.
@@ -188,10 +191,13 @@ impl Swap {
         let record = Record(record.clone());
         let outcome = word("outcome").unwrap_or_default();
         let took: f64 = record.phases().iter().map(|(_, took)| took).sum();
+        let mode = word("mode").map_or(String::new(), |mode| format!("{mode}, "));
+        let phases = record.phases().into_iter().filter(|(_, took)| *took >= TELLING);
+        let phases: Vec<String> = phases.map(|(name, took)| format!("{name} {took:.1}")).collect();
+        let phases = if phases.is_empty() { String::new() } else { format!(": {}", phases.join(", ")) };
         let (state, failed) = match outcome.as_str() {
-            "ok" | "live" => (format!("{outcome}, {took:.1} s"), Failed::No),
-            "running" if took > 0.0 => (format!("in {} after {took:.1} s", record.phase()), Failed::No),
-            "running" => (format!("in {}", record.phase()), Failed::No),
+            "ok" | "live" => (format!("{outcome}, {mode}{took:.1} s{phases}"), Failed::No),
+            "running" => (format!("in {}{phases}", record.phase()), Failed::No),
             _ => (format!("{outcome}{}", record.failure()), Failed::Yes),
         };
         let download = record.download().filter(|download| download.bytes_total > 0).map(|download| {
@@ -238,7 +244,7 @@ mod tests {
         let meters = stats.meters();
         assert_eq!((meters[0].text.as_str(), meters[0].share), ("16 of 128", Some(0.125)));
         assert_eq!((meters[4].text.as_str(), meters[4].share), ("1.0 GB of 4.0 GB", Some(0.25)));
-        assert_eq!(stats.status(), "[31mok");
+        assert_eq!(stats.status(), "[31mok…");
     }
 
     #[test]
@@ -254,7 +260,7 @@ mod tests {
         assert_eq!((runs.what.as_str(), runs.state.as_str()), ("d12 → d20", "in download"));
         assert_eq!(runs.download, Some((0.25, "3.0 MB of 12.0 MB".to_owned())));
         let ok = swap(json!({ "outcome": "ok", "phase_seconds": phases }));
-        assert_eq!((ok.state.as_str(), ok.failed), ("ok, 2.1 s", Failed::No));
+        assert_eq!((ok.state.as_str(), ok.failed), ("ok, 2.1 s: resolve 0.1, download 2.0", Failed::No));
         let failed = swap(json!({ "outcome": "failed", "phase_seconds": phases, "reason": "It broke." }));
         assert_eq!(
             (failed.state.as_str(), failed.failed),

@@ -100,7 +100,7 @@ pub(super) fn view(frame: &mut Frame<'_>, screen: &Screen) {
     if screen.stats.is_some() {
         frame.render_widget(Paragraph::new(notes), below);
     }
-    frame.render_widget(Paragraph::new(keys_line(screen)), keys);
+    frame.render_widget(Paragraph::new(keys_line(screen, keys.width)), keys);
     if screen.mode.help {
         help(frame, screen, area);
     }
@@ -146,8 +146,9 @@ fn heading(screen: &Screen, stats: &Stats, width: u16) -> Line<'static> {
     };
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let quiet = screen.colours.style(Tone::Quiet);
+    let status = if screen.trouble.is_some() { format!("○ was {status}") } else { format!("● {status}") };
     let mut spans = vec![
-        Span::styled(format!("● {status}"), screen.colours.style(tone).add_modifier(Modifier::BOLD)),
+        Span::styled(status, screen.colours.style(tone).add_modifier(Modifier::BOLD)),
         Span::raw("  "),
         Span::styled(stats.model(), bold),
     ];
@@ -172,18 +173,25 @@ fn heading(screen: &Screen, stats: &Stats, width: u16) -> Line<'static> {
     Line::from(spans)
 }
 
-fn keys_line(screen: &Screen) -> Line<'static> {
+/// The keys, as many as fit, and the server's place.
+fn keys_line(screen: &Screen, width: u16) -> Line<'static> {
     let quiet = screen.colours.style(Tone::Quiet);
-    let mut spans = Vec::new();
-    if screen.mode.paused {
-        spans.push(Span::styled("paused", screen.colours.style(Tone::Warning)));
-        spans.push(Span::styled(" · p goes on", quiet));
+    let state = if screen.mode.paused {
+        Span::styled("paused", screen.colours.style(Tone::Warning))
     } else {
-        spans.push(Span::styled(format!("every {}", interval(screen.interval)), quiet));
-        spans.push(Span::styled(" · p pause", quiet));
+        Span::styled(format!("every {}", interval(screen.interval)), quiet)
+    };
+    let pause = if screen.mode.paused { "p go on" } else { "p pause" };
+    let mut room = usize::from(width).saturating_sub(state.width());
+    let mut keys = String::new();
+    for key in ["q quit", "? help", pause, "+/- interval"].map(|key| format!(" · {key}")) {
+        if key.chars().count() <= room {
+            room -= key.chars().count();
+            keys.push_str(&key);
+        }
     }
-    spans.push(Span::styled(format!(" · +/- interval · ? help · q quit · {}", screen.url), quiet));
-    Line::from(spans)
+    let url = if room > screen.url.len() { format!("{:>room$}", screen.url) } else { String::new() };
+    Line::from(vec![state, Span::styled(keys + &url, quiet)])
 }
 
 /// `500 ms` or `2 s`.
@@ -219,3 +227,6 @@ fn help(frame: &mut Frame<'_>, screen: &Screen, area: Rect) {
     frame.render_widget(Clear, place);
     frame.render_widget(Paragraph::new(HELP).block(block), place);
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, RenderDirection, Sparkline, SparklineBar};
 
+use super::super::history::{ENDED, REFUSED};
 use super::super::stats::{Failed, Meter, Stats, Swap};
 use super::super::words::{count, ms, percent, rate, time};
 use super::{Colours, Screen, Tone};
@@ -18,7 +19,13 @@ const NAME: usize = 14;
 const METER_TEXT: usize = 18;
 const METER_BAR: usize = 6;
 /// The tallest curve.
-const MAX_CURVE: u16 = 10;
+const MAX_CURVE: u16 = 16;
+/// The fewest rows, its title included, that a block may be cut to.
+const WORTH_CUTTING: u16 = 4;
+/// Reasons to refuse that are listed.
+const MAX_REFUSED: usize = 6;
+/// Lines of a swap's words.
+const MAX_WRAPPED: usize = 3;
 /// Shares from which a meter warns, and alarms.
 const WARNS: f64 = 0.75;
 const ALARMS: f64 = 0.9;
@@ -46,7 +53,7 @@ pub(super) fn blocks(frame: &mut Frame<'_>, screen: &Screen, stats: &Stats, area
     // The curve shrinks to one line for the others, and takes what they leave.
     for row in rows {
         let height = row.iter().map(|part| part_height(*part, screen, stats, column)).max().unwrap_or(0);
-        let height = if height <= left { height } else { 0 };
+        let height = if height <= left || left >= WORTH_CUTTING { height.min(left) } else { 0 };
         left -= height;
         heights.push(height);
     }
@@ -84,7 +91,7 @@ fn draw(frame: &mut Frame<'_>, (screen, stats): (&Screen, &Stats), part: Part, a
             block.title(title("Latency, ms")).title(head(format!("{:>8}{:>9}{:>9} ", "p50", "p95", "p99")))
         }
         Part::Requests => {
-            block.title(title("Requests")).title(head(format!("{:>10}{:>10} ", "a minute", "total")))
+            block.title(title("Requests")).title(head(format!("{:>9}{:>8}", "a minute", "total")))
         }
         Part::Inside => block.title(title("Inside")),
     };
@@ -166,7 +173,7 @@ fn meter_line(colours: Colours, meter: &Meter, width: usize) -> Line<'static> {
 /// A bar of `width` columns; what is not nothing shows.
 fn bar(share: f64, width: usize) -> [String; 2] {
     let full = (share * width as f64).round() as usize;
-    let full = if share > 0.0 { full.clamp(1, width) } else { 0 };
+    let full = if share > 0.0 { full.max(1).min(width) } else { 0 };
     ["█".repeat(full), "░".repeat(width - full)]
 }
 
@@ -188,30 +195,28 @@ fn latency_lines(screen: &Screen, stats: &Stats, width: usize) -> Vec<Line<'stat
     lines
 }
 
+/// What became of requests: how streams ended, and what was refused most.
 fn request_lines(screen: &Screen, stats: &Stats, width: usize) -> Vec<Line<'static>> {
-    let refused = stats.counts("/refusals").into_iter().map(|(code, n)| (code, n, Tone::Warning));
-    let ended = stats.counts("/requests").into_iter().map(|(outcome, n)| {
-        let tone = if ["stop", "length"].contains(&outcome.as_str()) { Tone::Plain } else { Tone::Warning };
-        (outcome, n, tone)
-    });
-    ended
-        .chain(refused)
-        .map(|(name, total, tone)| {
-            let lately = screen.history.per_minute(&name);
-            let figures = format!("{:>10}{:>10} ", lately.map_or("–".to_owned(), rate), count(total));
-            // Only what goes wrong now shall stand out.
-            let tone = match lately {
-                _ if total == 0.0 => Tone::Quiet,
-                Some(lately) if lately > 0.0 => tone,
-                _ => Tone::Plain,
-            };
-            let style = screen.colours.style(tone);
-            let name = name.replace('_', " ");
-            let room = width.saturating_sub(figures.chars().count());
-            let name: String = name.chars().take(room.saturating_sub(1)).collect();
-            Line::from(Span::styled(format!("{name:room$}{figures}"), style))
-        })
-        .collect()
+    let line = |pointer: &str, label: &str, (name, total): &(String, f64)| {
+        let lately = screen.history.per_minute(pointer, name);
+        let figures = format!("{:>9}{:>8}", lately.map_or("–".to_owned(), rate), count(*total));
+        let is_good = ["stop", "length"].contains(&name.as_str());
+        // Only what goes wrong now shall stand out.
+        let tone = match lately {
+            _ if *total == 0.0 => Tone::Quiet,
+            Some(lately) if lately > 0.0 && !is_good => Tone::Warning,
+            _ => Tone::Plain,
+        };
+        let room = width.saturating_sub(figures.chars().count());
+        let name = format!("{label}{}", name.replace('_', " "));
+        let name: String = name.chars().take(room.saturating_sub(1)).collect();
+        Line::from(Span::styled(format!("{name:room$}{figures}"), screen.colours.style(tone)))
+    };
+    let mut refused = stats.counts(REFUSED);
+    refused.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    let ended = stats.counts(ENDED);
+    let ended = ended.iter().map(|count| line(ENDED, "", count));
+    ended.chain(refused.iter().take(MAX_REFUSED).map(|count| line(REFUSED, "refused: ", count))).collect()
 }
 
 fn inside_lines(screen: &Screen, stats: &Stats, width: usize) -> Vec<Line<'static>> {
@@ -233,18 +238,16 @@ fn inside_lines(screen: &Screen, stats: &Stats, width: usize) -> Vec<Line<'stati
                     Span::styled(empty, colours.style(Tone::Quiet)),
                     Span::raw(format!(" {text}")),
                 ]));
-                lines.push(left("", &format!("{}, {}", swap.state, percent(*share)), Style::new(), width));
+                wrapped(&mut lines, &format!("{}, {}", percent(*share), swap.state), Style::new(), width);
             }
-            None => lines.push(left("", &swap.state, Style::new(), width)),
+            None => wrapped(&mut lines, &swap.state, Style::new(), width),
         }
     }
     if let Some(swap) = stats.last_swap() {
-        let tone = if swap.failed == Failed::Yes { Tone::Alarm } else { Tone::Plain };
+        let tone = if swap.failed == Failed::Yes { Tone::Warning } else { Tone::Plain };
         let style = colours.style(tone);
         lines.push(left("last swap", &format!("{}{}", swap.what, ago(screen, &swap)), style, width));
-        for part in crate::text::wrap(&swap.state, width.saturating_sub(NAME).max(1)).iter().take(3) {
-            lines.push(left("", part, style, width));
-        }
+        wrapped(&mut lines, &swap.state, style, width);
     }
     lines
 }
@@ -253,6 +256,16 @@ fn inside_lines(screen: &Screen, stats: &Stats, width: usize) -> Vec<Line<'stati
 fn ago(screen: &Screen, swap: &Swap) -> String {
     let since = swap.started.map(|started| screen.now - started).filter(|since| *since >= 0.0);
     since.map_or(String::new(), |since| format!(", {} ago", time(since)))
+}
+
+/// Adds a text below a value, on a few lines.
+fn wrapped(lines: &mut Vec<Line<'static>>, text: &str, style: Style, width: usize) {
+    let mut parts = crate::text::wrap(text, width.saturating_sub(NAME).max(1));
+    if parts.len() > MAX_WRAPPED {
+        parts.truncate(MAX_WRAPPED);
+        parts[MAX_WRAPPED - 1].push_str(" …");
+    }
+    lines.extend(parts.iter().map(|part| left("", part, style, width)));
 }
 
 /// A name and a value at the right end.
