@@ -117,7 +117,10 @@ fn command() -> Command {
         .about("Serves nanochat models: streams answers, swaps weights while people chat.")
         .version(env!("CARGO_PKG_VERSION"))
         .after_help("Run `samosa --help` to see every setting.")
-        .after_long_help("With no settings at all it serves the built-in model on 127.0.0.1:8003.")
+        .after_long_help(
+            "With no settings at all it serves the built-in model on 127.0.0.1:8003.\n\n\
+             Exit codes: 0 done; 1 failed; 2 settings or arguments are wrong; 130 interrupted.",
+        )
         .args(settings::arguments())
         .subcommands([
             serve,

@@ -11,6 +11,7 @@ mod text;
 mod view;
 mod words;
 
+use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use self::stats::Stats;
 use self::view::Colours;
 use crate::http;
 use crate::settings::{self, Values};
-use crate::swap::Server;
+use crate::swap::{Failure, Server};
 
 /// Longest time an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -122,17 +123,32 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     builder.enable_all().build().context("the runtime could not be started")
 }
 
-/// The server's `/stats`, or why there is no answer.
-async fn ask(server: &mut Server) -> Result<Value, String> {
-    let answer = match timeout(PATIENCE, server.stats()).await {
-        Ok(answer) => answer.map_err(|failure| failure.to_string()),
-        Err(_) => Err(format!("no answer came within {} s", PATIENCE.as_secs())),
-    };
-    if answer.is_err() {
-        // It may come back at another address.
-        server.way.forget();
+/// Why there are no figures.
+enum Trouble {
+    /// Nobody answers, for this reason.
+    Silence(String),
+    /// The answer is something else.
+    Refusal(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Silence(why) | Self::Refusal(why)) = self;
+        f.write_str(why)
     }
-    answer
+}
+
+/// The server's `/stats`, or why there are none.
+async fn ask(server: &mut Server) -> Result<Value, Trouble> {
+    let answer = match timeout(PATIENCE, server.stats()).await {
+        Ok(Ok(stats)) => return Ok(stats),
+        Ok(Err(failure @ (Failure::Lost(_) | Failure::TimedOut))) => Trouble::Silence(failure.to_string()),
+        Ok(Err(failure)) => Trouble::Refusal(failure.to_string()),
+        Err(_) => Trouble::Silence(format!("no answer came within {} s", PATIENCE.as_secs())),
+    };
+    // It may come back at another address.
+    server.way.forget();
+    Err(answer)
 }
 
 #[cfg(test)]

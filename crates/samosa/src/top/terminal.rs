@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::Trouble;
 use super::history::History;
 use super::stats::Stats;
 use super::view::{Colours, Mode, Screen, view};
@@ -26,7 +27,7 @@ const INTERVALS: [u64; 9] = [100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60
 
 /// What the thread that asks has to say.
 enum News {
-    Answer(Result<Value, String>),
+    Answer(Result<Value, Trouble>),
     /// A signal ended it.
     Stop,
 }
@@ -137,7 +138,7 @@ fn show(
 }
 
 /// Takes an answer in. Figures that were there stay when none comes.
-fn take(screen: &mut Screen, answer: Result<Value, String>, begun: Instant, answered: &mut Instant) {
+fn take(screen: &mut Screen, answer: Result<Value, Trouble>, begun: Instant, answered: &mut Instant) {
     match answer {
         Ok(stats) => {
             let stats = Stats(stats);
@@ -222,11 +223,11 @@ mod tests {
     fn figures_stay_when_no_answer_comes() {
         let (mut screen, begun) = (screen(), now());
         let mut answered = begun;
-        take(&mut screen, Err("nothing listens there".to_owned()), begun, &mut answered);
+        take(&mut screen, Err(Trouble::Silence("nothing listens there".to_owned())), begun, &mut answered);
         assert!(screen.stats.is_none() && screen.trouble.is_some());
         take(&mut screen, Ok(json!({ "status": "ok" })), begun, &mut answered);
         assert!(screen.stats.is_some() && screen.trouble.is_none());
-        take(&mut screen, Err("nothing listens there".to_owned()), begun, &mut answered);
+        take(&mut screen, Err(Trouble::Silence("nothing listens there".to_owned())), begun, &mut answered);
         assert!(screen.stats.is_some() && screen.trouble.is_some());
     }
 }

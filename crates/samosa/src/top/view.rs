@@ -11,6 +11,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Padding, Paragraph, Wrap};
 
 use self::blocks::blocks;
+use super::Trouble;
 use super::history::History;
 use super::stats::Stats;
 use super::words::time;
@@ -20,8 +21,8 @@ pub(super) struct Screen {
     pub(super) url: String,
     pub(super) stats: Option<Stats>,
     pub(super) history: History,
-    /// Why the last answers did not come, and for how long nothing came.
-    pub(super) trouble: Option<(String, Duration)>,
+    /// Why there are no new figures, and for how long.
+    pub(super) trouble: Option<(Trouble, Duration)>,
     pub(super) interval: Duration,
     pub(super) mode: Mode,
     pub(super) colours: Colours,
@@ -111,7 +112,7 @@ fn waiting(screen: &Screen) -> Vec<Line<'static>> {
     let mut lines = vec![Line::from(format!("{} …", screen.url))];
     if let Some((why, _)) = &screen.trouble {
         let again = format!("Asking again every {}.", interval(screen.interval));
-        lines.push(Line::from(Span::styled(why.clone(), screen.colours.style(Tone::Alarm))));
+        lines.push(Line::from(Span::styled(why.to_string(), screen.colours.style(Tone::Alarm))));
         lines.push(Line::from(Span::styled(again, screen.colours.style(Tone::Quiet))));
     }
     lines
@@ -122,8 +123,13 @@ fn notes(screen: &Screen) -> Vec<Line<'static>> {
     let Some(stats) = &screen.stats else { return Vec::new() };
     let note = |text: String, tone| Line::from(Span::styled(text, screen.colours.style(tone)));
     match (&screen.trouble, stats.reason()) {
-        (Some((why, silence)), _) => {
-            vec![note(format!("no answer for {}: {why}", time(silence.as_secs_f64())), Tone::Alarm)]
+        (Some((trouble, since)), _) => {
+            let since = time(since.as_secs_f64());
+            let text = match trouble {
+                Trouble::Silence(why) => format!("no answer for {since}: {why}"),
+                Trouble::Refusal(why) => format!("no figures for {since}: {why}"),
+            };
+            vec![note(text, Tone::Alarm)]
         }
         (None, Some(reason)) => vec![note(reason, Tone::Warning)],
         (None, None) => Vec::new(),

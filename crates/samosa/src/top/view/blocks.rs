@@ -2,7 +2,7 @@
 
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
-use ratatui::style::{Modifier, Style};
+use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, RenderDirection, Sparkline, SparklineBar};
 
@@ -120,7 +120,7 @@ fn curve(frame: &mut Frame<'_>, (screen, stats): (&Screen, &Stats), block: Block
         Span::styled(" Tokens/s ", colours.style(Tone::Title)),
         Span::styled(
             format!("{} ", figure("/tokens_per_second/10s")),
-            Style::new().add_modifier(Modifier::BOLD),
+            Style::new().fg(Color::Reset).add_modifier(Modifier::BOLD),
         ),
     ]);
     let more = format!(

