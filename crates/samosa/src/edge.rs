@@ -149,7 +149,7 @@ mod tests {
         ];
         let command = clap::Command::new("samosa").no_binary_name(true).args(crate::settings::arguments());
         let matches = command.try_get_matches_from(arguments.iter().flatten()).unwrap();
-        let values = Values::collect(&matches).unwrap();
+        let values = Values::collect(&matches);
         let serve = crate::options::serve(&values).unwrap();
         let shown = format!("{:?} {:#?}", serve.options, serve.options);
         assert!(shown.contains("keys: 3 keys") && shown.contains("admin_keys: 1 keys"), "{shown}");

@@ -183,6 +183,11 @@ impl Way {
         Ok(Self { place, addresses: OnceCell::new(), tls })
     }
 
+    /// Looks the addresses up again, the next time.
+    pub(crate) fn forget(&mut self) {
+        self.addresses = OnceCell::new();
+    }
+
     /// Connects, sends a request, and returns its answer as far as its head.
     pub(crate) async fn send(
         &self,

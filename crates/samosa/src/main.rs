@@ -20,6 +20,7 @@ mod serve;
 mod settings;
 mod swap;
 mod text;
+mod top;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -72,6 +73,10 @@ fn main() -> ExitCode {
             Ok(options) => swap::run(&options),
             Err(error) => return wrong(&error),
         },
+        Some(("top", matches)) => match top::Options::read(&values, matches) {
+            Ok(options) => top::run(options),
+            Err(error) => return wrong(&error),
+        },
         Some(("pull", matches)) => match pull::Options::read(&values, matches) {
             Ok(options) => pull::run(&options),
             Err(error) => return wrong(&error),
@@ -114,7 +119,10 @@ fn command() -> Command {
         .about("Serves nanochat models: streams answers, swaps weights while people chat.")
         .version(env!("CARGO_PKG_VERSION"))
         .after_help("Run `samosa --help` to see every setting.")
-        .after_long_help("With no settings at all it serves the built-in model on 127.0.0.1:8003.")
+        .after_long_help(
+            "With no settings at all it serves the built-in model on 127.0.0.1:8003.\n\n\
+             Exit codes: 0 done; 1 failed; 2 settings or arguments are wrong; 130 interrupted.",
+        )
         .args(settings::arguments())
         .subcommands([
             serve,
@@ -123,6 +131,7 @@ fn command() -> Command {
             pull::command(),
             swap::command(),
             bench::command(),
+            top::command(),
             healthcheck::command(),
             config::command(),
             openapi,

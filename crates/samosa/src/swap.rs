@@ -15,8 +15,10 @@ use registry::Tag;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use self::client::{Asked, Failure, Server};
-use self::record::{End, Record, sentence, serving};
+use self::client::Asked;
+pub(crate) use self::client::{Failure, Server};
+pub(crate) use self::record::Record;
+use self::record::{End, sentence, serving};
 use crate::edge;
 use crate::http;
 use crate::progress::Progress;

@@ -136,6 +136,7 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
             "60s": metrics.token_rate.per_second(60),
         },
         "requests": metrics.ends(),
+        "refusals": metrics.refused_by_code(),
         "running": sum(|worker| worker.snapshot.running),
         "queue": {
             "requests": sum(|worker| worker.snapshot.queued) + state.gate.waiting(),
@@ -160,6 +161,7 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
             "accepted_tokens": counts.accepted_tokens,
         },
         "memory_bytes": memory::to_json(&state),
+        "memory_available_bytes": registry::memory::available(),
         "model": generation.as_ref().map(|generation| model_fields(generation)),
         "retired_engines": state.swapper.retired().0,
         "swap": swap_fields(&state),

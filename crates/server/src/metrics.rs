@@ -290,6 +290,13 @@ impl Metrics {
         End::ALL.iter().map(|end| (end.as_str().to_owned(), count(end).into())).collect()
     }
 
+    /// Requests that were refused, by code; those that never were are left out.
+    pub(crate) fn refused_by_code(&self) -> serde_json::Map<String, serde_json::Value> {
+        let count = |code: &Code| self.refusals.get_or_create(&Reason { reason: code.as_str() }).get();
+        let counts = Code::ALL.iter().map(|code| (code.as_str().to_owned(), count(code)));
+        counts.filter(|(_, count)| *count > 0).map(|(code, count)| (code, count.into())).collect()
+    }
+
     /// Streams that are open.
     pub(crate) fn active(&self) -> i64 {
         self.active_generations.get()

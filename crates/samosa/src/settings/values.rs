@@ -234,6 +234,26 @@ fn environment(name: &str) -> Result<Option<String>, Wrong> {
     }
 }
 
+/// What the terminal may get.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Terminal {
+    /// Nothing but lines of text.
+    Dumb,
+    /// No colours: `NO_COLOR` is set, to whatever.
+    Plain,
+    Coloured,
+}
+
+/// What the environment says of the terminal. Every program reads this, so it is no setting of ours.
+pub(crate) fn terminal() -> Terminal {
+    let says = |name| environment(name).ok().flatten();
+    match (says("TERM").as_deref(), says("NO_COLOR")) {
+        (Some("dumb"), _) => Terminal::Dumb,
+        (_, Some(_)) => Terminal::Plain,
+        (_, None) => Terminal::Coloured,
+    }
+}
+
 /// What S3 clients read from the environment: names that begin with `AWS_`, and their values. They are no settings of
 /// ours: whoever runs in a cloud has them set already.
 pub(crate) fn environment_of_s3() -> Vec<(String, String)> {

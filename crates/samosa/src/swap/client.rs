@@ -21,9 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 4 << 20;
 
 /// A server, and the key to it.
-pub(super) struct Server {
-    pub(super) way: Way,
-    pub(super) key: Option<HeaderValue>,
+pub(crate) struct Server {
+    pub(crate) way: Way,
+    pub(crate) key: Option<HeaderValue>,
 }
 
 /// What became of a request to swap.
@@ -37,7 +37,7 @@ pub(super) enum Asked {
 
 /// Why there is no answer to a question.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     Lost(Lost),
     TimedOut,
     Denied(String),
@@ -68,7 +68,7 @@ impl fmt::Display for Failure {
 
 impl Server {
     /// Where swaps are asked for, as a person reads it.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.way.place.url(SWAP)
     }
 
@@ -91,7 +91,7 @@ impl Server {
     }
 
     /// The server's `/stats`.
-    pub(super) async fn stats(&self) -> Result<Value, Failure> {
+    pub(crate) async fn stats(&self) -> Result<Value, Failure> {
         self.ask(STATS, |request| request, String::new()).await
     }
 

@@ -25,7 +25,7 @@ pub(super) enum End {
 
 /// A swap's record.
 #[derive(Clone, Debug)]
-pub(super) struct Record(pub(super) Value);
+pub(crate) struct Record(pub(crate) Value);
 
 impl Record {
     /// The record of this swap.
@@ -63,12 +63,12 @@ impl Record {
     }
 
     /// The phase it is in, or was in at its end.
-    pub(super) fn phase(&self) -> String {
+    pub(crate) fn phase(&self) -> String {
         self.text("phase").unwrap_or_default()
     }
 
     /// The phases that are over, with their seconds, up to the one with which the new model serves.
-    pub(super) fn phases(&self) -> Vec<(String, f64)> {
+    pub(crate) fn phases(&self) -> Vec<(String, f64)> {
         let phases = self.0["phase_seconds"].as_object().into_iter().flatten();
         let mut phases: Vec<_> = phases
             .map(|(name, took)| (shortened(name.as_bytes()), took.as_f64().unwrap_or_default()))
@@ -79,7 +79,7 @@ impl Record {
     }
 
     /// How far its download is, if it has one.
-    pub(super) fn download(&self) -> Option<Download> {
+    pub(crate) fn download(&self) -> Option<Download> {
         let download = self.0.get("download").filter(|download| download.is_object())?;
         let number = |name: &str| download[name].as_u64().unwrap_or_default();
         Some(Download {
@@ -112,7 +112,7 @@ impl Record {
     }
 
     /// ` in verify after 0.4 s: The checkpoint is broken.`, of what is known.
-    pub(super) fn failure(&self) -> String {
+    pub(crate) fn failure(&self) -> String {
         let phases = self.phases();
         // The phase that failed is over too, and what came after it only mends.
         let failed = phases.iter().rev().find(|(name, _)| name != RESTORE);

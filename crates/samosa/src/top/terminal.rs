@@ -1,0 +1,233 @@
+//! The terminal: answers and keys come in, the screen is drawn.
+
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::Trouble;
+use super::history::History;
+use super::stats::Stats;
+use super::view::{Colours, Mode, Screen, view};
+use crate::clock::now;
+use crate::swap::Server;
+
+/// How long a key is waited for before answers and the clock are looked at again.
+const TICK: Duration = Duration::from_millis(100);
+/// Answers that may wait to be shown.
+const MAX_NEWS: usize = 8;
+/// Milliseconds between questions that + and - choose from.
+const INTERVALS: [u64; 9] = [100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000];
+
+/// What the thread that asks has to say.
+enum News {
+    Answer(Result<Value, Trouble>),
+    /// A signal ended it.
+    Stop,
+}
+
+/// How often is asked.
+#[derive(Clone, Copy)]
+struct Pace {
+    interval: Duration,
+    paused: bool,
+}
+
+/// Whether the screen goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    GoOn,
+    Quit,
+}
+
+/// Shows the screen until a key or a signal ends it.
+pub(super) fn run(server: Server, interval: Duration, colours: Colours) -> Result<()> {
+    let screen = Screen {
+        url: server.way.place.url(""),
+        stats: None,
+        history: History::default(),
+        trouble: None,
+        interval,
+        mode: Mode::default(),
+        colours,
+        now: 0.0,
+    };
+    let (tell, news) = sync_channel(MAX_NEWS);
+    let (pace, heard) = watch::channel(Pace { interval, paused: false });
+    let runtime = super::runtime()?;
+    thread::Builder::new()
+        .name("stats".to_owned())
+        .spawn(move || runtime.block_on(ask_until_stopped(server, &tell, heard)))
+        .context("a thread could not be started")?;
+    // It is put back as it was after a panic too.
+    let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
+    let shown = show(&mut terminal, screen, &news, &pace);
+    ratatui::try_restore().context("the terminal could not be put back")?;
+    shown
+}
+
+/// Asks at the pace that is set, until nobody listens or a signal comes.
+async fn ask_until_stopped(server: Server, tell: &SyncSender<News>, pace: watch::Receiver<Pace>) {
+    let signals = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()];
+    let Ok(mut signals) = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>() else { return };
+    let [terminate, hangup, interrupt] = signals.as_mut_slice() else { return };
+    tokio::select! {
+        () = ask_on(server, tell, pace) => return,
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // Whoever reads nothing any more is at its end anyway.
+    let _ = tell.send(News::Stop);
+}
+
+async fn ask_on(mut server: Server, tell: &SyncSender<News>, mut pace: watch::Receiver<Pace>) {
+    loop {
+        let Pace { interval, paused } = *pace.borrow_and_update();
+        let begun = now();
+        if !paused {
+            let answer = super::ask(&mut server).await;
+            if matches!(tell.try_send(News::Answer(answer)), Err(TrySendError::Disconnected(_))) {
+                return;
+            }
+        }
+        let rest = if paused { Duration::MAX } else { interval.saturating_sub(begun.elapsed()) };
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            changed = pace.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// The screen's life.
+fn show(
+    terminal: &mut DefaultTerminal,
+    mut screen: Screen,
+    news: &Receiver<News>,
+    pace: &watch::Sender<Pace>,
+) -> Result<()> {
+    let begun = now();
+    let mut answered = begun;
+    loop {
+        loop {
+            match news.try_recv() {
+                Ok(News::Answer(answer)) => take(&mut screen, answer, begun, &mut answered),
+                Ok(News::Stop) => return Ok(()),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => bail!("the thread that asks the server broke"),
+            }
+        }
+        if let Some((_, silence)) = &mut screen.trouble {
+            *silence = answered.elapsed();
+        }
+        screen.now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        terminal.draw(|frame| view(frame, &screen)).context("the terminal cannot be written to")?;
+        if event::poll(TICK)?
+            && let Event::Key(key) = event::read()?
+            && press(&mut screen, key, pace) == Next::Quit
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes an answer in. Figures that were there stay when none comes.
+fn take(screen: &mut Screen, answer: Result<Value, Trouble>, begun: Instant, answered: &mut Instant) {
+    match answer {
+        Ok(stats) => {
+            let stats = Stats(stats);
+            screen.history.add(begun.elapsed().as_secs_f64(), &stats);
+            screen.stats = Some(stats);
+            screen.trouble = None;
+            *answered = now();
+        }
+        Err(why) => screen.trouble = Some((why, answered.elapsed())),
+    }
+}
+
+/// Does what a key says.
+fn press(screen: &mut Screen, key: KeyEvent, pace: &watch::Sender<Pace>) -> Next {
+    if !key.is_press() {
+        return Next::GoOn;
+    }
+    let held = key.modifiers.contains(KeyModifiers::CONTROL);
+    match key.code {
+        KeyCode::Char('c') if held => return Next::Quit,
+        KeyCode::Esc if screen.mode.help => screen.mode.help = false,
+        KeyCode::Char('q') | KeyCode::Esc => return Next::Quit,
+        KeyCode::Char('?' | 'h') => screen.mode.help = !screen.mode.help,
+        KeyCode::Char('p' | ' ') => screen.mode.paused = !screen.mode.paused,
+        KeyCode::Char('+' | '=') => screen.interval = longer(screen.interval),
+        KeyCode::Char('-') => screen.interval = shorter(screen.interval),
+        _ => return Next::GoOn,
+    }
+    pace.send_replace(Pace { interval: screen.interval, paused: screen.mode.paused });
+    Next::GoOn
+}
+
+fn longer(interval: Duration) -> Duration {
+    let mut choices = INTERVALS.into_iter().map(Duration::from_millis);
+    choices.find(|choice| *choice > interval).unwrap_or(interval)
+}
+
+fn shorter(interval: Duration) -> Duration {
+    let mut choices = INTERVALS.into_iter().rev().map(Duration::from_millis);
+    choices.find(|choice| *choice < interval).unwrap_or(interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn screen() -> Screen {
+        Screen {
+            url: String::new(),
+            stats: None,
+            history: History::default(),
+            trouble: None,
+            interval: Duration::from_secs(1),
+            mode: Mode::default(),
+            colours: Colours::No,
+            now: 0.0,
+        }
+    }
+
+    #[test]
+    fn keys_do_what_the_help_says() {
+        let mut screen = screen();
+        let (pace, heard) = watch::channel(Pace { interval: screen.interval, paused: false });
+        let mut key = |code, modifiers| press(&mut screen, KeyEvent::new(code, modifiers), &pace);
+        let mut plain = |c| key(KeyCode::Char(c), KeyModifiers::NONE);
+        assert_eq!(['x', '+', '-', '-', 'p'].map(&mut plain), [Next::GoOn; 5]);
+        let now = *heard.borrow();
+        assert_eq!((now.interval, now.paused), (Duration::from_millis(500), true));
+        assert_eq!((plain('?'), plain('q')), (Next::GoOn, Next::Quit));
+        assert_eq!(key(KeyCode::Esc, KeyModifiers::NONE), Next::GoOn, "it closes the help first");
+        assert_eq!(key(KeyCode::Esc, KeyModifiers::NONE), Next::Quit);
+        assert_eq!(key(KeyCode::Char('c'), KeyModifiers::CONTROL), Next::Quit);
+        assert_eq!(
+            (longer(Duration::from_mins(1)), shorter(Duration::from_millis(100))),
+            (Duration::from_mins(1), Duration::from_millis(100))
+        );
+    }
+
+    #[test]
+    fn figures_stay_when_no_answer_comes() {
+        let (mut screen, begun) = (screen(), now());
+        let mut answered = begun;
+        take(&mut screen, Err(Trouble::Silence("nothing listens there".to_owned())), begun, &mut answered);
+        assert!(screen.stats.is_none() && screen.trouble.is_some());
+        take(&mut screen, Ok(json!({ "status": "ok" })), begun, &mut answered);
+        assert!(screen.stats.is_some() && screen.trouble.is_none());
+        take(&mut screen, Err(Trouble::Silence("nothing listens there".to_owned())), begun, &mut answered);
+        assert!(screen.stats.is_some() && screen.trouble.is_some());
+    }
+}

@@ -1,0 +1,74 @@
+//! `samosa top` without a terminal: the figures once, as text and as JSON, and what it says when there are none.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+#[expect(dead_code, reason = "each test file uses its part of it")]
+mod running;
+
+use std::process::{Command, Output};
+
+use running::Running;
+use serde_json::{Value, json};
+
+fn top(arguments: &[&str], key: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_samosa"));
+    command.arg("top").args(arguments).env_clear().env("INTERNAL_API_KEY", key).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn the_figures_of_a_running_server_are_printed_once() {
+    let running = Running::start(&[]);
+    let url = format!("http://{}", running.address);
+    let body = json!({ "messages": [{ "role": "user", "content": "Hello!" }], "temperature": 0 });
+    assert_eq!(running.generate(&body).whole().0, 200);
+    assert_eq!(running.generate(&json!({ "messages": [] })).whole().0, 400);
+    let output = top(&["--url", &url], &running.key);
+    let said = text(&output.stdout);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{said}");
+    let line = |name: &str| {
+        let line = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("  "));
+        line.unwrap_or_else(|| panic!("{name} in {said}")).trim()
+    };
+    assert!(line("model").starts_with("samosa-mini · "), "{said}");
+    assert_eq!((line("status"), line("streams"), line("refused")), ("ok", "0 of 64 (0 %)", "no_messages 1"));
+    assert!(line("requests").starts_with("stop 1, length 0"), "{said}");
+    assert!(line("memory").contains(" MB of ") && line("KV pages").starts_with("0 of "), "{said}");
+    assert!(
+        line("first token").contains("p99") && line("last swap").starts_with("samosa-mini, ok"),
+        "{said}"
+    );
+    assert!(!said.contains('\u{1b}'), "no escapes");
+    let output = top(&["--url", &url, "--json"], &running.key);
+    let stats: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&stats["current_model"], &stats["refusals"]),
+        (&json!("samosa-mini"), &json!({ "no_messages": 1 }))
+    );
+    assert!(stats["memory_available_bytes"].as_u64().unwrap() > 0, "{stats}");
+}
+
+#[test]
+fn without_an_answer_it_says_why_and_fails() {
+    let running = Running::start(&[("STARTUP_LOAD_ENABLED", "false")]);
+    let url = format!("http://{}", running.address);
+    let failed = |url: &str, key| {
+        let output = top(&["--url", url, "--once"], key);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+        let said = text(&output.stderr).to_owned();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        said
+    };
+    let said = failed(&url, "wrong");
+    assert!(said.contains("INTERNAL_API_KEY") && !said.contains("wrong-"), "{said}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    assert!(failed(&free, "k").contains("nothing listens there"));
+    for wrong in [&["--url", &url, "--interval", "1h"][..], &[], &["--url", "ftp://x"]] {
+        assert_eq!(top(wrong, "k").status.code(), Some(2), "{wrong:?}");
+    }
+}
