@@ -33,6 +33,11 @@ pub trait Sink: Send {
     /// Takes an event; false if nobody listens any more, which cancels the request.
     fn send(&mut self, event: StreamEvent) -> bool;
 
+    /// The request left the queue after so long. Its events follow.
+    fn waited(&mut self, queue: Duration) {
+        let _ = queue;
+    }
+
     /// So many tokens came with one step; their events follow.
     fn tokens_come(&mut self, tokens: usize) {
         let _ = tokens;
@@ -501,8 +506,9 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
     fn announce(&mut self, events: &[(RequestId, Event)]) {
         for own in events.chunk_by(|(one, _), (next, _)| one == next) {
             let tokens = own.iter().filter(|(_, event)| matches!(event, Event::Token { .. })).count();
-            let stream = self.streams.get_mut(&own[0].0).filter(|_| tokens > 0);
-            stream.into_iter().for_each(|stream| stream.sink.tokens_come(tokens));
+            if let Some(stream) = self.streams.get_mut(&own[0].0).filter(|_| tokens > 0) {
+                stream.sink.tokens_come(tokens);
+            }
         }
     }
 
@@ -522,6 +528,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         let event = match event {
             Event::Admitted => {
                 stream.admitted = Some(now);
+                stream.sink.waited(now.duration_since(stream.submitted));
                 self.shared.release(stream.tokens);
                 StreamEvent::Admitted
             }

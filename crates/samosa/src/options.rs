@@ -1,7 +1,7 @@
 //! Settings as text to what the server takes.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,6 +57,15 @@ fn address(values: &Values) -> Result<(IpAddr, u16)> {
     Ok((host, values.number("port", 0..=65_535)? as u16))
 }
 
+/// Where `/metrics` is, if not where everything else is.
+fn metrics_address(values: &Values) -> Result<Option<SocketAddr>> {
+    let Some(text) = values.text("metrics_addr") else { return Ok(None) };
+    let Ok(address) = text.parse() else {
+        return values.refuse("metrics_addr", "an IP address and a port, such as 127.0.0.1:9464");
+    };
+    Ok(Some(address))
+}
+
 /// Checks everything but the address.
 pub(crate) fn options(values: &Values) -> Result<Options> {
     let workers = values.number("num_workers", 1..=64)? as usize;
@@ -98,6 +107,7 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         },
         context_overflow: values.choice("context_overflow", &overflow)?,
         ignored_fields: split(ignored).map(str::to_owned).collect::<BTreeSet<_>>(),
+        metrics_address: metrics_address(values)?,
         keys: keys(values)?,
         swap_mode: values.choice("swap_mode", &SWAP_MODES)?,
         swap_wait: Duration::from_secs(values.number("swap_wait", 0..=3600)?),

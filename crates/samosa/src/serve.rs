@@ -35,8 +35,21 @@ async fn serve(settings: Serve) -> Result<()> {
     let address = SocketAddr::new(host, port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let address = listener.local_addr()?;
+    let metrics = match options.metrics_address {
+        None => None,
+        Some(at) => Some(TcpListener::bind(at).await.with_context(|| format!("cannot listen on {at}"))?),
+    };
     let state = State::new(options);
     log_start(&state, address);
+    // Figures can be had until the last stream is over.
+    let (stopped, _) = watch::channel(false);
+    let metrics = metrics.map(|listener| {
+        tracing::info!(
+            metrics_address = listener.local_addr().ok().map(tracing::field::display),
+            "metrics have a listener"
+        );
+        tokio::spawn(server::serve_metrics(listener, Arc::clone(&state), stopped.subscribe()))
+    });
     if state.options.load_at_start {
         state.load_at_start();
     }
@@ -46,6 +59,11 @@ async fn serve(settings: Serve) -> Result<()> {
     let (tell, stop) = watch::channel(false);
     let signals = tokio::spawn(stop_on_signals(tell)?);
     server::serve(listener, Arc::clone(&state), stop).await;
+    stopped.send_replace(true);
+    if let Some(metrics) = metrics {
+        // It answers nobody who could still be waiting.
+        let _ = metrics.await;
+    }
     signals.abort();
     tracing::info!("stopped");
     Ok(())

@@ -155,6 +155,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Hosts that a source may redirect downloads to, *.SUFFIX for all below one; the public Hub's own are known",
     ),
     setting("download_max_gb", "100", "GIGABYTES", "Largest model that is fetched, all its files together"),
+    setting(
+        "metrics_addr",
+        "",
+        "ADDRESS:PORT",
+        "Where /metrics is instead of the port of the service, on a listener of its own",
+    ),
     setting("log_level", "info", "error|warn|info|debug|trace", "How much is logged"),
     setting("log_format", "auto", "auto|json|text", "auto is text on a terminal and JSON elsewhere"),
 ];

@@ -73,7 +73,7 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
 }
 
 /// Waits for room, then for a connection.
-async fn accept(
+pub(crate) async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
 ) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
