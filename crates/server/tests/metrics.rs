@@ -83,8 +83,9 @@ fn kinds(text: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
         .collect();
     for series in values(text).keys() {
         let (sample, labels) = series.split_once('{').unwrap_or((series, "}"));
-        let of_histogram = ["_bucket", "_sum", "_count"].iter().filter_map(|end| sample.strip_suffix(end));
-        let family = of_histogram.filter(|name| kinds.contains_key(*name)).next_back();
+        let mut of_histogram =
+            ["_bucket", "_sum", "_count"].iter().filter_map(|end| sample.strip_suffix(end));
+        let family = of_histogram.rfind(|name| kinds.contains_key(*name));
         let name = family.unwrap_or(sample).to_owned();
         let labels = labels.split("=\"").filter_map(|part| part.rsplit(['"', ',']).next());
         let names = labels.filter(|label| !["}", "le", ""].contains(label)).map(str::to_owned);
