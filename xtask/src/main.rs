@@ -9,6 +9,7 @@ mod bench;
 mod ci;
 mod contract;
 mod golden;
+mod observe;
 mod quality;
 mod shell;
 mod tidy;
@@ -29,6 +30,8 @@ enum Command {
     Golden,
     /// Drive the built binary over HTTP and hold it to contract/inference-api.yaml
     Contract,
+    /// Ask every query of the dashboards and rules of a real Prometheus that watches the built binary
+    Observe,
     /// Measure what each weight format costs the built-in model, on text it was not trained on
     Quality(quality::Arguments),
     /// Measure this machine's limits, and how much of them the kernels and the engine reach
@@ -52,6 +55,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Golden => golden::run(),
         Command::Contract => contract::run(),
+        Command::Observe => observe::run(),
         Command::Quality(arguments) => quality::run(arguments),
         Command::Bench(options) => bench::run(options),
     }

@@ -22,6 +22,7 @@ use tokenizer::Tokenizer;
 use crate::backend::Backend;
 use crate::backlog::{Backlog, Left, Refusal};
 use crate::limits::Limits;
+use crate::pace::Pace;
 use crate::request::{Event, Failure, FinishReason, Request, RequestId, Usage};
 use crate::step::{Counts, Engine, Stepped};
 
@@ -32,6 +33,16 @@ const RATE_HALF_LIFE: Duration = Duration::from_secs(5);
 pub trait Sink: Send {
     /// Takes an event; false if nobody listens any more, which cancels the request.
     fn send(&mut self, event: StreamEvent) -> bool;
+
+    /// The request left the queue after so long. Its events follow.
+    fn waited(&mut self, queue: Duration) {
+        let _ = queue;
+    }
+
+    /// So many tokens came with one step; their events follow.
+    fn tokens_come(&mut self, tokens: usize) {
+        let _ = tokens;
+    }
 }
 
 impl<F: FnMut(StreamEvent) -> bool + Send> Sink for F {
@@ -119,9 +130,11 @@ struct Shared {
     pages_cached: AtomicUsize,
     prompt_tokens: AtomicU64,
     generated_tokens: AtomicU64,
-    counts: Mutex<Counts>,
+    counts: Mutex<(Counts, Pace)>,
     /// Milliseconds after `started` at which the last step ended, or work came to an idle engine.
     progress_ms: AtomicU64,
+    /// The same of the last step that admitted a request or brought a token.
+    token_ms: AtomicU64,
     /// Tokens per second over the last seconds, times 1000.
     decode_rate_milli: AtomicU64,
     abort_all: AtomicBool,
@@ -154,10 +167,14 @@ pub struct Snapshot {
     pub generated_tokens: u64,
     /// What was spared since the start.
     pub counts: Counts,
+    /// The steps since the start.
+    pub pace: Pace,
     /// Tokens generated per second, lately.
     pub decode_rate: f64,
     /// How long ago the last step ended, if there is work; zero otherwise.
     pub stuck_for: Duration,
+    /// How long ago a step last admitted a request or brought a token, if there is work; zero otherwise.
+    pub last_token_age: Duration,
     /// False while the engine is rebuilt after a panic.
     pub healthy: bool,
 }
@@ -282,6 +299,7 @@ impl Shared {
             generated_tokens: AtomicU64::new(0),
             counts: Mutex::default(),
             progress_ms: AtomicU64::new(0),
+            token_ms: AtomicU64::new(0),
             decode_rate_milli: AtomicU64::new(0),
             abort_all: AtomicBool::new(false),
             healthy: AtomicBool::new(true),
@@ -292,12 +310,18 @@ impl Shared {
     /// Work that comes to an idle engine starts the clock by which it may be called stuck.
     fn note_work(&self) {
         if self.backlog.requests() == 0 && self.running.load(Ordering::Acquire) == 0 {
-            self.note_progress();
+            self.note_progress(&[]);
+            self.token_ms.store(self.progress_ms.load(Ordering::Acquire), Ordering::Release);
         }
     }
 
-    fn note_progress(&self) {
-        self.progress_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Release);
+    /// A step brought these events.
+    fn note_progress(&self, events: &[(RequestId, Event)]) {
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        self.progress_ms.store(now_ms, Ordering::Release);
+        if events.iter().any(|(_, event)| matches!(event, Event::Admitted | Event::Token { .. })) {
+            self.token_ms.store(now_ms, Ordering::Release);
+        }
     }
 
     fn look<B: Backend>(&self, engine: &Engine<B>) {
@@ -311,9 +335,11 @@ impl Shared {
 
     fn snapshot(&self) -> Snapshot {
         let (running, queued) = (self.running.load(Ordering::Acquire), self.backlog.requests());
-        let since = Duration::from_millis(self.progress_ms.load(Ordering::Acquire));
-        let stuck_for =
-            if running + queued > 0 { self.started.elapsed().saturating_sub(since) } else { Duration::ZERO };
+        let since = |ms: &AtomicU64| {
+            let at = Duration::from_millis(ms.load(Ordering::Acquire));
+            if running + queued > 0 { self.started.elapsed().saturating_sub(at) } else { Duration::ZERO }
+        };
+        let (counts, pace) = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         Snapshot {
             running,
             queued,
@@ -325,9 +351,11 @@ impl Shared {
             scratch_bytes: self.scratch_bytes.load(Ordering::Acquire),
             prompt_tokens: self.prompt_tokens.load(Ordering::Acquire),
             generated_tokens: self.generated_tokens.load(Ordering::Acquire),
-            counts: *self.counts.lock().unwrap_or_else(PoisonError::into_inner),
+            counts,
+            pace,
             decode_rate: self.decode_rate_milli.load(Ordering::Acquire) as f64 / 1000.0,
-            stuck_for,
+            stuck_for: since(&self.progress_ms),
+            last_token_age: since(&self.token_ms),
             healthy: self.healthy.load(Ordering::Acquire),
         }
     }
@@ -337,7 +365,10 @@ impl Shared {
         let tokens = stepped.events.iter().filter(|(_, event)| matches!(event, Event::Token { .. })).count();
         self.prompt_tokens.fetch_add(stepped.prompt_rows as u64, Ordering::AcqRel);
         self.generated_tokens.fetch_add(tokens as u64, Ordering::AcqRel);
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) += stepped.counts;
+        let mut counted = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.0 += stepped.counts;
+        counted.1.add(took, stepped.prompt_rows + stepped.decode_rows);
+        drop(counted);
         self.measure(tokens, took);
     }
 
@@ -450,11 +481,13 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         let begun = Instant::now();
         let stepped = engine.step();
         let somebody_waits = engine.counts().1 > 0;
+        // First, so that whoever sees a request run sees that it came.
+        self.shared.note_progress(&stepped.events);
         // Before the events: whoever hears of an end may look whether its pages are free.
         self.shared.look(engine);
-        self.shared.note_progress();
         self.shared.count(&stepped, begun.elapsed());
         let ended = Instant::now();
+        self.announce(&stepped.events);
         for (id, event) in stepped.events {
             // Who was admitted was so when the step began; what was generated came at its end.
             let at = if event == Event::Admitted { begun } else { ended };
@@ -468,6 +501,16 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         let left = std::mem::take(&mut self.left);
         if somebody_waits {
             self.shared.backlog.note_pace(begun.elapsed(), left);
+        }
+    }
+
+    /// Tells each stream how many tokens the step has for it; the events of one lie side by side.
+    fn announce(&mut self, events: &[(RequestId, Event)]) {
+        for own in events.chunk_by(|(one, _), (next, _)| one == next) {
+            let tokens = own.iter().filter(|(_, event)| matches!(event, Event::Token { .. })).count();
+            if let Some(stream) = self.streams.get_mut(&own[0].0).filter(|_| tokens > 0) {
+                stream.sink.tokens_come(tokens);
+            }
         }
     }
 
@@ -487,6 +530,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         let event = match event {
             Event::Admitted => {
                 stream.admitted = Some(now);
+                stream.sink.waited(now.duration_since(stream.submitted));
                 self.shared.backlog.release(stream.tokens);
                 StreamEvent::Admitted
             }
@@ -551,7 +595,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         };
         self.shared.look(&engine);
         self.engine = Some(engine);
-        self.shared.note_progress();
+        self.shared.note_progress(&[]);
         self.shared.healthy.store(true, Ordering::Release);
     }
 }

@@ -12,6 +12,7 @@
 pub mod backend;
 pub mod driver;
 pub mod limits;
+pub mod pace;
 pub mod request;
 pub mod step;
 
@@ -30,6 +31,7 @@ pub use calculator::calculate;
 pub use driver::{Abort, Handle, Sink, StreamEvent, Timings};
 pub use limits::Limits;
 pub use model::{Compute, Isa};
+pub use pace::Pace;
 pub use request::{Event, Failure, FinishReason, InvalidRequest, Request, RequestId, Sampling, Scope, Usage};
 pub use step::{Counts, Engine, Stepped};
 pub use tool::ToolState;

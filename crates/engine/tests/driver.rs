@@ -389,6 +389,29 @@ fn a_step_that_hangs_shows() {
 }
 
 #[test]
+fn the_age_of_the_last_token_counts_while_there_is_work() {
+    let mut fixture = Setup::default().start("age");
+    thread::sleep(4 * WHILE);
+    assert_eq!(fixture.snapshot().last_token_age, Duration::ZERO);
+    let asked = fixture.ask(request(3, 3));
+    assert!(fixture.snapshot().last_token_age < 4 * WHILE, "idling is not counted");
+    fixture.allow(1);
+    assert_eq!(asked.next(), StreamEvent::Admitted);
+    thread::sleep(2 * WHILE);
+    assert!(fixture.snapshot().last_token_age >= WHILE, "the second step hangs");
+    fixture.let_run();
+    asked.rest();
+    fixture.assert_idle();
+    assert_eq!(fixture.snapshot().last_token_age, Duration::ZERO);
+    assert_eq!(fixture.snapshot().pace.rows.counts().find(|(_, steps)| *steps > 0), Some((1.0, 2)));
+    assert_eq!(
+        fixture.snapshot().pace.rows.sum(),
+        5.0,
+        "three of the prompt, and one for each further token"
+    );
+}
+
+#[test]
 fn logits_that_are_no_numbers_fail_their_request_only() {
     let mut fixture = Setup::default().start("nan");
     let neighbours = [fixture.ask(request(3, 20)), fixture.ask(request(5, 20))];

@@ -9,7 +9,9 @@ mod support {
     pub(crate) mod vocabulary;
 }
 
-use engine::{Counts, Engine, Event, Limits, Request, RequestId, Sampling};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use engine::{Counts, Engine, Event, Handle, Limits, Request, RequestId, Sampling, Sink, StreamEvent};
 use proptest::prelude::*;
 use support::run::run;
 use support::toy::{Flaw, Manner, Toy, VOCAB_SIZE, mix};
@@ -155,4 +157,60 @@ fn guesses_share_the_rows_that_decoding_leaves() {
         }
         assert_eq!(most, (n as usize).max(limits.speculative_rows), "{n} at once");
     }
+}
+
+/// Tells what it hears.
+struct Listening {
+    tell: SyncSender<Heard>,
+}
+
+#[derive(PartialEq, Debug)]
+enum Heard {
+    /// So many tokens come with a step.
+    Coming(usize),
+    Token,
+    End,
+}
+
+impl Sink for Listening {
+    fn send(&mut self, event: StreamEvent) -> bool {
+        let heard = match event {
+            StreamEvent::Token { .. } => Heard::Token,
+            StreamEvent::Finished { .. } => Heard::End,
+            _ => return true,
+        };
+        self.tell.send(heard).is_ok()
+    }
+
+    fn tokens_come(&mut self, tokens: usize) {
+        self.tell.send(Heard::Coming(tokens)).unwrap();
+    }
+}
+
+#[test]
+fn a_stream_hears_how_many_tokens_a_step_has_for_it() {
+    let limits = Limits::default().checked();
+    let build = move || {
+        let shape = Toy::shape(SEQUENCE_LEN, &WINDOWS, limits.step_tokens, 12);
+        let special = *vocabulary::bytes().special();
+        Toy::new(shape, limits.clone(), special, Flaw::None).saying(Manner::Chant)
+    };
+    let handle = Handle::start("listening", vocabulary::bytes(), Limits::default(), build).unwrap();
+    let (tell, heard) = sync_channel(4096);
+    let sink = Listening { tell };
+    handle.submit(request(text(1, 40), 400, 0.0, 1), Box::new(sink)).unwrap();
+    let heard: Vec<Heard> = heard.iter().collect();
+    let steps: Vec<usize> = heard
+        .iter()
+        .filter_map(|heard| if let Heard::Coming(tokens) = heard { Some(*tokens) } else { None })
+        .collect();
+    assert!(steps.iter().any(|tokens| *tokens > 2), "it repeats itself, or this shows nothing");
+    let expected = steps
+        .iter()
+        .flat_map(|tokens| std::iter::once(Heard::Coming(*tokens)).chain((0..*tokens).map(|_| Heard::Token)));
+    assert_eq!(heard, expected.chain([Heard::End]).collect::<Vec<_>>());
+    assert_eq!(steps.iter().sum::<usize>(), 400);
+    let pace = handle.snapshot().pace;
+    assert_eq!((pace.rows.count(), pace.seconds.count()), (steps.len() as u64, steps.len() as u64));
+    assert!(pace.seconds.sum() > 0.0 && pace.rows.sum() >= 439.0, "{pace:?}");
 }

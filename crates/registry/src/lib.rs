@@ -3,7 +3,7 @@
 //! The only crate that touches disks. It knows neither HTTP callers nor requests. Reading order: [`tag`]
 //! (names), [`catalog`] (what is in the storage directory, and the built-in model), [`checkpoint`] (which
 //! files make a model), [`load`] (files to weights and tokenizer), [`self_test`], [`swap`] (the transaction
-//! that replaces one model by another, as far as it does not need an engine), [`memory`].
+//! that replaces one model by another, as far as it does not need an engine), [`memory`], [`process`].
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ pub mod load;
 pub mod memory;
 pub mod models_file;
 pub mod plan;
+pub mod process;
 pub mod provenance;
 pub mod self_test;
 pub mod source;

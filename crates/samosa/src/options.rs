@@ -1,7 +1,7 @@
 //! Settings as text to what the server takes.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -104,6 +104,12 @@ fn host(values: &Values) -> Result<IpAddr> {
     Ok(values.get("host").0.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)))
 }
 
+/// Where `/metrics` is, if not where everything else is.
+fn metrics_address(values: &Values) -> Result<Option<SocketAddr>> {
+    values.check("metrics_addr")?;
+    Ok(values.text("metrics_addr").and_then(|text| text.parse().ok()))
+}
+
 /// Checks everything but the address and the network's edge: nobody may call.
 pub(crate) fn options(values: &Values) -> Result<Options> {
     let workers = values.number("num_workers")? as usize;
@@ -129,6 +135,7 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         },
         context_overflow: values.choice("context_overflow", &overflow)?,
         ignored_fields: ignored_fields(values)?,
+        metrics_address: metrics_address(values)?,
         keys: Keys::default(),
         edge: Edge::default(),
         swap_mode: values.choice("swap_mode", &SWAP_MODES)?,

@@ -16,6 +16,7 @@ use server::{Ending, State};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::options::Serve;
 use crate::reload;
@@ -23,6 +24,8 @@ use otlp::Otlp;
 
 /// Threads that speak HTTP. They only move bytes; the cores belong to the engines.
 const HTTP_THREADS: usize = 2;
+/// How often an address that a running process has is asked for.
+const METRICS_POLL: Duration = Duration::from_millis(50);
 /// How often the first load is looked at.
 const LOAD_POLL: Duration = Duration::from_millis(10);
 
@@ -51,6 +54,9 @@ async fn serve(settings: Serve) -> Result<()> {
     }
     let state = State::new(options);
     log_start(&state, address);
+    // Figures can be had until the last stream is over.
+    let (stop_metrics, stopped) = watch::channel(None);
+    let metrics = metrics(&state, predecessor.as_ref(), stopped).await?;
     if state.options.load_at_start {
         state.load_at_start();
     }
@@ -83,6 +89,11 @@ async fn serve(settings: Serve) -> Result<()> {
         });
     }
     server::serve(listener, Arc::clone(&state), stop).await;
+    stop_metrics.send_replace(Some(Ending::Drain));
+    if let Some(metrics) = metrics {
+        // It answers nobody who could still be waiting.
+        let _ = metrics.await;
+    }
     around.abort_all();
     if let Some(traces) = traces {
         // What is still to be sent is sent from another thread, which this one must not block.
@@ -92,14 +103,42 @@ async fn serve(settings: Serve) -> Result<()> {
     Ok(())
 }
 
+/// Serves the figures where METRICS_ADDR says. A running process that is about to be relieved still listens there.
+async fn metrics(
+    state: &Arc<State>,
+    predecessor: Option<&Predecessor>,
+    stop: server::Stop,
+) -> Result<Option<JoinHandle<()>>> {
+    let Some(at) = state.options.metrics_address else { return Ok(None) };
+    let bound = TcpListener::bind(at).await;
+    if bound.is_err() && predecessor.is_some() {
+        let state = Arc::clone(state);
+        return Ok(Some(tokio::spawn(async move {
+            loop {
+                match TcpListener::bind(at).await {
+                    Ok(listener) => return server::serve_metrics(listener, state, stop).await,
+                    Err(_) => tokio::time::sleep(METRICS_POLL).await,
+                }
+            }
+        })));
+    }
+    let listener = bound.with_context(|| format!("cannot listen on {at}"))?;
+    let metrics_address = listener.local_addr()?;
+    tracing::info!(%metrics_address, "metrics have a listener");
+    Ok(Some(tokio::spawn(server::serve_metrics(listener, Arc::clone(state), stop))))
+}
+
 /// Where connections come from.
 struct Socket {
     listener: TcpListener,
     /// The process that serves on it now, and its model.
-    predecessor: Option<(handover::Predecessor, Option<registry::Tag>)>,
+    predecessor: Option<Predecessor>,
     /// How to end when told to: whoever keeps the socket takes the connections that come meanwhile.
     ending: Ending,
 }
+
+/// A process that is to be relieved, and its model.
+type Predecessor = (handover::Predecessor, Option<registry::Tag>);
 
 /// The listening socket: the service manager's, a running process's, or a new one.
 async fn socket(address: SocketAddr, handover: Option<&Path>) -> Result<Socket> {

@@ -119,6 +119,8 @@ fn wrong_settings_stop_the_start_with_one_line() {
         ("DEFAULT_STEP", "latest"),
         ("LOG_LEVEL", "loud"),
         ("CONTEXT_OVERFLOW", "shrug"),
+        ("METRICS_ADDR", "9464"),
+        ("METRICS_ADDR", "metrics:9464"),
     ] {
         let line = wrong(&["serve"], &[(name, value)]);
         assert!(line.contains(name) && line.contains(value), "{line}");

@@ -59,12 +59,13 @@ struct Asked {
 }
 
 async fn read(state: &State, request: Request, ids: &RequestIds) -> Result<Asked, Problem> {
-    let begun = clock::now();
     let seed = seed(request.headers())?;
     let missed = request.extensions().get::<Missed>().cloned().unwrap_or_default();
     let scope = request.extensions().get::<Caller>().map(|caller| caller.scope).unwrap_or_default();
     let options = &state.options;
     let body = read_json_body(request, &options.limits).await?;
+    // From here on it is the server that takes its time.
+    let begun = clock::now();
     let (limits, defaults, ignored_fields) = (&options.limits, &options.defaults, &options.ignored_fields);
     let body = parse::generate(&body, &Rules { limits, defaults, ignored_fields })?;
     Ok(Asked { body, seed, scope, begun, missed, ids: ids.clone() })

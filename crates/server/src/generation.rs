@@ -18,6 +18,19 @@ pub(crate) struct Generation {
     pub(crate) kv_bytes: usize,
 }
 
+/// What a generation holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Held {
+    /// Its number.
+    pub(crate) generation: u64,
+    /// Bytes of matrices.
+    pub(crate) matrices: u64,
+    /// Bytes of embeddings.
+    pub(crate) embeddings: u64,
+    /// Bytes set aside for keys and values by each of its engines.
+    pub(crate) kv_of_each: u64,
+}
+
 impl Generation {
     /// Starts engines for a model, with so many bytes for keys and values of all of them together.
     pub(crate) fn start(
@@ -70,6 +83,17 @@ impl Generation {
     /// Bytes held and set aside.
     pub(crate) fn bytes(&self) -> u64 {
         (self.model.weights.bytes() + self.kv_bytes) as u64
+    }
+
+    /// The same by kind.
+    pub(crate) fn held(&self) -> Held {
+        let weights = &self.model.weights;
+        Held {
+            generation: self.number,
+            matrices: weights.matrix_bytes() as u64,
+            embeddings: weights.embedding_bytes() as u64,
+            kv_of_each: (self.kv_bytes / self.workers.len().max(1)) as u64,
+        }
     }
 
     /// Positions of a sequence.

@@ -14,14 +14,18 @@ use crate::problem::{Code, Problem};
 use crate::state::{State, Worker};
 use crate::swap::{Record, sentence};
 
+/// Every status there is.
+pub(crate) const STATUSES: [&str; 5] = ["ok", "loading", "degraded", "stalled", "draining"];
+
 /// How the service is, in one word and a yes or no.
-struct Condition {
-    status: &'static str,
-    ready: bool,
+pub(crate) struct Condition {
+    /// One of [`STATUSES`].
+    pub(crate) status: &'static str,
+    pub(crate) ready: bool,
     reason: Option<String>,
 }
 
-fn condition(state: &State, workers: &[Worker]) -> Condition {
+pub(crate) fn condition(state: &State, workers: &[Worker]) -> Condition {
     let stalled = workers.iter().any(|worker| worker.snapshot.stuck_for > state.options.limits.stalled_after);
     let broken = workers.iter().filter(|worker| !worker.snapshot.healthy).count();
     let (status, ready, reason) = if state.is_ending() {
@@ -122,7 +126,7 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
     let workers = state.workers();
     let sum = |f: fn(&Worker) -> usize| workers.iter().map(f).sum::<usize>();
     let mut fields = health_fields(&state, &workers);
-    let (metrics, counts) = (&state.metrics, state.tally.total());
+    let (metrics, counts) = (&state.metrics, state.tally.total().counts);
     let percentiles = |values: Option<[f64; 3]>| {
         values.map(|[p50, p95, p99]| json!({ "p50": p50, "p95": p95, "p99": p99 }))
     };

@@ -46,6 +46,7 @@ pub use edge::Edge;
 pub use keys::Keys;
 pub use limits::Limits;
 pub use listen::{Stop, serve};
+pub use metrics::listen::serve_metrics;
 pub use openapi::document as openapi_document;
 pub use options::{ContextOverflow, Defaults, Options};
 pub use state::{Ending, State};
@@ -55,11 +56,16 @@ pub const PUBLIC: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
 
 /// The service, ready to be served or tested.
 pub fn app(state: Arc<State>) -> Router {
-    let router = Router::new()
+    let router = Router::new();
+    let router = match state.options.metrics_address {
+        None => router.route("/metrics", get(metrics::metrics)),
+        // They have a listener of their own.
+        Some(_) => router,
+    };
+    let router = router
         .route("/health", get(health::health))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
-        .route("/metrics", get(metrics::metrics))
         .route("/generate", post(generate::generate))
         .route("/models", get(models::list))
         .route("/models/swap", post(models::swap).route_layer(from_fn(auth::require_admin)))

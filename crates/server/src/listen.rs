@@ -19,10 +19,10 @@ use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
 use crate::clock;
-use crate::connections::{Closed, Link, Place};
+use crate::connections::{Closed, Connections, Link, Place};
 use crate::deadline::{Deadline, Missed};
 use crate::edge::host::Listening;
-use crate::edge::tls;
+use crate::edge::tls::{self, Tls};
 use crate::refuse;
 use crate::state::{Ending, State};
 
@@ -46,12 +46,8 @@ pub type Stop = watch::Receiver<Option<Ending>>;
 /// error event.
 pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
     let graceful = GracefulShutdown::new();
-    let mut server = Server {
-        app: crate::app(Arc::clone(&state)),
-        listening: Listening::on(listener.local_addr()),
-        refusals: Arc::new(Semaphore::new(refuse::AT_ONCE)),
-        state: Arc::clone(&state),
-    };
+    let (app, connections) = (crate::app(Arc::clone(&state)), Arc::clone(&state.connections));
+    let server = Server::new(app, &listener, connections, Arc::clone(&state));
     let ending = server.accept_until(&listener, &graceful, ending(&mut stop)).await;
     match ending {
         Ending::Drain => {
@@ -69,24 +65,43 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
 }
 
 /// Returns once the server has to end. A closed channel means the same as its signal.
-async fn ending(stop: &mut Stop) -> Ending {
+pub(crate) async fn ending(stop: &mut Stop) -> Ending {
     let stopped = stop.wait_for(Option::is_some).await;
     stopped.ok().and_then(|ending| *ending).unwrap_or(Ending::Drain)
 }
 
-/// What each connection needs.
-struct Server {
+/// What each connection of a listener needs.
+pub(crate) struct Server {
     app: Router,
     listening: Listening,
+    tls: Option<Tls>,
+    connections: Arc<Connections>,
     /// Connections that are told at once that there is no room.
     refusals: Arc<Semaphore>,
     state: Arc<State>,
 }
 
 impl Server {
+    /// Serves `app` on a listener, with TLS if that is set.
+    pub(crate) fn new(
+        app: Router,
+        listener: &TcpListener,
+        connections: Arc<Connections>,
+        state: Arc<State>,
+    ) -> Self {
+        let refusals = Arc::new(Semaphore::new(refuse::AT_ONCE));
+        let (listening, tls) = (Listening::on(listener.local_addr()), state.options.edge.tls.clone());
+        Self { app, listening, tls, connections, refusals, state }
+    }
+
+    /// The same in the clear.
+    pub(crate) fn without_tls(self) -> Self {
+        Self { tls: None, ..self }
+    }
+
     /// Takes connections until `end` is there, and returns what it brings.
-    async fn accept_until<T>(
-        &mut self,
+    pub(crate) async fn accept_until<T>(
+        &self,
         listener: &TcpListener,
         graceful: &GracefulShutdown,
         end: impl Future<Output = T>,
@@ -111,17 +126,17 @@ impl Server {
     fn take(&self, socket: TcpStream, watcher: Watcher) {
         // Tokens are small and each should leave at once.
         let _ = socket.set_nodelay(true);
-        let Some(place) = self.state.connections.admit() else {
+        let Some(place) = self.connections.admit() else {
             self.state.metrics.connections.closed(Closed::Refused);
             // Who wants TLS would have to shake hands first, and is just closed.
-            let is_plain = self.state.options.edge.tls.is_none();
+            let is_plain = self.tls.is_none();
             if let Some(permit) = Arc::clone(&self.refusals).try_acquire_owned().ok().filter(|_| is_plain) {
                 tokio::spawn(refuse::refuse(socket, permit));
             }
             return;
         };
-        let (app, listening, state) = (self.app.clone(), self.listening, Arc::clone(&self.state));
-        let connection = Connection { app, listening, state, place };
+        let (app, listening, tls) = (self.app.clone(), self.listening, self.tls.clone());
+        let connection = Connection { app, listening, tls, state: Arc::clone(&self.state), place };
         tokio::spawn(connection.run(socket, watcher));
     }
 }
@@ -130,6 +145,7 @@ impl Server {
 struct Connection {
     app: Router,
     listening: Listening,
+    tls: Option<Tls>,
     state: Arc<State>,
     place: Place,
 }
@@ -151,14 +167,13 @@ impl Connection {
     async fn converse(&self, socket: TcpStream, watcher: Watcher) -> Option<Closed> {
         let (limits, missed) = (&self.state.options.limits, Missed::default());
         let socket = Deadline::new(socket, limits.unread_for, missed.clone(), Arc::clone(self.place.link()));
-        let stream =
-            match tls::open(socket, self.state.options.edge.tls.as_ref(), limits.header_timeout).await {
-                Ok(stream) => stream,
-                Err(error) => {
-                    tracing::debug!(error = %error, "no TLS connection came about");
-                    return None;
-                }
-            };
+        let stream = match tls::open(socket, self.tls.as_ref(), limits.header_timeout).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(error = %error, "no TLS connection came about");
+                return None;
+            }
+        };
         let mut http = hyper::server::conn::http1::Builder::new();
         // Times are kept here, for all phases of a connection.
         http.header_read_timeout(None).max_buf_size(HEADER_BUFFER).max_headers(HEADERS);

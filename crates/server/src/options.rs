@@ -1,6 +1,7 @@
 //! What the binary tells the service: settings, already checked.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub struct Options {
     pub context_overflow: ContextOverflow,
     /// Fields of a request that are passed over instead of refused.
     pub ignored_fields: BTreeSet<String>,
+    /// Where `/metrics` is instead of the port of the service; see [`crate::serve_metrics`].
+    pub metrics_address: Option<SocketAddr>,
     /// Who may call.
     pub keys: Keys,
     /// What else the network meets.

@@ -20,6 +20,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use crate::clock;
 use crate::context::RequestIds;
 use crate::deadline::Missed;
+use crate::metrics::StreamClock;
 use crate::problem::{Code, Problem};
 use crate::state::State;
 use crate::trace::Stages;
@@ -110,8 +111,7 @@ pub(crate) struct EngineSink {
     events: Sender<StreamEvent>,
     shared: Arc<Shared>,
     state: Arc<State>,
-    prompt_tokens: usize,
-    last_token: Option<Instant>,
+    clock: StreamClock,
 }
 
 /// The reader's end: a body.
@@ -130,12 +130,11 @@ pub(crate) struct EventStream {
 /// The two ends of a stream of up to `max_tokens` tokens.
 pub(crate) fn channel(state: Arc<State>, about: About, max_tokens: usize) -> (EngineSink, EventStream) {
     let (sender, events) = bounded(max_tokens + OTHER_EVENTS);
-    let (begun, prompt_tokens) = (about.begun, about.prompt_tokens);
+    let (begun, clock) = (about.begun, StreamClock::new(about.begun, about.prompt_tokens));
     let shared = Arc::new(Shared::new(begun));
     shared.note_read();
     let (for_sink, sink_state) = (Arc::clone(&shared), Arc::clone(&state));
-    let sink =
-        EngineSink { events: sender, shared: for_sink, state: sink_state, prompt_tokens, last_token: None };
+    let sink = EngineSink { events: sender, shared: for_sink, state: sink_state, clock };
     let heartbeat = Box::pin(sleep(state.options.limits.heartbeat));
     (sink, EventStream { events, shared, state, about, held: None, abort: None, heartbeat, end: None })
 }
@@ -174,15 +173,6 @@ impl Shared {
 }
 
 impl EngineSink {
-    /// Times are taken at the engine's steps: what a slow reader or socket adds is not the engine's.
-    fn measure(&mut self) {
-        let now = clock::now();
-        let gap = self.last_token.map(|last| now.duration_since(last));
-        self.state.metrics.token(gap, now.duration_since(self.shared.begun));
-        self.shared.first_token.get_or_init(|| now);
-        self.last_token = Some(now);
-    }
-
     fn reader_is_too_slow(&self) -> bool {
         let limits = &self.state.options.limits;
         let unread = self.events.max_capacity() - self.events.capacity();
@@ -192,23 +182,31 @@ impl EngineSink {
 
 impl Sink for EngineSink {
     fn send(&mut self, event: StreamEvent) -> bool {
+        self.clock.heard(&event, &self.state.metrics);
         match &event {
-            StreamEvent::Token { .. } => self.measure(),
-            StreamEvent::Admitted => {
-                self.shared.admitted.get_or_init(clock::now);
-                self.state.metrics.prompt(self.prompt_tokens);
+            StreamEvent::Admitted => drop(self.shared.admitted.set(clock::now())),
+            StreamEvent::Token { .. } => {
+                self.shared.first_token.get_or_init(clock::now);
             }
             StreamEvent::Finished { usage, timings, .. } => {
                 let (at, usage, timings) = (clock::now(), *usage, *timings);
                 self.shared.finished.get_or_init(|| Finish { at, usage, timings });
             }
-            _ => {}
+            StreamEvent::Text(_) | StreamEvent::Failed(_) => {}
         }
         if self.reader_is_too_slow() {
             self.shared.too_slow.store(true, Ordering::Release);
             return false;
         }
         self.events.try_send(event).is_ok()
+    }
+
+    fn waited(&mut self, queue: Duration) {
+        self.clock.waited(queue, &self.state.metrics);
+    }
+
+    fn tokens_come(&mut self, tokens: usize) {
+        self.clock.tokens_come(tokens);
     }
 }
 

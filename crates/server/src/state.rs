@@ -72,7 +72,7 @@ impl State {
     pub fn new(options: Options) -> Arc<Self> {
         registry::memory::prepare();
         Arc::new(Self {
-            metrics: Metrics::new(&options.ignored_fields),
+            metrics: Metrics::new(&options),
             current: ArcSwapOption::empty(),
             swapper: Swapper::default(),
             gate: Gate::default(),

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::driver::Watch;
+use engine::driver::{Snapshot, Watch};
 use registry::swap::{Next, Outcome, Phase};
 use registry::{Category, LoadOptions, Tag, last_model};
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 pub(crate) use record::Record;
 
 use crate::clock;
+use crate::generation::Held;
 use crate::problem::{Code, Problem};
 use crate::state::State;
 use record::History;
@@ -46,6 +47,8 @@ struct Inner {
 /// An engine that no longer serves.
 struct Retired {
     watch: Watch,
+    /// What its generation holds.
+    held: Held,
     /// Its share of weights, keys and values.
     bytes: u64,
 }
@@ -127,6 +130,13 @@ impl Swapper {
         let mut inner = self.lock();
         inner.retired.retain(|retired| !retired.watch.ended());
         (inner.retired.len(), inner.retired.iter().map(|retired| retired.bytes).sum())
+    }
+
+    /// Each of them, with what its generation holds and what it is doing.
+    pub(crate) fn retired_engines(&self) -> Vec<(Held, Snapshot)> {
+        let inner = self.lock();
+        let live = inner.retired.iter().filter(|retired| !retired.watch.ended());
+        live.map(|retired| (retired.held, retired.watch.snapshot())).collect()
     }
 
     /// How long ago each of them finished its last step.
@@ -310,6 +320,7 @@ impl State {
     /// One swap, on a thread of its own.
     fn swap(self: &Arc<Self>, id: u64, target: &Tag, tell: &watch::Sender<Option<End>>) {
         tracing::info!(swap_id = id, model_tag = %target, "swap began");
+        let mut on_their_way = Some(self.metrics.weights.on_their_way());
         let mut work = Work::new(self, id, target);
         let (mut next, mut failure) = (Next::Run(Phase::Resolve), None);
         let outcome = loop {
@@ -319,7 +330,8 @@ impl State {
             };
             let done = self.phase(id, phase, &mut work);
             if phase == Phase::CutOver && done.is_ok() {
-                self.metrics.swaps.ended(Outcome::Live);
+                drop(on_their_way.take());
+                self.metrics.weights.ended(Outcome::Live);
                 // Whoever is told that it serves may rely on it after a restart too.
                 self.remember();
                 tracing::info!(swap_id = id, model_tag = %target, "swap is live");
@@ -335,7 +347,7 @@ impl State {
         match failure.filter(|_| outcome != Outcome::Live) {
             None => self.swapper.record(id, |record| record.end(outcome)),
             Some(problem) => {
-                self.metrics.swaps.ended(outcome);
+                self.metrics.weights.ended(outcome);
                 let reason = &problem.detail;
                 tracing::warn!(swap_id = id, model_tag = %target, reason, outcome = outcome.name(), "swap failed");
                 // Whoever waits for weights hears that there are none.
@@ -372,7 +384,7 @@ impl State {
         let done = catch_unwind(AssertUnwindSafe(|| work.perform(phase)));
         let took = begun.elapsed();
         self.swapper.record(id, |record| record.leave(took));
-        self.metrics.swaps.phase(phase, took);
+        self.metrics.weights.phase(phase, took);
         done.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "The swap broke; it is logged.")))
     }
 
@@ -381,10 +393,10 @@ impl State {
     fn retire(&self) -> Vec<Watch> {
         let Some(generation) = self.generation() else { return Vec::new() };
         let watches: Vec<Watch> = generation.workers.iter().map(engine::Handle::watch).collect();
-        let bytes = generation.bytes() / watches.len().max(1) as u64;
+        let (held, bytes) = (generation.held(), generation.bytes() / watches.len().max(1) as u64);
         let mut inner = self.swapper.lock();
         inner.retired.retain(|retired| !retired.watch.ended());
-        inner.retired.extend(watches.iter().map(|watch| Retired { watch: watch.clone(), bytes }));
+        inner.retired.extend(watches.iter().map(|watch| Retired { watch: watch.clone(), held, bytes }));
         watches
     }
 }

@@ -1,9 +1,10 @@
 //! What all engines counted since the service began, those of earlier weights included.
 
+use std::ops::AddAssign;
 use std::sync::{Mutex, PoisonError};
 
-use engine::driver::Watch;
-use engine::{Counts, Handle};
+use engine::driver::{Snapshot, Watch};
+use engine::{Counts, Handle, Pace};
 
 /// Follows engines over swaps.
 #[derive(Default)]
@@ -13,7 +14,23 @@ pub(crate) struct Tally(Mutex<Inner>);
 struct Inner {
     engines: Vec<Watch>,
     /// Of engines that have ended.
-    ended: Counts,
+    ended: Total,
+}
+
+/// What engines counted.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Total {
+    /// What they were spared.
+    pub(crate) counts: Counts,
+    /// Their steps.
+    pub(crate) pace: Pace,
+}
+
+impl AddAssign<Snapshot> for Total {
+    fn add_assign(&mut self, engine: Snapshot) {
+        self.counts += engine.counts;
+        self.pace += engine.pace;
+    }
 }
 
 impl Tally {
@@ -26,18 +43,21 @@ impl Tally {
     }
 
     /// Everything counted so far.
-    pub(crate) fn total(&self) -> Counts {
+    pub(crate) fn total(&self) -> Total {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { engines, ended } = &mut *inner;
-        let mut live = Counts::default();
         engines.retain(|engine| {
             // In this order: whoever has ended counts no more.
             let has_ended = engine.ended();
-            let sum = if has_ended { &mut *ended } else { &mut live };
-            *sum += engine.snapshot().counts;
+            if has_ended {
+                *ended += engine.snapshot();
+            }
             !has_ended
         });
-        live += *ended;
-        live
+        let mut total = *ended;
+        for engine in engines {
+            total += engine.snapshot();
+        }
+        total
     }
 }

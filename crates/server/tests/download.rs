@@ -6,31 +6,52 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::Path as InPath;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::routing::get;
+use futures_util::stream::{self, StreamExt};
 use registry::fetch::{FetchSettings, Fetcher};
 use registry::{Offer, Tag};
 use serde_json::{Value, json};
 use server::Options;
 use support::{Ask, Server, ask, goldens, options_in, storage, weights};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A Hub with one repository, `someone/far`, of these files. Returns its address.
 async fn hub(files: BTreeMap<String, Vec<u8>>) -> String {
+    slow_hub(files, watch::channel(true).1).await
+}
+
+/// The same; the end of each file waits until `go_on` says so.
+async fn slow_hub(files: BTreeMap<String, Vec<u8>>, go_on: watch::Receiver<bool>) -> String {
     let files = Arc::new(files);
     let listed: Vec<Value> = files
         .iter()
         .map(|(path, bytes)| json!({ "type": "file", "path": path, "size": bytes.len() }))
         .collect();
-    let file =
-        async move |InPath(path): InPath<String>| files.get(&path).cloned().ok_or(StatusCode::NOT_FOUND);
+    let file = async move |InPath(path): InPath<String>| {
+        let bytes = Bytes::from(files.get(&path).cloned().ok_or(StatusCode::NOT_FOUND)?);
+        let length = [(header::CONTENT_LENGTH, bytes.len())];
+        let cut = bytes.len().saturating_sub(1000);
+        let (most, rest) = (bytes.slice(..cut), bytes.slice(cut..));
+        let mut go_on = go_on.clone();
+        let rest = async move {
+            // A test that is over holds nothing back.
+            let _ = go_on.wait_for(|go_on| *go_on).await;
+            rest
+        };
+        let parts = stream::iter([most]).chain(stream::once(rest)).map(Ok::<_, Infallible>);
+        Ok::<_, StatusCode>((length, Body::from_stream(parts)))
+    };
     let resolve = format!("/someone/far/resolve/{COMMIT}/{{*path}}");
     let tree = format!("/api/models/someone/far/tree/{COMMIT}");
     let app = Router::new()
@@ -41,6 +62,30 @@ async fn hub(files: BTreeMap<String, Vec<u8>>) -> String {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
     format!("http://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_count_while_they_come() {
+    let root = storage(&["g7"]);
+    let (go_on, gone_on) = watch::channel(false);
+    let endpoint = slow_hub(model("g6"), gone_on).await;
+    let server = Arc::new(Server::start(options(root.path(), &endpoint)).await);
+    let swap = tokio::spawn({
+        let server = Arc::clone(&server);
+        async move { server.swap("far").await.status }
+    });
+    // Bytes count once they are written, a megabyte at a time.
+    let here = |stats: &Value| stats["swap"]["current"]["download"]["bytes_done"].as_u64() > Some(1 << 20);
+    server.until("most of it is here", here).await;
+    let (total, expected) = ("samosa_download_bytes_total", "samosa_download_expected_bytes");
+    let so_far = server.metric(total).await;
+    let whole = server.metric(expected).await;
+    assert!(so_far > 1_000_000.0 && so_far < whole, "{so_far} of {whole}");
+    assert!(server.metric("samosa_download_present_bytes").await >= so_far);
+    assert!(!swap.is_finished());
+    go_on.send_replace(true);
+    assert_eq!(swap.await.unwrap(), 202);
+    assert_eq!((server.metric(total).await, server.metric(expected).await), (whole, 0.0));
 }
 
 /// The files of a golden and of its tokenizer.

@@ -1,6 +1,6 @@
 //! Kinds of values: which texts they accept, and how that is said to people and to JSON Schema.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use hyper::Uri;
@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Path(&'static str),
     /// An IP address or localhost.
     Address,
+    /// An IP address and a port.
+    SocketAddress,
     /// `http://` or `https://` and a host.
     Url,
     /// The name of a model.
@@ -40,6 +42,7 @@ impl Kind {
         match self {
             Self::Text(_) | Self::Secret(_) | Self::Secrets(_) | Self::List(_) | Self::Path(_) => true,
             Self::Address => text.eq_ignore_ascii_case("localhost") || text.parse::<IpAddr>().is_ok(),
+            Self::SocketAddress => text.parse::<SocketAddr>().is_ok(),
             Self::Url => text.parse::<Uri>().is_ok_and(|url| {
                 let has_host = url.host().is_some_and(|host| !host.is_empty());
                 has_host && matches!(url.scheme_str(), Some("http" | "https"))
@@ -63,6 +66,7 @@ impl Kind {
                 "a list, separated by commas (or a list of texts in the file)".to_owned()
             }
             Self::Address => "an IP address or localhost".to_owned(),
+            Self::SocketAddress => "an IP address and a port, such as 127.0.0.1:9464".to_owned(),
             Self::Url => "a URL that begins with http:// or https://".to_owned(),
             Self::Tag => {
                 "a tag: up to 100 letters, digits, dots, underscores and dashes, a letter or digit first"
@@ -94,6 +98,7 @@ impl Kind {
             }
             Self::Secrets(word) | Self::List(word) => format!("{word}[,{word}…]"),
             Self::Address => "ADDRESS".to_owned(),
+            Self::SocketAddress => "ADDRESS:PORT".to_owned(),
             Self::Url => "URL".to_owned(),
             Self::Tag => "TAG".to_owned(),
             Self::Decimal(bounds) => format!("{}–{}", bounds.start(), bounds.end()),
@@ -136,6 +141,9 @@ impl Kind {
             Self::Address => {
                 json!({ "type": "string", "anyOf": [{ "const": "localhost" }, { "format": "ipv4" }, { "format": "ipv6" }] })
             }
+            Self::SocketAddress => {
+                json!({ "type": "string", "pattern": "^([0-9.]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$" })
+            }
             Self::Url => json!({ "type": "string", "pattern": "^https?://." }),
             Self::Tag => json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$" }),
             Self::Whole(bounds, _) => match bounds.end() {
@@ -176,6 +184,11 @@ mod tests {
     #[test]
     fn kinds_tell_values_from_others() {
         let cases: &[(Kind, &[&str], &[&str])] = &[
+            (
+                Kind::SocketAddress,
+                &["127.0.0.1:9464", "[::]:1"],
+                &["127.0.0.1", "localhost:1", ":1", "::1:1"],
+            ),
             (Kind::Address, &["::1", "0.0.0.0", "LocalHost"], &["inference", "127.0.0.1:80", "[::1]"]),
             (Kind::Url, &["http://127.0.0.1:1", "https://a/b"], &["ftp://a", "a", "https://", "http:///x"]),
             (Kind::Tag, &["d20", "d-2.0_x"], &["../d20", ".d20", "d 20"]),

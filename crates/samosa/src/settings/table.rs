@@ -1,7 +1,9 @@
 //! The table of settings. An entry is key, default (empty for none), kind, help; it makes the flag, the variable, the
 //! bounds, the documents. After a change `UPDATE=1 cargo test -p samosa documents` writes the documents anew.
 
-use super::Kind::{Address, Boolean, Choice, Decimal, List, Path, Secret, Secrets, Tag, Text, Url, Whole};
+use super::Kind::{
+    Address, Boolean, Choice, Decimal, List, Path, Secret, Secrets, SocketAddress, Tag, Text, Url, Whole,
+};
 use super::{Group, setting};
 
 /// The instruction sets there are, on any CPU.
@@ -25,6 +27,13 @@ pub(crate) const GROUPS: &[Group] = &[
         settings: &[
             setting("host", "127.0.0.1", Address, "Address to listen on"),
             setting("port", "8003", Whole(0..=65_535, "PORT"), "Port to listen on; 0 lets the system choose"),
+            setting(
+                "metrics_addr",
+                "",
+                SocketAddress,
+                "Address and port for /metrics, which then is not on the port of the service; /livez is there too",
+            )
+            .such_as("127.0.0.1:9464"),
             setting(
                 "internal_api_key",
                 "",

@@ -111,9 +111,10 @@ impl<'a> Work<'a> {
         };
         let progress = Progress::default();
         self.state.swapper.record(self.id, |record| record.progress = Some(progress.clone()));
+        self.state.metrics.weights.download_began(&progress);
         let fetching = options.fetcher.fetch(&wanted, root, &progress);
         let fetched = tokio::runtime::Handle::current().block_on(fetching);
-        self.state.metrics.swaps.downloaded(&progress.snapshot());
+        self.state.metrics.weights.download_ended();
         fetched.map_err(|error| self.failed(&error))?;
         let found = catalog.find(self.target);
         self.entry = Some(found.map_err(|error| self.failed(&error))?);

@@ -1,0 +1,243 @@
+//! Series of the engines: what they run, what waits for them, their steps, their pages, and what they were spared.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use engine::driver::Snapshot;
+use engine::pace::Buckets;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::add;
+use crate::generation::Held;
+use crate::state::State;
+use crate::tally::Total;
+
+/// What pages are there for: requests, the prefix cache alone, nothing.
+const PAGE_STATES: [&str; 3] = ["used", "cached", "free"];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Pages {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Of {
+    generation: u64,
+}
+
+/// An engine at this moment.
+pub(super) struct EngineNow {
+    pub(super) held: Held,
+    /// Whether new requests go to it.
+    pub(super) serves: bool,
+    pub(super) snapshot: Snapshot,
+}
+
+/// All engines: those that serve, and those that only finish what they began.
+pub(super) fn now(state: &State) -> Vec<EngineNow> {
+    let generation = state.generation();
+    let serving = generation.iter().flat_map(|generation| {
+        let held = generation.held();
+        let workers = generation.workers.iter();
+        workers.map(move |handle| EngineNow { held, serves: true, snapshot: handle.snapshot() })
+    });
+    let number = generation.as_ref().map(|generation| generation.number);
+    let retired = state.swapper.retired_engines().into_iter();
+    let retired = retired
+        // They are noted shortly before the next ones serve.
+        .filter(|(held, _)| Some(held.generation) != number)
+        .map(|(held, snapshot)| EngineNow { held, serves: false, snapshot });
+    serving.chain(retired).collect()
+}
+
+/// Series of engines.
+pub(super) struct Engines {
+    running: Gauge,
+    waiting: Gauge,
+    queue_tokens: Gauge,
+    active: Family<Of, Gauge>,
+    last_token_age: Gauge<f64, AtomicU64>,
+    step_seconds: Steps,
+    step_rows: Steps,
+    kv_usage: Gauge<f64, AtomicU64>,
+    kv_pages: Family<Pages, Gauge>,
+    cache_pages: Gauge,
+    spared: Spared,
+}
+
+/// Counters that the engines keep.
+struct Spared {
+    cache_queries: Counter,
+    cache_hits: Counter,
+    cache_evictions: Counter,
+    drafted_tokens: Counter,
+    accepted_tokens: Counter,
+}
+
+impl Engines {
+    pub(super) fn new(r: &mut Registry) -> Self {
+        let engines = Self {
+            running: add(r, "samosa_requests_running", "Requests that are computed with", Gauge::default()),
+            waiting: add(
+                r,
+                "samosa_requests_waiting",
+                "Requests that wait for admission or for weights",
+                Gauge::default(),
+            ),
+            queue_tokens: add(
+                r,
+                "samosa_queue_tokens",
+                "Tokens, of prompts and answers at their longest, that waiting requests stand for",
+                Gauge::default(),
+            ),
+            active: add(
+                r,
+                "samosa_generation_requests_active",
+                "Requests that wait or run, by the weights they began with; old and new ones during a swap",
+                Family::default(),
+            ),
+            last_token_age: add(
+                r,
+                "samosa_last_token_age_seconds",
+                "Seconds since a busy engine last admitted a request or made a token; 0 while all are idle",
+                Gauge::default(),
+            ),
+            step_seconds: add(r, "samosa_step_seconds", "Seconds of an engine's step", Steps::default()),
+            step_rows: add(
+                r,
+                "samosa_step_tokens",
+                "Rows of an engine's step: prompt tokens, and one for each answer and each guess",
+                Steps::default(),
+            ),
+            kv_usage: add(
+                r,
+                "samosa_kv_usage_ratio",
+                "Share of key/value pages that requests hold",
+                Gauge::default(),
+            ),
+            kv_pages: add(
+                r,
+                "samosa_kv_pages",
+                "Key/value pages of the engines that serve: held, kept by the prefix cache alone, free",
+                Family::default(),
+            ),
+            cache_pages: add(
+                r,
+                "samosa_prefix_cache_pages",
+                "Key/value pages that the prefix cache keeps and nobody holds",
+                Gauge::default(),
+            ),
+            spared: Spared::new(r),
+        };
+        for state in PAGE_STATES {
+            drop(engines.kv_pages.get_or_create(&Pages { state }));
+        }
+        engines
+    }
+
+    /// Looks at what is now.
+    pub(super) fn look(&self, state: &State, engines: &[EngineNow]) {
+        let sum =
+            |of: fn(&Snapshot) -> usize| engines.iter().map(|engine| of(&engine.snapshot)).sum::<usize>();
+        self.running.set(sum(|engine| engine.running) as i64);
+        self.waiting.set((sum(|engine| engine.queued) + state.gate.waiting()) as i64);
+        self.queue_tokens.set(sum(|engine| engine.queued_tokens) as i64);
+        let oldest = engines.iter().map(|engine| engine.snapshot.last_token_age).max();
+        self.last_token_age.set(oldest.unwrap_or_default().as_secs_f64());
+        self.active.clear();
+        for EngineNow { held, snapshot, .. } in engines {
+            let of = Of { generation: held.generation };
+            self.active.get_or_create(&of).inc_by((snapshot.running + snapshot.queued) as i64);
+        }
+        self.look_at_pages(engines);
+        let Total { counts, pace } = state.tally.total();
+        self.spared.set(&counts);
+        self.step_seconds.set(&pace.seconds);
+        self.step_rows.set(&pace.rows);
+    }
+
+    fn look_at_pages(&self, engines: &[EngineNow]) {
+        let sum = |of: fn(&Snapshot) -> usize| {
+            let serving = engines.iter().filter(|engine| engine.serves);
+            serving.map(|engine| of(&engine.snapshot)).sum::<usize>()
+        };
+        let (total, used) = (sum(|engine| engine.pages_total), sum(|engine| engine.pages_used));
+        let cached = sum(|engine| engine.pages_cached);
+        self.kv_usage.set(used as f64 / total.max(1) as f64);
+        self.cache_pages.set(cached as i64);
+        // They are looked at one after the other, while the engines go on.
+        let free = total.saturating_sub(used + cached);
+        for (state, pages) in PAGE_STATES.into_iter().zip([used, cached, free]) {
+            self.kv_pages.get_or_create(&Pages { state }).set(pages as i64);
+        }
+    }
+}
+
+impl Spared {
+    fn new(r: &mut Registry) -> Self {
+        let mut count = |name, help| add(r, name, help, Counter::default());
+        let spared = Self {
+            cache_queries: count(
+                "samosa_prefix_cache_queries",
+                "Prompt tokens looked for in the prefix cache",
+            ),
+            cache_hits: count("samosa_prefix_cache_hits", "Prompt tokens found in the prefix cache"),
+            cache_evictions: count("samosa_prefix_cache_evictions", "Pages the prefix cache lost to others"),
+            drafted_tokens: count(
+                "samosa_spec_decode_draft_tokens",
+                "Tokens guessed before they were sampled",
+            ),
+            accepted_tokens: count("samosa_spec_decode_accepted_tokens", "Tokens guessed rightly"),
+        };
+        let help = "Prompt tokens that were not computed, since the prefix cache had them";
+        add(r, "samosa_prompt_tokens_cached", help, spared.cache_hits.clone());
+        spared
+    }
+
+    fn set(&self, counts: &engine::Counts) {
+        for (counter, count) in [
+            (&self.cache_queries, counts.cache_queries),
+            (&self.cache_hits, counts.cache_hits),
+            (&self.cache_evictions, counts.cache_evictions),
+            (&self.drafted_tokens, counts.drafted_tokens),
+            (&self.accepted_tokens, counts.accepted_tokens),
+        ] {
+            counter.inner().store(count, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A histogram of what the engines counted by size themselves.
+#[derive(Clone, Debug, Default)]
+struct Steps(Arc<Mutex<Counted>>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    sum: f64,
+    count: u64,
+    buckets: Vec<(f64, u64)>,
+}
+
+impl Steps {
+    fn set<const N: usize>(&self, buckets: &Buckets<N>) {
+        let (sum, count) = (buckets.sum(), buckets.count());
+        let counted = Counted { sum, count, buckets: buckets.counts().collect() };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counted;
+    }
+}
+
+impl EncodeMetric for Steps {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Counted { sum, count, buckets } = &*self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        encoder.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}

@@ -1,0 +1,263 @@
+//! Series about weights: which serve, how they came to, and the memory of all that are there.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use registry::fetch::Progress;
+use registry::swap::{Outcome, Phase};
+
+use super::add;
+use super::engines::EngineNow;
+use crate::generation::Generation;
+use crate::memory::KINDS;
+use crate::state::State;
+
+const PHASE_SECONDS: [f64; 16] =
+    [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ModelLabels {
+    model_tag: String,
+    sha256: String,
+    generation: u64,
+    architecture: &'static str,
+    dtype: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Memory {
+    kind: &'static str,
+    /// Empty for what is of no generation.
+    generation: String,
+}
+
+/// Series of swaps, of the model that serves and of what models hold.
+pub(crate) struct Weights {
+    swaps: Family<OutcomeLabels, Counter>,
+    phases: Family<PhaseLabels, Histogram, fn() -> Histogram>,
+    in_progress: Gauge,
+    held: Gauge,
+    retired: Gauge,
+    model: Family<ModelLabels, Gauge>,
+    memory: Family<Memory, Gauge>,
+    download: Download,
+    /// Swaps whose weights do not serve yet and have not failed: one at most, but two threads may take turns.
+    on_the_way: AtomicUsize,
+}
+
+/// Series of the download that runs, and of all before it.
+struct Download {
+    fetched: Counter,
+    retries: Counter,
+    expected: Gauge,
+    present: Gauge,
+    running: Mutex<Option<Running>>,
+}
+
+/// A download, and what of it was counted.
+struct Running {
+    progress: Progress,
+    fetched: u64,
+    retries: u64,
+}
+
+/// Says as long as it lives that weights are on their way.
+pub(crate) struct OnTheirWay<'a>(&'a AtomicUsize);
+
+impl Drop for OnTheirWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Weights {
+    /// All of them, registered, every label value that is known beforehand at zero.
+    pub(super) fn new(r: &mut Registry) -> Self {
+        let phase_seconds: fn() -> Histogram = || Histogram::new(PHASE_SECONDS);
+        let weights = Self {
+            swaps: add(r, "samosa_swaps", "Swaps of weights", Family::default()),
+            phases: add(
+                r,
+                "samosa_swap_phase_seconds",
+                "Seconds of each phase of a swap",
+                Family::new_with_constructor(phase_seconds),
+            ),
+            in_progress: add(
+                r,
+                "samosa_swap_in_progress",
+                "Whether weights are on their way",
+                Gauge::default(),
+            ),
+            held: add(
+                r,
+                "samosa_requests_held",
+                "Requests held back while weights are exchanged one after the other",
+                Gauge::default(),
+            ),
+            retired: add(
+                r,
+                "samosa_retired_engines",
+                "Engines that no longer serve but still finish what they began",
+                Gauge::default(),
+            ),
+            model: add(r, "samosa_model_info", "The model that serves", Family::default()),
+            memory: add(
+                r,
+                "samosa_memory_bytes",
+                "Bytes of memory, by kind and by the weights they belong to",
+                Family::default(),
+            ),
+            download: Download::new(r),
+            on_the_way: AtomicUsize::new(0),
+        };
+        for outcome in Outcome::ALL {
+            drop(weights.swaps.get_or_create(&OutcomeLabels { outcome: outcome.name() }));
+        }
+        for phase in Phase::ALL {
+            drop(weights.phases.get_or_create(&PhaseLabels { phase: phase.name() }));
+        }
+        weights
+    }
+
+    /// A swap began; drop this once its weights serve, or will not.
+    pub(crate) fn on_their_way(&self) -> OnTheirWay<'_> {
+        self.on_the_way.fetch_add(1, Ordering::AcqRel);
+        OnTheirWay(&self.on_the_way)
+    }
+
+    /// Whether weights are on their way.
+    pub(super) fn are_on_their_way(&self) -> bool {
+        self.on_the_way.load(Ordering::Relaxed) > 0
+    }
+
+    /// A swap went live, or failed.
+    pub(crate) fn ended(&self, outcome: Outcome) {
+        self.swaps.get_or_create(&OutcomeLabels { outcome: outcome.name() }).inc();
+    }
+
+    /// A phase is over.
+    pub(crate) fn phase(&self, phase: Phase, took: Duration) {
+        self.phases.get_or_create(&PhaseLabels { phase: phase.name() }).observe(took.as_secs_f64());
+    }
+
+    /// A download begins.
+    pub(crate) fn download_began(&self, progress: &Progress) {
+        *self.download.lock() = Some(Running { progress: progress.clone(), fetched: 0, retries: 0 });
+    }
+
+    /// A download is over, well or not.
+    pub(crate) fn download_ended(&self) {
+        self.download.look();
+        *self.download.lock() = None;
+    }
+
+    /// Looks at what is now.
+    pub(super) fn look(&self, state: &State, engines: &[EngineNow]) {
+        self.in_progress.set(i64::from(state.is_loading()));
+        self.held.set(state.gate.waiting() as i64);
+        self.retired.set(engines.iter().filter(|engine| !engine.serves).count() as i64);
+        self.model.clear();
+        if let Some(generation) = state.generation() {
+            self.model.get_or_create(&labels(&generation)).set(1);
+        }
+        self.download.look();
+        self.look_at_memory(engines);
+    }
+
+    fn look_at_memory(&self, engines: &[EngineNow]) {
+        let [resident, of_models @ ..] = KINDS;
+        let mut bytes =
+            BTreeMap::from([((resident, String::new()), registry::memory::resident().unwrap_or(0))]);
+        if engines.is_empty() {
+            bytes.extend(of_models.map(|kind| ((kind, String::new()), 0)));
+        }
+        for EngineNow { held, snapshot, .. } in engines {
+            let generation = held.generation.to_string();
+            let [matrices, embeddings, kv_reserved, scratch] =
+                of_models.map(|kind| (kind, generation.clone()));
+            // Engines of one generation share its weights.
+            bytes.insert(matrices, held.matrices);
+            bytes.insert(embeddings, held.embeddings);
+            *bytes.entry(kv_reserved).or_default() += held.kv_of_each;
+            *bytes.entry(scratch).or_default() += snapshot.scratch_bytes as u64;
+        }
+        self.memory.clear();
+        for ((kind, generation), bytes) in bytes {
+            self.memory.get_or_create(&Memory { kind, generation }).set(bytes as i64);
+        }
+    }
+}
+
+impl Download {
+    fn new(r: &mut Registry) -> Self {
+        Self {
+            fetched: add(r, "samosa_download_bytes", "Bytes of weights fetched", Counter::default()),
+            retries: add(
+                r,
+                "samosa_download_retries",
+                "Requests for weights that were repeated",
+                Counter::default(),
+            ),
+            expected: add(
+                r,
+                "samosa_download_expected_bytes",
+                "Bytes of the model that is being fetched; 0 while none is, or none is known",
+                Gauge::default(),
+            ),
+            present: add(
+                r,
+                "samosa_download_present_bytes",
+                "Bytes of it that are there, those of earlier attempts included",
+                Gauge::default(),
+            ),
+            running: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what has come since this was last called.
+    fn look(&self) {
+        let mut running = self.lock();
+        let now = running.as_ref().map(|running| running.progress.snapshot()).unwrap_or_default();
+        self.expected.set(now.bytes_total as i64);
+        self.present.set(now.bytes_done as i64);
+        let Some(running) = &mut *running else { return };
+        // Bytes that have to come again are taken back there, and counted once here.
+        let fetched = now.bytes_done.saturating_sub(now.bytes_resumed).max(running.fetched);
+        self.fetched.inc_by(fetched - running.fetched);
+        self.retries.inc_by(now.retries.saturating_sub(running.retries));
+        (running.fetched, running.retries) = (fetched, now.retries);
+    }
+}
+
+fn labels(generation: &Generation) -> ModelLabels {
+    let model = &generation.model;
+    ModelLabels {
+        model_tag: model.tag.to_string(),
+        sha256: model.identity.as_str().to_owned(),
+        generation: generation.number,
+        architecture: model.weights.config.generation.name(),
+        dtype: model.weights.format.name(),
+    }
+}
