@@ -153,3 +153,45 @@ impl ServerCertVerifier for Unverified {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::ServerConfig;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// Shakes hands with a server whose certificate is for another name, signed by itself.
+    fn shake_hands(trust: &Trust) -> Result<(), String> {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(["other.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let tls = Tls::new("127.0.0.1", trust).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let serve = async { acceptor.accept(listener.accept().await.unwrap().0).await.is_ok() };
+            let ask = async { tls.connect(TcpStream::connect(address).await.unwrap()).await.map(drop) };
+            tokio::join!(ask, serve).0
+        })
+    }
+
+    #[test]
+    fn a_question_to_this_machine_believes_anybody_and_no_other_does() {
+        assert_eq!(shake_hands(&Trust::Anybody), Ok(()));
+        let refused = shake_hands(&Trust::System).unwrap_err();
+        assert!(refused.starts_with("its certificate is "), "{refused}");
+    }
+}

@@ -1,5 +1,6 @@
 //! The terminal: answers and keys come in, the screen is drawn.
 
+use std::io::IsTerminal;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,6 +21,10 @@ use crate::swap::Server;
 
 /// How long a key is waited for before answers and the clock are looked at again.
 const TICK: Duration = Duration::from_millis(100);
+/// How often is looked whether there still is a terminal.
+const LOOK_AT_TERMINAL: Duration = Duration::from_secs(1);
+/// How long the screen has to end by itself.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Answers that may wait to be shown.
 const MAX_NEWS: usize = 8;
 /// Milliseconds between questions that + and - choose from.
@@ -72,19 +77,30 @@ pub(super) fn run(server: Server, interval: Duration, colours: Colours) -> Resul
     shown
 }
 
-/// Asks at the pace that is set, until nobody listens or a signal comes.
+/// Asks at the pace that is set, until nobody listens, a signal comes, or the terminal is gone.
 async fn ask_until_stopped(server: Server, tell: &SyncSender<News>, pace: watch::Receiver<Pace>) {
     let signals = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()];
     let Ok(mut signals) = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>() else { return };
     let [terminate, hangup, interrupt] = signals.as_mut_slice() else { return };
     tokio::select! {
         () = ask_on(server, tell, pace) => return,
+        () = hung_up() => {}
         _ = terminate.recv() => {}
         _ = hangup.recv() => {}
         _ = interrupt.recv() => {}
     }
-    // Whoever reads nothing any more is at its end anyway.
-    let _ = tell.send(News::Stop);
+    let _ = tell.try_send(News::Stop);
+    // Whoever waits for keys of a terminal that is gone waits for ever, and on a busy core.
+    tokio::time::sleep(LAST_WORDS).await;
+    let _ = ratatui::try_restore();
+    std::process::exit(1);
+}
+
+/// Returns once there is no terminal any more; not every one of them says so with a signal.
+async fn hung_up() {
+    while std::io::stdout().is_terminal() {
+        tokio::time::sleep(LOOK_AT_TERMINAL).await;
+    }
 }
 
 async fn ask_on(mut server: Server, tell: &SyncSender<News>, mut pace: watch::Receiver<Pace>) {
