@@ -8,7 +8,9 @@
 mod bench;
 mod ci;
 mod contract;
+mod deploy;
 mod golden;
+mod python;
 mod quality;
 mod shell;
 mod tidy;
@@ -29,6 +31,8 @@ enum Command {
     Golden,
     /// Drive the built binary over HTTP and hold it to contract/inference-api.yaml
     Contract,
+    /// Prove what deploy/ promises: manifests, the image, and a rolling restart behind a real HAProxy
+    Deploy(deploy::Options),
     /// Measure what each weight format costs the built-in model, on text it was not trained on
     Quality(quality::Arguments),
     /// Measure this machine's limits, and how much of them the kernels and the engine reach
@@ -52,6 +56,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Golden => golden::run(),
         Command::Contract => contract::run(),
+        Command::Deploy(options) => deploy::run(options),
         Command::Quality(arguments) => quality::run(arguments),
         Command::Bench(options) => bench::run(options),
     }
