@@ -8,8 +8,10 @@
 mod bench;
 mod ci;
 mod contract;
+mod deploy;
 mod golden;
 mod observe;
+mod python;
 mod quality;
 mod shell;
 mod tidy;
@@ -32,6 +34,8 @@ enum Command {
     Contract,
     /// Ask every query of the dashboards and rules of a real Prometheus that watches the built binary
     Observe,
+    /// Prove what deploy/ promises: manifests, the image, and a rolling restart behind a real HAProxy
+    Deploy(deploy::Options),
     /// Measure what each weight format costs the built-in model, on text it was not trained on
     Quality(quality::Arguments),
     /// Measure this machine's limits, and how much of them the kernels and the engine reach
@@ -56,6 +60,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Golden => golden::run(),
         Command::Contract => contract::run(),
         Command::Observe => observe::run(),
+        Command::Deploy(options) => deploy::run(options),
         Command::Quality(arguments) => quality::run(arguments),
         Command::Bench(options) => bench::run(options),
     }

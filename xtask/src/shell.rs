@@ -45,7 +45,8 @@ pub(crate) fn output(program: &str, args: &[&str]) -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn command(program: &str, args: &[&str]) -> Command {
+/// A program with arguments, in the repository's root, with nothing to read.
+pub(crate) fn command(program: &str, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(args).current_dir(root()).stdin(Stdio::null());
     command

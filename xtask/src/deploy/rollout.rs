@@ -1,0 +1,249 @@
+//! The rolling restart: two replicas behind HAProxy go and come back, one after the other, while callers keep asking.
+//! Every answer must be whole and have the text that the same request with the same seed had before, alone.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use super::Built;
+use super::balancer::{self, Balancer};
+use super::http::{self, Answer};
+use super::process::{self, Process};
+
+const KEY: &str = "a-key-of-the-proof";
+const CALLERS: usize = 16;
+/// Different requests, asked again and again; only those count whose answers have so many tokens that some are sure to
+/// be under way when a replica stops. How many are tried until there are enough of them.
+const REQUESTS: usize = 12;
+const LONG: u64 = 160;
+const TRIED: u64 = 200;
+/// What a replica is given to answer and to end, with the load of all callers on this machine.
+const START: Duration = Duration::from_secs(20);
+const DRAIN: Duration = Duration::from_secs(50);
+/// What preStop does: the balancer knows, requests that it had sent before arrive, and then comes SIGTERM; earlier if so
+/// few streams are left, since the last of them are to meet it.
+const PAUSE: Duration = Duration::from_millis(300);
+const FEW: u64 = 4;
+/// Callers ask undisturbed for so long before, between and after.
+const CALM: Duration = Duration::from_secs(1);
+
+/// Restarts both replicas under load, and checks nginx's configuration on the way.
+pub(crate) fn run(built: &Built) -> anyhow::Result<()> {
+    let folder = built.folder("rollout")?;
+    balancer::check_nginx(&folder)?;
+    let mut replicas = [Replica::start(built, "one", &folder)?, Replica::start(built, "two", &folder)?];
+    let alone = ask_alone(replicas[0].address)?;
+    let balancer = Balancer::start([replicas[0].address, replicas[1].address], &folder)?;
+    let tally = Tally::default();
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|caller| {
+                let (tally, alone) = (&tally, &alone);
+                let front = balancer.front;
+                std::thread::Builder::new()
+                    .name(format!("caller {caller}"))
+                    .spawn_scoped(scope, move || keep_asking(caller, front, alone, tally))
+            })
+            .collect::<Result<_, _>>()?;
+        let rolled = roll(&mut replicas, &balancer, built, &tally);
+        tally.over.store(true, Ordering::Relaxed);
+        let outcomes: Vec<_> = callers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        rolled?;
+        report(outcomes)
+    })
+}
+
+/// What callers and the restart tell each other.
+#[derive(Default)]
+struct Tally {
+    over: AtomicBool,
+    whole: AtomicU64,
+}
+
+/// What became of one caller's requests: failures by what they were.
+type Outcome = (u64, BTreeMap<String, u64>);
+
+fn roll(
+    replicas: &mut [Replica; 2],
+    balancer: &Balancer,
+    built: &Built,
+    tally: &Tally,
+) -> anyhow::Result<()> {
+    let whole = || tally.whole.load(Ordering::Relaxed);
+    std::thread::sleep(CALM);
+    for replica in replicas {
+        let name = replica.name;
+        let before = whole();
+        balancer.set(name, "drain")?;
+        balancer.wait_for(name, "DRAIN")?;
+        let open = replica.pause()?;
+        let begun = process::now();
+        replica.process.terminate()?;
+        let unready = || http::get(replica.address, "/readyz").map_or(true, |reply| reply.status == 503);
+        process::wait("the replica to be not ready", START, unready)?;
+        let noticed = balancer.wait_for(name, "DOWN")?;
+        let status = replica.process.ended(DRAIN)?;
+        let drained = begun.elapsed();
+        if !status.success() {
+            bail!("replica {name} ended with {status}:\n{}", replica.process.said());
+        }
+        let began_again = process::now();
+        replica.restart(built)?;
+        let started = began_again.elapsed();
+        balancer.set(name, "ready")?;
+        balancer.wait_for(name, "UP")?;
+        std::thread::sleep(CALM);
+        println!(
+            "replica {name}: {open} streams open at SIGTERM, seen as down after {} ms, they ended and so did it (with 0) \
+             after {} ms, ready again {} ms later; {} answers meanwhile",
+            noticed.as_millis(),
+            drained.as_millis(),
+            started.as_millis(),
+            whole() - before,
+        );
+        if open == 0 {
+            bail!("no stream was open at SIGTERM, so this shows nothing");
+        }
+        if replica.open_streams()? == 0 {
+            bail!("replica {name} is asked nothing after its restart");
+        }
+    }
+    Ok(())
+}
+
+fn report(outcomes: Vec<std::thread::Result<Outcome>>) -> anyhow::Result<()> {
+    let (mut whole, mut failures) = (0, BTreeMap::new());
+    for outcome in outcomes {
+        let Ok((answers, failed)) = outcome else { bail!("a caller panicked") };
+        whole += answers;
+        for (what, count) in failed {
+            *failures.entry(what).or_insert(0) += count;
+        }
+    }
+    let failed: u64 = failures.values().sum();
+    println!("{CALLERS} callers: {whole} answers whole and equal to those given alone, {failed} failures");
+    if !failures.is_empty() {
+        bail!("{failures:?}");
+    }
+    Ok(())
+}
+
+/// Requests with long answers, by their seeds, and what they get when nobody else asks.
+fn ask_alone(address: SocketAddr) -> anyhow::Result<Vec<(u64, Answer)>> {
+    let mut found = Vec::new();
+    for seed in 0..TRIED {
+        let answer = ask(address, seed).context("asked alone")?;
+        if answer.tokens >= LONG {
+            found.push((seed, answer));
+        }
+        if found.len() == REQUESTS {
+            return Ok(found);
+        }
+    }
+    bail!("of {TRIED} answers only {} have {LONG} tokens or more", found.len())
+}
+
+fn keep_asking(caller: usize, front: SocketAddr, alone: &[(u64, Answer)], tally: &Tally) -> Outcome {
+    let mut outcome = Outcome::default();
+    for (seed, expected) in alone.iter().cycle().skip(caller) {
+        if tally.over.load(Ordering::Relaxed) {
+            break;
+        }
+        match ask(front, *seed) {
+            Ok(answer) if answer == *expected => {
+                outcome.0 += 1;
+                tally.whole.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(_) => *outcome.1.entry("another text".to_owned()).or_default() += 1,
+            Err(error) => {
+                *outcome.1.entry(format!("{error:#}")).or_default() += 1;
+                // What fails at once would fail a thousand times.
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+    outcome
+}
+
+/// A request of a caller: warm enough that most answers are long.
+fn request(seed: u64) -> Value {
+    let content = format!("Tell me a long story about {seed} ships and the sea.");
+    json!({
+        "messages": [{ "role": "user", "content": content }],
+        "temperature": 1.6, "top_k": 200, "max_tokens": 400,
+    })
+}
+
+fn ask(address: SocketAddr, seed: u64) -> anyhow::Result<Answer> {
+    let reply = http::generate(address, KEY, seed, &request(seed))?;
+    if reply.status != 200 {
+        bail!("status {}", reply.status);
+    }
+    http::whole_answer(&reply.body)
+}
+
+/// One server of the two, on a port that it keeps.
+struct Replica {
+    name: &'static str,
+    address: SocketAddr,
+    log: PathBuf,
+    process: Process,
+}
+
+impl Replica {
+    fn start(built: &Built, name: &'static str, folder: &Path) -> anyhow::Result<Self> {
+        let address = http::free_address()?;
+        let log = folder.join(format!("{name}.log"));
+        let process = Process::start(&mut command(built, address), &log)?;
+        let mut replica = Self { name, address, log, process };
+        replica.wait()?;
+        Ok(replica)
+    }
+
+    fn restart(&mut self, built: &Built) -> anyhow::Result<()> {
+        self.process = Process::start(&mut command(built, self.address), &self.log)?;
+        self.wait()
+    }
+
+    fn wait(&mut self) -> anyhow::Result<()> {
+        let is_ready = || http::get(self.address, "/readyz").is_ok_and(|reply| reply.status == 200);
+        process::wait("a replica to be ready", START, is_ready).map(drop).with_context(|| self.process.said())
+    }
+
+    /// Lets time pass as preStop does; how many streams are open after it.
+    fn pause(&self) -> anyhow::Result<u64> {
+        let begun = process::now();
+        loop {
+            let open = self.open_streams()?;
+            if open <= FEW || begun.elapsed() > PAUSE {
+                return Ok(open);
+            }
+        }
+    }
+
+    /// Streams that it has not ended yet.
+    fn open_streams(&self) -> anyhow::Result<u64> {
+        let metrics = http::get(self.address, "/metrics")?.body;
+        let value = metrics.lines().find_map(|line| line.strip_prefix("active_generations "));
+        Ok(value.context("there is no metric active_generations")?.parse()?)
+    }
+}
+
+/// A server with the built-in model on one thread, in float32, which is slow enough that streams last.
+fn command(built: &Built, address: SocketAddr) -> Command {
+    let mut command = Command::new(&built.binary);
+    for setting in &built.settings {
+        // Whoever runs this may have settings of their own.
+        command.env_remove(setting);
+    }
+    command.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+    command.env("INTERNAL_API_KEY", KEY).env("LOG_FORMAT", "json");
+    command.env("NANOCHAT_DTYPE", "float32").env("COMPUTE_THREADS", "1");
+    command
+}
