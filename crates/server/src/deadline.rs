@@ -53,6 +53,8 @@ impl Deadline {
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
         std::task::ready!(waiting.as_mut().poll(context));
         self.missed.0.store(true, Ordering::Release);
+        // What waits in the kernel would hold its memory for minutes more, for a peer who does not want it.
+        let _ = self.socket.set_zero_linger();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
