@@ -16,6 +16,7 @@ mod operators;
 mod process;
 mod references;
 mod rollout;
+mod sizing;
 mod tools;
 mod units;
 
@@ -29,7 +30,7 @@ use crate::shell;
 /// What is asked for.
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
-    /// Write the files that are made from others: Prometheus' rules as a resource, and the list of dashboards
+    /// Write what is made from others: Prometheus' rules as a resource, the list of dashboards, the table of sizes
     #[arg(long)]
     write: bool,
     /// Do one part only

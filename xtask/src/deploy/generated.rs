@@ -1,17 +1,22 @@
-//! Files that are made from others: Prometheus' rules as a resource of its operator, and Kustomize's list of dashboards.
+//! Files that are made from others: Prometheus' rules as a resource of its operator, Kustomize's list of dashboards, and
+//! the table in the guide to sizes.
 //! `cargo xtask deploy --write` makes them, and every other run compares.
 
 use std::fmt::Write as _;
 use std::fs;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
+use super::sizing;
 use crate::shell;
 
 const RULES: &str = "deploy/prometheus/alerts.yml";
 const RESOURCE: &str = "deploy/kubernetes/monitoring/prometheusrule.yaml";
 const DASHBOARDS: &str = "deploy/grafana";
 const LIST: &str = "deploy/grafana/kustomization.yaml";
+const GUIDE: &str = "deploy/SIZING.md";
+/// Around the table.
+const MARKS: [&str; 2] = ["<!-- table begin -->\n", "<!-- table end -->\n"];
 
 const RESOURCE_HEAD: &str = "\
 # Made from deploy/prometheus/alerts.yml by `cargo xtask deploy --write`: change that.
@@ -56,7 +61,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn files() -> anyhow::Result<[(&'static str, String); 2]> {
+fn files() -> anyhow::Result<[(&'static str, String); 3]> {
     let rules = fs::read_to_string(shell::root().join(RULES))?;
     let mut dashboards = Vec::new();
     for entry in fs::read_dir(shell::root().join(DASHBOARDS))? {
@@ -64,7 +69,8 @@ fn files() -> anyhow::Result<[(&'static str, String); 2]> {
         dashboards.extend(name.strip_suffix(".json").map(str::to_owned));
     }
     dashboards.sort();
-    Ok([(RESOURCE, resource(&rules)), (LIST, list(&dashboards))])
+    let guide = guide(&fs::read_to_string(shell::root().join(GUIDE))?)?;
+    Ok([(RESOURCE, resource(&rules)), (LIST, list(&dashboards)), (GUIDE, guide)])
 }
 
 /// The rules below `spec`, as they are, comments included.
@@ -75,6 +81,14 @@ fn resource(rules: &str) -> String {
         text.extend([indent, line, "\n"]);
     }
     text
+}
+
+/// The guide with the table as it should be.
+fn guide(text: &str) -> anyhow::Result<String> {
+    let [begin, end] = MARKS;
+    let (before, rest) = text.split_once(begin).context("no place for the table")?;
+    let (_, after) = rest.split_once(end).context("no end of the table")?;
+    Ok([before, begin, "\n", &sizing::table(), "\n", end, after].concat())
 }
 
 /// One ConfigMap for each dashboard: together they might not fit in one.

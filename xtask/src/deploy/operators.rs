@@ -30,6 +30,14 @@ const SERVICE_MONITOR: Shape = Shape::Fields(&[
             ("scheme", OPTIONAL, Shape::Text),
             ("interval", OPTIONAL, Shape::Time),
             ("scrapeTimeout", OPTIONAL, Shape::Time),
+            (
+                "relabelings",
+                OPTIONAL,
+                Shape::List(&Shape::Fields(&[
+                    ("targetLabel", REQUIRED, Shape::Text),
+                    ("replacement", REQUIRED, Shape::Text),
+                ])),
+            ),
         ])),
     ),
 ]);

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 /// Between the end of DRAIN_TIMEOUT and the kill, for connections to close: the least there must be.
 const CLOSING_SECONDS: u64 = 5;
+/// What alerts call the servers.
+const JOB: &str = "samosa";
 
 /// Checks the resources of one installation.
 pub(crate) fn check(resources: &[Value], settings: &BTreeSet<String>) -> anyhow::Result<()> {
@@ -116,6 +118,10 @@ fn check_ports(all: Resources<'_>, pod: &Value) -> anyhow::Result<()> {
     for endpoint in all.of("ServiceMonitor").flat_map(|monitor| list(&monitor["spec"]["endpoints"])) {
         if !served.contains(text(&endpoint["port"])?) {
             bail!("the service has no port {}", endpoint["port"]);
+        }
+        let job = list(&endpoint["relabelings"]).find(|relabeling| relabeling["targetLabel"] == "job");
+        if job.is_none_or(|relabeling| relabeling["replacement"] != JOB) {
+            bail!("rules and dashboards know the job as {JOB}");
         }
     }
     Ok(())
