@@ -183,7 +183,9 @@ fn the_screen_comes_and_leaves_the_terminal_as_it_was() {
             assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
         }
         assert_eq!(screen.ended(), Some(0), "{end:?}");
-        assert!(screen.written().contains("\x1b[?1049l") && screen.is_as_before(), "{end:?}");
+        // What it wrote last may still be on its way here.
+        screen.wait_for("the other screen", |screen| screen.written().contains("\x1b[?1049l"));
+        assert!(screen.is_as_before(), "{end:?}");
     }
     let mut screen = Screen::start(&url, &running.key);
     screen.wait_for("the figures", |screen| screen.written().contains("Tokens/s"));
