@@ -95,10 +95,15 @@ fn code_of(outcome: Result<()>) -> ExitCode {
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("samosa: {error:#}");
+            complain(&format!("{error:#}"));
             if error.is::<pull::Interrupted>() { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Says what went wrong. Where nobody can hear it, as when the terminal is gone, that is no reason to panic.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "samosa: {text}");
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -106,7 +111,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn wrong(error: &anyhow::Error) -> ExitCode {
-    eprintln!("samosa: {error:#}");
+    complain(&format!("{error:#}"));
     ExitCode::from(WRONG)
 }
 
@@ -190,7 +195,7 @@ fn show_config(values: &Values, matches: &ArgMatches) -> ExitCode {
         Ok(wrong) if wrong.is_empty() => ExitCode::SUCCESS,
         Ok(wrong) => {
             for wrong in wrong {
-                eprintln!("samosa: {wrong}");
+                complain(&wrong.to_string());
             }
             ExitCode::from(WRONG)
         }
