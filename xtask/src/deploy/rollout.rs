@@ -87,9 +87,10 @@ fn roll(
         replica.process.terminate()?;
         let unready = || http::get(replica.address, "/readyz").map_or(true, |reply| reply.status == 503);
         process::wait("the replica to be not ready", START, unready)?;
-        let noticed = balancer.wait_for(name, "DOWN")?;
         let status = replica.process.ended(DRAIN)?;
         let drained = begun.elapsed();
+        balancer.wait_for(name, "DOWN")?;
+        let noticed = begun.elapsed();
         if !status.success() {
             bail!("replica {name} ended with {status}:\n{}", replica.process.said());
         }
@@ -100,10 +101,10 @@ fn roll(
         balancer.wait_for(name, "UP")?;
         std::thread::sleep(CALM);
         println!(
-            "replica {name}: {open} streams open at SIGTERM, seen as down after {} ms, they ended and so did it (with 0) \
-             after {} ms, ready again {} ms later; {} answers meanwhile",
-            noticed.as_millis(),
+            "replica {name}: {open} streams open at SIGTERM; they ended and so did it (with 0) after {} ms, seen as down \
+             after {} ms, ready {} ms after its start; {} answers meanwhile",
             drained.as_millis(),
+            noticed.as_millis(),
             started.as_millis(),
             whole() - before,
         );
