@@ -72,7 +72,7 @@ pub(crate) fn run(values: &Values, matches: &ArgMatches) -> Result<Vec<Wrong>> {
 fn short(values: &Values) -> String {
     let line = |setting: &Setting| {
         let (_, origin) = values.get(setting.key);
-        format!("{:24} {:24} {}\n", setting.variable(), values.shown(setting), origin.name())
+        format!("{:28} {:24} {}\n", setting.variable(), values.shown(setting), origin.name())
     };
     settings::all().map(line).collect()
 }

@@ -33,7 +33,7 @@ pub(crate) fn command() -> Command {
         .arg(http::url().conflicts_with_all(["host", "port"]))
         .arg(http::ca_cert().requires("url"))
         .arg(flag("ready", "Ask whether requests should come: /readyz (the default)").conflicts_with("live"))
-        .arg(flag("live", "Ask whether a restart would not help: /livez"))
+        .arg(flag("live", "Ask whether it is alive, so that no restart would help: /livez"))
 }
 
 /// Asks; an error if all is not well.
