@@ -4,7 +4,7 @@
 //! become free while somebody waits for them is measured; it foretells how long a new request would wait, whatever
 //! it is that places are short of.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ impl Left {
 pub(crate) struct Backlog {
     requests: AtomicUsize,
     tokens: AtomicUsize,
+    /// Somebody found no place in the last step. Whoever waits otherwise only waits for the next one.
+    held_up: AtomicBool,
     pace: Mutex<Pace>,
 }
 
@@ -82,7 +84,9 @@ impl Backlog {
         }
         // A lone request is taken however large: it would be refused for ever otherwise.
         let before = self.tokens.fetch_add(tokens, Ordering::AcqRel);
-        let too_long = self.wait_behind(before).filter(|wait| *wait > limits.queue_timeout);
+        let is_held_up = self.held_up.load(Ordering::Acquire);
+        let wait = self.wait_behind(before).filter(|_| is_held_up);
+        let too_long = wait.filter(|wait| *wait > limits.queue_timeout);
         let refusal = match too_long {
             _ if before == 0 => None,
             _ if before + tokens > limits.max_queued_tokens => Some(Refusal::QueueTokens),
@@ -111,6 +115,11 @@ impl Backlog {
         known.then(|| Duration::from_secs_f64((tokens as f64 * pace.seconds / pace.tokens).min(1e6)))
     }
 
+    /// Whether somebody found no place in the step that is over.
+    pub(crate) fn note_held_up(&self, is_held_up: bool) {
+        self.held_up.store(is_held_up, Ordering::Release);
+    }
+
     /// Requests `left` in a time in which others waited.
     pub(crate) fn note_pace(&self, took: Duration, left: Left) {
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,6 +142,7 @@ mod tests {
         for _ in 0..10 {
             backlog.note_pace(SECOND, Left { requests: 1, tokens: 100 });
         }
+        backlog.note_held_up(true);
         backlog
     }
 

@@ -418,6 +418,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         while let Some(engine) = &self.engine {
             if engine.is_idle() {
                 self.shared.look(engine);
+                self.shared.backlog.note_held_up(false);
                 match submissions.recv() {
                     Ok(submission) => self.accept(submission),
                     Err(_) => break,
@@ -499,6 +500,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
             self.shared.look(engine);
         }
         let left = std::mem::take(&mut self.left);
+        self.shared.backlog.note_held_up(somebody_waits);
         if somebody_waits {
             self.shared.backlog.note_pace(begun.elapsed(), left);
         }

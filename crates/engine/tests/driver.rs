@@ -172,6 +172,32 @@ fn a_wait_that_can_be_foretold_is_refused_at_once() {
 }
 
 #[test]
+fn a_slow_pace_of_the_past_refuses_nobody_who_finds_a_place() {
+    let setup = Setup { max_running: 3, queue_timeout: 20 * WHILE, ..Setup::default() };
+    let fixture = setup.start("past");
+    // Three at a time, each for one step, which takes a while; others wait for them.
+    let mut asked = vec![fixture.ask(request(3, 1))];
+    fixture.wait_for_step(1);
+    asked.extend((0..15).map(|_| fixture.ask(request(3, 1))));
+    for step in 1..7 {
+        fixture.wait_for_step(step);
+        thread::sleep(WHILE);
+        fixture.allow(1);
+    }
+    for asked in &asked {
+        asked.rest();
+    }
+    fixture.assert_idle();
+    let first = fixture.ask(request(3, 2));
+    fixture.wait_for_step(7);
+    // These two come within a step, and are admitted with the next one.
+    let (second, third) = (fixture.ask(request(3, 1000)), fixture.try_ask(request(3, 1)));
+    fixture.allow(2);
+    assert_eq!(third.map(|third| third.rest().len()).ok(), Some(3), "a place is free");
+    assert_eq!((first.rest().len(), second.next()), (4, StreamEvent::Admitted));
+}
+
+#[test]
 fn an_abort_frees_the_place_of_a_queued_and_of_a_running_request() {
     let mut fixture = Setup { max_running: 1, max_queued: 1, ..Setup::default() }.start("abort");
     let running = fixture.ask(request(40, 900));

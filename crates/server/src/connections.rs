@@ -115,9 +115,13 @@ impl Link {
         self.sending.store(true, Ordering::Release);
     }
 
-    /// The peer took them.
+    /// The peer took them. Only now does an answer that is over leave it idle.
     pub(crate) fn sent(&self) {
         self.sending.store(false, Ordering::Release);
+        let mut phase = self.lock();
+        if phase.0 == Phase::Idle {
+            phase.1 = clock::now();
+        }
     }
 
     /// Since when it has been of no use, if it is of none.
@@ -129,19 +133,26 @@ impl Link {
     /// Returns once the connection has to end.
     async fn has_to_end(&self, limits: &Limits) -> Closed {
         let look = limits.header_timeout / LOOKS;
+        let mut is_evicted = false;
         loop {
+            // A request may have come since another needed the place: it is answered first.
+            if is_evicted && self.useless_since().is_some() {
+                return Closed::Evicted;
+            }
+            let is_sending = self.sending.load(Ordering::Acquire);
             let (phase, since) = *self.lock();
             let (allowed, reason) = match phase {
                 Phase::Head => (limits.header_timeout, Closed::HeaderTimeout),
-                Phase::Idle => (limits.idle_timeout, Closed::IdleTimeout),
-                Phase::Busy => (Duration::MAX, Closed::IdleTimeout),
+                Phase::Idle if !is_sending => (limits.idle_timeout, Closed::IdleTimeout),
+                // Whoever takes nothing of an answer is ended by its socket.
+                Phase::Idle | Phase::Busy => (Duration::MAX, Closed::IdleTimeout),
             };
             let left = allowed.saturating_sub(since.elapsed());
             if left.is_zero() {
                 return reason;
             }
             tokio::select! {
-                () = self.evicted.notified() => return Closed::Evicted,
+                () = self.evicted.notified() => is_evicted = true,
                 () = sleep(left.min(look)) => {}
             }
         }
@@ -261,5 +272,38 @@ mod tests {
         place.link().answered();
         place.link().received();
         assert_eq!(place.has_to_end(&limits).await, Closed::HeaderTimeout, "its first byte starts the head");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_comes_while_its_place_is_taken_is_still_answered() {
+        let (connections, limits) = (Connections::new(1), limits());
+        let place = connections.admit().unwrap();
+        place.link().began();
+        place.link().answered();
+        let newcomer = connections.admit().unwrap();
+        // Its task has not heard of it yet.
+        place.link().began();
+        let answering = tokio::time::timeout(Duration::from_millis(100), place.has_to_end(&limits));
+        assert!(answering.await.is_err(), "no answer is cut");
+        place.link.evicted.notify_one();
+        place.link().answered();
+        assert_eq!(place.has_to_end(&limits).await, Closed::Evicted);
+        assert_eq!(connections.by_phase(), [1, 0, 0], "the place is the newcomer's");
+        drop(newcomer);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_still_being_taken_leaves_nobody_idle() {
+        let (connections, limits) = (Connections::new(1), limits());
+        let place = connections.admit().unwrap();
+        place.link().began();
+        place.link().waits();
+        place.link().answered();
+        let sending = tokio::time::timeout(Duration::from_millis(240), place.has_to_end(&limits));
+        assert!(sending.await.is_err(), "its last part may take longer than a connection may idle");
+        place.link().sent();
+        let begun = clock::now();
+        assert_eq!(place.has_to_end(&limits).await, Closed::IdleTimeout);
+        assert!(begun.elapsed() >= Duration::from_millis(110), "that is counted from its end");
     }
 }

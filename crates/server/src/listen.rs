@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -52,8 +52,18 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
     match ending {
         Ending::Drain => {
             // Connections are taken until the last stream is over: probes and callers hear that the server drains.
-            server.accept_until(&listener, &graceful, drain(&state)).await;
+            let mut drained = pin!(drain(&state));
+            let is_over = async {
+                tokio::select! {
+                    () = drained.as_mut() => true,
+                    () = relieved(&mut stop) => false,
+                }
+            };
+            let is_over = server.accept_until(&listener, &graceful, is_over).await;
             drop(listener);
+            if !is_over {
+                drained.await;
+            }
         }
         Ending::HandOver => {
             // Whoever has the socket now takes the connections that wait in it.
@@ -68,6 +78,14 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
 pub(crate) async fn ending(stop: &mut Stop) -> Ending {
     let stopped = stop.wait_for(Option::is_some).await;
     stopped.ok().and_then(|ending| *ending).unwrap_or(Ending::Drain)
+}
+
+/// Returns once a successor has the socket of a server that drains.
+async fn relieved(stop: &mut Stop) {
+    if stop.wait_for(|ending| *ending == Some(Ending::HandOver)).await.is_err() {
+        // There is nobody who could say so.
+        std::future::pending::<()>().await;
+    }
 }
 
 /// What each connection of a listener needs.
@@ -251,7 +269,7 @@ async fn drain(state: &State) {
     state.drain();
     let timeout = state.options.drain_timeout;
     tracing::info!(open_streams = state.open_streams(), timeout_s = timeout.as_secs(), "stopping");
-    finish(state, || state.open_streams() == 0).await;
+    finish(state, clock::now(), || state.open_streams() == 0).await;
 }
 
 /// Nothing new is taken from the socket, but what comes on open connections is answered, for a little while.
@@ -260,16 +278,18 @@ async fn hand_over(state: &State) {
     let begun = clock::now();
     let open_streams = state.open_streams();
     tracing::info!(open_streams, timeout_s = state.options.drain_timeout.as_secs(), "handing over");
-    finish(state, || {
+    finish(state, begun, || {
         let [head, busy, idle] = state.connections.by_phase();
         state.open_streams() + busy == 0 && (head + idle == 0 || begun.elapsed() > LAST_REQUESTS)
     })
     .await;
+    // Who comes with a request only now is sent to the successor, rather than cut with the last connections.
+    state.drain();
+    finish(state, begun, || state.open_streams() == 0).await;
 }
 
-/// Returns when `done`, or when the drain timeout is over and all streams were ended.
-async fn finish(state: &State, done: impl Fn() -> bool) {
-    let begun = clock::now();
+/// Returns when `done`, or when the drain timeout since `begun` is over and all streams were ended.
+async fn finish(state: &State, begun: Instant, done: impl Fn() -> bool) {
     while !done() && begun.elapsed() < state.options.drain_timeout {
         tokio::time::sleep(DRAIN_POLL).await;
     }

@@ -68,8 +68,11 @@ async fn answer_swap(state: &Arc<State>, request: Request) -> Result<Response, P
     let condition = condition(request.headers());
     let body = read_json_body(request, &state.options.limits).await?;
     let name = parse::swap(&body)?;
-    if state.is_draining() {
-        return Err(Problem::new(Code::Draining, "The server is stopping and takes no swap.").retry_after(30));
+    // Whoever was relieved answers what still comes, but a swap would end with this process.
+    if state.is_ending() {
+        let seconds = if state.is_draining() { 30 } else { 1 };
+        let detail = "The server is stopping and takes no swap.";
+        return Err(Problem::new(Code::Draining, detail).retry_after(seconds));
     }
     let tag = Tag::new(&name).ok_or_else(|| {
         let rule = "a tag has up to 100 letters, digits, dots, underscores and dashes, and begins with a letter or digit";

@@ -15,7 +15,7 @@ use engine::{Abort, Failure, FinishReason, Sink, StreamEvent};
 use futures_util::stream::{self, Stream, StreamExt};
 use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel as bounded};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout, timeout_at};
 
 use crate::clock;
 use crate::context::RequestIds;
@@ -124,7 +124,13 @@ pub(crate) struct EventStream {
     held: Option<StreamEvent>,
     abort: Option<Abort>,
     heartbeat: Pin<Box<Sleep>>,
+    /// It ends then, whatever the engine and the reader do: as long as a request may take, and the patience with a
+    /// reader who stops. One that is read in drops would last for ever otherwise, and so would one of an engine that
+    /// hangs.
+    until: Instant,
     end: Option<End>,
+    /// It ended before it said anything: its caller got an answer that says why.
+    refused: bool,
 }
 
 /// The two ends of a stream of up to `max_tokens` tokens.
@@ -135,8 +141,13 @@ pub(crate) fn channel(state: Arc<State>, about: About, max_tokens: usize) -> (En
     shared.note_read();
     let (for_sink, sink_state) = (Arc::clone(&shared), Arc::clone(&state));
     let sink = EngineSink { events: sender, shared: for_sink, state: sink_state, clock };
-    let heartbeat = Box::pin(sleep(state.options.limits.heartbeat));
-    (sink, EventStream { events, shared, state, about, held: None, abort: None, heartbeat, end: None })
+    let limits = &state.options.limits;
+    let until = clock::now() + limits.engine.request_timeout + limits.unread_for;
+    let heartbeat = Box::pin(sleep(limits.heartbeat));
+    let (held, abort, end) = (None, None, None);
+    let stream =
+        EventStream { events, shared, state, about, held, abort, heartbeat, until, end, refused: false };
+    (sink, stream)
 }
 
 impl Shared {
@@ -220,31 +231,36 @@ impl EventStream {
 
     /// Waits for the first event that says something, and keeps it for the body.
     pub(crate) async fn first(&mut self) -> Option<StreamEvent> {
-        loop {
-            let event = self.events.recv().await;
-            match event {
-                Some(StreamEvent::Admitted) => {}
-                Some(StreamEvent::Failed(failure)) => {
-                    self.end = Some(end_of(failure));
-                    return event;
-                }
-                None => {
-                    self.end = Some(End::Error);
-                    return None;
-                }
-                Some(event) => {
-                    self.held = Some(event.clone());
-                    return Some(event);
-                }
+        let first = loop {
+            match timeout_at(self.until.into(), self.events.recv()).await {
+                Ok(Some(StreamEvent::Admitted)) => {}
+                Ok(event) => break event,
+                // The engine would have said so, if it did anything at all.
+                Err(_) => break Some(StreamEvent::Failed(Failure::Deadline)),
             }
+        };
+        self.end = match &first {
+            Some(StreamEvent::Failed(failure)) => Some(end_of(*failure)),
+            None => Some(End::Error),
+            Some(_) => None,
+        };
+        self.refused = self.end.is_some();
+        if !self.refused {
+            self.held.clone_from(&first);
         }
+        first
     }
 
-    /// How long a stream may take to be read: as long as a request may take, and the patience with a reader who
-    /// stops. One that is read in drops would last for ever otherwise.
-    fn longest(&self) -> Duration {
-        let limits = &self.state.options.limits;
-        limits.engine.request_timeout + limits.unread_for
+    /// The last frame of a stream that lasted too long.
+    fn overdue(&mut self) -> Bytes {
+        let mut out = Vec::new();
+        if self.held.is_some() || !self.events.is_empty() {
+            self.shared.too_slow.store(true, Ordering::Release);
+            self.frame(None, &mut out);
+        } else {
+            self.frame(Some(StreamEvent::Failed(Failure::Deadline)), &mut out);
+        }
+        out.into()
     }
 
     /// Writes what an event says to a caller. After the last frame `end` is set.
@@ -291,12 +307,10 @@ impl Stream for EventStream {
             return Poll::Ready(None);
         }
         self.shared.note_read();
-        let mut out = Vec::new();
-        if self.shared.begun.elapsed() > self.longest() {
-            self.shared.too_slow.store(true, Ordering::Release);
-            self.frame(None, &mut out);
-            return Poll::Ready(Some(Ok(out.into())));
+        if clock::now() > self.until {
+            return Poll::Ready(Some(Ok(self.overdue())));
         }
+        let mut out = Vec::new();
         if let Some(event) = self.held.take() {
             self.frame(Some(event), &mut out);
         }
@@ -338,7 +352,9 @@ impl EventStream {
             .count("samosa.worker", self.about.worker)
             .text("samosa.request_id", self.about.ids.request.as_str());
         root.error = failed.then(|| end.as_str().to_owned());
-        stages.spans(context).chain([root]).for_each(|span| spans.collect(span));
+        // Whoever said why there is no stream has a span for the request already.
+        let root = (!self.refused).then_some(root);
+        stages.spans(context).chain(root).for_each(|span| spans.collect(span));
     }
 }
 
