@@ -115,13 +115,21 @@ impl Backlog {
         known.then(|| Duration::from_secs_f64((tokens as f64 * pace.seconds / pace.tokens).min(1e6)))
     }
 
-    /// Whether somebody found no place in the step that is over.
-    pub(crate) fn note_held_up(&self, is_held_up: bool) {
-        self.held_up.store(is_held_up, Ordering::Release);
+    /// A step is over, after which so many wait, and in which these `left`. While nobody waits nothing is learned.
+    pub(crate) fn note_step(&self, waiting: usize, took: Duration, left: Left) {
+        self.held_up.store(waiting > 0, Ordering::Release);
+        if waiting > 0 {
+            self.note_pace(took, left);
+        }
+    }
+
+    /// Everybody has a place.
+    pub(crate) fn note_idle(&self) {
+        self.held_up.store(false, Ordering::Release);
     }
 
     /// Requests `left` in a time in which others waited.
-    pub(crate) fn note_pace(&self, took: Duration, left: Left) {
+    fn note_pace(&self, took: Duration, left: Left) {
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         let keep = 0.5f64.powf(took.as_secs_f64() / PACE_HALF_LIFE_S);
         pace.requests = pace.requests * keep + left.requests as f64;
@@ -140,9 +148,8 @@ mod tests {
     fn paced() -> Backlog {
         let backlog = Backlog::default();
         for _ in 0..10 {
-            backlog.note_pace(SECOND, Left { requests: 1, tokens: 100 });
+            backlog.note_step(1, SECOND, Left { requests: 1, tokens: 100 });
         }
-        backlog.note_held_up(true);
         backlog
     }
 

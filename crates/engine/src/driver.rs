@@ -418,7 +418,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         while let Some(engine) = &self.engine {
             if engine.is_idle() {
                 self.shared.look(engine);
-                self.shared.backlog.note_held_up(false);
+                self.shared.backlog.note_idle();
                 match submissions.recv() {
                     Ok(submission) => self.accept(submission),
                     Err(_) => break,
@@ -481,7 +481,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         let Some(engine) = self.engine.as_mut().filter(|engine| !engine.is_idle()) else { return };
         let begun = Instant::now();
         let stepped = engine.step();
-        let somebody_waits = engine.counts().1 > 0;
+        let (_, waiting) = engine.counts();
         // First, so that whoever sees a request run sees that it came.
         self.shared.note_progress(&stepped.events);
         // Before the events: whoever hears of an end may look whether its pages are free.
@@ -500,10 +500,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
             self.shared.look(engine);
         }
         let left = std::mem::take(&mut self.left);
-        self.shared.backlog.note_held_up(somebody_waits);
-        if somebody_waits {
-            self.shared.backlog.note_pace(begun.elapsed(), left);
-        }
+        self.shared.backlog.note_step(waiting, begun.elapsed(), left);
     }
 
     /// Tells each stream how many tokens the step has for it; the events of one lie side by side.
