@@ -1,5 +1,6 @@
 //! `samosa serve`: listen, load, say how to ask, and stop when told to.
 
+mod files;
 mod handover;
 mod otlp;
 mod supervisor;
@@ -53,6 +54,7 @@ async fn serve(settings: Serve) -> Result<()> {
     if let Some((_, Some(model))) = &predecessor {
         options.default_tag = Some(model.clone());
     }
+    files::allow_for(options.limits.connections);
     let state = State::new(options);
     log_start(&state, address);
     // Figures can be had until the last stream is over.
