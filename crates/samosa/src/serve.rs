@@ -1,9 +1,11 @@
 //! `samosa serve`: listen, load, say how to ask, and stop when told to.
 
+mod files;
 mod handover;
 mod otlp;
 mod supervisor;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -73,6 +75,7 @@ async fn serve(settings: Serve) -> Result<()> {
     if let Some((_, Some(model))) = &predecessor {
         options.default_tag = Some(model.clone());
     }
+    files::allow_for(options.limits.connections);
     let state = State::new(options);
     log_start(&state, address);
     // Figures can be had until the last stream is over.
@@ -87,6 +90,11 @@ async fn serve(settings: Serve) -> Result<()> {
     }
     if let Some((predecessor, model)) = predecessor {
         loaded(&state).await;
+        if model.is_some() && !state.options.load_at_start {
+            bail!(
+                "STARTUP_LOAD_ENABLED is false, so nothing would serve any more; the running process goes on"
+            );
+        }
         if model.is_some() && state.current_tag().is_none() {
             bail!("no model could be loaded, so the running process goes on; see the log");
         }
@@ -132,14 +140,15 @@ async fn metrics(
 ) -> Result<Option<JoinHandle<()>>> {
     let Some(at) = state.options.metrics_address else { return Ok(None) };
     let bound = TcpListener::bind(at).await;
-    if bound.is_err() && predecessor.is_some() {
-        let state = Arc::clone(state);
+    let is_taken = bound.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+    if is_taken && predecessor.is_some() {
+        tracing::info!(metrics_address = %at, "metrics get their listener when the running process has gone");
+        let (state, end) = (Arc::clone(state), told(stop.clone()));
         return Ok(Some(tokio::spawn(async move {
-            loop {
-                match TcpListener::bind(at).await {
-                    Ok(listener) => return server::serve_metrics(listener, state, stop).await,
-                    Err(_) => tokio::time::sleep(METRICS_POLL).await,
-                }
+            tokio::select! {
+                listener = freed(at) => server::serve_metrics(listener, state, stop).await,
+                // Whoever has the address may keep it for ever.
+                () = end => {}
             }
         })));
     }
@@ -147,6 +156,22 @@ async fn metrics(
     let metrics_address = listener.local_addr()?;
     tracing::info!(%metrics_address, "metrics have a listener");
     Ok(Some(tokio::spawn(server::serve_metrics(listener, Arc::clone(state), stop))))
+}
+
+/// Returns once the server has to end.
+async fn told(mut stop: server::Stop) {
+    // A closed channel means the same.
+    let _ = stop.wait_for(Option::is_some).await;
+}
+
+/// The listener of an address that somebody else still has.
+async fn freed(at: SocketAddr) -> TcpListener {
+    loop {
+        match TcpListener::bind(at).await {
+            Ok(listener) => return listener,
+            Err(_) => tokio::time::sleep(METRICS_POLL).await,
+        }
+    }
 }
 
 /// Where connections come from.

@@ -120,6 +120,40 @@ fn a_successor_that_cannot_serve_leaves_the_old_process_alone() {
     assert!(!answer(&server, 1).is_empty());
 }
 
+#[test]
+fn a_successor_whose_address_for_metrics_stays_taken_can_still_be_stopped() {
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+    let path = directory.path().join("handover");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let metrics = taken.local_addr().unwrap().to_string();
+    let mut environment =
+        vec![("PORT", port.as_str()), ("HANDOVER_SOCKET", path.to_str().unwrap()), ("INTERNAL_API_KEY", KEY)];
+    let mut server = Running::start(&environment);
+    server.wait_for("its model", |running| running.health()["ready"] == true);
+    environment.push(("METRICS_ADDR", &metrics));
+    let mut next = Running::start(&environment);
+    next.wait_for("that it took over", |next| next.stdout().contains("took over from a running process"));
+    assert_eq!(server.ended(), Some(0));
+    next.signal("TERM");
+    assert_eq!(next.ended(), Some(0));
+    let alone = Running::start_and_end(&environment);
+    assert!(alone.0 == Some(1) && alone.1.contains("cannot listen on"), "nobody to wait for: {}", alone.1);
+}
+
+#[test]
+fn a_successor_that_would_load_nothing_does_not_take_over() {
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+    let path = directory.path().join("handover");
+    let mut environment =
+        vec![("PORT", port.as_str()), ("HANDOVER_SOCKET", path.to_str().unwrap()), ("INTERNAL_API_KEY", KEY)];
+    let mut server = Running::start(&environment);
+    server.wait_for("its model", |running| running.health()["ready"] == true);
+    environment.push(("STARTUP_LOAD_ENABLED", "false"));
+    let failed = Running::start_and_end(&environment);
+    assert!(failed.0 == Some(1) && failed.1.contains("STARTUP_LOAD_ENABLED is false"), "{}", failed.1);
+    assert_eq!(server.health()["ready"], true);
+}
+
 /// What a service manager does: it listens, and starts the service with the socket as its fourth file.
 fn activated(listener: &TcpListener, directory: &Path) -> Command {
     // No shell can name the process it becomes but by `exec`.

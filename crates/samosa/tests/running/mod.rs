@@ -46,6 +46,19 @@ impl Running {
         running
     }
 
+    /// Starts one with this environment, after a shell has run `limit`.
+    pub(crate) fn start_limited(limit: &str, environment: &[(&str, &str)]) -> Self {
+        let script = format!("{limit} && exec \"$0\" serve");
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_samosa")]);
+        let mut running = Self::spawned(&mut shell, environment);
+        running.wait_for("its address", |running| {
+            (running.address, _) = running.read_log().unwrap_or_default();
+            !running.address.is_empty()
+        });
+        running
+    }
+
     /// Starts one that ends by itself. Returns its exit code and what it said.
     pub(crate) fn start_and_end(environment: &[(&str, &str)]) -> (Option<i32>, String) {
         let mut running = Self::spawn(&[], environment);
@@ -60,11 +73,13 @@ impl Running {
     }
 
     fn spawn(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::spawned(Command::new(env!("CARGO_BIN_EXE_samosa")).arg("serve").args(flags), environment)
+    }
+
+    fn spawned(command: &mut Command, environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| File::create(directory.path().join(name)).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_samosa"))
-            .arg("serve")
-            .args(flags)
+        let child = command
             .env_clear()
             .env("PORT", "0")
             .envs(environment.iter().copied())
