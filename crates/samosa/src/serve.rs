@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use server::trace::Collector;
 use server::{Ending, State};
 use tokio::net::TcpListener;
@@ -27,15 +26,12 @@ use otlp::Otlp;
 
 /// Threads that speak HTTP. They only move bytes; the cores belong to the engines.
 const HTTP_THREADS: usize = 2;
-/// Files that are open beside connections: models, logs, listeners.
-const OTHER_FILES: u64 = 256;
 /// How often an address that a running process has is asked for.
 const METRICS_POLL: Duration = Duration::from_millis(50);
 /// How often the first load is looked at.
 const LOAD_POLL: Duration = Duration::from_millis(10);
 
 pub(crate) fn run(settings: Serve) -> Result<()> {
-    allow_connections(settings.options.limits.connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(HTTP_THREADS)
         .thread_name("http")
@@ -46,23 +42,6 @@ pub(crate) fn run(settings: Serve) -> Result<()> {
     // A load in progress must not keep a stopped server alive.
     runtime.shutdown_background();
     outcome
-}
-
-/// Raises the limit of open files so far that each connection can have one.
-fn allow_connections(connections: usize) {
-    let (wanted, limit) = (connections as u64 + OTHER_FILES, getrlimit(Resource::Nofile));
-    // No limit is enough.
-    let Some(current) = limit.current.filter(|current| *current < wanted) else { return };
-    let most = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit });
-    let open_files = if raised.is_ok() { most } else { current };
-    if open_files < wanted {
-        tracing::warn!(
-            open_files,
-            connections,
-            "the limit of open files (ulimit -n) is too low for MAX_CONNECTIONS"
-        );
-    }
 }
 
 async fn serve(settings: Serve) -> Result<()> {

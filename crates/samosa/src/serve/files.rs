@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Files beside connections: models, logs, listeners, other ends.
-const OTHERS: u64 = 128;
+const OTHERS: u64 = 256;
 
 /// Asks the system for as many as there may be connections. Out of files, nothing could be accepted, and so no idle
 /// connection would make room for another.
