@@ -51,6 +51,13 @@ async fn serve(settings: Serve) -> Result<()> {
     let Socket { listener, predecessor, ending } =
         socket(SocketAddr::new(host, port), handover.as_deref()).await?;
     let address = listener.local_addr()?;
+    if made_up_key.is_some() && !address.ip().is_loopback() {
+        // HOST was checked before, but a service manager listens where it likes.
+        bail!(
+            "INTERNAL_API_KEY must be set for the service manager's socket on {address}: without a key only a loopback \
+             address is allowed"
+        );
+    }
     if let Some((_, Some(model))) = &predecessor {
         options.default_tag = Some(model.clone());
     }

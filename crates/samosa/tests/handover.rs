@@ -206,3 +206,13 @@ fn a_service_manager_gives_the_socket_and_hears_how_the_service_is() {
         assert!(!early.is_empty());
     }
 }
+
+#[test]
+fn a_service_managers_socket_for_everybody_takes_a_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let mut service = activated(&listener, directory.path()).env_remove("INTERNAL_API_KEY").spawn().unwrap();
+    let status = service.wait().unwrap();
+    let said = std::fs::read_to_string(directory.path().join("stderr")).unwrap();
+    assert!(status.code() == Some(1) && said.contains("INTERNAL_API_KEY must be set"), "{status} {said}");
+}

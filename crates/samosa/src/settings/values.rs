@@ -10,7 +10,7 @@ use clap::ArgMatches;
 use serde_json::json;
 
 use super::file::File;
-use super::kind::{BOOLEANS, items};
+use super::kind::{BOOLEANS, Kind, items};
 use super::{Setting, all, named};
 
 /// Where a value was found.
@@ -182,7 +182,7 @@ impl Values {
         let name = self.source(key, origin);
         let setting = named(key);
         let shown = match setting {
-            Some(setting) if setting.is_secret() => "a secret".to_owned(),
+            Some(setting) if hides(setting, value) => "a secret".to_owned(),
             _ => format!("\"{value}\""),
         };
         let text = format!("{name} is {shown}, but must be {expected}");
@@ -220,7 +220,13 @@ impl Values {
 
 /// A value of a setting as it may be shown.
 pub(crate) fn shown<'a>(setting: &Setting, value: &'a str) -> &'a str {
-    if setting.is_secret() && !value.is_empty() { "********" } else { value }
+    if hides(setting, value) { "********" } else { value }
+}
+
+/// Whether a value may not be shown: a secret, or a URL with a name and a password in it.
+fn hides(setting: &Setting, value: &str) -> bool {
+    let is_secret = setting.is_secret() || matches!(setting.kind, Kind::Url) && value.contains('@');
+    is_secret && !value.is_empty()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
@@ -306,6 +312,16 @@ mod tests {
         assert!(!values.to_json().to_string().contains("hush"));
         let keys: Vec<_> = values.wrong().iter().map(|wrong| wrong.key.unwrap()).collect();
         assert_eq!(keys, ["device_type", "default_top_k"]);
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_not_shown() {
+        let url = "http://me:hush@127.0.0.1:4318";
+        let values = values(&["--otel-exporter-otlp-endpoint", url, "--hf-endpoint", "ftp://me:hush@host"]);
+        assert_eq!(values.text("otel_exporter_otlp_endpoint"), Some(url));
+        assert_eq!(values.to_json()["otel_exporter_otlp_endpoint"], "********");
+        let error = values.check("hf_endpoint").unwrap_err().to_string();
+        assert!(error.contains("--hf-endpoint is a secret, but must be a URL"), "{error}");
     }
 
     #[test]

@@ -168,7 +168,6 @@ impl Requests {
         self.ignored_fields.get_or_create(&Field { field: field.to_owned() }).inc();
     }
 
-    /// Streams by how they ended.
     /// Requests that were refused, by code; those that never were are left out.
     pub(super) fn refused_by_code(&self) -> serde_json::Map<String, serde_json::Value> {
         let count = |code: &Code| self.refusals.get_or_create(&Reason { reason: code.as_str() }).get();
@@ -176,6 +175,7 @@ impl Requests {
         counts.filter(|(_, count)| *count > 0).map(|(code, count)| (code, count.into())).collect()
     }
 
+    /// Streams by how they ended.
     pub(super) fn ends(&self) -> serde_json::Map<String, serde_json::Value> {
         let count = |end: &End| self.ends.get_or_create(&Reason { reason: end.as_str() }).get();
         End::ALL.iter().map(|end| (end.as_str().to_owned(), count(end).into())).collect()
