@@ -104,6 +104,8 @@ fn an_answer_and_a_swap_are_seen_in_their_parts() {
     assert_eq!(server.ask("GET", "/nothing", ("", "")).whole().0, 404);
     let swap = json!({ "model_tag": "long" }).to_string();
     assert_eq!(server.ask("POST", "/models/swap", ("", &swap)).whole().0, 202);
+    // It is live; its last phases come after that.
+    server.wait_for("the swap's end", |_| collector.spans().contains_key("swap"));
     server.signal("TERM");
     assert_eq!(server.ended(), Some(0));
     let all = collector.spans.lock().unwrap().clone();
