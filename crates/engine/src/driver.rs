@@ -23,7 +23,7 @@ use crate::backend::Backend;
 use crate::backlog::{Backlog, Left, Refusal};
 use crate::limits::Limits;
 use crate::pace::Pace;
-use crate::request::{Event, Failure, FinishReason, Request, RequestId, Usage};
+use crate::request::{Event, Failure, FinishReason, Logprobs, Request, RequestId, Usage};
 use crate::step::{Counts, Engine, Stepped};
 
 /// Half-life of the measured decode rate.
@@ -60,8 +60,10 @@ pub enum StreamEvent {
     Token {
         /// The token's id.
         token: u32,
-        /// Text to show; empty while a character waits for its rest.
+        /// Text to show; empty while a character waits for its rest, and what may become a stop text for its.
         text: String,
+        /// How likely it was, for those who asked.
+        logprobs: Option<Box<Logprobs>>,
     },
     /// Text that was held back.
     Text(String),
@@ -533,9 +535,9 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
                 self.shared.backlog.release(stream.tokens);
                 StreamEvent::Admitted
             }
-            Event::Token { token, text } => {
+            Event::Token { token, text, logprobs } => {
                 stream.first_token.get_or_insert(now);
-                StreamEvent::Token { token, text }
+                StreamEvent::Token { token, text, logprobs }
             }
             Event::Text(text) => StreamEvent::Text(text),
             Event::Finished { reason, usage } => {

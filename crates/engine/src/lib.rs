@@ -5,11 +5,13 @@
 //!
 //! Reading order: [`request`] (what comes in and goes out), [`limits`], [`step`] (`Engine::step`: admit →
 //! plan → forward → sample → emit → reclaim), then its parts: `scheduler`, `speculation`, `pages`, `prefix_cache`,
-//! `sampler`, `tool` (the calculator that models call) and [`backend`] (the seam to the transformer).
+//! `sampler`, `stop`, `tool` (the calculator that models call) and the seams: [`backend`] to the transformer,
+//! [`constraint`] to grammars.
 
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod constraint;
 pub mod driver;
 pub mod limits;
 pub mod pace;
@@ -23,15 +25,20 @@ mod prefix_cache;
 mod sampler;
 mod scheduler;
 mod speculation;
+mod stop;
 mod tool;
 
 pub use backend::{Backend, Transformer};
 pub use backlog::Refusal;
 pub use calculator::calculate;
+pub use constraint::{Constraint, TokenSet, TooComplex};
 pub use driver::{Abort, Handle, Sink, StreamEvent, Timings};
 pub use limits::Limits;
 pub use model::{Compute, Isa};
 pub use pace::Pace;
-pub use request::{Event, Failure, FinishReason, InvalidRequest, Request, RequestId, Sampling, Scope, Usage};
+pub use request::{
+    Event, Failure, FinishReason, InvalidRequest, Logprobs, Penalties, Request, RequestId, Sampling, Scope,
+    Usage,
+};
 pub use step::{Counts, Engine, Stepped};
 pub use tool::ToolState;

@@ -385,7 +385,7 @@ mod tests {
 
     /// `prompt_len` tokens that begin with `first`, and an answer up to `total` positions.
     fn request(first: u32, prompt_len: usize, total: usize) -> Request {
-        let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0 };
+        let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
         let prompt = (first..).take(prompt_len).collect();
         Request::new(prompt, total - prompt_len, sampling, (2000, 1000)).unwrap()
     }

@@ -1,5 +1,9 @@
 //! What callers ask for and what they get back.
 
+use std::sync::Arc;
+
+use crate::constraint::Constraint;
+
 /// Names a request within one engine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(pub u64);
@@ -7,24 +11,70 @@ pub struct RequestId(pub u64);
 /// Who may share computed prefixes with whom: those of one scope. A digest of what tells callers apart.
 pub type Scope = [u8; 32];
 
-/// How tokens are chosen.
-#[derive(Clone, Copy, PartialEq, Debug)]
+/// How tokens are chosen. By default the likeliest one is drawn from all, at a temperature of 1.
+///
+/// Logits are biased, then penalised, then divided by the temperature; of the candidates that `top_k` leaves, `top_p`
+/// and `min_p` keep the likely ones, by their share of what is left.
+#[derive(Clone, PartialEq, Debug)]
 pub struct Sampling {
     /// 0 takes the likeliest token; otherwise logits are divided by this.
     pub temperature: f32,
     /// Only this many likeliest tokens are candidates; 0 keeps all.
     pub top_k: usize,
+    /// The fewest likeliest candidates that have this share of all probability together; 1 keeps all.
+    pub top_p: f32,
+    /// Candidates that are at least this likely, compared with the likeliest; 0 keeps all.
+    pub min_p: f32,
+    /// What tokens lose for having come before.
+    pub penalties: Penalties,
+    /// What is added to the logits of tokens.
+    pub bias: Arc<[(u32, f32)]>,
     /// With the position of a token, all the randomness there is.
     pub seed: u64,
 }
 
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            penalties: Penalties::default(),
+            bias: Arc::default(),
+            seed: 0,
+        }
+    }
+}
+
+/// What tokens lose for having come before.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Penalties {
+    /// Subtracted from a token's logit for each time that it is in the answer.
+    pub frequency: f32,
+    /// Subtracted once from a token's logit if it is in the answer.
+    pub presence: f32,
+    /// Divides a positive logit, and multiplies a negative one, of a token that is in the prompt or in the answer; 1
+    /// changes nothing.
+    pub repetition: f32,
+}
+
+impl Default for Penalties {
+    fn default() -> Self {
+        Self { frequency: 0.0, presence: 0.0, repetition: 1.0 }
+    }
+}
+
 /// A request that the engine may rely on.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
     pub(crate) prompt: Vec<u32>,
     pub(crate) max_tokens: usize,
     pub(crate) sampling: Sampling,
     pub(crate) scope: Scope,
+    pub(crate) stops: Vec<String>,
+    pub(crate) logprobs: Option<usize>,
+    pub(crate) constraint: Option<Box<dyn Constraint>>,
 }
 
 /// Why [`Request::new`] refused. The server checks these before; they guard against its mistakes.
@@ -53,17 +103,37 @@ impl Request {
         if prompt.len() >= sequence_len || max_tokens == 0 {
             return Err(InvalidRequest::NoRoom);
         }
-        if prompt.iter().any(|&id| id as usize >= vocab_size) {
+        let biased = sampling.bias.iter().map(|(id, _)| id);
+        if prompt.iter().chain(biased).any(|&id| id as usize >= vocab_size) {
             return Err(InvalidRequest::UnknownToken);
         }
         let max_tokens = max_tokens.min(sequence_len - prompt.len());
-        Ok(Self { prompt, max_tokens, sampling, scope: Scope::default() })
+        let (scope, stops, logprobs, constraint) = (Scope::default(), Vec::new(), None, None);
+        Ok(Self { prompt, max_tokens, sampling, scope, stops, logprobs, constraint })
     }
 
     /// The same request, sharing computed prefixes with requests of this scope only.
     #[must_use]
     pub fn in_scope(self, scope: Scope) -> Self {
         Self { scope, ..self }
+    }
+
+    /// The same request, whose answer ends before the first of these texts. Empty ones are never found.
+    #[must_use]
+    pub fn stopping_at(self, stops: Vec<String>) -> Self {
+        Self { stops, ..self }
+    }
+
+    /// The same request, whose tokens come with their log probabilities and those of so many likeliest tokens.
+    #[must_use]
+    pub fn with_logprobs(self, top: usize) -> Self {
+        Self { logprobs: Some(top), ..self }
+    }
+
+    /// The same request, whose tokens are drawn from those that are allowed.
+    #[must_use]
+    pub fn constrained(self, constraint: Box<dyn Constraint>) -> Self {
+        Self { constraint: Some(constraint), ..self }
     }
 
     /// Positions it may come to hold.
@@ -82,8 +152,8 @@ impl Request {
     }
 
     /// How its tokens are chosen.
-    pub fn sampling(&self) -> Sampling {
-        self.sampling
+    pub fn sampling(&self) -> &Sampling {
+        &self.sampling
     }
 }
 
@@ -98,8 +168,10 @@ pub enum Event {
         token: u32,
         /// Text to show.
         text: String,
+        /// How likely it was, for those who asked.
+        logprobs: Option<Box<Logprobs>>,
     },
-    /// Text that was held back at the end: what remained of an incomplete character.
+    /// Text that was held back: what remained of an incomplete character, or might have become a stop text.
     Text(String),
     /// The answer is complete.
     Finished {
@@ -112,11 +184,22 @@ pub enum Event {
     Failed(Failure),
 }
 
+/// How likely a token was, by the model's logits alone: no temperature, bias, penalty or constraint is in it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Logprobs {
+    /// The natural logarithm of its probability.
+    pub logprob: f32,
+    /// The same of the likeliest tokens, as many as were asked for, the likeliest first, the lower id on ties.
+    pub top: Vec<(u32, f32)>,
+}
+
 /// Why an answer ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FinishReason {
     /// The model ended its turn.
     Stop,
+    /// The answer came to a text that ends it, and does not contain it.
+    StopText,
     /// `max_tokens` or the end of the context was reached.
     Length,
 }
@@ -126,6 +209,8 @@ pub enum FinishReason {
 pub enum Failure {
     /// The weights gave a logit that is not a number.
     NotFinite,
+    /// What the answer must look like became too complex to follow.
+    Constraint,
     /// The engine broke and was rebuilt.
     Internal,
     /// The server stops.

@@ -1,30 +1,231 @@
 //! From logits to a token. The only randomness is a hash of the request's seed and the token's position, so
 //! a request gives the same tokens whatever else the engine is doing.
+//!
+//! In this order: what is allowed, biases and penalties, temperature, `top_k`, `top_p`, `min_p`, the draw.
 
-use crate::request::Sampling;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
-/// Picks a token; `None` if a logit is not a number.
-pub(crate) fn sample(logits: &[f32], sampling: &Sampling, position: usize) -> Option<u32> {
-    if logits.iter().map(|logit| u32::from(logit.is_nan())).sum::<u32>() > 0 {
-        return None;
+use model::{Isa, exp_sum};
+
+use crate::constraint::TokenSet;
+use crate::request::{Logprobs, Sampling};
+
+/// Logits whose weights are summed at once.
+const BLOCK: usize = 1024;
+/// Candidates that are looked at first where only a share of all probability is wanted.
+const FIRST_LOOK: usize = 64;
+
+/// How a token is drawn.
+pub(crate) struct Draw<'a> {
+    pub(crate) sampling: &'a Sampling,
+    /// Place of the token in its sequence.
+    pub(crate) position: usize,
+    /// What came before, if that matters.
+    pub(crate) seen: Option<Seen>,
+    /// What may come, if not everything.
+    pub(crate) allowed: Option<TokenSet>,
+    /// How many likeliest tokens are wanted with their log probabilities.
+    pub(crate) logprobs: Option<usize>,
+}
+
+/// What came of a row of logits.
+#[derive(Default)]
+pub(crate) struct Drawn {
+    /// `None` if a logit is not a number, or no token is allowed.
+    pub(crate) token: Option<u32>,
+    /// What log probabilities are made of, for those who asked.
+    pub(crate) likely: Option<Likely>,
+}
+
+/// The likeliest tokens of a row.
+pub(crate) struct Likely {
+    /// What a logit is less than its log probability by.
+    log_total: f32,
+    top: Vec<(u32, f32)>,
+}
+
+impl Likely {
+    /// The log probabilities, if this token was taken from the row.
+    pub(crate) fn of(self, token: u32, logits: &[f32]) -> Logprobs {
+        let of = |logit: f32| logit - self.log_total;
+        let logprob = logits.get(token as usize).map_or(f32::NEG_INFINITY, |&logit| of(logit));
+        Logprobs { logprob, top: self.top.into_iter().map(|(token, logit)| (token, of(logit))).collect() }
     }
+}
+
+/// The tokens of a prompt and of an answer, counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// How often each token is in the answer; 0 for those of the prompt alone.
+    counts: BTreeMap<u32, u32>,
+}
+
+impl Seen {
+    /// Of a prompt, if this sampling asks what came before.
+    pub(crate) fn new(prompt: &[u32], sampling: &Sampling) -> Option<Self> {
+        let penalties = sampling.penalties;
+        let is_in_prompt = |_: &&u32| penalties.repetition != 1.0;
+        let counts = prompt.iter().filter(is_in_prompt).map(|&token| (token, 0)).collect();
+        (penalties != crate::Penalties::default()).then_some(Self { counts })
+    }
+
+    /// Counts a token of the answer.
+    pub(crate) fn add(&mut self, token: u32) {
+        *self.counts.entry(token).or_default() += 1;
+    }
+
+    fn penalise(&self, logits: &mut [f32], sampling: &Sampling) {
+        let penalties = sampling.penalties;
+        for (&token, &count) in &self.counts {
+            let Some(logit) = logits.get_mut(token as usize) else { continue };
+            *logit = if *logit > 0.0 { *logit / penalties.repetition } else { *logit * penalties.repetition };
+            if count > 0 {
+                *logit -= penalties.frequency * count as f32 + penalties.presence;
+            }
+        }
+    }
+}
+
+/// Draws a token from a row of logits.
+pub(crate) fn draw(isa: Isa, logits: &[f32], draw: &Draw<'_>) -> Drawn {
+    if logits.iter().map(|logit| u32::from(logit.is_nan())).sum::<u32>() > 0 {
+        return Drawn { token: None, likely: None };
+    }
+    let likely = draw.logprobs.map(|n| likely(isa, logits, n));
+    let sampling = draw.sampling;
+    if draw.seen.is_none() && draw.allowed.is_none() && sampling.bias.is_empty() {
+        return Drawn { token: sample(isa, logits, sampling, draw.position), likely };
+    }
+    let mut adjusted = logits.to_vec();
+    let is_any_left = draw.allowed.as_ref().is_none_or(|allowed| allowed.keep(&mut adjusted));
+    for &(token, bias) in sampling.bias.iter() {
+        adjusted[token as usize] += bias;
+    }
+    if let Some(seen) = &draw.seen {
+        seen.penalise(&mut adjusted, sampling);
+    }
+    let token = is_any_left.then(|| sample(isa, &adjusted, sampling, draw.position)).flatten();
+    Drawn { token, likely }
+}
+
+/// Picks a token.
+fn sample(isa: Isa, logits: &[f32], sampling: &Sampling, position: usize) -> Option<u32> {
     if sampling.temperature == 0.0 {
         return Some(likeliest(logits));
     }
-    let k = if sampling.top_k == 0 { logits.len() } else { sampling.top_k.min(logits.len()) };
-    let candidates = top(logits, k);
-    let highest = candidates.iter().map(|&(_, logit)| logit).fold(f32::NEG_INFINITY, f32::max);
-    let temperature = f64::from(sampling.temperature);
-    let weight = |logit: f32| (f64::from(logit - highest) / temperature).exp();
-    let total: f64 = candidates.iter().map(|&(_, logit)| weight(logit)).sum();
-    let mut left = uniform(sampling.seed, position as u64) * total;
+    let share = uniform(sampling.seed, position as u64);
+    let weights = Weights::new(isa, logits, sampling.temperature);
+    if sampling.top_k == 0 && sampling.top_p >= 1.0 && sampling.min_p <= 0.0 {
+        return Some(weights.pick(share));
+    }
+    let mut candidates = if sampling.top_k == 0 {
+        weights.likeliest_share(sampling.top_p)
+    } else {
+        let mut candidates = top(logits, sampling.top_k.min(logits.len()));
+        if sampling.top_p < 1.0 {
+            candidates.sort_unstable_by(by_rank);
+            let total = candidates.iter().map(|&(_, logit)| weights.of(logit)).sum::<f64>();
+            weights.keep_share(&mut candidates, f64::from(sampling.top_p) * total);
+            candidates.sort_unstable_by_key(|&(token, _)| token);
+        }
+        candidates
+    };
+    // What is not allowed has no weight at all.
+    candidates
+        .retain(|&(_, logit)| logit > f32::NEG_INFINITY && weights.of(logit) >= f64::from(sampling.min_p));
+    let total: f64 = candidates.iter().map(|&(_, logit)| weights.of(logit)).sum();
+    let mut left = share * total;
     for &(token, logit) in &candidates {
-        left -= weight(logit);
+        left -= weights.of(logit);
         if left < 0.0 {
             return Some(token);
         }
     }
     candidates.last().map(|&(token, _)| token)
+}
+
+/// What a softmax makes of logits, but for the division: the likeliest token weighs 1.
+struct Weights<'a> {
+    isa: Isa,
+    logits: &'a [f32],
+    highest: f32,
+    temperature: f32,
+}
+
+impl<'a> Weights<'a> {
+    fn new(isa: Isa, logits: &'a [f32], temperature: f32) -> Self {
+        Self { isa, logits, highest: highest(logits), temperature }
+    }
+
+    fn of(&self, logit: f32) -> f64 {
+        (f64::from(logit - self.highest) / f64::from(self.temperature)).exp()
+    }
+
+    /// The weight of each block of logits.
+    fn blocks(&self) -> impl Iterator<Item = f64> {
+        let factor = 1.0 / self.temperature;
+        self.logits.chunks(BLOCK).map(move |block| f64::from(exp_sum(self.isa, block, self.highest, factor)))
+    }
+
+    /// The token at a share of the weight of all, in order of id.
+    fn pick(&self, share: f64) -> u32 {
+        let blocks: Vec<f64> = self.blocks().collect();
+        let mut left = share * blocks.iter().sum::<f64>();
+        let mut last = 0;
+        for (i, (block, weight)) in self.logits.chunks(BLOCK).zip(blocks).enumerate() {
+            if weight > 0.0 && left < weight {
+                for (j, &logit) in block.iter().enumerate() {
+                    let weight = self.of(logit);
+                    left -= weight;
+                    last = if weight > 0.0 { i * BLOCK + j } else { last };
+                    if left < 0.0 {
+                        return last as u32;
+                    }
+                }
+                // The sum was a little larger than its parts.
+                return last as u32;
+            }
+            left -= weight;
+        }
+        // Only rounding leads here: the share is below 1.
+        likeliest(self.logits)
+    }
+
+    /// The fewest likeliest tokens with this share of the weight of all, in order of id.
+    fn likeliest_share(&self, share: f32) -> Vec<(u32, f32)> {
+        let wanted = f64::from(share) * self.blocks().sum::<f64>();
+        let mut look = if share < 1.0 { FIRST_LOOK } else { self.logits.len() };
+        loop {
+            look = look.min(self.logits.len());
+            let mut candidates = top(self.logits, look);
+            candidates.sort_unstable_by(by_rank);
+            if self.keep_share(&mut candidates, wanted) || look == self.logits.len() {
+                candidates.sort_unstable_by_key(|&(token, _)| token);
+                return candidates;
+            }
+            look *= 8;
+        }
+    }
+
+    /// Keeps the first of candidates that weigh as much as is wanted together; false if all do not.
+    fn keep_share(&self, candidates: &mut Vec<(u32, f32)>, wanted: f64) -> bool {
+        let mut sum = 0.0;
+        let enough = candidates.iter().position(|&(_, logit)| {
+            sum += self.of(logit);
+            sum >= wanted
+        });
+        candidates.truncate(enough.map_or(candidates.len(), |last| last + 1));
+        enough.is_some()
+    }
+}
+
+fn likely(isa: Isa, logits: &[f32], n: usize) -> Likely {
+    let weights = Weights::new(isa, logits, 1.0);
+    let log_total = weights.highest + weights.blocks().sum::<f64>().ln() as f32;
+    let mut top = if n == 0 { Vec::new() } else { top(logits, n.min(logits.len())) };
+    top.sort_unstable_by(by_rank);
+    Likely { log_total, top }
 }
 
 /// The token with the highest logit, the lowest id on ties.
@@ -49,7 +250,6 @@ fn highest(logits: &[f32]) -> f32 {
 /// Exactly `k` tokens with the highest logits (lower ids first on ties), in order of id. One pass that keeps
 /// at most `2k` candidates: whatever is not above the k-th best so far can never get in.
 fn top(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
-    let by_rank = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     let mut kept: Vec<(u32, f32)> = Vec::with_capacity(2 * k);
     let mut threshold = f32::NEG_INFINITY;
     for (i, &logit) in logits.iter().enumerate() {
@@ -70,6 +270,11 @@ fn top(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     kept
 }
 
+/// The higher logit first, the lower id on ties.
+fn by_rank(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
 /// A number in 0 .. 1 that depends on nothing but its arguments: two rounds of the SplitMix64 finaliser.
 fn uniform(seed: u64, position: u64) -> f64 {
     let bits = mix(mix(seed).wrapping_add(position.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
@@ -88,8 +293,13 @@ pub(crate) fn mix(value: u64) -> u64 {
 mod tests {
     use super::*;
 
+    fn sample(logits: &[f32], sampling: &Sampling, position: usize) -> Option<u32> {
+        let draw = Draw { sampling, position, seen: None, allowed: None, logprobs: None };
+        super::draw(Isa::SCALAR, logits, &draw).token
+    }
+
     fn sampling(temperature: f32, top_k: usize, seed: u64) -> Sampling {
-        Sampling { temperature, top_k, seed }
+        Sampling { temperature, top_k, seed, ..Sampling::default() }
     }
 
     #[test]

@@ -5,12 +5,15 @@
 use std::collections::VecDeque;
 
 use model::{LogitRows, PAGE, SequenceRows};
-use tokenizer::StreamDecoder;
+use tokenizer::{StreamDecoder, Tokenizer};
 
+use crate::constraint::TooComplex;
 use crate::limits::Limits;
 use crate::pages::{Holding, PagePool};
 use crate::request::{Request, RequestId, Usage};
+use crate::sampler::Seen;
 use crate::speculation::Speculation;
+use crate::stop::StopTexts;
 use crate::tool::ToolState;
 
 /// A request on its way through the engine.
@@ -27,6 +30,9 @@ pub(crate) struct Sequence {
     pub(crate) tool: ToolState,
     pub(crate) speculation: Speculation,
     pub(crate) decoder: StreamDecoder,
+    pub(crate) stops: StopTexts,
+    /// What came before, if its sampling asks.
+    pub(crate) seen: Option<Seen>,
     pub(crate) done: bool,
 }
 
@@ -42,10 +48,12 @@ pub(crate) struct Part {
 }
 
 impl Sequence {
-    fn new(id: RequestId, request: Request, holding: Holding) -> Self {
+    fn new(id: RequestId, mut request: Request, holding: Holding) -> Self {
         let mut tokens = Vec::with_capacity(request.total_tokens());
         tokens.extend_from_slice(&request.prompt);
         let computed = holding.published * PAGE;
+        let stops = StopTexts::new(std::mem::take(&mut request.stops));
+        let seen = Seen::new(&request.prompt, &request.sampling);
         Self {
             id,
             request,
@@ -56,6 +64,8 @@ impl Sequence {
             tool: ToolState::default(),
             speculation: Speculation::default(),
             decoder: StreamDecoder::default(),
+            stops,
+            seen,
             done: false,
         }
     }
@@ -81,6 +91,16 @@ impl Sequence {
             cached_tokens: self.cached,
             completion_tokens: self.generated(),
         }
+    }
+
+    /// Appends a token of the answer.
+    pub(crate) fn append(&mut self, token: u32, tokenizer: &Tokenizer) -> Result<(), TooComplex> {
+        self.tokens.push(token);
+        self.tool.follow(token, tokenizer);
+        if let Some(seen) = &mut self.seen {
+            seen.add(token);
+        }
+        self.request.constraint.as_mut().map_or(Ok(()), |constraint| constraint.take(token))
     }
 
     /// Takes over what others have computed of its prompt meanwhile. Returns how many tokens that is.
@@ -131,6 +151,11 @@ impl Sequence {
         };
         let previous = self.computed.checked_sub(1).map(|i| self.tokens[i]);
         SequenceRows { tokens, previous, position: self.computed, tables: &self.holding.tables, logits }
+    }
+
+    /// The guessed tokens of its rows.
+    pub(crate) fn guessed(&self) -> &[u32] {
+        self.speculation.rows().get(1..).unwrap_or_default()
     }
 
     /// How many of a part's rows have logits: the last ones.

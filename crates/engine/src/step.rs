@@ -2,16 +2,17 @@
 
 use std::collections::VecDeque;
 use std::ops::AddAssign;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use model::{Compute, SequenceRows};
+use model::{Compute, Isa, SequenceRows};
 use tokenizer::Tokenizer;
 
 use crate::backend::Backend;
+use crate::constraint::{TokenSet, TooComplex};
 use crate::limits::Limits;
 use crate::pages::PagePool;
-use crate::request::{Event, Failure, FinishReason, Request, RequestId, Sampling};
-use crate::sampler::sample;
+use crate::request::{Event, Failure, FinishReason, Request, RequestId};
+use crate::sampler::{Draw, Drawn, draw};
 use crate::scheduler::{self, Part, Sequence};
 
 /// Continuous batching over one backend. Same requests in the same order, same events, always; and the
@@ -26,12 +27,8 @@ pub struct Engine<B> {
     pages: PagePool,
 }
 
-/// How a token is drawn from logits.
-#[derive(Clone, Copy)]
-struct Draw {
-    sampling: Sampling,
-    position: usize,
-}
+/// What the rows of a part may draw: a set for each, up to the first guess that is not allowed.
+type Allowed = Result<Vec<TokenSet>, TooComplex>;
 
 /// What a step did.
 #[derive(Default, Debug)]
@@ -166,18 +163,26 @@ impl<B: Backend> Engine<B> {
         let rows: Vec<SequenceRows<'_>> =
             parts.iter().map(|part| self.running[part.index].rows(part)).collect();
         let vocab_size = self.backend.shape().vocab_size;
-        let draws: Vec<Draw> = parts.iter().flat_map(|part| draws(&self.running[part.index], part)).collect();
-        let logits = self.backend.forward(&rows).chunks_exact(vocab_size);
-        let mut sampled =
-            sample_all(self.compute.as_deref(), &logits.zip(draws).collect::<Vec<_>>()).into_iter();
+        let logits: Vec<&[f32]> = self.backend.forward(&rows).chunks_exact(vocab_size).collect();
+        let compute = self.compute.as_deref();
+        let allowed = allow(compute, &mut self.running, parts);
+        let draws: Vec<Draw<'_>> = parts
+            .iter()
+            .zip(allowed)
+            .flat_map(|(part, allowed)| draws(&self.running[part.index], part, allowed))
+            .collect();
+        let mut drawn = draw_all(compute, &logits, &draws).into_iter();
+        drop(draws);
+        let mut logits = logits.into_iter();
         for part in parts {
             let sequence = &mut self.running[part.index];
-            let sampled: Vec<Option<u32>> = sampled.by_ref().take(sequence.logit_rows(part)).collect();
+            let n = sequence.logit_rows(part);
+            let drawn: Vec<(Drawn, &[f32])> = drawn.by_ref().zip(logits.by_ref()).take(n).collect();
             count_rows(sequence, part, stepped);
-            let right = follow(sequence, &sampled, &self.tokenizer, &mut stepped.events);
+            let right = follow(sequence, drawn, &self.tokenizer, &mut stepped.events);
             stepped.counts.accepted_tokens += right as u64;
             // Guesses that were wrong leave nothing behind that is looked at: the next rows overwrite it.
-            sequence.computed += part.rows - sampled.len().saturating_sub(1 + right);
+            sequence.computed += part.rows - n.saturating_sub(1 + right);
             self.pages.publish(&mut sequence.holding, &sequence.tokens, sequence.computed);
             self.pages.give_back_behind(&mut sequence.holding, sequence.computed);
         }
@@ -202,21 +207,67 @@ impl<B: Backend> Engine<B> {
     }
 }
 
-/// How the rows of a part that have logits draw their tokens: row i as if the guesses before it were right.
-fn draws(sequence: &Sequence, part: &Part) -> impl Iterator<Item = Draw> + use<> {
-    let (sampling, first) = (sequence.request.sampling, sequence.tokens.len());
-    (0..sequence.logit_rows(part)).map(move |i| Draw { sampling, position: first + i })
+/// What each part's rows may draw, on all threads there are: a set for each row that can be right. None for parts that
+/// are free or have no logits.
+fn allow(compute: Option<&Compute>, running: &mut [Sequence], parts: &[Part]) -> Vec<Option<Allowed>> {
+    let mut allowed: Vec<Option<Allowed>> = parts.iter().map(|_| None).collect();
+    let mut sequences: Vec<Option<&mut Sequence>> = running.iter_mut().map(Some).collect();
+    let mut asked = Vec::new();
+    for (part, answer) in parts.iter().zip(&mut allowed) {
+        let Some(sequence) = sequences[part.index].take().filter(|_| part.samples) else { continue };
+        let Sequence { request, speculation, .. } = sequence;
+        let guess = speculation.rows().get(1..).unwrap_or_default();
+        if let Some(constraint) = &mut request.constraint {
+            asked.push(Mutex::new((constraint, guess, answer)));
+        }
+    }
+    let ask = |i: usize| {
+        let mut asked = asked[i].lock().unwrap_or_else(PoisonError::into_inner);
+        let (constraint, guess, answer) = &mut *asked;
+        **answer = Some(constraint.allowed(guess));
+    };
+    match compute {
+        Some(compute) if asked.len() > 1 => compute.pool.run(asked.len(), &ask),
+        _ => (0..asked.len()).for_each(ask),
+    }
+    drop(asked);
+    allowed
 }
 
-/// Samples a token from each row of logits, on all threads there are; `None` where one is not a number.
-fn sample_all(compute: Option<&Compute>, rows: &[(&[f32], Draw)]) -> Vec<Option<u32>> {
-    let pick = |&(logits, draw): &(&[f32], Draw)| sample(logits, &draw.sampling, draw.position);
-    let Some(compute) = compute else { return rows.iter().map(pick).collect() };
-    let picked: Vec<OnceLock<Option<u32>>> = rows.iter().map(|_| OnceLock::new()).collect();
+/// How the rows of a part that have logits draw their tokens: row i as if the guesses before it were right.
+fn draws<'a>(
+    sequence: &'a Sequence,
+    part: &Part,
+    allowed: Option<Allowed>,
+) -> impl Iterator<Item = Draw<'a>> {
+    // Where there is no saying what is allowed, nothing is.
+    let none = || TokenSet::from_words(Vec::new());
+    let mut allowed = allowed.map(|allowed| allowed.unwrap_or_default().into_iter());
+    let mut seen = sequence.seen.clone();
+    (0..sequence.logit_rows(part)).map(move |i| {
+        if let (Some(seen), Some(guess)) = (&mut seen, i.checked_sub(1)) {
+            seen.add(sequence.guessed()[guess]);
+        }
+        Draw {
+            sampling: &sequence.request.sampling,
+            position: sequence.tokens.len() + i,
+            seen: seen.clone(),
+            allowed: allowed.as_mut().map(|allowed| allowed.next().unwrap_or_else(none)),
+            logprobs: sequence.request.logprobs,
+        }
+    })
+}
+
+/// Draws a token from each row of logits, on all threads there are.
+fn draw_all(compute: Option<&Compute>, rows: &[&[f32]], draws: &[Draw<'_>]) -> Vec<Drawn> {
+    let Some(compute) = compute else {
+        return rows.iter().zip(draws).map(|(row, how)| draw(Isa::SCALAR, row, how)).collect();
+    };
+    let drawn: Vec<OnceLock<Drawn>> = rows.iter().map(|_| OnceLock::new()).collect();
     compute.pool.run(rows.len(), &|i| {
-        picked[i].get_or_init(|| pick(&rows[i]));
+        drawn[i].get_or_init(|| draw(compute.isa, rows[i], &draws[i]));
     });
-    picked.into_iter().map(|picked| picked.into_inner().flatten()).collect()
+    drawn.into_iter().map(|drawn| drawn.into_inner().unwrap_or_default()).collect()
 }
 
 fn count_rows(sequence: &Sequence, part: &Part, stepped: &mut Stepped) {
@@ -228,26 +279,19 @@ fn count_rows(sequence: &Sequence, part: &Part, stepped: &mut Stepped) {
     stepped.counts.drafted_tokens += sequence.speculation.rows().len().saturating_sub(1) as u64;
 }
 
-/// Takes the tokens `sampled` from rows, `None` where there was no number, as long as the row holds what was taken
-/// before it. Returns how many guesses did.
+/// Takes the tokens drawn from rows, as long as the row holds what was taken before it. Returns how many guesses did.
 fn follow(
     sequence: &mut Sequence,
-    sampled: &[Option<u32>],
+    drawn: Vec<(Drawn, &[f32])>,
     tokenizer: &Tokenizer,
     events: &mut Vec<(RequestId, Event)>,
 ) -> usize {
     let rows = sequence.speculation.take_rows();
     let mut right = 0;
-    for (i, sampled) in sampled.iter().enumerate() {
+    for (i, (drawn, logits)) in drawn.into_iter().enumerate() {
         right = i;
         let id = sequence.id;
-        let mut emit = |event| events.push((id, event));
-        if let Some(sampled) = sampled {
-            take(sequence, *sampled, tokenizer, emit);
-        } else {
-            sequence.done = true;
-            emit(Event::Failed(Failure::NotFinite));
-        }
+        take(sequence, drawn, logits, tokenizer, |event| events.push((id, event)));
         if sequence.done || rows.get(i + 1) != sequence.tokens.last() {
             break;
         }
@@ -256,25 +300,49 @@ fn follow(
     right
 }
 
-/// Appends the sampled token, or the one the tool forces, and says what follows from it.
-fn take(sequence: &mut Sequence, sampled: u32, tokenizer: &Tokenizer, mut emit: impl FnMut(Event)) {
-    let token = sequence.tool.take_forced().unwrap_or(sampled);
-    let special = tokenizer.special();
-    let finish = if token == special.assistant_end || token == special.bos {
-        Some(FinishReason::Stop)
-    } else {
-        sequence.tokens.push(token);
-        sequence.tool.follow(token, tokenizer);
-        let text = sequence.decoder.push(tokenizer.token_bytes(token).unwrap_or_default());
-        emit(Event::Token { token, text });
-        (sequence.generated() >= sequence.request.max_tokens).then_some(FinishReason::Length)
-    };
-    if let Some(reason) = finish {
-        let rest = sequence.decoder.finish();
-        if !rest.is_empty() {
-            emit(Event::Text(rest));
-        }
-        emit(Event::Finished { reason, usage: sequence.usage() });
+/// Appends the drawn token, or the one the tool forces, and says what follows from it.
+fn take(
+    sequence: &mut Sequence,
+    drawn: Drawn,
+    logits: &[f32],
+    tokenizer: &Tokenizer,
+    mut emit: impl FnMut(Event),
+) {
+    let Some(token) = drawn.token.map(|token| sequence.tool.take_forced().unwrap_or(token)) else {
         sequence.done = true;
+        return emit(Event::Failed(why_none(sequence, logits)));
+    };
+    let special = tokenizer.special();
+    if token == special.assistant_end || token == special.bos {
+        return finish(sequence, FinishReason::Stop, emit);
     }
+    if sequence.append(token, tokenizer).is_err() {
+        sequence.done = true;
+        return emit(Event::Failed(Failure::Constraint));
+    }
+    let text = sequence.decoder.push(tokenizer.token_bytes(token).unwrap_or_default());
+    let text = sequence.stops.push(text);
+    let logprobs = drawn.likely.map(|likely| Box::new(likely.of(token, logits)));
+    emit(Event::Token { token, text, logprobs });
+    if sequence.stops.found() {
+        finish(sequence, FinishReason::StopText, emit);
+    } else if sequence.generated() >= sequence.request.max_tokens {
+        finish(sequence, FinishReason::Length, emit);
+    }
+}
+
+/// Why nothing could be drawn from a row.
+fn why_none(sequence: &Sequence, logits: &[f32]) -> Failure {
+    let is_broken = sequence.request.constraint.is_none() || logits.iter().any(|logit| logit.is_nan());
+    if is_broken { Failure::NotFinite } else { Failure::Constraint }
+}
+
+fn finish(sequence: &mut Sequence, reason: FinishReason, mut emit: impl FnMut(Event)) {
+    let last = sequence.decoder.finish();
+    let rest = sequence.stops.push(last) + &sequence.stops.finish();
+    if !rest.is_empty() {
+        emit(Event::Text(rest));
+    }
+    emit(Event::Finished { reason, usage: sequence.usage() });
+    sequence.done = true;
 }

@@ -45,7 +45,7 @@ fn requests(weights: &Weights) -> Vec<Request> {
     let Config { vocab_size, sequence_len, .. } = weights.config;
     let request = |(i, &(prompt_len, max_tokens, temperature)): (usize, &(usize, usize, f32))| {
         let prompt = (0..prompt_len).map(|j| ((i * 131 + j * j * 7 + j) % vocab_size) as u32).collect();
-        let sampling = Sampling { temperature, top_k: i % 3 * 20, seed: i as u64 };
+        let sampling = Sampling { temperature, top_k: i % 3 * 20, seed: i as u64, ..Sampling::default() };
         Request::new(prompt, max_tokens, sampling, (vocab_size, sequence_len)).unwrap()
     };
     [(1, 9, 0.0), (2, 20, 1.0), (5, 8, 1.0), (31, 5, 0.8), (33, 4, 0.0), (64, 3, 1.5), (150, 6, 1.0)]
@@ -284,7 +284,12 @@ fn guesses_change_no_bit() {
         let request = |seed: u64| {
             let prompt = (0..40).map(|j| ((j % 5 * 31 + seed * 7) % vocab_size as u64) as u32).collect();
             // Sharp enough to repeat itself, now and then.
-            let sampling = Sampling { temperature: [0.0, 0.02][seed as usize % 2], top_k: 0, seed };
+            let sampling = Sampling {
+                temperature: [0.0, 0.02][seed as usize % 2],
+                top_k: 0,
+                seed,
+                ..Sampling::default()
+            };
             Request::new(prompt, 60, sampling, (vocab_size, sequence_len)).unwrap()
         };
         let requests: Vec<Request> = (0..4).map(request).collect();
@@ -440,10 +445,10 @@ fn no_memory_for_keys_and_values_is_memory_for_one_sequence() {
     let limits = Limits { max_running: 2, step_tokens: 100, ..Limits::default() };
     let transformer = Transformer::new(weights, Compute::new(Isa::detect(), 1), 0, limits.step_tokens);
     let mut engine = Engine::new(transformer, vocabulary::bytes(), limits);
-    let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0 };
+    let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
     let full = |prompt_len| {
         let prompt = vec![1; prompt_len];
-        Request::new(prompt, sequence_len, sampling, (vocab_size, sequence_len)).unwrap()
+        Request::new(prompt, sequence_len, sampling.clone(), (vocab_size, sequence_len)).unwrap()
     };
     let events = run(&mut engine, &[full(sequence_len - 1), full(sequence_len - 30)]);
     assert_eq!(tokens(&events[0]).len(), 1);

@@ -110,6 +110,7 @@ impl Arrival {
             temperature: rng.one_of(&[0.0, 0.3, 1.0, 2.0]),
             top_k: rng.one_of(&[0, 1, 3, 50]),
             seed: rng.below(1000) as u64,
+            ..Sampling::default()
         };
         let max_tokens = rng.one_of(&[1, 2, 10, 60, 1000]);
         let at = rng.below(spread);

@@ -33,7 +33,7 @@ fn plain() -> Limits {
 }
 
 fn request(prompt: Vec<u32>, max_tokens: usize, temperature: f32, seed: u64) -> Request {
-    let sampling = Sampling { temperature, top_k: 20, seed };
+    let sampling = Sampling { temperature, top_k: 20, seed, ..Sampling::default() };
     Request::new(prompt, max_tokens, sampling, (VOCAB_SIZE, SEQUENCE_LEN)).unwrap()
 }
 

@@ -98,7 +98,7 @@ fn scripted(script: &[u32], max_tokens: usize) -> (Engine<Scripted>, Request) {
     let classes = vec![PageClass { window: SEQUENCE_LEN, n_pages: SEQUENCE_LEN / model::PAGE }];
     let shape = Shape { vocab_size, sequence_len: SEQUENCE_LEN, classes };
     let backend = Scripted { shape, script: script.to_vec(), logits: Vec::new() };
-    let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0 };
+    let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
     let request = Request::new(PROMPT.to_vec(), max_tokens, sampling, (vocab_size, SEQUENCE_LEN)).unwrap();
     (Engine::new(backend, Arc::clone(&TOKENIZER), Limits::default()), request)
 }
@@ -110,7 +110,7 @@ fn answer(script: &[u32], max_tokens: usize) -> Answer {
     let (mut tokens, mut texts) = (Vec::new(), Vec::new());
     for event in &events[1..events.len() - 1] {
         match event {
-            Event::Token { token, text } => {
+            Event::Token { token, text, .. } => {
                 tokens.push(*token);
                 texts.push(text.clone());
             }

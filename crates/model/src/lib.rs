@@ -22,6 +22,7 @@ pub use config::{Config, Overrides};
 pub use error::Error;
 pub use forward::{LogitRows, SequenceRows, Session};
 pub use generation::{Generation, ShortWindow};
+pub use kernels::rows::exp_sum;
 pub use kernels::{Compute, Isa, WeightFormat, allocator};
 pub use kv::{KvCache, KvClass, KvLayout, NO_PAGE, PAGE};
 pub use weights::Weights;

@@ -46,7 +46,9 @@ pub(crate) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
             StreamEvent::Failed(Failure::Deadline | Failure::QueueTimeout) => {
                 bail!("the answer took too long")
             }
-            StreamEvent::Failed(Failure::Internal | Failure::Aborted) => bail!("the engine broke"),
+            StreamEvent::Failed(Failure::Internal | Failure::Aborted | Failure::Constraint) => {
+                bail!("the engine broke")
+            }
             StreamEvent::Admitted => {}
         }
     }
@@ -94,6 +96,7 @@ fn request(options: &Options, model: &LoadedModel, matches: &ArgMatches, message
             Some(seed) => *seed,
             None => getrandom::u64()? >> 11,
         },
+        ..Sampling::default()
     };
     let max_tokens = given(matches, "max-tokens", defaults.max_tokens) as usize;
     let config = &model.weights.config;

@@ -79,8 +79,12 @@ async fn begin(state: Arc<State>, asked: Asked, arriving: Arriving) -> Result<Ev
         Err(Problem::new(Code::DeadlineExceeded, detail).retry_after(5))
     })?;
     let rendered = render(&generation, &asked.body, state.options.context_overflow)?;
-    let sampling =
-        Sampling { temperature: asked.body.temperature, top_k: asked.body.top_k, seed: asked.seed };
+    let sampling = Sampling {
+        temperature: asked.body.temperature,
+        top_k: asked.body.top_k,
+        seed: asked.seed,
+        ..Sampling::default()
+    };
     let config = &generation.model.weights.config;
     let sizes = (config.vocab_size, config.sequence_len);
     let request =

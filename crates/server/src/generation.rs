@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn request() -> Request {
-        let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0 };
+        let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
         Request::new(vec![1, 2, 3], 4, sampling, (4096, 512)).unwrap()
     }
 

@@ -61,6 +61,8 @@ codes! {
     InvalidSeed, "invalid_seed", BAD_REQUEST, false;
     /// The conversation does not fit the model's context.
     PromptTooLong, "prompt_too_long", BAD_REQUEST, false;
+    /// A grammar or a schema that takes too long to follow.
+    TooComplex, "too_complex", BAD_REQUEST, false;
     /// A field the contract does not know.
     UnknownField, "unknown_field", UNPROCESSABLE_ENTITY, false;
     /// A field that must be there.

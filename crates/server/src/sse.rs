@@ -273,7 +273,7 @@ impl EventStream {
             }
             Some(StreamEvent::Finished { reason, usage, timings }) => {
                 self.end = Some(match reason {
-                    FinishReason::Stop => End::Stop,
+                    FinishReason::Stop | FinishReason::StopText => End::Stop,
                     FinishReason::Length => End::Length,
                 });
                 data(out, &DoneFrame::new(&self.about, reason, usage, timings));
@@ -442,6 +442,10 @@ pub(crate) fn failure(failure: Failure) -> (Code, &'static str) {
     match failure {
         Failure::NotFinite => (Code::Internal, "The model gave a result that is not a number."),
         Failure::Internal => (Code::Internal, "The engine broke; try again."),
+        Failure::Constraint => (
+            Code::TooComplex,
+            "The form that the answer must have became too complex to follow; simplify it.",
+        ),
         Failure::Aborted => (Code::ShuttingDown, "The server is stopping."),
         Failure::QueueTimeout => {
             (Code::QueueTimeout, "The request waited for a place as long as any may; see QUEUE_TIMEOUT.")
@@ -457,7 +461,7 @@ fn end_of(failure: Failure) -> End {
         Failure::Aborted => End::Aborted,
         Failure::QueueTimeout => End::QueueTimeout,
         Failure::Deadline => End::Deadline,
-        Failure::NotFinite | Failure::Internal => End::Error,
+        Failure::NotFinite | Failure::Internal | Failure::Constraint => End::Error,
     }
 }
 
@@ -521,7 +525,7 @@ impl<'a> DoneFrame<'a> {
         Self {
             done: true,
             finish_reason: match reason {
-                FinishReason::Stop => "stop",
+                FinishReason::Stop | FinishReason::StopText => "stop",
                 FinishReason::Length => "length",
             },
             model_tag: &about.model_tag,

@@ -60,7 +60,7 @@ impl Service {
 
     /// Asks for exactly `tokens` tokens, each the likeliest.
     pub(crate) fn ask(&self, prompt: Vec<u32>, tokens: usize) -> anyhow::Result<Stream> {
-        let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0 };
+        let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
         let request = Request::new(prompt, tokens, sampling, self.bounds)
             .map_err(|why| anyhow::anyhow!("the engine cannot take this request: {why:?}"))?;
         let came = Arc::new(Mutex::new(Vec::with_capacity(tokens)));

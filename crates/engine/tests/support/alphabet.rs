@@ -262,7 +262,7 @@ impl Asked {
 pub(crate) fn complete(prompt_tokens: usize, max_tokens: usize) -> Vec<StreamEvent> {
     let token = |position| {
         let token = letter(position);
-        StreamEvent::Token { token, text: char::from(token as u8).to_string() }
+        StreamEvent::Token { token, text: char::from(token as u8).to_string(), logprobs: None }
     };
     let tokens = (prompt_tokens..prompt_tokens + max_tokens).map(token);
     std::iter::once(StreamEvent::Admitted).chain(tokens).collect()
@@ -273,7 +273,7 @@ pub(crate) fn request(prompt_tokens: usize, max_tokens: usize) -> Request {
 }
 
 pub(crate) fn ending_with(last: u32, prompt_tokens: usize, max_tokens: usize) -> Request {
-    let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0 };
+    let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
     let mut prompt = vec![u32::from(b'-'); prompt_tokens];
     prompt[prompt_tokens - 1] = last;
     Request::new(prompt, max_tokens, sampling, (VOCAB_SIZE, SEQUENCE_LEN)).unwrap()

@@ -1,4 +1,4 @@
-//! Norm, rotary, residual mix and softcap, as nanochat.
+//! Norm, rotary, residual mix and softcap, as nanochat; the sum of a softmax.
 
 use crate::rows::NORM_EPSILON;
 
@@ -29,6 +29,10 @@ pub(crate) fn softcap(logits: &mut [f32], cap: f32) {
     for z in logits {
         *z = cap * (*z / cap).tanh();
     }
+}
+
+pub(crate) fn exp_sum(row: &[f32], highest: f32, factor: f32, to: &mut f32) {
+    *to = row.iter().map(|z| ((z - highest) * factor).exp()).sum();
 }
 
 pub(crate) fn relu_squared(row: &mut [f32]) {

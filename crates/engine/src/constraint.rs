@@ -1,0 +1,59 @@
+//! The seam to what decides which tokens an answer may have: a grammar, in tests anything.
+
+use std::fmt;
+
+/// Follows an answer and says what may come next. Deterministic: the same tokens, the same sets.
+pub trait Constraint: Send {
+    /// The tokens that may follow what was taken; then, for each of `guess` in turn as long as they are allowed, those
+    /// that may follow it. What was taken stays as it is.
+    fn allowed(&mut self, guess: &[u32]) -> Result<Vec<TokenSet>, TooComplex>;
+
+    /// Takes a token, which was allowed.
+    fn take(&mut self, token: u32) -> Result<(), TooComplex>;
+
+    /// The same constraint at the same place, for another answer.
+    fn fork(&self) -> Box<dyn Constraint>;
+}
+
+/// There is no saying what may come next: it would take too long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooComplex;
+
+impl Clone for Box<dyn Constraint> {
+    fn clone(&self) -> Self {
+        self.fork()
+    }
+}
+
+impl fmt::Debug for dyn Constraint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Constraint")
+    }
+}
+
+/// A set of token ids.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokenSet(Vec<u32>);
+
+impl TokenSet {
+    /// The ids whose bits are set, 32 to a word, the lowest first.
+    pub fn from_words(words: Vec<u32>) -> Self {
+        Self(words)
+    }
+
+    /// Takes the logits of all other tokens away. Returns whether any is left.
+    pub(crate) fn keep(&self, logits: &mut [f32]) -> bool {
+        let mut left = false;
+        for (i, chunk) in logits.chunks_mut(u32::BITS as usize).enumerate() {
+            let word = self.0.get(i).copied().unwrap_or(0);
+            left |= word << (u32::BITS - chunk.len() as u32) != 0;
+            if word == u32::MAX {
+                continue;
+            }
+            for (bit, logit) in chunk.iter_mut().enumerate() {
+                *logit = if word >> bit & 1 == 1 { *logit } else { f32::NEG_INFINITY };
+            }
+        }
+        left
+    }
+}
