@@ -271,6 +271,7 @@ fn top(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
 }
 
 /// The higher logit first, the lower id on ties.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as sorting asks for it")]
 fn by_rank(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
@@ -351,6 +352,133 @@ mod tests {
             let total: f64 = weights.iter().sum();
             for (count, weight) in counts.iter().zip(weights) {
                 assert!((count - weight / total).abs() < 0.01, "{counts:?} at {temperature}");
+            }
+        }
+    }
+
+    /// What can be drawn at all, over many positions.
+    fn drawn(logits: &[f32], sampling: &Sampling) -> Vec<u32> {
+        let drawn: std::collections::BTreeSet<u32> =
+            (0..4000).filter_map(|position| sample(logits, sampling, position)).collect();
+        drawn.into_iter().collect()
+    }
+
+    #[test]
+    fn a_share_of_all_probability_is_kept_or_of_what_top_k_leaves() {
+        // Probabilities 0.1, 0.4, 0.3, 0.2.
+        let logits = [0.1f32, 0.4, 0.3, 0.2].map(f32::ln);
+        let with = |top_p, top_k| drawn(&logits, &Sampling { top_k, top_p, ..Sampling::default() });
+        assert_eq!(with(0.39, 0), [1]);
+        assert_eq!(with(0.41, 0), [1, 2]);
+        assert_eq!(with(0.71, 0), [1, 2, 3]);
+        assert_eq!(with(1.0, 0), [0, 1, 2, 3]);
+        // Of 0.4 and 0.3 the first has 0.57.
+        assert_eq!((with(0.56, 2), with(0.58, 2)), (vec![1], vec![1, 2]));
+        assert_eq!(with(1e-9, 0), [1]);
+    }
+
+    #[test]
+    fn a_share_is_found_however_many_tokens_have_it() {
+        let n = 5000;
+        let logits = vec![0.0f32; n];
+        let sampling = Sampling { top_p: 0.5, ..Sampling::default() };
+        let weights = Weights::new(Isa::SCALAR, &logits, 1.0);
+        let kept = weights.likeliest_share(sampling.top_p);
+        assert_eq!(kept.len(), n / 2, "lower ids first");
+        assert_eq!((kept[0].0, kept[n / 2 - 1].0), (0, n as u32 / 2 - 1));
+        assert!(drawn(&logits, &sampling).iter().all(|&token| token < n as u32 / 2));
+    }
+
+    #[test]
+    fn candidates_that_are_much_less_likely_than_the_likeliest_go() {
+        let logits = [0.1f32, 0.4, 0.3, 0.2].map(f32::ln);
+        let with = |min_p| drawn(&logits, &Sampling { min_p, ..Sampling::default() });
+        assert_eq!(
+            (with(0.2), with(0.3), with(0.6), with(1.0)),
+            (vec![0, 1, 2, 3], vec![1, 2, 3], vec![1, 2], vec![1])
+        );
+    }
+
+    #[test]
+    fn penalties_are_those_of_the_api() {
+        let penalties = crate::Penalties { frequency: 0.5, presence: 0.25, repetition: 2.0 };
+        let sampling = Sampling { penalties, ..Sampling::default() };
+        let mut seen = Seen::new(&[0, 1], &sampling).unwrap();
+        for token in [1, 2, 2] {
+            seen.add(token);
+        }
+        let mut logits = [4.0, -4.0, 4.0, 4.0];
+        seen.penalise(&mut logits, &sampling);
+        assert_eq!(logits, [2.0, -8.0 - 0.75, 2.0 - 1.25, 4.0]);
+        assert!(Seen::new(&[0, 1], &Sampling::default()).is_none(), "nobody asks");
+        let answer_only = crate::Penalties { repetition: 1.0, ..penalties };
+        let seen = Seen::new(&[0, 1], &Sampling { penalties: answer_only, ..Sampling::default() }).unwrap();
+        assert!(seen.counts.is_empty(), "prompts count for repetition alone");
+    }
+
+    #[test]
+    fn a_bias_moves_and_bans_and_what_is_not_allowed_never_comes() {
+        let logits = [1.0f32, 2.0, 3.0, 2.5];
+        let biased =
+            |bias: &[(u32, f32)]| Sampling { temperature: 0.0, bias: bias.into(), ..Sampling::default() };
+        assert_eq!(sample(&logits, &biased(&[(2, -100.0)]), 0), Some(3));
+        assert_eq!(sample(&logits, &biased(&[(0, 100.0), (1, 0.1)]), 0), Some(0));
+        let of = |words: Vec<u32>, sampling: &Sampling, position| {
+            let allowed = Some(TokenSet::from_words(words));
+            super::draw(
+                Isa::SCALAR,
+                &logits,
+                &Draw { sampling, position, seen: None, allowed, logprobs: None },
+            )
+            .token
+        };
+        for sampling in [
+            Sampling::default(),
+            Sampling { top_k: 3, ..Sampling::default() },
+            Sampling { top_p: 0.99, ..Sampling::default() },
+            Sampling { min_p: 0.01, ..Sampling::default() },
+            biased(&[(2, 100.0)]),
+        ] {
+            assert!(
+                (0..500).all(|at| matches!(of(vec![0b1001], &sampling, at), Some(0 | 3))),
+                "{sampling:?}"
+            );
+            assert_eq!((of(vec![], &sampling, 0), of(vec![0b10000], &sampling, 0)), (None, None));
+        }
+    }
+
+    #[test]
+    fn log_probabilities_are_those_of_the_logits_alone() {
+        let logits: Vec<f32> = (0..3000).map(|i| ((i * 37) % 101) as f32 / 10.0).collect();
+        let total: f64 = logits.iter().map(|&z| f64::from(z).exp()).sum();
+        let exact = |token: u32| (f64::from(logits[token as usize]) - total.ln()) as f32;
+        for isa in Isa::available() {
+            let sampling = Sampling { temperature: 0.3, bias: [(5, 9.0)].into(), ..Sampling::default() };
+            let draw =
+                Draw { sampling: &sampling, position: 3, seen: None, allowed: None, logprobs: Some(4) };
+            let drawn = super::draw(isa, &logits, &draw);
+            let token = drawn.token.unwrap();
+            let Logprobs { logprob, top } = drawn.likely.unwrap().of(token, &logits);
+            assert!((logprob - exact(token)).abs() < 1e-4);
+            let ids: Vec<u32> = top.iter().map(|&(token, _)| token).collect();
+            assert_eq!(ids, super::top(&logits, 4).iter().map(|&(token, _)| token).collect::<Vec<_>>());
+            assert!(top.iter().all(|&(token, logprob)| (logprob - exact(token)).abs() < 1e-4));
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_draws_by_the_same_probabilities() {
+        let logits: Vec<f32> = (0..3000).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
+        let weights: Vec<f64> = logits.iter().map(|&z| f64::from(z).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        for isa in Isa::available() {
+            for share in [0.0, 0.1, 0.5, 0.9, 0.999_999] {
+                let token = Weights::new(isa, &logits, 1.0).pick(share) as usize;
+                let [before, with] = [token, token + 1].map(|n| weights[..n].iter().sum::<f64>() / total);
+                assert!(
+                    before - 1e-6 <= share && share <= with + 1e-6,
+                    "{isa:?} {share}: {before} to {with}"
+                );
             }
         }
     }

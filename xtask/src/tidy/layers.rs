@@ -14,8 +14,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("tokenizer", &[]),
     ("model", &["kernels", "formats"]),
     ("engine", &["model", "tokenizer"]),
+    ("grammar", &["engine", "tokenizer"]),
     ("registry", &["formats", "model", "tokenizer"]),
-    ("server", &["engine", "registry", "tokenizer"]),
+    ("server", &["engine", "grammar", "registry", "tokenizer"]),
     ("samosa", &["kernels", "formats", "tokenizer", "model", "engine", "registry", "server"]),
     ("xtask", &["kernels", "formats", "tokenizer", "model", "engine", "registry", "server"]),
 ];
