@@ -13,7 +13,7 @@ use crate::request::{Logprobs, Sampling};
 
 /// Logits whose weights are summed at once.
 const BLOCK: usize = 1024;
-/// Candidates that are looked at first where only a share of all probability is wanted.
+/// Candidates that are looked at first where only a share of all probability is wanted: most often enough.
 const FIRST_LOOK: usize = 64;
 
 /// How a token is drawn.
@@ -116,24 +116,21 @@ fn sample(isa: Isa, logits: &[f32], sampling: &Sampling, position: usize) -> Opt
     }
     let share = uniform(sampling.seed, position as u64);
     let weights = Weights::new(isa, logits, sampling.temperature);
-    if sampling.top_k == 0 && sampling.top_p >= 1.0 && sampling.min_p <= 0.0 {
-        return Some(weights.pick(share));
+    if sampling.top_k == 0 {
+        return Some(weights.pick_likely(sampling, share));
     }
-    let mut candidates = if sampling.top_k == 0 {
-        weights.likeliest_share(sampling.top_p)
-    } else {
-        let mut candidates = top(logits, sampling.top_k.min(logits.len()));
-        if sampling.top_p < 1.0 {
-            candidates.sort_unstable_by(by_rank);
-            let total = candidates.iter().map(|&(_, logit)| weights.of(logit)).sum::<f64>();
-            weights.keep_share(&mut candidates, f64::from(sampling.top_p) * total);
-            candidates.sort_unstable_by_key(|&(token, _)| token);
+    let mut candidates = top(logits, sampling.top_k.min(logits.len()));
+    if sampling.top_p < 1.0 {
+        let total = candidates.iter().map(|&(_, logit)| weights.of(logit)).sum::<f64>();
+        candidates.sort_unstable_by(by_rank);
+        if let Some((last, _)) = weights.share_ends(&candidates, f64::from(sampling.top_p) * total) {
+            candidates.truncate(last + 1);
         }
-        candidates
-    };
+        candidates.sort_unstable_by_key(|&(token, _)| token);
+    }
     // What is not allowed has no weight at all.
-    candidates
-        .retain(|&(_, logit)| logit > f32::NEG_INFINITY && weights.of(logit) >= f64::from(sampling.min_p));
+    let least = weights.least(sampling.min_p);
+    candidates.retain(|&(_, logit)| logit > f32::NEG_INFINITY && logit >= least);
     let total: f64 = candidates.iter().map(|&(_, logit)| weights.of(logit)).sum();
     let mut left = share * total;
     for &(token, logit) in &candidates {
@@ -146,6 +143,7 @@ fn sample(isa: Isa, logits: &[f32], sampling: &Sampling, position: usize) -> Opt
 }
 
 /// What a softmax makes of logits, but for the division: the likeliest token weighs 1.
+#[derive(Clone, Copy)]
 struct Weights<'a> {
     isa: Isa,
     logits: &'a [f32],
@@ -192,31 +190,73 @@ impl<'a> Weights<'a> {
         likeliest(self.logits)
     }
 
-    /// The fewest likeliest tokens with this share of the weight of all, in order of id.
-    fn likeliest_share(&self, share: f32) -> Vec<(u32, f32)> {
-        let wanted = f64::from(share) * self.blocks().sum::<f64>();
-        let mut look = if share < 1.0 { FIRST_LOOK } else { self.logits.len() };
-        loop {
-            look = look.min(self.logits.len());
-            let mut candidates = top(self.logits, look);
-            candidates.sort_unstable_by(by_rank);
-            if self.keep_share(&mut candidates, wanted) || look == self.logits.len() {
-                candidates.sort_unstable_by_key(|&(token, _)| token);
-                return candidates;
-            }
-            look *= 8;
+    /// As [`Self::pick`], of the tokens that `top_p` and `min_p` leave.
+    fn pick_likely(&self, sampling: &Sampling, share: f64) -> u32 {
+        if sampling.top_p >= 1.0 && sampling.min_p <= 0.0 {
+            return self.pick(share);
         }
+        let least = self.least(sampling.min_p);
+        let last = if sampling.top_p < 1.0 { self.last_of_share(sampling.top_p) } else { None };
+        let stays = |token: u32, logit: f32| {
+            logit >= least && last.is_none_or(|last| by_rank(&(token, logit), &last) != Ordering::Greater)
+        };
+        let keep =
+            |(i, &logit): (usize, &f32)| if stays(i as u32, logit) { logit } else { f32::NEG_INFINITY };
+        let kept: Vec<f32> = self.logits.iter().enumerate().map(keep).collect();
+        Weights { logits: &kept, ..*self }.pick(share)
     }
 
-    /// Keeps the first of candidates that weigh as much as is wanted together; false if all do not.
-    fn keep_share(&self, candidates: &mut Vec<(u32, f32)>, wanted: f64) -> bool {
+    /// The lowest logit of a token that is so likely, compared with the likeliest.
+    fn least(&self, min_p: f32) -> f32 {
+        self.highest + self.temperature * min_p.ln()
+    }
+
+    /// The last of the fewest likeliest tokens that have this share of the weight of all.
+    fn last_of_share(&self, share: f32) -> Option<(u32, f32)> {
+        let mut wanted = f64::from(share) * self.blocks().sum::<f64>();
+        let mut first = top(self.logits, FIRST_LOOK.min(self.logits.len()));
+        first.sort_unstable_by(by_rank);
+        if let Some((_, last)) = self.share_ends(&first, wanted) {
+            return Some(last);
+        }
+        let mut all: Vec<(u32, f32)> = self.logits.iter().enumerate().map(|(i, &z)| (i as u32, z)).collect();
+        let mut rest = all.as_mut_slice();
+        // Either the likelier half has what is wanted, or all of it is kept and the other half has the rest.
+        while rest.len() > FIRST_LOOK {
+            let half = rest.len() / 2;
+            rest.select_nth_unstable_by(half, by_rank);
+            let (likelier, others) = rest.split_at_mut(half);
+            let weight = self.total(likelier);
+            if weight >= wanted {
+                rest = likelier;
+            } else {
+                wanted -= weight;
+                rest = others;
+            }
+        }
+        rest.sort_unstable_by(by_rank);
+        // Rounding may leave a little too much to be wanted.
+        self.share_ends(rest, wanted).map(|(_, last)| last).or(rest.last().copied())
+    }
+
+    /// What tokens weigh together.
+    fn total(&self, tokens: &[(u32, f32)]) -> f64 {
+        let mut block = Vec::with_capacity(BLOCK);
+        let weight = |tokens: &[(u32, f32)]| {
+            block.clear();
+            block.extend(tokens.iter().map(|&(_, logit)| logit));
+            f64::from(exp_sum(self.isa, &block, self.highest, 1.0 / self.temperature))
+        };
+        tokens.chunks(BLOCK).map(weight).sum()
+    }
+
+    /// Where candidates weigh as much as is wanted, the likeliest first.
+    fn share_ends(&self, candidates: &[(u32, f32)], wanted: f64) -> Option<(usize, (u32, f32))> {
         let mut sum = 0.0;
-        let enough = candidates.iter().position(|&(_, logit)| {
+        candidates.iter().copied().enumerate().find(|&(_, (_, logit))| {
             sum += self.of(logit);
             sum >= wanted
-        });
-        candidates.truncate(enough.map_or(candidates.len(), |last| last + 1));
-        enough.is_some()
+        })
     }
 }
 
@@ -383,10 +423,30 @@ mod tests {
         let logits = vec![0.0f32; n];
         let sampling = Sampling { top_p: 0.5, ..Sampling::default() };
         let weights = Weights::new(Isa::SCALAR, &logits, 1.0);
-        let kept = weights.likeliest_share(sampling.top_p);
-        assert_eq!(kept.len(), n / 2, "lower ids first");
-        assert_eq!((kept[0].0, kept[n / 2 - 1].0), (0, n as u32 / 2 - 1));
+        assert_eq!(weights.last_of_share(sampling.top_p), Some((n as u32 / 2 - 1, 0.0)), "lower ids first");
         assert!(drawn(&logits, &sampling).iter().all(|&token| token < n as u32 / 2));
+    }
+
+    #[test]
+    fn halving_finds_what_sorting_finds() {
+        for (n, seed) in [(65, 1), (500, 2), (4000, 3)] {
+            let logits: Vec<f32> = (0..n).map(|i| (mix(i + seed * 7919) % 97) as f32 / 40.0).collect();
+            let mut sorted: Vec<(u32, f32)> =
+                logits.iter().enumerate().map(|(i, &z)| (i as u32, z)).collect();
+            sorted.sort_by(by_rank);
+            let total: f64 = sorted.iter().map(|&(_, z)| f64::from(z).exp()).sum();
+            for share in [0.011f32, 0.31, 0.503, 0.899, 0.997] {
+                let mut sum = 0.0;
+                let last = sorted.iter().find(|(_, z)| {
+                    sum += f64::from(*z).exp() / total;
+                    sum >= f64::from(share)
+                });
+                for isa in Isa::available() {
+                    let found = Weights::new(isa, &logits, 1.0).last_of_share(share);
+                    assert_eq!(found.as_ref(), last, "{share} of {n} with {isa:?}");
+                }
+            }
+        }
     }
 
     #[test]

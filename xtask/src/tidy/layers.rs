@@ -18,7 +18,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("registry", &["formats", "model", "tokenizer"]),
     ("server", &["engine", "grammar", "registry", "tokenizer"]),
     ("samosa", &["kernels", "formats", "tokenizer", "model", "engine", "registry", "server"]),
-    ("xtask", &["kernels", "formats", "tokenizer", "model", "engine", "registry", "server"]),
+    ("xtask", &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry", "server"]),
 ];
 
 /// Outside crates that have a home: the engine is no place for an async runtime, only the server speaks HTTP.
