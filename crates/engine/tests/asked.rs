@@ -101,7 +101,7 @@ struct Only {
 }
 
 impl Only {
-    fn new(tokens: &[u32], gives_up_at: usize) -> Box<dyn Constraint> {
+    fn boxed(tokens: &[u32], gives_up_at: usize) -> Box<dyn Constraint> {
         let end = [special().assistant_end];
         Box::new(Self { rest: [tokens, &end].concat(), gives_up_at })
     }
@@ -138,7 +138,7 @@ fn nothing_is_said_that_is_not_allowed_and_no_tool_adds_to_it() {
     for temperature in [0.0, 1.0] {
         let (mut engine, _) = scripted(&encode("something else altogether"), 500);
         let sampling = Sampling { temperature, ..Sampling::default() };
-        let answer = answer_to(&mut engine, sampled(&PROMPT, sampling).constrained(Only::new(&said, 0)));
+        let answer = answer_to(&mut engine, sampled(&PROMPT, sampling).constrained(Only::boxed(&said, 0)));
         assert_eq!((&answer.tokens, answer.reason), (&said, FinishReason::Stop));
     }
 }
@@ -147,7 +147,7 @@ fn nothing_is_said_that_is_not_allowed_and_no_tool_adds_to_it() {
 fn a_form_that_cannot_be_followed_any_further_fails_its_request_alone() {
     let said = encode("yes, and no");
     let (mut engine, plain) = scripted(&encode("something else altogether"), 4);
-    let constrained = sampled(&PROMPT, Sampling::default()).constrained(Only::new(&said, said.len() - 1));
+    let constrained = sampled(&PROMPT, Sampling::default()).constrained(Only::boxed(&said, said.len() - 1));
     let events = run(&mut engine, &[plain.clone(), constrained]);
     assert_eq!(events[1].last(), Some(&Event::Failed(Failure::Constraint)));
     assert_eq!(events[1].len(), 4, "admitted, two tokens and the end: {:?}", events[1]);
