@@ -18,7 +18,12 @@ impl Error {
         let first = lines.next().unwrap_or_default();
         let rest = lines.find_map(|line| line.strip_prefix("error: ")).unwrap_or_default();
         let line = format!("{first} {rest}");
-        let line = line.split(". Enable").next().unwrap_or_default().trim_end_matches([' ', '.']);
+        let line = line
+            .split(". Enable")
+            .next()
+            .and_then(|line| line.split("; consider").next())
+            .unwrap_or_default()
+            .trim_end_matches([' ', '.']);
         // A single word of the library's is no explanation.
         let line = if line.contains(' ') { line } else { "nothing can be derived from it" };
         Self(line.chars().take(MAX_EXPLANATION).collect())

@@ -25,8 +25,13 @@ use constraint::Followed;
 const STEP_FUEL: u64 = 70_000;
 /// Items of the parser for one set: as long again.
 const STEP_ITEMS: usize = 20_000;
+/// Ways in which a text may be read at once: some 70 optional properties of an object. Of ambiguous grammars the work for
+/// a set grows with its square and more.
+const ROW_ITEMS: usize = 300;
 /// States of the lexer, one or two kilobytes each, that an answer may come to hold.
 const LEXER_STATES: usize = 10_000;
+/// Tokens that a form is followed for before anybody waits for an answer in it.
+const PROBE: usize = 8;
 /// The option of the library inside a schema; ours alone to give.
 const OPTIONS: &str = "x-guidance";
 
@@ -48,6 +53,7 @@ impl Grammars {
         let limits = factory.limits_mut();
         limits.step_lexer_fuel = STEP_FUEL;
         limits.step_max_items = STEP_ITEMS;
+        limits.max_items_in_row = ROW_ITEMS;
         limits.max_lexer_states = LEXER_STATES;
         limits.verbose_errors = false;
         Ok(Self { factory })
@@ -82,10 +88,24 @@ impl Grammars {
     }
 
     fn constraint(&self, grammar: TopLevelGrammar) -> Result<Box<dyn Constraint>, Error> {
-        let mut matcher = Matcher::new(self.factory.create_parser(grammar));
-        // What is too large shows itself here, before anybody waits for an answer.
-        matcher.compute_mask().map_err(|error| Error::of(&error))?;
-        Ok(Box::new(Followed::new(matcher, self.factory.tok_env().tok_trie().eos_token())))
+        let matcher = Matcher::new(self.factory.create_parser(grammar));
+        self.probe(matcher.deep_clone())?;
+        Ok(Box::new(Followed::new(matcher, self.end())))
+    }
+
+    /// Follows a form for some tokens: what is too large most often shows at once.
+    fn probe(&self, mut matcher: Matcher) -> Result<(), Error> {
+        for _ in 0..PROBE {
+            let mask = matcher.compute_mask_or_eos().map_err(|error| Error::of(&error))?;
+            let Some(token) = mask.iter().find(|&token| token != self.end()) else { break };
+            matcher.consume_token(token).map_err(|error| Error::of(&error))?;
+        }
+        Ok(())
+    }
+
+    /// The token that ends an answer.
+    fn end(&self) -> u32 {
+        self.factory.tok_env().tok_trie().eos_token()
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use engine::{Constraint, TokenSet};
+use engine::{Constraint, TokenSet, TooComplex};
 use formats::TokenizerFile;
 use grammar::Grammars;
 use proptest::prelude::*;
@@ -172,8 +172,86 @@ fn what_is_wrong_is_said_in_a_line() {
     assert!(GRAMMARS.regex("(").err().unwrap().to_string().contains("unclosed group"));
 }
 
+/// Schemas of sizes that nobody writes by hand.
+fn huge_schemas() -> Vec<Value> {
+    let mut deep = json!({ "type": "string" });
+    for _ in 0..100 {
+        deep = json!({ "type": "object", "properties": { "a": deep }, "required": ["a"] });
+    }
+    let mut wide = json!({ "type": "string" });
+    for _ in 0..14 {
+        wide = json!({ "anyOf": [wide.clone(), { "type": "array", "items": wide }] });
+    }
+    let one_of_many: Vec<String> = (0..3000).map(|i| format!("value number {i}")).collect();
+    let properties: serde_json::Map<String, Value> =
+        (0..500).map(|i| (format!("p{i}"), json!({ "type": "string", "maxLength": i }))).collect();
+    let either = json!([{ "$ref": "#/$defs/a" }, { "type": "array", "items": { "$ref": "#/$defs/a" } }]);
+    vec![
+        deep,
+        wide,
+        json!({ "enum": one_of_many }),
+        json!({ "type": "object", "properties": properties }),
+        json!({ "$defs": { "a": { "anyOf": either } }, "$ref": "#/$defs/a" }),
+        json!({ "type": "string", "maxLength": 1_000_000 }),
+        json!({ "type": "array", "items": { "type": "integer" }, "minItems": 50_000, "maxItems": 100_000 }),
+        json!({ "type": "string", "pattern": "^(a|b)*a(a|b){30}$" }),
+    ]
+}
+
+/// What would take for ever or all the memory, were there no bounds.
+#[test]
+fn whatever_is_asked_for_is_refused_given_up_or_followed_soon() {
+    let schemas =
+        huge_schemas().into_iter().map(|schema| (schema.to_string(), GRAMMARS.json_schema(&schema)));
+    let larks = [
+        "start: e\ne: e e | \"a\" | \"b\"",
+        "start: s\ns: s s s | s s | /[a-z]/ | ",
+        "start: (/a/ | /[ab]/ | /[abc]/ | /[abcd]+/)*",
+        "start: a a a a a a a a\na: | \"x\" | a a",
+    ];
+    let larks = larks.into_iter().map(|lark| (lark.to_owned(), GRAMMARS.lark(lark)));
+    let expressions = [
+        "(a|b)*a(a|b){200}",
+        "([a-z]{1,100}){1,100}",
+        "((a{0,100}){0,100}){0,100}",
+        "(.*a){20}",
+        "[^a]{50000}b",
+        "(\\p{L}|\\p{N}){1,3000}",
+    ];
+    let expressions = expressions.into_iter().map(|regex| (regex.to_owned(), GRAMMARS.regex(regex)));
+    let (mut refused, mut given_up, mut followed) = (0, 0, 0);
+    for (what, made) in schemas.chain(larks).chain(expressions) {
+        let what: String = what.chars().take(60).collect();
+        let Ok(mut constraint) = made else {
+            refused += 1;
+            continue;
+        };
+        match follow(&mut *constraint, 250) {
+            Ok(()) => followed += 1,
+            Err(TooComplex) => given_up += 1,
+        }
+        // Where it was given up it stays so, without a panic.
+        let _ = constraint.allowed(&[]);
+        eprintln!("{what}: {refused} refused, {given_up} given up, {followed} followed");
+    }
+    assert!(refused >= 2 && given_up >= 2 && followed >= 8, "{refused}, {given_up}, {followed}");
+}
+
+/// Takes so many tokens of those that are allowed, or all until the end.
+fn follow(constraint: &mut dyn Constraint, most: usize) -> Result<(), TooComplex> {
+    for i in 0..most {
+        let ids = ids(&constraint.allowed(&[])?[0]);
+        let Some(&id) = ids.get(i * 7919 % ids.len()) else { return Ok(()) };
+        if id == TOKENIZER.special().assistant_end {
+            return Ok(());
+        }
+        constraint.take(id)?;
+    }
+    Ok(())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_is_drawn_fits(seed: u64) {
