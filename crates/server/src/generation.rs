@@ -6,6 +6,7 @@ use std::sync::Arc;
 use engine::{Compute, Handle, Refusal, Request, Sink, Transformer};
 use registry::LoadedModel;
 
+use crate::openai::Forms;
 use crate::options::Options;
 
 /// One set of weights in service.
@@ -16,6 +17,7 @@ pub(crate) struct Generation {
     pub(crate) workers: Vec<Handle>,
     /// Bytes set aside for keys and values, all workers together.
     pub(crate) kv_bytes: usize,
+    pub(crate) forms: Forms,
 }
 
 /// What a generation holds.
@@ -51,7 +53,7 @@ impl Generation {
         };
         let workers = (0..n_workers).map(worker).collect::<Result<_, _>>()?;
         let kv_bytes = n_workers * Transformer::planned_kv_bytes(&model.weights, kv_bytes, step_tokens);
-        Ok(Self { number, model, workers, kv_bytes })
+        Ok(Self { number, model, workers, kv_bytes, forms: Forms::default() })
     }
 
     /// The worker with the least to do.
@@ -164,7 +166,7 @@ mod tests {
             .load(&Compute::new(engine::Isa::SCALAR, 1))
             .unwrap();
         let workers = vec![mortal(&model), mortal(&model)];
-        let generation = Generation { number: 1, model, workers, kv_bytes: 0 };
+        let generation = Generation { number: 1, model, workers, kv_bytes: 0, forms: Forms::default() };
         assert_eq!(generation.least_loaded().0, 0);
         let (tell, told) = std::sync::mpsc::sync_channel(8);
         generation

@@ -21,4 +21,6 @@ mod likely;
 mod whole;
 mod wire;
 
+pub(crate) use form::Forms;
+
 pub use fields::{Parameters, parameters};

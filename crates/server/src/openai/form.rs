@@ -1,7 +1,12 @@
 //! What an answer must look like: `response_format`, which is OpenAI's, and `grammar`, which others have.
 
+use std::sync::{Arc, OnceLock};
+
 use engine::Constraint;
+use grammar::Grammars;
 use serde_json::Value;
+use tokenizer::Tokenizer;
+use tokio::sync::Semaphore;
 
 use super::fields::{Fields, invalid, wrong_type};
 use crate::generation::Generation;
@@ -111,17 +116,63 @@ fn bounded(bytes: usize, at: &str) -> Result<(), Problem> {
     Err(invalid(at, format!("It has {bytes} bytes, but at most {MAX_BYTES} are allowed.")))
 }
 
+/// What makes forms for the answers of one model; the part that depends on its tokens alone is made at the first of them.
+pub(crate) struct Forms {
+    grammars: OnceLock<Result<Grammars, grammar::Error>>,
+    /// They take up to a tenth of a second of a core, which answers need too.
+    one_at_a_time: Semaphore,
+}
+
+impl Default for Forms {
+    fn default() -> Self {
+        Self { grammars: OnceLock::new(), one_at_a_time: Semaphore::new(1) }
+    }
+}
+
+impl Forms {
+    fn make(
+        &self,
+        tokenizer: &Tokenizer,
+        form: &Form,
+    ) -> Result<Option<Box<dyn Constraint>>, grammar::Error> {
+        if *form == Form::Text {
+            return Ok(None);
+        }
+        let grammars =
+            self.grammars.get_or_init(|| Grammars::new(tokenizer)).as_ref().map_err(Clone::clone)?;
+        let made = match form {
+            Form::Text => return Ok(None),
+            Form::JsonObject => grammars.json_object(),
+            Form::JsonSchema(schema) => grammars.json_schema(schema),
+            Form::Lark(definition) => grammars.lark(definition),
+            Form::Regex(definition) => grammars.regex(definition),
+        };
+        made.map(Some)
+    }
+}
+
 /// What keeps an answer of these weights in a form; none for text.
 pub(crate) async fn constraint(
-    generation: &Generation,
+    generation: &Arc<Generation>,
     form: &Form,
 ) -> Result<Option<Box<dyn Constraint>>, Problem> {
-    let _ = generation;
-    let field = match form {
+    let (field, what) = match form {
         Form::Text => return Ok(None),
-        Form::JsonObject | Form::JsonSchema(_) => FORMAT,
-        Form::Lark(_) | Form::Regex(_) => GRAMMAR,
+        Form::JsonObject => (FORMAT, "object"),
+        Form::JsonSchema(_) => (FORMAT, "schema"),
+        Form::Lark(_) => (GRAMMAR, "grammar"),
+        Form::Regex(_) => (GRAMMAR, "regular expression"),
     };
-    let detail = format!("The parameter '{field}' is not available yet, but for text.");
-    Err(Problem::new(Code::UnsupportedField, detail).at(format!("/{field}")))
+    // It is never closed, so that its turn comes.
+    let _turn = generation.forms.one_at_a_time.acquire().await;
+    let (held, form) = (Arc::clone(generation), form.clone());
+    let made = tokio::task::spawn_blocking(move || held.forms.make(&held.model.tokenizer, &form)).await;
+    match made {
+        Ok(Ok(constraint)) => Ok(constraint),
+        Ok(Err(error)) => {
+            let detail = format!("The {what} cannot be followed: {error}.");
+            Err(Problem::new(Code::InvalidValue, detail).at(format!("/{field}")))
+        }
+        Err(_) => Err(Problem::new(Code::Internal, format!("The {what} could not be read."))),
+    }
 }
