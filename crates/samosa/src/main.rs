@@ -26,7 +26,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use registry::Tag;
 use settings::Values;
@@ -36,6 +36,7 @@ const INTERRUPTED: u8 = 130;
 /// The exit code where settings or arguments are wrong, as clap has it.
 const WRONG: u8 = 2;
 const CONTRACT: &str = include_str!("../../../contract/inference-api.yaml");
+const OPENAI_CONTRACT: &str = include_str!("../../../contract/openai-api.yaml");
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
             Ok(options) => pull::run(&options),
             Err(error) => return wrong(&error),
         },
-        Some(("openapi", _)) => show_contract(),
+        Some(("openapi", matches)) => show_contract(matches),
         Some(("version", _)) => show_version(),
         Some((other, _)) => unreachable!("clap knows no command {other}"),
     };
@@ -118,7 +119,12 @@ fn wrong(error: &anyhow::Error) -> ExitCode {
 fn command() -> Command {
     let serve =
         Command::new("serve").about("Serve models over HTTP (what samosa does if no command is named)");
-    let openapi = Command::new("openapi").about("Print the API contract, errors included, as JSON");
+    let openapi = Command::new("openapi").about("Print the API contract, errors included, as JSON").arg(
+        Arg::new("openai")
+            .long("openai")
+            .action(ArgAction::SetTrue)
+            .help("The contract of the OpenAI-compatible API instead"),
+    );
     let version = Command::new("version").about("Print the version and the instruction sets of this CPU");
     Command::new("samosa")
         .about("Serves nanochat models: streams answers, swaps weights while people chat.")
@@ -203,9 +209,13 @@ fn show_config(values: &Values, matches: &ArgMatches) -> ExitCode {
     }
 }
 
-fn show_contract() -> Result<()> {
-    let contract: serde_json::Value = serde_yaml_ng::from_str(CONTRACT)?;
-    let document = serde_json::to_string_pretty(&server::openapi_document(contract))?;
+fn show_contract(matches: &ArgMatches) -> Result<()> {
+    let document: serde_json::Value = if matches.get_flag("openai") {
+        serde_yaml_ng::from_str(OPENAI_CONTRACT)?
+    } else {
+        server::openapi_document(serde_yaml_ng::from_str(CONTRACT)?)
+    };
+    let document = serde_json::to_string_pretty(&document)?;
     Ok(writeln!(std::io::stdout(), "{document}")?)
 }
 

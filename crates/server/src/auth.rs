@@ -15,7 +15,7 @@ use crate::problem::{Code, Problem, Shape};
 use crate::state::State;
 
 const KEY_HEADER: &str = "x-internal-api-key";
-const BEARER: &str = "bearer ";
+const BEARER: &[u8] = b"bearer";
 
 /// Who calls.
 #[derive(Clone, Copy)]
@@ -78,10 +78,11 @@ fn key(headers: &HeaderMap) -> Option<&[u8]> {
     }
 }
 
-/// The key of an `Authorization` header; other schemes have none.
+/// The key of an `Authorization` header, which may be empty; other schemes have none.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, key) = value.split_at_checked(BEARER.len())?;
-    scheme.eq_ignore_ascii_case(BEARER.as_bytes()).then(|| key.trim_ascii())
+    let end = value.iter().position(|&byte| byte == b' ').unwrap_or(value.len());
+    let (scheme, key) = value.split_at(end);
+    scheme.eq_ignore_ascii_case(BEARER).then(|| key.trim_ascii())
 }
 
 /// Lets a request through if its key is an admin key, or there are none.

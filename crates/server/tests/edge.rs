@@ -139,7 +139,7 @@ async fn pages_of_listed_origins_may_call_and_no_others() {
     let allowed = reply.header("access-control-allow-headers").unwrap().to_ascii_lowercase();
     let mut allowed: Vec<&str> = allowed.split(',').map(str::trim).collect();
     allowed.sort_unstable();
-    let ours = "content-type if-match prefer traceparent x-internal-api-key x-request-id x-seed x-trace-id";
+    let ours = "authorization content-type if-match prefer traceparent x-internal-api-key x-request-id x-seed x-trace-id";
     assert_eq!(allowed.join(" "), ours);
     assert_eq!(reply.header("access-control-allow-methods"), Some("GET,POST"));
     assert!(
