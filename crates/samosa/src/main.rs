@@ -5,12 +5,14 @@
 
 mod bench;
 mod clock;
+mod completions;
 mod config;
 mod edge;
 mod generate;
 mod healthcheck;
 mod http;
 mod logs;
+mod manual;
 mod models;
 mod options;
 mod progress;
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
     let values = Values::collect(&matches);
     match matches.subcommand() {
         Some(("config", matches)) => return show_config(&values, matches),
+        Some(("completions", matches)) => return code_of(completions::run(matches, command())),
+        Some(("man", matches)) => return code_of(manual::run(matches, &command())),
         // Whoever asks knows 0 and 1 only.
         Some(("healthcheck", matches)) => return code_of(healthcheck::run(&values, matches)),
         _ => {}
@@ -139,6 +143,8 @@ fn command() -> Command {
             top::command(),
             healthcheck::command(),
             config::command(),
+            completions::command(),
+            manual::command(),
             openapi,
             version,
         ])
