@@ -160,6 +160,12 @@ impl HashCache {
         Ok(hash)
     }
 
+    /// Whether the hash of a file can be had without reading a large file.
+    pub(crate) fn has(&self, path: &Path) -> bool {
+        let stamp = Stamp::of(path);
+        stamp.is_ok_and(|stamp| stamp.size < MIN_KEPT_BYTES || self.known(&stamp).is_some())
+    }
+
     fn known(&self, stamp: &Stamp) -> Option<String> {
         let hashed = self.hashed?.lock().unwrap_or_else(PoisonError::into_inner).get(stamp).cloned();
         hashed.or_else(|| {
