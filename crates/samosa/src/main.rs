@@ -7,6 +7,7 @@ mod bench;
 mod clock;
 mod completions;
 mod config;
+mod doctor;
 mod edge;
 mod generate;
 mod healthcheck;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let values = Values::collect(&matches);
     match matches.subcommand() {
         Some(("config", matches)) => return show_config(&values, matches),
+        Some(("doctor", matches)) => return diagnose(&values, matches),
         Some(("completions", matches)) => return code_of(completions::run(matches, command())),
         Some(("man", matches)) => return code_of(manual::run(matches, &command())),
         // Whoever asks knows 0 and 1 only.
@@ -143,6 +145,7 @@ fn command() -> Command {
             top::command(),
             healthcheck::command(),
             config::command(),
+            doctor::command(),
             completions::command(),
             manual::command(),
             openapi,
@@ -205,6 +208,15 @@ fn show_config(values: &Values, matches: &ArgMatches) -> ExitCode {
             }
             ExitCode::from(WRONG)
         }
+        Err(error) => code_of(Err(error)),
+    }
+}
+
+/// What is wrong was said, so that only the exit code is left.
+fn diagnose(values: &Values, matches: &ArgMatches) -> ExitCode {
+    match doctor::run(values, matches) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => code_of(Err(error)),
     }
 }

@@ -23,6 +23,7 @@ const COMMANDS: &[&str] = &[
     "top",
     "healthcheck",
     "config",
+    "doctor",
     "completions",
     "man",
     "openapi",
