@@ -23,7 +23,8 @@ pub(crate) fn sources(facts: &SourcesFacts, wanted: Option<&str>) -> Vec<Finding
         found.push(Finding::ok("sources", "no model comes from elsewhere"));
     }
     if facts.left_out > 0 {
-        let text = format!("{} more were not asked", counted(facts.left_out, "source"));
+        let were = if facts.left_out == 1 { "source was" } else { "sources were" };
+        let text = format!("{} more {were} not asked", facts.left_out);
         found.push(Finding::note("left_out", text, "`samosa pull TAG` asks the one of a model."));
     }
     found.extend(token(facts));
