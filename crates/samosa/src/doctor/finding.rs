@@ -104,9 +104,14 @@ pub(super) fn size(bytes: u64) -> String {
     if number < 10.0 { format!("{number:.1} {unit}") } else { format!("{number:.0} {unit}") }
 }
 
-/// A rate of tokens, times or the like with as many digits as can be meant.
+/// A rate of tokens, times or the like with as many digits as can be meant: two or three.
 pub(super) fn rounded(number: f64) -> String {
-    if number < 10.0 { format!("{number:.1}") } else { format!("{number:.0}") }
+    let magnitude = 10f64.powi((number.max(1.0).log10().floor() as i32 - 2).max(0));
+    if number < 10.0 {
+        format!("{number:.1}")
+    } else {
+        format!("{:.0}", (number / magnitude).round() * magnitude)
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +128,11 @@ mod tests {
             (1 << 40, "1024 GB"),
         ] {
             assert_eq!(size(bytes), expected);
+        }
+        for (number, expected) in
+            [(0.04, "0.0"), (3.96, "4.0"), (12.4, "12"), (1052.4, "1050"), (125_439.0, "125000")]
+        {
+            assert_eq!(rounded(number), expected);
         }
     }
 }

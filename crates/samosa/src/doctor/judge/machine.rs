@@ -130,7 +130,8 @@ fn cores(facts: &MachineFacts) -> Finding {
         Finding::warning("cores", text, advice).costing(times, cost)
     } else if threads > usable {
         let whole = (usable / facts.workers).max(1);
-        let advice = format!("Set COMPUTE_THREADS={whole}, or NUM_WORKERS=1.");
+        let or = if facts.workers > 1 { ", or NUM_WORKERS=1" } else { "" };
+        let advice = format!("Set COMPUTE_THREADS={whole}{or}.");
         let cost = format!(
             "{} compete for {}, and each step waits for the last.",
             counted(threads, "thread"),

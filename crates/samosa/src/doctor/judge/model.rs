@@ -98,7 +98,7 @@ fn format(whole: &Whole, origin: &str) -> Finding {
     let text = format!("weights are held as {format} ({origin})");
     let times = *token_bytes as f64 / (*token_bytes_int8).max(1) as f64;
     let found = if times > AS_GOOD {
-        let advice = "NANOCHAT_DTYPE=int8 is nearly as exact and reads least but for int4; `cargo xtask quality` measures what each costs.";
+        let advice = "NANOCHAT_DTYPE=int8 answers nearly the same, and reads least but for int4.";
         let cost = format!(
             "NANOCHAT_DTYPE={format}: {} times as many bytes are read for each token as in int8.",
             rounded(times)

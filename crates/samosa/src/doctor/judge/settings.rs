@@ -28,7 +28,7 @@ pub(crate) fn settings(facts: &SettingsFacts) -> Vec<Finding> {
             )
         })
         .collect();
-    found.push(what_is_set(facts));
+    found.extend(what_is_set(facts));
     found.extend(address(facts));
     found.extend(metrics(facts));
     found.extend(callers(facts));
@@ -40,14 +40,16 @@ pub(crate) fn settings(facts: &SettingsFacts) -> Vec<Finding> {
     found
 }
 
-fn what_is_set(facts: &SettingsFacts) -> Finding {
+fn what_is_set(facts: &SettingsFacts) -> Vec<Finding> {
     if facts.set.is_empty() {
-        return Finding::ok("set", "everything is at its default");
+        return vec![Finding::ok("set", "everything is at its default")];
     }
-    let one = |(variable, value, origin): &(String, String, &str)| format!("{variable}={value} ({origin})");
-    let list: Vec<String> = facts.set.iter().map(one).collect();
-    let names: Vec<&str> = facts.set.iter().map(|(variable, ..)| variable.as_str()).collect();
-    Finding::ok("set", format!("not at their defaults: {}", list.join(", "))).with("settings", names)
+    let one = |(variable, value, origin): &(String, String, &'static str)| {
+        Finding::ok("set", format!("{variable} is {value} ({origin})"))
+            .with("setting", variable.as_str())
+            .with("origin", *origin)
+    };
+    facts.set.iter().map(one).collect()
 }
 
 fn address(facts: &SettingsFacts) -> Option<Finding> {

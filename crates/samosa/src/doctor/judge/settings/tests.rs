@@ -38,7 +38,7 @@ type Case = (fn(&mut SettingsFacts), &'static str, Mark, &'static str);
 
 const CASES: &[Case] = &[
     (|f| f.wrong.push("PORT is odd".to_owned()), "setting", Wrong, "PORT is odd"),
-    (|f| with(f, &[("port", "80")]), "set", Fine, "not at their defaults: PORT=80 (flag)"),
+    (|f| with(f, &[("port", "80")]), "set", Fine, "PORT is 80 (flag)"),
     (
         |f| f.port = Some(Port::Taken),
         "port",
