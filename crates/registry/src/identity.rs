@@ -319,4 +319,16 @@ mod tests {
         hashes(&path, &cache).unwrap();
         assert!(cache.hashed.unwrap().lock().unwrap().is_empty() && !root.path().join(DIRECTORY).exists());
     }
+
+    #[test]
+    fn it_is_known_without_reading_whether_a_hash_has_to_be_computed() {
+        let root = tempfile::tempdir().unwrap();
+        let (large, small) = (root.path().join("weights"), root.path().join("meta"));
+        File::create(&large).unwrap().set_len(MIN_KEPT_BYTES).unwrap();
+        std::fs::write(&small, "{}").unwrap();
+        let cache = fresh(root.path());
+        assert!(!cache.has(&large) && cache.has(&small) && !cache.has(&root.path().join("none")));
+        hashes(std::slice::from_ref(&large), &cache).unwrap();
+        assert!(cache.has(&large) && fresh(root.path()).has(&large));
+    }
 }

@@ -42,3 +42,30 @@ impl Fetcher {
         Ok(store.list(&retries).await?.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::FetchSettings;
+
+    #[test]
+    fn the_server_of_each_source_is_known() {
+        let fetcher = |s3: &[(&str, &str)]| {
+            let s3 = s3.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            Fetcher::new(FetchSettings { s3, ..FetchSettings::default() }).unwrap()
+        };
+        let of = |s3: &[(&str, &str)], source: &str| {
+            let origin = fetcher(s3).origin(&source.parse().unwrap());
+            origin.map(|Origin { host, port, is_encrypted }| (host, port, is_encrypted))
+        };
+        let known = |host: &str, port, is_encrypted| Some((host.to_owned(), port, is_encrypted));
+        assert_eq!(of(&[], "huggingface:owner/name"), known("huggingface.co", 443, true));
+        assert_eq!(of(&[], "http://[::1]:8080/d20"), known("::1", 8080, false));
+        assert_eq!(of(&[], "s3://models/d20"), known("s3.us-east-1.amazonaws.com", 443, true));
+        let region = [("AWS_DEFAULT_REGION", "eu-west-1")];
+        assert_eq!(of(&region, "s3://models"), known("s3.eu-west-1.amazonaws.com", 443, true));
+        let own = [("AWS_ENDPOINT_URL", "http://127.0.0.1:9000"), ("AWS_REGION", "x")];
+        assert_eq!(of(&own, "s3://models"), known("127.0.0.1", 9000, false));
+        assert_eq!(of(&[], "local:/srv/d20"), None);
+    }
+}
