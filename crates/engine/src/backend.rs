@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Compute, KvCache, KvClass, KvLayout, SequenceRows, Session, Weights};
+use model::{Compute, Config, KvCache, KvClass, KvLayout, SequenceRows, Session, WeightFormat, Weights};
 
 /// Sizes that scheduling needs to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,8 +52,8 @@ impl Transformer {
     /// A transformer whose keys and values take at most `kv_bytes`, but always enough for one sequence of
     /// full length. `step_tokens` is that of [`crate::Limits::checked`].
     pub fn new(weights: Arc<Weights>, compute: Compute, kv_bytes: usize, step_tokens: usize) -> Self {
-        let (layout, n_pages) = plan(&weights, kv_bytes, step_tokens);
         let config = &weights.config;
+        let Plan { layout, n_pages, .. } = plan(config, weights.format, (kv_bytes, step_tokens));
         let classes = layout.classes.iter().zip(&n_pages);
         let shape = Shape {
             vocab_size: config.vocab_size,
@@ -71,21 +71,39 @@ impl Transformer {
 
     /// Bytes that [`Transformer::new`] would set aside.
     pub fn planned_kv_bytes(weights: &Weights, kv_bytes: usize, step_tokens: usize) -> usize {
-        let (layout, n_pages) = plan(weights, kv_bytes, step_tokens);
+        let Plan { layout, n_pages, .. } = plan(&weights.config, weights.format, (kv_bytes, step_tokens));
         layout.classes.iter().zip(&n_pages).map(|(class, n)| class.page_bytes * n).sum()
+    }
+
+    /// Sequences of full length that fit at once into what [`Transformer::new`] would set aside.
+    pub fn planned_sequences(
+        config: &Config,
+        format: WeightFormat,
+        kv_bytes: usize,
+        step_tokens: usize,
+    ) -> usize {
+        plan(config, format, (kv_bytes, step_tokens)).sequences
     }
 }
 
+/// What is set aside for keys and values.
+struct Plan {
+    layout: KvLayout,
+    /// Of each class.
+    n_pages: Vec<usize>,
+    /// Sequences of full length that these are for.
+    sequences: usize,
+}
+
 /// Pages of each class: as many full-length sequences as fit into `kv_bytes`, at least one.
-fn plan(weights: &Weights, kv_bytes: usize, step_tokens: usize) -> (KvLayout, Vec<usize>) {
-    let config = &weights.config;
-    let layout = KvLayout::new(config, weights.format);
+fn plan(config: &Config, format: WeightFormat, (kv_bytes, step_tokens): (usize, usize)) -> Plan {
+    let layout = KvLayout::new(config, format);
     let worst_case =
         |class: &KvClass| crate::pages::worst_case(config.sequence_len, class.window, step_tokens);
     let one: Vec<usize> = layout.classes.iter().map(worst_case).collect();
     let bytes_of_one: usize = layout.classes.iter().zip(&one).map(|(class, n)| class.page_bytes * n).sum();
     let sequences = (kv_bytes / bytes_of_one.max(1)).max(1);
-    (layout, one.iter().map(|n| n * sequences).collect())
+    Plan { layout, n_pages: one.iter().map(|n| n * sequences).collect(), sequences }
 }
 
 impl Backend for Transformer {

@@ -460,3 +460,19 @@ fn no_memory_for_keys_and_values_is_memory_for_one_sequence() {
     assert_eq!(tokens(&events[0]).len(), 1);
     assert!(!tokens(&events[1]).is_empty());
 }
+
+/// What is planned before a model is loaded is what there is afterwards.
+#[test]
+fn plans_are_kept() {
+    for format in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8, WeightFormat::Int4] {
+        let weights = load("g7", format);
+        assert_eq!(Weights::planned_matrix_bytes(&weights.config, format), weights.matrix_bytes());
+        let one = Transformer::planned_kv_bytes(&weights, 0, 100);
+        for (kv_bytes, sequences) in [(0, 1), (one, 1), (5 * one, 5), (6 * one - 1, 5)] {
+            let planned = Transformer::planned_sequences(&weights.config, format, kv_bytes, 100);
+            let compute = Compute::new(Isa::SCALAR, 1);
+            let transformer = Transformer::new(Arc::clone(&weights), compute, kv_bytes, 100);
+            assert_eq!((planned, transformer.kv_bytes()), (sequences, sequences * one));
+        }
+    }
+}

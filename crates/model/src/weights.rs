@@ -101,21 +101,21 @@ impl Weights {
             find(table, name)
                 .map_or(0, |tensor| table_format(format, tensor.dtype()).bytes(c.vocab_size, width))
         };
-        let matrices = [
-            (c.n_embd + 2 * kv, c.n_embd),
-            (c.n_embd, c.n_embd),
-            (4 * c.n_embd, c.n_embd),
-            (c.n_embd, 4 * c.n_embd),
-        ];
-        let of_layer = matrices.iter().map(|&(outputs, inputs)| format.bytes(outputs, inputs)).sum::<usize>();
         let values =
             (0..c.n_layer).map(|l| embedding(&format!("value_embeds.{l}.weight"), kv)).sum::<usize>();
         let angles = c.sequence_len * c.head_dim() * size_of::<f32>();
-        c.n_layer * of_layer
+        Self::planned_matrix_bytes(c, format)
             + values
             + embedding("transformer.wte.weight", c.n_embd)
-            + format.bytes(c.vocab_size, c.n_embd)
             + angles
+    }
+
+    /// Bytes of what [`Weights::load`] would multiply with.
+    pub fn planned_matrix_bytes(config: &Config, format: WeightFormat) -> usize {
+        let (n, kv) = (config.n_embd, config.n_kv_head * config.head_dim());
+        let matrices = [(n + 2 * kv, n), (n, n), (4 * n, n), (n, 4 * n)];
+        let of_layer = matrices.iter().map(|&(outputs, inputs)| format.bytes(outputs, inputs)).sum::<usize>();
+        config.n_layer * of_layer + format.bytes(config.vocab_size, n)
     }
 
     /// Bytes held.

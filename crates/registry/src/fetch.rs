@@ -13,6 +13,7 @@ mod lock;
 mod plan;
 mod progress;
 mod ranges;
+mod reach;
 mod retry;
 mod s3;
 mod settings;
@@ -38,11 +39,14 @@ use crate::models_file::Pins;
 use crate::provenance::{FileRecord, Provenance};
 use crate::{Error as RegistryError, Source, Tag};
 
+pub(crate) use self::disk::free_bytes;
 pub use self::error::Error;
 pub use self::hub::PUBLIC_ENDPOINT;
 pub use self::progress::{Progress, ProgressSnapshot};
+pub use self::reach::Origin;
 pub use self::retry::RetryPolicy;
 pub use self::settings::FetchSettings;
+pub(crate) use self::staging::STAGING;
 
 /// Downloads models. Clones share one client.
 #[derive(Clone)]

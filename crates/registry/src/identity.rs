@@ -160,6 +160,12 @@ impl HashCache {
         Ok(hash)
     }
 
+    /// Whether the hash of a file can be had without reading a large file.
+    pub(crate) fn has(&self, path: &Path) -> bool {
+        let stamp = Stamp::of(path);
+        stamp.is_ok_and(|stamp| stamp.size < MIN_KEPT_BYTES || self.known(&stamp).is_some())
+    }
+
     fn known(&self, stamp: &Stamp) -> Option<String> {
         let hashed = self.hashed?.lock().unwrap_or_else(PoisonError::into_inner).get(stamp).cloned();
         hashed.or_else(|| {
@@ -312,5 +318,17 @@ mod tests {
         let cache = HashCache { settled: SETTLED, ..fresh(root.path()) };
         hashes(&path, &cache).unwrap();
         assert!(cache.hashed.unwrap().lock().unwrap().is_empty() && !root.path().join(DIRECTORY).exists());
+    }
+
+    #[test]
+    fn it_is_known_without_reading_whether_a_hash_has_to_be_computed() {
+        let root = tempfile::tempdir().unwrap();
+        let (large, small) = (root.path().join("weights"), root.path().join("meta"));
+        File::create(&large).unwrap().set_len(MIN_KEPT_BYTES).unwrap();
+        std::fs::write(&small, "{}").unwrap();
+        let cache = fresh(root.path());
+        assert!(!cache.has(&large) && cache.has(&small) && !cache.has(&root.path().join("none")));
+        hashes(std::slice::from_ref(&large), &cache).unwrap();
+        assert!(cache.has(&large) && fresh(root.path()).has(&large));
     }
 }

@@ -3,7 +3,8 @@
 //! The only crate that touches disks. It knows neither HTTP callers nor requests. Reading order: [`tag`]
 //! (names), [`catalog`] (what is in the storage directory, and the built-in model), [`checkpoint`] (which
 //! files make a model), [`load`] (files to weights and tokenizer), [`self_test`], [`swap`] (the transaction
-//! that replaces one model by another, as far as it does not need an engine), [`memory`], [`process`].
+//! that replaces one model by another, as far as it does not need an engine), [`memory`], [`process`], and for whoever
+//! looks for what is wrong, [`machine`] and [`storage`].
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ pub mod fetch;
 pub mod identity;
 pub mod last_model;
 pub mod load;
+pub mod machine;
 pub mod memory;
 pub mod models_file;
 pub mod plan;
@@ -21,6 +23,7 @@ pub mod process;
 pub mod provenance;
 pub mod self_test;
 pub mod source;
+pub mod storage;
 pub mod swap;
 pub mod tag;
 

@@ -187,6 +187,11 @@ impl Found {
         identity::hashes(&paths, cache)
     }
 
+    /// Whether its hashes can be had without reading a large file.
+    pub fn is_hashed(&self, cache: &HashCache) -> bool {
+        self.files.is_none() || self.fingerprint.files.keys().all(|path| cache.has(path))
+    }
+
     /// What differs from the hashes that `models.toml` pins, or from those that a fetch recorded.
     pub fn mismatches(&self, hashes: &Hashes) -> Vec<Error> {
         let weights = self.files.as_ref().map(|files| file_name(&files.weights).to_owned());
@@ -274,6 +279,16 @@ impl Opened {
         let layout = KvLayout::new(&self.config, format);
         let sequence = layout.classes.iter().map(|class| (class.page_bytes * pages) as u64).sum::<u64>();
         Needs { weights, kv: workers * kv_bytes.max(sequence), kv_least: workers * sequence }
+    }
+
+    /// How its weights will be held.
+    pub fn format(&self) -> WeightFormat {
+        self.found.format
+    }
+
+    /// Bytes of weights that are read for each token of one stream.
+    pub fn token_bytes(&self) -> u64 {
+        Weights::planned_matrix_bytes(&self.config, self.found.format) as u64
     }
 
     /// Its sizes and constants, and what was assumed of it.

@@ -4,7 +4,7 @@ use crate::swap::Mode;
 use crate::{Error, Tag, memory};
 
 /// Bytes that loading takes for a while: buffers of the reader, the self-test's scratch, stacks of new threads.
-const TRANSIENT: u64 = 64 << 20;
+pub const TRANSIENT: u64 = 64 << 20;
 
 /// What an operator wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

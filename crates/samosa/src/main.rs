@@ -5,12 +5,15 @@
 
 mod bench;
 mod clock;
+mod completions;
 mod config;
+mod doctor;
 mod edge;
 mod generate;
 mod healthcheck;
 mod http;
 mod logs;
+mod manual;
 mod models;
 mod options;
 mod progress;
@@ -43,6 +46,9 @@ fn main() -> ExitCode {
     let values = Values::collect(&matches);
     match matches.subcommand() {
         Some(("config", matches)) => return show_config(&values, matches),
+        Some(("doctor", matches)) => return diagnose(&values, matches),
+        Some(("completions", matches)) => return code_of(completions::run(matches, command())),
+        Some(("man", matches)) => return code_of(manual::run(matches, &command())),
         // Whoever asks knows 0 and 1 only.
         Some(("healthcheck", matches)) => return code_of(healthcheck::run(&values, matches)),
         _ => {}
@@ -145,6 +151,9 @@ fn command() -> Command {
             top::command(),
             healthcheck::command(),
             config::command(),
+            doctor::command(),
+            completions::command(),
+            manual::command(),
             openapi,
             version,
         ])
@@ -205,6 +214,15 @@ fn show_config(values: &Values, matches: &ArgMatches) -> ExitCode {
             }
             ExitCode::from(WRONG)
         }
+        Err(error) => code_of(Err(error)),
+    }
+}
+
+/// What is wrong was said, so that only the exit code is left.
+fn diagnose(values: &Values, matches: &ArgMatches) -> ExitCode {
+    match doctor::run(values, matches) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => code_of(Err(error)),
     }
 }

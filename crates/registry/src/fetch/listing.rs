@@ -56,6 +56,10 @@ impl RemoteFiles {
         Ok(())
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.files.len()
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = String> {
         self.files.iter().map(|file| file.path.clone())
     }

@@ -166,13 +166,25 @@ fn brings_credentials(key: AmazonS3ConfigKey) -> bool {
 }
 
 fn endpoint_host(settings: &[(String, String)]) -> String {
-    let value = |wanted: &str| {
-        let found =
-            settings.iter().find(|(name, value)| name.eq_ignore_ascii_case(wanted) && !value.is_empty());
-        found.and_then(|(_, value)| Url::parse(value).ok())
-    };
-    let endpoint = value("AWS_ENDPOINT_URL_S3").or_else(|| value("AWS_ENDPOINT_URL"));
-    endpoint.or_else(|| value("AWS_ENDPOINT")).map_or_else(|| "S3".to_owned(), |url| host_of(&url))
+    own_endpoint(settings).map_or_else(|| "S3".to_owned(), |url| host_of(&url))
+}
+
+/// The endpoint that is set.
+fn own_endpoint(settings: &[(String, String)]) -> Option<Url> {
+    let names = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+    names.iter().find_map(|name| Url::parse(value(settings, name)?).ok())
+}
+
+fn value<'a>(settings: &'a [(String, String)], wanted: &str) -> Option<&'a str> {
+    let found = settings.iter().find(|(name, value)| name.eq_ignore_ascii_case(wanted) && !value.is_empty());
+    found.map(|(_, value)| value.as_str())
+}
+
+/// The endpoint that is set, or that of the region.
+pub(super) fn endpoint(settings: &[(String, String)]) -> String {
+    let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| value(settings, name));
+    let of_region = || format!("https://s3.{}.amazonaws.com", region.unwrap_or("us-east-1"));
+    own_endpoint(settings).map_or_else(of_region, String::from)
 }
 
 /// Our own word on a request, which comes back inside the store's errors.

@@ -16,6 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+/// How others are trusted, by commands that have the flag.
+pub(super) const OTHERS: &str = " (--ca-cert FILE trusts others)";
+
 /// Whose certificates are believed.
 #[derive(Clone, Debug)]
 pub(crate) enum Trust {
@@ -95,7 +98,7 @@ fn said(error: &Error) -> String {
     match error {
         // A signature is bad where somebody calls himself like one who is trusted.
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-            "its certificate is from nobody who is trusted here (--ca-cert FILE trusts others)".to_owned()
+            format!("its certificate is from nobody who is trusted here{OTHERS}")
         }
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

@@ -260,6 +260,12 @@ pub(crate) fn terminal() -> Terminal {
     }
 }
 
+/// Whether requests to other machines go by a proxy.
+pub(crate) fn has_proxy() -> bool {
+    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"];
+    names.iter().any(|name| environment(name).is_ok_and(|value| value.is_some()))
+}
+
 /// What S3 clients read from the environment: names that begin with `AWS_`, and their values. They are no settings of
 /// ours: whoever runs in a cloud has them set already.
 pub(crate) fn environment_of_s3() -> Vec<(String, String)> {
