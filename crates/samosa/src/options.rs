@@ -81,6 +81,7 @@ const CHECKS: &[fn(&Values) -> Result<()>] = &[
         if edge::read(values)?.0.is_empty() { check_host_without_keys(host) } else { Ok(()) }
     },
     |values| ignored_fields(values).map(drop),
+    |values| model_aliases(values).map(drop),
     |values| offers(values).map(drop),
     |values| fetcher(values).map(drop),
     |values| isa(values).map(drop),
@@ -135,6 +136,7 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         },
         context_overflow: values.choice("context_overflow", &overflow)?,
         ignored_fields: ignored_fields(values)?,
+        model_aliases: model_aliases(values)?,
         metrics_address: metrics_address(values)?,
         keys: Keys::default(),
         edge: Edge::default(),
@@ -154,6 +156,16 @@ fn ignored_fields(values: &Values) -> Result<BTreeSet<String>> {
         return values.refuse("ignored_request_fields", "fields that the contract does not have");
     }
     Ok(fields)
+}
+
+/// Names of what serves beside its tag.
+fn model_aliases(values: &Values) -> Result<Vec<String>> {
+    let names: Vec<String> = values.list("model_aliases").map(str::to_owned).collect();
+    let is_name = |name: &String| name.len() <= 128 && name.bytes().all(|b| b.is_ascii_graphic());
+    if names.iter().all(is_name) {
+        return Ok(names);
+    }
+    values.refuse("model_aliases", "names of up to 128 letters, digits and signs, without spaces")
 }
 
 /// Models that HF_REPO_OWNER and HF_TAGS name.

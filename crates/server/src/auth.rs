@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State as FromState};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::PUBLIC;
 use crate::context::RequestIds;
 use crate::keys;
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Problem, Shape};
 use crate::state::State;
 
 const KEY_HEADER: &str = "x-internal-api-key";
+const BEARER: &str = "bearer ";
 
 /// Who calls.
 #[derive(Clone, Copy)]
@@ -47,16 +50,38 @@ fn caller(state: &State, request: &Request) -> Result<Caller, Problem> {
         let detail = "No internal API key is configured, so nobody may call.";
         return Err(Problem::new(Code::NotConfigured, detail).retry_after(60));
     }
-    // Of two keys nobody could say which one counts.
-    let mut sent = request.headers().get_all(KEY_HEADER).iter();
-    let key = sent.next().filter(|_| sent.next().is_none()).map_or(&[][..], |value| value.as_bytes());
+    let key = key(request.headers()).unwrap_or_default();
     let scope = keys::hash(key);
     // Both are always looked through, so that the time tells nothing.
     let (is_internal, is_admin) = (internal.hold(&scope), admin.hold(&scope));
     if !bool::from(is_internal | is_admin) {
-        return Err(Problem::new(Code::Unauthorized, "Invalid internal API key"));
+        let detail = match Shape::at(request.uri().path()) {
+            Shape::Details => "Invalid internal API key",
+            Shape::OpenAi => "The API key is missing or wrong; send one as `Authorization: Bearer KEY`.",
+        };
+        return Err(Problem::new(Code::Unauthorized, detail));
     }
     Ok(Caller { scope, is_admin: admin.is_empty() || is_admin.into() })
+}
+
+/// The one key that is sent, as `X-Internal-API-Key` or as a bearer's. Of two keys nobody could say which one counts.
+fn key(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut named = headers.get_all(KEY_HEADER).iter().map(HeaderValue::as_bytes);
+    let mut borne = headers.get_all(AUTHORIZATION).iter().filter_map(|value| bearer(value.as_bytes()));
+    let (one, other) = (named.next(), borne.next());
+    if named.next().is_some() || borne.next().is_some() {
+        return None;
+    }
+    match (one, other) {
+        (Some(one), Some(other)) => (keys::hash(one) == keys::hash(other)).then_some(one),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The key of an `Authorization` header; other schemes have none.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, key) = value.split_at_checked(BEARER.len())?;
+    scheme.eq_ignore_ascii_case(BEARER.as_bytes()).then(|| key.trim_ascii())
 }
 
 /// Lets a request through if its key is an admin key, or there are none.

@@ -1,9 +1,14 @@
 //! The server's clock.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Now.
 #[expect(clippy::disallowed_methods, reason = "the server may read the clock, here and nowhere else")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// The time of day, in seconds since 1970.
+pub(crate) fn unix() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

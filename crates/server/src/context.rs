@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State as FromState};
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt;
@@ -15,7 +15,7 @@ use crate::clock;
 use crate::edge::headers::{self, Transport};
 use crate::edge::host::Listening;
 use crate::metrics::HttpLabels;
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Problem, Shape};
 use crate::state::State;
 use crate::trace::{TRACEPARENT, TraceContext};
 
@@ -34,6 +34,8 @@ pub(crate) struct RequestIds {
     pub(crate) trace: String,
     /// Where the request stands in a trace.
     pub(crate) context: TraceContext,
+    /// How its caller reads errors.
+    pub(crate) shape: Shape,
 }
 
 /// Marks an answer whose end is told by its stream.
@@ -41,24 +43,25 @@ pub(crate) struct RequestIds {
 pub(crate) struct Streams;
 
 impl RequestIds {
-    fn read(headers: &HeaderMap) -> Self {
+    fn read(request: &Request) -> Self {
+        let headers = request.headers();
         let id = |name: &HeaderName| {
             headers.get(name).and_then(|value| value.to_str().ok()).filter(|id| plain(id))
         };
-        let (request, trace) = (id(&REQUEST_ID), id(&TRACE_ID));
-        let context = TraceContext::read(headers, trace.or(request));
+        let (given, trace) = (id(&REQUEST_ID), id(&TRACE_ID));
+        let context = TraceContext::read(headers, trace.or(given));
         let new = format!("{:032x}", context.trace);
         let in_trace = context.is_given().then_some(new.as_str());
-        let trace = trace.or(in_trace).or(request).unwrap_or(&new).to_owned();
+        let trace = trace.or(in_trace).or(given).unwrap_or(&new).to_owned();
         // A request without an id gets that of its trace, if this is the trace's only request.
-        let request =
-            request.map_or_else(|| if context.is_given() { new_id() } else { new.clone() }, str::to_owned);
-        Self { request, trace, context }
+        let own =
+            given.map_or_else(|| if context.is_given() { new_id() } else { new.clone() }, str::to_owned);
+        Self { request: own, trace, context, shape: Shape::at(request.uri().path()) }
     }
 
     /// Those of a request that came through [`follow`].
     pub(crate) fn of(request: &Request) -> Self {
-        request.extensions().get::<Self>().cloned().unwrap_or_else(|| Self::read(request.headers()))
+        request.extensions().get::<Self>().cloned().unwrap_or_else(|| Self::read(request))
     }
 }
 
@@ -81,7 +84,7 @@ pub(crate) async fn follow(
     next: Next,
 ) -> Response {
     let begun = clock::now();
-    let ids = RequestIds::read(request.headers());
+    let ids = RequestIds::read(&request);
     request.extensions_mut().insert(ids.clone());
     let path = matched.map_or_else(|| "<unmatched>".to_owned(), |path| path.as_str().to_owned());
     let method = method(&request);

@@ -96,6 +96,17 @@ impl Generation {
         }
     }
 
+    /// Ids of the vocabulary, and positions of a sequence.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let config = &self.model.weights.config;
+        (config.vocab_size, config.sequence_len)
+    }
+
+    /// Whether a token is one of the model's.
+    pub(crate) fn has_token(&self, id: u32) -> bool {
+        (id as usize) < self.model.weights.config.vocab_size && self.model.tokenizer.token_bytes(id).is_some()
+    }
+
     /// Positions of a sequence.
     pub(crate) fn sequence_len(&self) -> usize {
         self.model.weights.config.sequence_len

@@ -1,8 +1,9 @@
-//! The HTTP service: the contract's five operations, health and metrics, over engines and a registry.
+//! The HTTP service: the contract's five operations, OpenAI's API, health and metrics, over engines and a registry.
 //!
 //! The only crate that knows HTTP and JSON bodies. Reading order: [`app`] (the routes), [`options`] and
 //! [`limits`] (what may be set, what is bounded), [`problem`] (every error a caller can see), [`parse`] (bodies
-//! to checked values), [`generate`] (a message to a stream of events), [`models`] and [`swap`] (which weights
+//! to checked values), [`generate`] and [`openai`] (a message to an answer) over [`start`] (to an engine), [`events`] (the
+//! life of an answer) and [`sse`], [`models`] and [`swap`] (which weights
 //! serve), [`health`], [`metrics`], [`edge`] (the network is hostile), then [`listen`] (sockets, and stopping).
 
 #![forbid(unsafe_code)]
@@ -20,6 +21,8 @@ mod clock;
 mod connections;
 mod context;
 mod deadline;
+mod events;
+mod frames;
 mod gate;
 mod generate;
 mod generation;
@@ -28,10 +31,13 @@ mod keys;
 mod memory;
 mod metrics;
 mod models;
+mod openai;
 mod openapi;
 mod parse;
 mod refuse;
+mod root;
 mod sse;
+mod start;
 mod state;
 mod statistics;
 mod tally;
@@ -47,6 +53,7 @@ pub use keys::Keys;
 pub use limits::Limits;
 pub use listen::{Stop, serve};
 pub use metrics::listen::serve_metrics;
+pub use openai::{Parameters, parameters as openai_parameters};
 pub use openapi::document as openapi_document;
 pub use options::{ContextOverflow, Defaults, Options};
 pub use state::{Ending, State};
@@ -70,6 +77,12 @@ pub fn app(state: Arc<State>) -> Router {
         .route("/models", get(models::list))
         .route("/models/swap", post(models::swap).route_layer(from_fn(auth::require_admin)))
         .route("/stats", get(health::stats))
+        .route("/v1/chat/completions", post(openai::chat::create))
+        .route("/v1/completions", post(openai::completions::create))
+        .route("/v1/models", get(openai::models::list))
+        .route("/v1/models/{*model}", get(openai::models::show))
+        .route("/tokenize", post(openai::tokens::tokenize))
+        .route("/detokenize", post(openai::tokens::detokenize))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(&state), auth::require_key))

@@ -24,9 +24,9 @@ use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::events::End;
 use crate::options::Options;
 use crate::problem::Code;
-use crate::sse::End;
 use crate::state::State;
 use crate::statistics::{Rate, Recent};
 use board::Board;

@@ -12,9 +12,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::context::RequestIds;
-use crate::generate::read_json_body;
 use crate::parse;
 use crate::problem::{Code, Problem};
+use crate::start::read_json_body;
 use crate::state::State;
 use crate::swap::{Asked, Condition, problem};
 

@@ -46,6 +46,8 @@ pub struct Options {
     pub context_overflow: ContextOverflow,
     /// Fields of a request that are passed over instead of refused.
     pub ignored_fields: BTreeSet<String>,
+    /// Names of what serves, whatever it is, beside its tag, for callers of OpenAI's API.
+    pub model_aliases: Vec<String>,
     /// Where `/metrics` is instead of the port of the service; see [`crate::serve_metrics`].
     pub metrics_address: Option<SocketAddr>,
     /// Who may call.

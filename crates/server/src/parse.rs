@@ -66,7 +66,7 @@ pub(crate) fn swap(body: &[u8]) -> Result<String, Problem> {
     }
 }
 
-fn json(body: &[u8]) -> Result<Value, Problem> {
+pub(crate) fn json(body: &[u8]) -> Result<Value, Problem> {
     if body.is_empty() {
         return Err(Problem::new(Code::InvalidJson, "The body is empty."));
     }
@@ -120,7 +120,10 @@ fn messages(value: Option<&Value>) -> Result<Vec<(String, String)>, Problem> {
     list.iter().enumerate().map(message).collect()
 }
 
-fn check_messages(messages: Vec<(String, String)>, limits: &Limits) -> Result<Vec<(Role, String)>, Problem> {
+pub(crate) fn check_messages(
+    messages: Vec<(String, String)>,
+    limits: &Limits,
+) -> Result<Vec<(Role, String)>, Problem> {
     if messages.is_empty() {
         return Err(Problem::new(Code::NoMessages, "At least one message is required").at("/messages"));
     }

@@ -6,6 +6,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::context::RequestIds;
+use crate::openai::error;
+use crate::sse::data;
+
+/// What a caller without a key is asked for.
+const CHALLENGE: &str = "ApiKey header=\"X-Internal-API-Key\"";
 
 /// Declares the codes once, with what belongs to each.
 macro_rules! codes {
@@ -63,6 +68,12 @@ codes! {
     PromptTooLong, "prompt_too_long", BAD_REQUEST, false;
     /// A grammar or a schema that takes too long to follow.
     TooComplex, "too_complex", BAD_REQUEST, false;
+    /// A value that is out of range or makes no sense, where no other word is nearer.
+    InvalidValue, "invalid_value", BAD_REQUEST, false;
+    /// A field that others support.
+    UnsupportedField, "unsupported_field", BAD_REQUEST, false;
+    /// A value that others support.
+    UnsupportedValue, "unsupported_value", BAD_REQUEST, false;
     /// A field the contract does not know.
     UnknownField, "unknown_field", UNPROCESSABLE_ENTITY, false;
     /// A field that must be there.
@@ -126,6 +137,26 @@ codes! {
     /// The server broke.
     Internal, "internal", INTERNAL_SERVER_ERROR, true;
 }
+
+/// How the callers of a route read errors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shape {
+    /// As problem details.
+    Details,
+    /// As OpenAI's clients do; see [`crate::openai::error`].
+    OpenAi,
+}
+
+impl Shape {
+    /// At a path, whether there is anything at it or not.
+    pub(crate) fn at(path: &str) -> Self {
+        let is_openai = path == "/v1" || path.starts_with("/v1/") || OPENAI_PATHS.contains(&path);
+        if is_openai { Self::OpenAi } else { Self::Details }
+    }
+}
+
+/// Paths outside `/v1` whose callers expect the same.
+const OPENAI_PATHS: [&str; 2] = ["/tokenize", "/detokenize"];
 
 /// An error on its way to a caller.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -192,22 +223,50 @@ impl Problem {
 
     /// The answer to a request.
     pub(crate) fn response(&self, ids: &RequestIds) -> Response {
-        let (status, json) = (self.code.status(), self.body(&ids.request));
+        let (status, json, media_type, challenge) = match ids.shape {
+            Shape::Details => {
+                (self.code.status(), self.body(&ids.request), "application/problem+json", CHALLENGE)
+            }
+            Shape::OpenAi => (error::status(self.code), error::body(self), "application/json", "Bearer"),
+        };
         let mut response = (status, json).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.code == Code::Unauthorized {
-            headers.insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("ApiKey header=\"X-Internal-API-Key\""),
-            );
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response.extensions_mut().insert(self.code);
         response
     }
+}
+
+impl Problem {
+    /// The event of a stream that ends with it.
+    pub(crate) fn frame(&self, shape: Shape, out: &mut Vec<u8>) {
+        let Self { code, detail, .. } = self;
+        match shape {
+            Shape::Details => {
+                let (code, retryable) = (code.as_str(), code.retryable());
+                data(out, &ErrorFrame { error: ErrorFields { code, message: detail, retryable } });
+            }
+            Shape::OpenAi => data(out, &error::Body::of(self)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorFrame<'a> {
+    error: ErrorFields<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorFields<'a> {
+    code: &'static str,
+    message: &'a str,
+    retryable: bool,
 }
 
 /// No such path.

@@ -29,6 +29,8 @@ pub struct State {
     pub(crate) tally: Tally,
     pub(crate) connections: Arc<Connections>,
     pub(crate) started: Instant,
+    /// The same in seconds since 1970.
+    pub(crate) started_unix: u64,
     /// The model chosen at start.
     pub(crate) first_tag: OnceLock<Tag>,
     ending: watch::Sender<Option<Ending>>,
@@ -79,6 +81,7 @@ impl State {
             tally: Tally::default(),
             connections: Connections::new(options.limits.connections),
             started: clock::now(),
+            started_unix: clock::unix(),
             first_tag: OnceLock::new(),
             ending: watch::channel(None).0,
             arriving: AtomicUsize::new(0),

@@ -112,6 +112,13 @@ pub(crate) const GROUPS: &[Group] = &[
             )
             .such_as("650"),
             setting(
+                "model_aliases",
+                "",
+                List("NAME"),
+                "Names by which callers of the OpenAI API may ask for whatever serves, beside its tag",
+            )
+            .such_as("gpt-4o-mini"),
+            setting(
                 "startup_load_enabled",
                 "true",
                 Boolean,

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State as FromState};
-use axum::http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, IF_MATCH, ORIGIN, RETRY_AFTER};
+use axum::http::header::{
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, IF_MATCH, ORIGIN, RETRY_AFTER,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
@@ -14,7 +16,8 @@ use tower_http::cors::CorsLayer;
 
 /// How long a browser may remember what it may do.
 const REMEMBERED: Duration = Duration::from_mins(10);
-const ALLOWED: [HeaderName; 8] = [
+const ALLOWED: [HeaderName; 9] = [
+    AUTHORIZATION,
     CONTENT_TYPE,
     IF_MATCH,
     HeaderName::from_static("prefer"),

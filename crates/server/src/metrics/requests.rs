@@ -10,8 +10,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::add;
+use crate::events::End;
 use crate::problem::Code;
-use crate::sse::End;
 
 /// For times to and of stages: a small model needs milliseconds, a crowded one minutes.
 const STAGE_SECONDS: [f64; 20] = [

@@ -40,6 +40,7 @@ pub(crate) fn options() -> Options {
         defaults: Defaults::default(),
         context_overflow: ContextOverflow::DropOldest,
         ignored_fields: std::collections::BTreeSet::new(),
+        model_aliases: Vec::new(),
         metrics_address: None,
         keys: Keys::parse(KEY),
         edge: Edge::default(),

@@ -1,0 +1,184 @@
+//! What chat and text completions take alike: how tokens are chosen, where answers end, and how they are told.
+
+use std::sync::Arc;
+
+use engine::{Penalties, Sampling};
+use serde_json::Value;
+
+use super::fields::{Fields, invalid, number, whole, wrong_type};
+use super::form::Form;
+use crate::generate::random_u64;
+use crate::parse::Rules;
+use crate::problem::Problem;
+
+/// Most answers to one prompt.
+const MAX_CHOICES: i64 = 8;
+/// Most texts that end an answer, and characters of each.
+const MAX_STOPS: usize = 16;
+const MAX_STOP_CHARS: usize = 256;
+/// Most tokens whose logits are changed.
+const MAX_BIASES: usize = 1024;
+/// What may be added to a logit, and taken from it.
+const MAX_BIAS: f64 = 100.0;
+/// Most likely tokens that are named beside each of an answer.
+pub(super) const MAX_LIKELY: i64 = 20;
+
+/// What both kinds of completion take.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Common {
+    pub(crate) model: String,
+    /// How an answer is told as it comes; none if it is told as a whole.
+    pub(crate) stream: Option<Stream>,
+    /// Answers to each prompt.
+    pub(crate) choices: usize,
+    pub(crate) sampling: Sampling,
+    pub(crate) stops: Vec<String>,
+    pub(crate) form: Form,
+}
+
+/// How an answer is told as it comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stream {
+    /// Without what it took.
+    Plain,
+    /// With what it took, at the end.
+    WithUsage,
+}
+
+impl Common {
+    pub(super) fn read(fields: &mut Fields, rules: &Rules<'_>) -> Result<Self, Problem> {
+        let model = fields.needed_text("model")?;
+        let stream = stream(fields)?;
+        let choices = fields.whole("n", 1..=MAX_CHOICES)?.unwrap_or(1) as usize;
+        let sampling = sampling(fields, rules)?;
+        let stops = stops(fields)?;
+        // Who the caller's user is makes no difference here.
+        fields.text("user")?;
+        let form = Form::read(fields)?;
+        Ok(Self { model, stream, choices, sampling, stops, form })
+    }
+}
+
+fn stream(fields: &mut Fields) -> Result<Option<Stream>, Problem> {
+    let streams = fields.flag("stream")?.unwrap_or(false);
+    let at = fields.pointer("stream_options");
+    let Some(options) = fields.take("stream_options") else { return Ok(streams.then_some(Stream::Plain)) };
+    let mut options = Fields::of(options, at.clone())?;
+    options.only(&["include_usage"])?;
+    let with_usage = options.flag("include_usage")?.unwrap_or(false);
+    if !streams {
+        return Err(invalid(&at, "The parameter 'stream_options' is for streams: with 'stream' true only."));
+    }
+    Ok(Some(if with_usage { Stream::WithUsage } else { Stream::Plain }))
+}
+
+/// The most tokens of an answer. Two names that say the same are one.
+pub(super) fn max_tokens(fields: &mut Fields, names: &[&str], limit: u64) -> Result<Option<usize>, Problem> {
+    let mut found: Option<i64> = None;
+    for name in names {
+        let Some(value) = fields.whole(name, 1..=limit as i64)? else { continue };
+        if found.is_some_and(|found| found != value) {
+            let detail = format!("The parameters {} have different values.", names.join(" and "));
+            return Err(invalid(&fields.pointer(name), detail));
+        }
+        found = Some(value);
+    }
+    Ok(found.map(|found| found as usize))
+}
+
+fn sampling(fields: &mut Fields, rules: &Rules<'_>) -> Result<Sampling, Problem> {
+    let (limits, defaults) = (rules.limits, rules.defaults);
+    let mut number = |name: &str, bounds, default: f64| {
+        fields.number(name, bounds).map(|value| value.unwrap_or(default) as f32)
+    };
+    let temperature = number("temperature", 0.0..=limits.temperature, defaults.temperature)?;
+    let min_p = number("min_p", 0.0..=1.0, 0.0)?;
+    let top_p = number("top_p", f64::MIN_POSITIVE..=1.0, 1.0)?;
+    let penalties = Penalties {
+        frequency: number("frequency_penalty", -2.0..=2.0, 0.0)?,
+        presence: number("presence_penalty", -2.0..=2.0, 0.0)?,
+        repetition: number("repetition_penalty", f64::MIN_POSITIVE..=2.0, 1.0)?,
+    };
+    // -1 is how others write that all are candidates.
+    let top_k = fields.whole("top_k", -1..=limits.top_k as i64)?.unwrap_or(defaults.top_k as i64).max(0);
+    let (bias, seed) = (bias(fields)?, seed(fields)?);
+    Ok(Sampling { temperature, top_k: top_k as usize, top_p, min_p, penalties, bias, seed })
+}
+
+/// What is added to logits, by id in ascending order. Whether the ids exist is for the weights to say.
+fn bias(fields: &mut Fields) -> Result<Arc<[(u32, f32)]>, Problem> {
+    let at = fields.pointer("logit_bias");
+    let biases = match fields.take("logit_bias") {
+        None => return Ok(Arc::default()),
+        Some(Value::Object(biases)) => biases,
+        Some(other) => return Err(wrong_type(&at, "an object", &other)),
+    };
+    if biases.len() > MAX_BIASES {
+        let detail = format!("{} tokens have a bias, but at most {MAX_BIASES} may.", biases.len());
+        return Err(invalid(&at, detail));
+    }
+    let mut read = Vec::with_capacity(biases.len());
+    for (key, value) in &biases {
+        // Written in one way only, so that no token has two.
+        let Some(id) = key.parse::<u32>().ok().filter(|id| id.to_string() == *key) else {
+            let key = crate::parse::short(key);
+            return Err(invalid(&at, format!("Biases are given by token id, and '{key}' is none.")));
+        };
+        read.push((id, number(value, &at, -MAX_BIAS..=MAX_BIAS)? as f32));
+    }
+    read.sort_unstable_by_key(|(id, _)| *id);
+    Ok(read.into())
+}
+
+/// The seed, of which negative ones count by their bits; or one of our own choosing.
+fn seed(fields: &mut Fields) -> Result<u64, Problem> {
+    let at = fields.pointer("seed");
+    let Some(value) = fields.take("seed") else { return Ok(random_u64() >> 11) };
+    match (value.as_u64(), value.as_i64()) {
+        (Some(seed), _) => Ok(seed),
+        (None, Some(seed)) => Ok(seed as u64),
+        // As a float it is exact only where floats are.
+        (None, None) => whole(&value, &at, -(1 << 53)..=1 << 53).map(|seed| seed as u64),
+    }
+}
+
+/// The seed of an answer: the request's own for the first, and for the others one mixed from it and their place, so that
+/// each differs and all are the same again.
+pub(super) fn seed_of(seed: u64, choice: usize) -> u64 {
+    if choice == 0 {
+        return seed;
+    }
+    // SplitMix64: its state after so many steps, mixed.
+    let mut mixed = seed.wrapping_add((choice as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}
+
+fn stops(fields: &mut Fields) -> Result<Vec<String>, Problem> {
+    let at = fields.pointer("stop");
+    let list = match fields.take("stop") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(list)) => list,
+        Some(text @ Value::String(_)) => vec![text],
+        Some(other) => return Err(wrong_type(&at, "a string or an array of strings", &other)),
+    };
+    if list.len() > MAX_STOPS {
+        return Err(invalid(
+            &at,
+            format!("{} texts end an answer, but at most {MAX_STOPS} may.", list.len()),
+        ));
+    }
+    let stop = |value: Value| match value {
+        Value::String(text) if (1..=MAX_STOP_CHARS).contains(&text.chars().count()) => Ok(text),
+        Value::String(text) => {
+            let chars = text.chars().count();
+            let detail = format!(
+                "A text that ends an answer has 1 to {MAX_STOP_CHARS} characters, but this has {chars}."
+            );
+            Err(invalid(&at, detail))
+        }
+        other => Err(wrong_type(&at, "a string or an array of strings", &other)),
+    };
+    list.into_iter().map(stop).collect()
+}

@@ -1,0 +1,287 @@
+//! Reading the fields of a body, one by one. `null` counts as absent. What is not known is refused by name, and so is
+//! what OpenAI has and this server has not, unless it asks for nothing.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use crate::parse::{self, short};
+use crate::problem::{Code, Problem};
+
+/// Fields of `POST /v1/chat/completions` alone.
+const CHAT: &[&str] = &["messages", "top_logprobs", "max_completion_tokens"];
+/// Fields of `POST /v1/completions` alone.
+const COMPLETIONS: &[&str] = &["prompt"];
+/// Fields of both.
+const BOTH: &[&str] = &[
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "n",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "logprobs",
+    "stop",
+    "seed",
+    "user",
+    "response_format",
+    "grammar",
+];
+const TOKENIZE: &[&str] =
+    &["model", "prompt", "messages", "add_special_tokens", "add_generation_prompt", "return_token_strs"];
+const DETOKENIZE: &[&str] = &["model", "tokens"];
+
+/// Fields that others support, each with the values that ask for nothing, as JSON.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("audio", "[]"),
+    ("best_of", "[1]"),
+    ("echo", "[false]"),
+    ("function_call", r#"["none", "auto"]"#),
+    ("functions", "[[]]"),
+    ("metadata", "[{}]"),
+    ("modalities", r#"[["text"]]"#),
+    ("moderation", "[]"),
+    ("parallel_tool_calls", "[]"),
+    ("prediction", "[]"),
+    ("prompt_cache_key", "[]"),
+    ("prompt_cache_retention", "[]"),
+    ("reasoning_effort", r#"["none"]"#),
+    ("safety_identifier", "[]"),
+    ("service_tier", r#"["auto", "default"]"#),
+    ("store", "[false]"),
+    ("suffix", r#"[""]"#),
+    ("tool_choice", r#"["none", "auto"]"#),
+    ("tools", "[[]]"),
+    ("verbosity", "[]"),
+    ("web_search_options", "[]"),
+];
+
+/// An operation that takes a body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Body {
+    Chat,
+    Completions,
+    Tokenize,
+    Detokenize,
+}
+
+impl Body {
+    fn known(self) -> impl Iterator<Item = &'static str> {
+        let (own, shared) = match self {
+            Self::Chat => (CHAT, BOTH),
+            Self::Completions => (COMPLETIONS, BOTH),
+            Self::Tokenize => (TOKENIZE, &[][..]),
+            Self::Detokenize => (DETOKENIZE, &[][..]),
+        };
+        own.iter().chain(shared).copied()
+    }
+
+    fn unsupported(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Chat | Self::Completions => UNSUPPORTED,
+            Self::Tokenize | Self::Detokenize => &[],
+        }
+    }
+}
+
+/// The fields of an operation's body.
+pub struct Parameters {
+    /// What it takes.
+    pub taken: Vec<&'static str>,
+    /// What it takes only with the values that ask for nothing, as JSON.
+    pub unsupported: &'static [(&'static str, &'static str)],
+}
+
+/// The fields that the operation at a path takes; for the test of its contract.
+pub fn parameters(path: &str) -> Option<Parameters> {
+    let body = match path {
+        "/v1/chat/completions" => Body::Chat,
+        "/v1/completions" => Body::Completions,
+        "/tokenize" => Body::Tokenize,
+        "/detokenize" => Body::Detokenize,
+        _ => return None,
+    };
+    Some(Parameters { taken: body.known().collect(), unsupported: body.unsupported() })
+}
+
+/// The fields of an object.
+pub(crate) struct Fields {
+    fields: Map<String, Value>,
+    /// Where the object is, as a JSON pointer.
+    at: String,
+}
+
+/// Reads a body; and which of its fields were passed over, because the settings say so.
+pub(crate) fn read(
+    body: &[u8],
+    kind: Body,
+    ignored: &BTreeSet<String>,
+) -> Result<(Fields, Vec<String>), Problem> {
+    let mut fields = Fields::of(parse::json(body)?, String::new())?;
+    let unknown = ignored.iter().filter(|name| kind.known().all(|known| known != *name));
+    let ignored = unknown.filter(|name| fields.fields.remove(*name).is_some()).cloned().collect();
+    for (name, neutral) in kind.unsupported() {
+        if let Some(value) = fields.take(name) {
+            refuse_unless(&value, name, neutral)?;
+        }
+    }
+    let known: Vec<&str> = kind.known().collect();
+    fields.only(&known)?;
+    Ok((fields, ignored))
+}
+
+/// Refuses a field that is not supported, unless its value asks for nothing.
+fn refuse_unless(value: &Value, name: &str, neutral: &str) -> Result<(), Problem> {
+    let is_same = |allowed: &Value| match (allowed.as_f64(), value.as_f64()) {
+        (Some(allowed), Some(value)) => allowed == value,
+        _ => allowed == value,
+    };
+    let allowed: Vec<Value> = serde_json::from_str(neutral).unwrap_or_default();
+    if allowed.iter().any(is_same) {
+        return Ok(());
+    }
+    let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
+    let but = if allowed.is_empty() { String::new() } else { format!(", only {}", allowed.join(" or ")) };
+    let detail = format!("The parameter '{name}' is not supported by this server{but}.");
+    Err(Problem::new(Code::UnsupportedField, detail).at(format!("/{name}")))
+}
+
+impl Fields {
+    /// Those of a value, which must be an object.
+    pub(crate) fn of(value: Value, at: String) -> Result<Self, Problem> {
+        match value {
+            Value::Object(fields) => Ok(Self { fields, at }),
+            other => Err(wrong_type(&at, "an object", &other)),
+        }
+    }
+
+    /// Refuses the first field that is not known, unless it is null.
+    pub(crate) fn only(&self, known: &[&str]) -> Result<(), Problem> {
+        let is_unknown =
+            |(name, value): &(&String, &Value)| !value.is_null() && !known.contains(&name.as_str());
+        let Some((name, _)) = self.fields.iter().find(is_unknown) else { return Ok(()) };
+        let at = self.pointer(&short(name).replace('~', "~0").replace('/', "~1"));
+        let detail =
+            format!("Unknown parameter: '{}'; those known here are {}.", short(name), known.join(", "));
+        Err(Problem::new(Code::UnknownField, detail).at(at))
+    }
+
+    /// Where one of the fields is.
+    pub(crate) fn pointer(&self, name: &str) -> String {
+        format!("{}/{name}", self.at)
+    }
+
+    /// Takes a value out; null is none.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
+        self.fields.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// The same, of a field that must be there.
+    pub(crate) fn need(&mut self, name: &str) -> Result<Value, Problem> {
+        self.take(name).ok_or_else(|| {
+            let detail = format!("Missing required parameter: '{name}'.");
+            Problem::new(Code::MissingField, detail).at(self.pointer(name))
+        })
+    }
+
+    pub(crate) fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(wrong_type(&self.pointer(name), "a string", &other)),
+        }
+    }
+
+    pub(crate) fn needed_text(&mut self, name: &str) -> Result<String, Problem> {
+        match self.need(name)? {
+            Value::String(text) => Ok(text),
+            other => Err(wrong_type(&self.pointer(name), "a string", &other)),
+        }
+    }
+
+    pub(crate) fn flag(&mut self, name: &str) -> Result<Option<bool>, Problem> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(other) => Err(wrong_type(&self.pointer(name), "a boolean", &other)),
+        }
+    }
+
+    /// A number within bounds.
+    pub(crate) fn number(&mut self, name: &str, bounds: RangeInclusive<f64>) -> Result<Option<f64>, Problem> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(value) => number(&value, &self.pointer(name), bounds).map(Some),
+        }
+    }
+
+    /// A whole number within bounds, also when it is written as 50.0.
+    pub(crate) fn whole(&mut self, name: &str, bounds: RangeInclusive<i64>) -> Result<Option<i64>, Problem> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(value) => whole(&value, &self.pointer(name), bounds).map(Some),
+        }
+    }
+}
+
+/// A number within bounds.
+pub(crate) fn number(value: &Value, at: &str, bounds: RangeInclusive<f64>) -> Result<f64, Problem> {
+    let found = value.as_f64().ok_or_else(|| wrong_type(at, "a number", value))?;
+    if bounds.contains(&found) {
+        return Ok(found);
+    }
+    let detail =
+        format!("Invalid value: {found}; it must be between {} and {}.", bounds.start(), bounds.end());
+    Err(invalid(at, detail))
+}
+
+/// A whole number within bounds.
+pub(crate) fn whole(value: &Value, at: &str, bounds: RangeInclusive<i64>) -> Result<i64, Problem> {
+    let expected = "an integer";
+    let found = value.as_f64().ok_or_else(|| wrong_type(at, expected, value))?;
+    if found.fract() != 0.0 {
+        let detail = format!("Invalid type for '{}': {found} is no integer.", name_of(at));
+        return Err(Problem::new(Code::WrongType, detail).at(at));
+    }
+    // What is out of the type's range is out of the bounds too.
+    let exact = value.as_i64().unwrap_or(found as i64);
+    if bounds.contains(&exact) {
+        return Ok(exact);
+    }
+    let detail =
+        format!("Invalid value: {found}; it must be between {} and {}.", bounds.start(), bounds.end());
+    Err(invalid(at, detail))
+}
+
+/// A value of the right type that does not do.
+pub(crate) fn invalid(at: &str, detail: impl Into<String>) -> Problem {
+    Problem::new(Code::InvalidValue, detail).at(at)
+}
+
+/// A value of another type.
+pub(crate) fn wrong_type(at: &str, expected: &str, found: &Value) -> Problem {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    };
+    let subject = if at.is_empty() { "the body".to_owned() } else { format!("'{}'", name_of(at)) };
+    let detail = format!("Invalid type for {subject}: expected {expected}, but got {found} instead.");
+    Problem::new(Code::WrongType, detail).at(at)
+}
+
+/// The name of a field at a pointer.
+fn name_of(at: &str) -> String {
+    super::error::dotted(at)
+}

@@ -1,0 +1,212 @@
+//! Log probabilities: one entry for each token whose text is part of the answer, given out together with that text.
+//!
+//! The engine holds back what may become a stop text, and characters wait for their last byte; so tokens wait here until
+//! all that their bytes became was given out. What a stop text cut off, even in part, is never told of.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use engine::{FinishReason, Logprobs};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use tokenizer::{StreamDecoder, Tokenizer};
+
+/// What clients read where nothing is possible: JSON has no infinity.
+const IMPOSSIBLE: f32 = -9999.0;
+
+/// A token of an answer.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Entry {
+    pub(super) token: u32,
+    pub(super) logprob: f32,
+    /// The likeliest tokens, the likeliest first.
+    pub(super) top: Vec<(u32, f32)>,
+    /// Characters of the answer before it; a character that it goes on with counts as after it.
+    pub(super) offset: usize,
+}
+
+/// Tokens whose text was not given out yet.
+pub(super) struct Waiting {
+    tokenizer: Arc<Tokenizer>,
+    decoder: StreamDecoder,
+    entries: VecDeque<(Entry, End)>,
+    /// Bytes and characters that the tokens became so far.
+    decoded: Place,
+    /// Bytes of text that were given out.
+    given: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Place {
+    bytes: usize,
+    chars: usize,
+}
+
+/// Where the text of a token ends, in bytes.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    At(usize),
+    /// At the end of a character that is not complete.
+    Open,
+}
+
+impl Waiting {
+    pub(super) fn new(tokenizer: Arc<Tokenizer>) -> Self {
+        let (decoder, decoded) = (StreamDecoder::new(), Place::default());
+        Self { tokenizer, decoder, entries: VecDeque::new(), decoded, given: 0 }
+    }
+
+    pub(super) fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Takes a token and the text that was given out with it. Returns the entries that this text completes.
+    pub(super) fn token(&mut self, token: u32, logprobs: Option<Box<Logprobs>>, text: &str) -> Vec<Entry> {
+        let bytes = self.tokenizer.token_bytes(token).unwrap_or_default();
+        let became = self.decoder.push(bytes);
+        // What was open ends with the first character that came of it.
+        if let Some(first) = became.chars().next() {
+            self.close(self.decoded.bytes + first.len_utf8());
+        }
+        let offset = self.decoded.chars;
+        self.decoded.bytes += became.len();
+        self.decoded.chars += became.chars().count();
+        let is_whole = self.decoder.clone().finish().is_empty();
+        let end = if is_whole { End::At(self.decoded.bytes) } else { End::Open };
+        if let Some(logprobs) = logprobs {
+            let Logprobs { logprob, top } = *logprobs;
+            self.entries.push_back((Entry { token, logprob, top, offset }, end));
+        }
+        self.give(text)
+    }
+
+    /// Takes text that was held back until the end.
+    pub(super) fn held(&mut self, text: &str) -> Vec<Entry> {
+        let rest = self.decoder.finish();
+        self.close(self.decoded.bytes + rest.len());
+        self.decoded.bytes += rest.len();
+        self.give(text)
+    }
+
+    /// The answer is complete. Returns the entries that are left and part of it.
+    pub(super) fn finish(&mut self, reason: FinishReason) -> Vec<Entry> {
+        match reason {
+            FinishReason::StopText => Vec::new(),
+            FinishReason::Stop | FinishReason::Length => {
+                self.entries.drain(..).map(|(entry, _)| entry).collect()
+            }
+        }
+    }
+
+    fn close(&mut self, at: usize) {
+        for (_, end) in self.entries.iter_mut().rev().take_while(|(_, end)| *end == End::Open) {
+            *end = End::At(at);
+        }
+    }
+
+    fn give(&mut self, text: &str) -> Vec<Entry> {
+        self.given += text.len();
+        let given = self.given;
+        let complete = |end: End| matches!(end, End::At(at) if at <= given);
+        let count = self.entries.iter().take_while(|(_, end)| complete(*end)).count();
+        self.entries.drain(..count).map(|(entry, _)| entry).collect()
+    }
+}
+
+/// `logprobs` of a chat's choice.
+#[derive(Serialize)]
+pub(super) struct ChatLikely {
+    content: Vec<ChatToken>,
+    /// There is none.
+    refusal: Option<()>,
+}
+
+#[derive(Serialize)]
+struct ChatToken {
+    token: String,
+    logprob: f32,
+    bytes: Vec<u8>,
+    top_logprobs: Vec<ChatTop>,
+}
+
+#[derive(Serialize)]
+struct ChatTop {
+    token: String,
+    logprob: f32,
+    bytes: Vec<u8>,
+}
+
+impl ChatLikely {
+    pub(super) fn new(entries: &[Entry], tokenizer: &Tokenizer) -> Self {
+        let top = |&(token, logprob): &(u32, f32)| ChatTop {
+            token: tokenizer.decode(&[token]),
+            logprob: finite(logprob),
+            bytes: bytes(token, tokenizer),
+        };
+        let token = |entry: &Entry| ChatToken {
+            token: tokenizer.decode(&[entry.token]),
+            logprob: finite(entry.logprob),
+            bytes: bytes(entry.token, tokenizer),
+            top_logprobs: entry.top.iter().map(top).collect(),
+        };
+        Self { content: entries.iter().map(token).collect(), refusal: None }
+    }
+}
+
+/// `logprobs` of a text completion's choice.
+#[derive(Serialize)]
+pub(super) struct TextLikely {
+    tokens: Vec<String>,
+    token_logprobs: Vec<f32>,
+    top_logprobs: Vec<TopByText>,
+    text_offset: Vec<usize>,
+}
+
+/// Log probabilities by token.
+struct TopByText(Vec<(String, f32)>);
+
+impl Serialize for TopByText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (token, logprob) in &self.0 {
+            map.serialize_entry(token, logprob)?;
+        }
+        map.end()
+    }
+}
+
+impl TextLikely {
+    pub(super) fn new(entries: &[Entry], tokenizer: &Tokenizer) -> Self {
+        Self {
+            tokens: entries.iter().map(|entry| name(entry.token, tokenizer)).collect(),
+            token_logprobs: entries.iter().map(|entry| finite(entry.logprob)).collect(),
+            top_logprobs: entries.iter().map(|entry| Self::top(entry, tokenizer)).collect(),
+            text_offset: entries.iter().map(|entry| entry.offset).collect(),
+        }
+    }
+
+    /// The likeliest, and the token itself if it is not among them.
+    fn top(entry: &Entry, tokenizer: &Tokenizer) -> TopByText {
+        let is_there = entry.top.iter().any(|(token, _)| *token == entry.token);
+        let own = (!is_there).then_some((entry.token, entry.logprob));
+        let named = |(token, logprob)| (name(token, tokenizer), finite(logprob));
+        TopByText(entry.top.iter().copied().chain(own).map(named).collect())
+    }
+}
+
+/// A name that no other token has: its text, or its bytes if they are none.
+fn name(token: u32, tokenizer: &Tokenizer) -> String {
+    let bytes = tokenizer.token_bytes(token).unwrap_or_default();
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().fold("bytes:".to_owned(), |name, byte| name + &format!("\\x{byte:02x}")),
+    }
+}
+
+fn bytes(token: u32, tokenizer: &Tokenizer) -> Vec<u8> {
+    tokenizer.token_bytes(token).unwrap_or_default().to_vec()
+}
+
+fn finite(logprob: f32) -> f32 {
+    if logprob.is_finite() { logprob } else { IMPOSSIBLE }
+}
