@@ -27,6 +27,7 @@ mod decode;
 mod latency;
 mod neighbour;
 mod start;
+mod wishes;
 
 mod child;
 
@@ -81,6 +82,8 @@ enum Group {
     Decode,
     /// One stream whose text repeats itself, with guesses and without
     Speculation,
+    /// Answers that ask for more: other sampling, log probabilities, a form
+    Wishes,
     /// Tokens of a long prompt per second
     Prefill,
     /// First tokens, and what callers cost each other
@@ -96,8 +99,15 @@ enum Group {
 }
 
 /// Groups that need a model and an engine in this process.
-const WITH_ENGINE: [Group; 6] =
-    [Group::Decode, Group::Speculation, Group::Prefill, Group::Latency, Group::Busy, Group::Idle];
+const WITH_ENGINE: [Group; 7] = [
+    Group::Decode,
+    Group::Speculation,
+    Group::Wishes,
+    Group::Prefill,
+    Group::Latency,
+    Group::Busy,
+    Group::Idle,
+];
 
 /// Measures and shows.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -142,6 +152,9 @@ fn engine(setup: &Setup, limits: Limits, format: &Format, report: &mut Report) -
     }
     if setup.wants(Group::Speculation) {
         decode::speculation(setup, format, &service, &model, report)?;
+    }
+    if setup.wants(Group::Wishes) {
+        wishes::measure(setup, format, &service, &model, report)?;
     }
     if setup.wants(Group::Prefill) {
         latency::prefill(setup, limits, format, &service, report)?;

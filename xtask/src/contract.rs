@@ -25,6 +25,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         "contract/test.py",
         "contract/settings.py",
         "contract/logs.py",
+        "contract/forms.py",
     ];
     shell::run(text(&python)?, &[&pytest[..], &["--durations=3", "--binary", text(&binary)?]].concat())
 }

@@ -41,6 +41,11 @@ impl TokenSet {
         Self(words)
     }
 
+    /// Whether a token is in it.
+    pub fn contains(&self, id: u32) -> bool {
+        self.0.get((id / u32::BITS) as usize).is_some_and(|word| (word >> (id % u32::BITS)) & 1 == 1)
+    }
+
     /// Takes the logits of all other tokens away. Returns whether any is left.
     pub(crate) fn keep(&self, logits: &mut [f32]) -> bool {
         let mut left = false;
@@ -51,7 +56,7 @@ impl TokenSet {
                 continue;
             }
             for (bit, logit) in chunk.iter_mut().enumerate() {
-                *logit = if word >> bit & 1 == 1 { *logit } else { f32::NEG_INFINITY };
+                *logit = if (word >> bit) & 1 == 1 { *logit } else { f32::NEG_INFINITY };
             }
         }
         left

@@ -13,7 +13,7 @@ use crate::request::{Logprobs, Sampling};
 
 /// Logits whose weights are summed at once.
 const BLOCK: usize = 1024;
-/// Candidates that are looked at first where only a share of all probability is wanted.
+/// Candidates that are looked at first where only a share of all probability is wanted: most often enough.
 const FIRST_LOOK: usize = 64;
 
 /// How a token is drawn.
@@ -116,24 +116,21 @@ fn sample(isa: Isa, logits: &[f32], sampling: &Sampling, position: usize) -> Opt
     }
     let share = uniform(sampling.seed, position as u64);
     let weights = Weights::new(isa, logits, sampling.temperature);
-    if sampling.top_k == 0 && sampling.top_p >= 1.0 && sampling.min_p <= 0.0 {
-        return Some(weights.pick(share));
+    if sampling.top_k == 0 {
+        return Some(weights.pick_likely(sampling, share));
     }
-    let mut candidates = if sampling.top_k == 0 {
-        weights.likeliest_share(sampling.top_p)
-    } else {
-        let mut candidates = top(logits, sampling.top_k.min(logits.len()));
-        if sampling.top_p < 1.0 {
-            candidates.sort_unstable_by(by_rank);
-            let total = candidates.iter().map(|&(_, logit)| weights.of(logit)).sum::<f64>();
-            weights.keep_share(&mut candidates, f64::from(sampling.top_p) * total);
-            candidates.sort_unstable_by_key(|&(token, _)| token);
+    let mut candidates = top(logits, sampling.top_k.min(logits.len()));
+    if sampling.top_p < 1.0 {
+        let total = candidates.iter().map(|&(_, logit)| weights.of(logit)).sum::<f64>();
+        candidates.sort_unstable_by(by_rank);
+        if let Some((last, _)) = weights.share_ends(&candidates, f64::from(sampling.top_p) * total) {
+            candidates.truncate(last + 1);
         }
-        candidates
-    };
+        candidates.sort_unstable_by_key(|&(token, _)| token);
+    }
     // What is not allowed has no weight at all.
-    candidates
-        .retain(|&(_, logit)| logit > f32::NEG_INFINITY && weights.of(logit) >= f64::from(sampling.min_p));
+    let least = weights.least(sampling.min_p);
+    candidates.retain(|&(_, logit)| logit > f32::NEG_INFINITY && logit >= least);
     let total: f64 = candidates.iter().map(|&(_, logit)| weights.of(logit)).sum();
     let mut left = share * total;
     for &(token, logit) in &candidates {
@@ -146,6 +143,7 @@ fn sample(isa: Isa, logits: &[f32], sampling: &Sampling, position: usize) -> Opt
 }
 
 /// What a softmax makes of logits, but for the division: the likeliest token weighs 1.
+#[derive(Clone, Copy)]
 struct Weights<'a> {
     isa: Isa,
     logits: &'a [f32],
@@ -192,31 +190,73 @@ impl<'a> Weights<'a> {
         likeliest(self.logits)
     }
 
-    /// The fewest likeliest tokens with this share of the weight of all, in order of id.
-    fn likeliest_share(&self, share: f32) -> Vec<(u32, f32)> {
-        let wanted = f64::from(share) * self.blocks().sum::<f64>();
-        let mut look = if share < 1.0 { FIRST_LOOK } else { self.logits.len() };
-        loop {
-            look = look.min(self.logits.len());
-            let mut candidates = top(self.logits, look);
-            candidates.sort_unstable_by(by_rank);
-            if self.keep_share(&mut candidates, wanted) || look == self.logits.len() {
-                candidates.sort_unstable_by_key(|&(token, _)| token);
-                return candidates;
-            }
-            look *= 8;
+    /// As [`Self::pick`], of the tokens that `top_p` and `min_p` leave.
+    fn pick_likely(&self, sampling: &Sampling, share: f64) -> u32 {
+        if sampling.top_p >= 1.0 && sampling.min_p <= 0.0 {
+            return self.pick(share);
         }
+        let least = self.least(sampling.min_p);
+        let last = if sampling.top_p < 1.0 { self.last_of_share(sampling.top_p) } else { None };
+        let stays = |token: u32, logit: f32| {
+            logit >= least && last.is_none_or(|last| by_rank(&(token, logit), &last) != Ordering::Greater)
+        };
+        let keep =
+            |(i, &logit): (usize, &f32)| if stays(i as u32, logit) { logit } else { f32::NEG_INFINITY };
+        let kept: Vec<f32> = self.logits.iter().enumerate().map(keep).collect();
+        Weights { logits: &kept, ..*self }.pick(share)
     }
 
-    /// Keeps the first of candidates that weigh as much as is wanted together; false if all do not.
-    fn keep_share(&self, candidates: &mut Vec<(u32, f32)>, wanted: f64) -> bool {
+    /// The lowest logit of a token that is so likely, compared with the likeliest.
+    fn least(&self, min_p: f32) -> f32 {
+        self.highest + self.temperature * min_p.ln()
+    }
+
+    /// The last of the fewest likeliest tokens that have this share of the weight of all.
+    fn last_of_share(&self, share: f32) -> Option<(u32, f32)> {
+        let mut wanted = f64::from(share) * self.blocks().sum::<f64>();
+        let mut first = top(self.logits, FIRST_LOOK.min(self.logits.len()));
+        first.sort_unstable_by(by_rank);
+        if let Some((_, last)) = self.share_ends(&first, wanted) {
+            return Some(last);
+        }
+        let mut all: Vec<(u32, f32)> = self.logits.iter().enumerate().map(|(i, &z)| (i as u32, z)).collect();
+        let mut rest = all.as_mut_slice();
+        // Either the likelier half has what is wanted, or all of it is kept and the other half has the rest.
+        while rest.len() > FIRST_LOOK {
+            let half = rest.len() / 2;
+            rest.select_nth_unstable_by(half, by_rank);
+            let (likelier, others) = rest.split_at_mut(half);
+            let weight = self.total(likelier);
+            if weight >= wanted {
+                rest = likelier;
+            } else {
+                wanted -= weight;
+                rest = others;
+            }
+        }
+        rest.sort_unstable_by(by_rank);
+        // Rounding may leave a little too much to be wanted.
+        self.share_ends(rest, wanted).map(|(_, last)| last).or(rest.last().copied())
+    }
+
+    /// What tokens weigh together.
+    fn total(&self, tokens: &[(u32, f32)]) -> f64 {
+        let mut block = Vec::with_capacity(BLOCK);
+        let weight = |tokens: &[(u32, f32)]| {
+            block.clear();
+            block.extend(tokens.iter().map(|&(_, logit)| logit));
+            f64::from(exp_sum(self.isa, &block, self.highest, 1.0 / self.temperature))
+        };
+        tokens.chunks(BLOCK).map(weight).sum()
+    }
+
+    /// Where candidates weigh as much as is wanted, the likeliest first.
+    fn share_ends(&self, candidates: &[(u32, f32)], wanted: f64) -> Option<(usize, (u32, f32))> {
         let mut sum = 0.0;
-        let enough = candidates.iter().position(|&(_, logit)| {
+        candidates.iter().copied().enumerate().find(|&(_, (_, logit))| {
             sum += self.of(logit);
             sum >= wanted
-        });
-        candidates.truncate(enough.map_or(candidates.len(), |last| last + 1));
-        enough.is_some()
+        })
     }
 }
 
@@ -271,6 +311,7 @@ fn top(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
 }
 
 /// The higher logit first, the lower id on ties.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as sorting asks for it")]
 fn by_rank(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
@@ -351,6 +392,153 @@ mod tests {
             let total: f64 = weights.iter().sum();
             for (count, weight) in counts.iter().zip(weights) {
                 assert!((count - weight / total).abs() < 0.01, "{counts:?} at {temperature}");
+            }
+        }
+    }
+
+    /// What can be drawn at all, over many positions.
+    fn drawn(logits: &[f32], sampling: &Sampling) -> Vec<u32> {
+        let drawn: std::collections::BTreeSet<u32> =
+            (0..4000).filter_map(|position| sample(logits, sampling, position)).collect();
+        drawn.into_iter().collect()
+    }
+
+    #[test]
+    fn a_share_of_all_probability_is_kept_or_of_what_top_k_leaves() {
+        // Probabilities 0.1, 0.4, 0.3, 0.2.
+        let logits = [0.1f32, 0.4, 0.3, 0.2].map(f32::ln);
+        let with = |top_p, top_k| drawn(&logits, &Sampling { top_k, top_p, ..Sampling::default() });
+        assert_eq!(with(0.39, 0), [1]);
+        assert_eq!(with(0.41, 0), [1, 2]);
+        assert_eq!(with(0.71, 0), [1, 2, 3]);
+        assert_eq!(with(1.0, 0), [0, 1, 2, 3]);
+        // Of 0.4 and 0.3 the first has 0.57.
+        assert_eq!((with(0.56, 2), with(0.58, 2)), (vec![1], vec![1, 2]));
+        assert_eq!(with(1e-9, 0), [1]);
+    }
+
+    #[test]
+    fn a_share_is_found_however_many_tokens_have_it() {
+        let n = 5000;
+        let logits = vec![0.0f32; n];
+        let sampling = Sampling { top_p: 0.5, ..Sampling::default() };
+        let weights = Weights::new(Isa::SCALAR, &logits, 1.0);
+        assert_eq!(weights.last_of_share(sampling.top_p), Some((n as u32 / 2 - 1, 0.0)), "lower ids first");
+        assert!(drawn(&logits, &sampling).iter().all(|&token| token < n as u32 / 2));
+    }
+
+    #[test]
+    fn halving_finds_what_sorting_finds() {
+        for (n, seed) in [(65, 1), (500, 2), (4000, 3)] {
+            let logits: Vec<f32> = (0..n).map(|i| (mix(i + seed * 7919) % 97) as f32 / 40.0).collect();
+            let mut sorted: Vec<(u32, f32)> =
+                logits.iter().enumerate().map(|(i, &z)| (i as u32, z)).collect();
+            sorted.sort_by(by_rank);
+            let total: f64 = sorted.iter().map(|&(_, z)| f64::from(z).exp()).sum();
+            for share in [0.011f32, 0.31, 0.503, 0.899, 0.997] {
+                let mut sum = 0.0;
+                let last = sorted.iter().find(|(_, z)| {
+                    sum += f64::from(*z).exp() / total;
+                    sum >= f64::from(share)
+                });
+                for isa in Isa::available() {
+                    let found = Weights::new(isa, &logits, 1.0).last_of_share(share);
+                    assert_eq!(found.as_ref(), last, "{share} of {n} with {isa:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn candidates_that_are_much_less_likely_than_the_likeliest_go() {
+        let logits = [0.1f32, 0.4, 0.3, 0.2].map(f32::ln);
+        let with = |min_p| drawn(&logits, &Sampling { min_p, ..Sampling::default() });
+        assert_eq!(
+            (with(0.2), with(0.3), with(0.6), with(1.0)),
+            (vec![0, 1, 2, 3], vec![1, 2, 3], vec![1, 2], vec![1])
+        );
+    }
+
+    #[test]
+    fn penalties_are_those_of_the_api() {
+        let penalties = crate::Penalties { frequency: 0.5, presence: 0.25, repetition: 2.0 };
+        let sampling = Sampling { penalties, ..Sampling::default() };
+        let mut seen = Seen::new(&[0, 1], &sampling).unwrap();
+        for token in [1, 2, 2] {
+            seen.add(token);
+        }
+        let mut logits = [4.0, -4.0, 4.0, 4.0];
+        seen.penalise(&mut logits, &sampling);
+        assert_eq!(logits, [2.0, -8.0 - 0.75, 2.0 - 1.25, 4.0]);
+        assert!(Seen::new(&[0, 1], &Sampling::default()).is_none(), "nobody asks");
+        let answer_only = crate::Penalties { repetition: 1.0, ..penalties };
+        let seen = Seen::new(&[0, 1], &Sampling { penalties: answer_only, ..Sampling::default() }).unwrap();
+        assert!(seen.counts.is_empty(), "prompts count for repetition alone");
+    }
+
+    #[test]
+    fn a_bias_moves_and_bans_and_what_is_not_allowed_never_comes() {
+        let logits = [1.0f32, 2.0, 3.0, 2.5];
+        let biased =
+            |bias: &[(u32, f32)]| Sampling { temperature: 0.0, bias: bias.into(), ..Sampling::default() };
+        assert_eq!(sample(&logits, &biased(&[(2, -100.0)]), 0), Some(3));
+        assert_eq!(sample(&logits, &biased(&[(0, 100.0), (1, 0.1)]), 0), Some(0));
+        let of = |words: Vec<u32>, sampling: &Sampling, position| {
+            let allowed = Some(TokenSet::from_words(words));
+            super::draw(
+                Isa::SCALAR,
+                &logits,
+                &Draw { sampling, position, seen: None, allowed, logprobs: None },
+            )
+            .token
+        };
+        for sampling in [
+            Sampling::default(),
+            Sampling { top_k: 3, ..Sampling::default() },
+            Sampling { top_p: 0.99, ..Sampling::default() },
+            Sampling { min_p: 0.01, ..Sampling::default() },
+            biased(&[(2, 100.0)]),
+        ] {
+            assert!(
+                (0..500).all(|at| matches!(of(vec![0b1001], &sampling, at), Some(0 | 3))),
+                "{sampling:?}"
+            );
+            assert_eq!((of(vec![], &sampling, 0), of(vec![0b10000], &sampling, 0)), (None, None));
+        }
+    }
+
+    #[test]
+    fn log_probabilities_are_those_of_the_logits_alone() {
+        let logits: Vec<f32> = (0..3000).map(|i| ((i * 37) % 101) as f32 / 10.0).collect();
+        let total: f64 = logits.iter().map(|&z| f64::from(z).exp()).sum();
+        let exact = |token: u32| (f64::from(logits[token as usize]) - total.ln()) as f32;
+        for isa in Isa::available() {
+            let sampling = Sampling { temperature: 0.3, bias: [(5, 9.0)].into(), ..Sampling::default() };
+            let draw =
+                Draw { sampling: &sampling, position: 3, seen: None, allowed: None, logprobs: Some(4) };
+            let drawn = super::draw(isa, &logits, &draw);
+            let token = drawn.token.unwrap();
+            let Logprobs { logprob, top } = drawn.likely.unwrap().of(token, &logits);
+            assert!((logprob - exact(token)).abs() < 1e-4);
+            let ids: Vec<u32> = top.iter().map(|&(token, _)| token).collect();
+            assert_eq!(ids, super::top(&logits, 4).iter().map(|&(token, _)| token).collect::<Vec<_>>());
+            assert!(top.iter().all(|&(token, logprob)| (logprob - exact(token)).abs() < 1e-4));
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_draws_by_the_same_probabilities() {
+        let logits: Vec<f32> = (0..3000).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
+        let weights: Vec<f64> = logits.iter().map(|&z| f64::from(z).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        for isa in Isa::available() {
+            for share in [0.0, 0.1, 0.5, 0.9, 0.999_999] {
+                let token = Weights::new(isa, &logits, 1.0).pick(share) as usize;
+                let [before, with] = [token, token + 1].map(|n| weights[..n].iter().sum::<f64>() / total);
+                assert!(
+                    before - 1e-6 <= share && share <= with + 1e-6,
+                    "{isa:?} {share}: {before} to {with}"
+                );
             }
         }
     }

@@ -93,14 +93,17 @@ impl Sequence {
         }
     }
 
-    /// Appends a token of the answer.
+    /// Appends a token of the answer. Where its form is prescribed, no tool adds anything to it.
     pub(crate) fn append(&mut self, token: u32, tokenizer: &Tokenizer) -> Result<(), TooComplex> {
         self.tokens.push(token);
-        self.tool.follow(token, tokenizer);
         if let Some(seen) = &mut self.seen {
             seen.add(token);
         }
-        self.request.constraint.as_mut().map_or(Ok(()), |constraint| constraint.take(token))
+        if let Some(constraint) = &mut self.request.constraint {
+            return constraint.take(token);
+        }
+        self.tool.follow(token, tokenizer);
+        Ok(())
     }
 
     /// Takes over what others have computed of its prompt meanwhile. Returns how many tokens that is.

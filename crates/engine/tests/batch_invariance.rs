@@ -7,6 +7,7 @@
 mod support {
     pub(crate) mod run;
     pub(crate) mod vocabulary;
+    pub(crate) mod wishes;
 }
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use model::{
     Weights,
 };
 use support::run::run;
-use support::vocabulary;
+use support::{vocabulary, wishes};
 
 const MODELS: [&str; 7] = ["g0", "g1", "g3", "g5", "g6", "g7", "g7-wide-heads"];
 /// Of `requests`.
@@ -40,13 +41,18 @@ fn load(name: &str, format: WeightFormat) -> Arc<Weights> {
     Arc::new(Weights::load(&Compute::new(Isa::SCALAR, 2), &table, config, format).unwrap())
 }
 
+/// What each of them asks for beside an answer; see `wishes`.
+const WISHES: [u64; 7] = [1, 2 * 3 * 11, 5 * 7, 17 * 2, 11 * 3, 5 * 17, 2];
+
 /// Prompts that are short, longer than a page and longer than the short window; greedy and seeded.
 fn requests(weights: &Weights) -> Vec<Request> {
     let Config { vocab_size, sequence_len, .. } = weights.config;
     let request = |(i, &(prompt_len, max_tokens, temperature)): (usize, &(usize, usize, f32))| {
         let prompt = (0..prompt_len).map(|j| ((i * 131 + j * j * 7 + j) % vocab_size) as u32).collect();
         let sampling = Sampling { temperature, top_k: i % 3 * 20, seed: i as u64, ..Sampling::default() };
-        Request::new(prompt, max_tokens, sampling, (vocab_size, sequence_len)).unwrap()
+        let sampling = wishes::sampling(WISHES[i], &sampling);
+        let request = Request::new(prompt, max_tokens, sampling, (vocab_size, sequence_len)).unwrap();
+        wishes::request(WISHES[i], request)
     };
     [(1, 9, 0.0), (2, 20, 1.0), (5, 8, 1.0), (31, 5, 0.8), (33, 4, 0.0), (64, 3, 1.5), (150, 6, 1.0)]
         .iter()

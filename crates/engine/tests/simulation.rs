@@ -9,6 +9,7 @@ mod support {
     pub(crate) mod run;
     pub(crate) mod toy;
     pub(crate) mod vocabulary;
+    pub(crate) mod wishes;
 }
 
 use std::ops::{AddAssign, Range};
@@ -20,7 +21,7 @@ use engine::{Engine, Event, FinishReason, Limits, Request, RequestId, Sampling, 
 use model::PAGE;
 use support::run::run;
 use support::toy::{Flaw, Manner, Toy, VOCAB_SIZE, mix};
-use support::vocabulary;
+use support::{vocabulary, wishes};
 use tokenizer::Tokenizer;
 
 const SEEDS: Range<u64> = 0..4000;
@@ -115,8 +116,10 @@ impl Arrival {
         let max_tokens = rng.one_of(&[1, 2, 10, 60, 1000]);
         let at = rng.below(spread);
         let cancel_at = (rng.below(4) == 0).then(|| at + rng.below(60));
+        let wish = rng.below(1 << 20) as u64;
+        let sampling = wishes::sampling(wish, &sampling);
         let request = Request::new(prompt, max_tokens, sampling, (VOCAB_SIZE, sequence_len)).unwrap();
-        let request = request.in_scope([rng.below(2) as u8; 32]);
+        let request = wishes::request(wish, request).in_scope([rng.below(2) as u8; 32]);
         Self { request, at, cancel_at }
     }
 }
@@ -381,7 +384,8 @@ fn check_order_of_events(scenario: &Scenario, lives: &[Life]) {
                 assert_eq!(usage.prompt_tokens, arrival.request.prompt_tokens());
                 assert!(usage.cached_tokens < usage.prompt_tokens, "a token at least is computed");
                 let full = tokens == arrival.request.max_tokens();
-                assert_eq!(*reason == FinishReason::Length, full, "{reason:?} after {tokens} tokens");
+                let is_as_full = (*reason == FinishReason::Length) == full;
+                assert!(*reason == FinishReason::StopText || is_as_full, "{reason:?} after {tokens} tokens");
             }
             _ => panic!("{life:?}"),
         }
@@ -523,7 +527,7 @@ fn a_backend_that_minds_guesses_is_noticed() {
         influenced(&scenario, &lives).is_some()
     });
     let noticed = noticed.count();
-    assert!(noticed >= 30, "{noticed} of 80");
+    assert!(noticed >= 25, "{noticed} of 80");
 }
 
 #[test]

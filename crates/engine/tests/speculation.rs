@@ -7,6 +7,7 @@ mod support {
     pub(crate) mod run;
     pub(crate) mod toy;
     pub(crate) mod vocabulary;
+    pub(crate) mod wishes;
 }
 
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -15,7 +16,7 @@ use engine::{Counts, Engine, Event, Handle, Limits, Request, RequestId, Sampling
 use proptest::prelude::*;
 use support::run::run;
 use support::toy::{Flaw, Manner, Toy, VOCAB_SIZE, mix};
-use support::vocabulary;
+use support::{vocabulary, wishes};
 
 /// Prompt and answer of the longest request here.
 const SEQUENCE_LEN: usize = 2048;
@@ -69,7 +70,12 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
     let temperature = prop_oneof![Just(0.0f32), Just(0.3), Just(1.0), Just(2.0)];
     let max_tokens = prop_oneof![1..10usize, 10..150usize];
     let one = (0..4u64, 1..120usize, max_tokens, temperature, any::<u64>()).prop_map(
-        |(stem, len, max_tokens, temperature, seed)| request(text(stem, len), max_tokens, temperature, seed),
+        |(stem, len, max_tokens, temperature, seed)| {
+            let plain = Sampling { temperature, top_k: 20, seed, ..Sampling::default() };
+            let sampling = wishes::sampling(seed, &plain);
+            let size = (VOCAB_SIZE, SEQUENCE_LEN);
+            wishes::request(seed, Request::new(text(stem, len), max_tokens, sampling, size).unwrap())
+        },
     );
     prop::collection::vec(one, 1..5)
 }

@@ -7,67 +7,11 @@
 
 mod support {
     pub(crate) mod run;
+    pub(crate) mod scripted;
 }
 
-use std::sync::{Arc, LazyLock};
-
-use engine::backend::{PageClass, Shape};
-use engine::{Backend, Engine, Event, FinishReason, Limits, Request, Sampling, Usage};
-use formats::TokenizerFile;
-use model::{LogitRows, SequenceRows};
-use support::run::run;
-use tokenizer::{SpecialTokens, Tokenizer, Vocabulary};
-
-static TOKENIZER: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| {
-    let bytes = include_bytes!("../../registry/samosa-mini/tokenizer/tokenizer.pkl");
-    let TokenizerFile { pattern, ranks, special, merges } =
-        formats::read_tokenizer_pickle("tokenizer.pkl", bytes).unwrap();
-    Arc::new(Tokenizer::new(Vocabulary { pattern, ranks, special, merges }).unwrap())
-});
-
-const SEQUENCE_LEN: usize = 4096;
-const PROMPT: [u32; 3] = [1, 2, 3];
-
-/// Says `script[i]` at the i-th position after the prompt, whatever stands there in the end.
-struct Scripted {
-    shape: Shape,
-    script: Vec<u32>,
-    logits: Vec<f32>,
-}
-
-impl Backend for Scripted {
-    fn shape(&self) -> &Shape {
-        &self.shape
-    }
-
-    fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32] {
-        self.logits.clear();
-        for sequence in batch {
-            let end = sequence.position + sequence.tokens.len();
-            let first = match sequence.logits {
-                LogitRows::None => continue,
-                LogitRows::Last => end,
-                LogitRows::All => sequence.position + 1,
-            };
-            for next in first..=end {
-                let start = self.logits.len();
-                self.logits.resize(start + self.shape.vocab_size, 0.0);
-                // Guesses may go beyond the script.
-                let said = self.script.get(next - PROMPT.len()).copied().unwrap_or_default();
-                self.logits[start + said as usize] = 1.0;
-            }
-        }
-        &self.logits
-    }
-}
-
-fn special() -> SpecialTokens {
-    *TOKENIZER.special()
-}
-
-fn encode(text: &str) -> Vec<u32> {
-    TOKENIZER.encode(text)
-}
+use engine::FinishReason;
+use support::scripted::{Answer, TOKENIZER, answer_to, encode, scripted, special};
 
 /// The ids of the single bytes of `bytes`.
 fn single_bytes(bytes: &[u8]) -> Vec<u32> {
@@ -76,52 +20,10 @@ fn single_bytes(bytes: &[u8]) -> Vec<u32> {
     bytes.iter().map(id_of).collect()
 }
 
-/// What an answer was.
-#[derive(Debug, PartialEq)]
-struct Answer {
-    tokens: Vec<u32>,
-    /// The text of each token, and what was held back at the end.
-    texts: Vec<String>,
-    reason: FinishReason,
-    completion_tokens: usize,
-}
-
-impl Answer {
-    fn text(&self) -> String {
-        self.texts.concat()
-    }
-}
-
-/// An engine that says `script`, and a request for it.
-fn scripted(script: &[u32], max_tokens: usize) -> (Engine<Scripted>, Request) {
-    let vocab_size = TOKENIZER.vocab_size();
-    let classes = vec![PageClass { window: SEQUENCE_LEN, n_pages: SEQUENCE_LEN / model::PAGE }];
-    let shape = Shape { vocab_size, sequence_len: SEQUENCE_LEN, classes };
-    let backend = Scripted { shape, script: script.to_vec(), logits: Vec::new() };
-    let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
-    let request = Request::new(PROMPT.to_vec(), max_tokens, sampling, (vocab_size, SEQUENCE_LEN)).unwrap();
-    (Engine::new(backend, Arc::clone(&TOKENIZER), Limits::default()), request)
-}
-
+/// What an engine answers.
 fn answer(script: &[u32], max_tokens: usize) -> Answer {
     let (mut engine, request) = scripted(script, max_tokens);
-    let events = run(&mut engine, &[request]).remove(0);
-    assert_eq!(events[0], Event::Admitted);
-    let (mut tokens, mut texts) = (Vec::new(), Vec::new());
-    for event in &events[1..events.len() - 1] {
-        match event {
-            Event::Token { token, text, .. } => {
-                tokens.push(*token);
-                texts.push(text.clone());
-            }
-            Event::Text(text) => texts.push(text.clone()),
-            other => panic!("{other:?} in the middle"),
-        }
-    }
-    let Some(Event::Finished { reason, usage }) = events.last() else { panic!("{events:?}") };
-    let Usage { completion_tokens, prompt_tokens, .. } = *usage;
-    assert_eq!((completion_tokens, prompt_tokens), (tokens.len(), PROMPT.len()));
-    Answer { tokens, texts, reason: *reason, completion_tokens }
+    answer_to(&mut engine, request)
 }
 
 /// The answer to a script that ends with the end of the turn, which the engine must reach.

@@ -238,6 +238,8 @@ fn row_operations_agree_with_scalar_at_every_length() {
                 );
                 rows::mix(isa, &mut results[2], 0.7, &other, 0.3);
                 rows::softcap(isa, &mut results[3], 15.0);
+                let highest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                results.push(vec![rows::exp_sum(isa, &x, highest, 1.7)]);
                 results
             };
             for (op, (got, expected)) in run(isa).iter().zip(run(Isa::SCALAR)).enumerate() {
@@ -254,6 +256,9 @@ fn not_a_number_and_infinity_come_through() {
         rows::softcap(isa, &mut logits, 15.0);
         assert!(logits[0].is_nan(), "{}", isa.name());
         assert_eq!(logits[1..], [15.0, -15.0, 15.0, -15.0], "{}", isa.name());
+        // What may not be chosen has no share.
+        let sum = rows::exp_sum(isa, &[[f32::NEG_INFINITY, 2.0]; 9].concat(), 2.0, 1e9);
+        assert_eq!(sum, 9.0, "{}", isa.name());
         for format in WeightFormat::ALL {
             let w = packed(format, 40, 32);
             for poison in [f32::NAN, f32::INFINITY] {

@@ -43,6 +43,8 @@ pub const NANOCHAT_PATTERN: &str = split::NANOCHAT_PATTERN;
 pub struct Tokenizer {
     tokens: TokenTable,
     special: SpecialTokens,
+    /// The ids of all special tokens, in order.
+    special_ids: Vec<u32>,
     splitter: Splitter,
     merger: Merger,
 }
@@ -53,11 +55,13 @@ impl Tokenizer {
         let splitter = Splitter::new(&vocabulary.pattern)?;
         let tokens = TokenTable::new(&vocabulary)?;
         let special = SpecialTokens::find(&vocabulary.special)?;
+        let mut special_ids: Vec<u32> = vocabulary.special.iter().map(|(_, id)| *id).collect();
+        special_ids.sort_unstable();
         let merger = match &vocabulary.merges {
             None => Merger::from_ranks(vocabulary.ranks)?,
             Some(merges) => Merger::from_merges(&vocabulary.ranks, merges)?,
         };
-        Ok(Tokenizer { tokens, special, splitter, merger })
+        Ok(Tokenizer { tokens, special, special_ids, splitter, merger })
     }
 
     /// The highest token id plus one. Ids may have gaps, so not every id below it need exist.
@@ -97,6 +101,11 @@ impl Tokenizer {
     /// The ids of the nine tokens of the chat template.
     pub fn special(&self) -> &SpecialTokens {
         &self.special
+    }
+
+    /// Whether a token is special: no text becomes it.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special_ids.binary_search(&id).is_ok()
     }
 
     /// Renders a conversation as a prompt that ends where the assistant's reply begins.

@@ -7,7 +7,7 @@ use super::formats::Format;
 use super::limits;
 use super::report::{Figure, Report};
 use super::setup::Setup;
-use super::streams::{Service, Times, all_decoding};
+use super::streams::{Service, Stream, Times, all_decoding};
 use super::{clock, kernels};
 
 /// Streams at a time.
@@ -17,7 +17,7 @@ const REPEATING: usize = 512;
 /// Answers among which the one that repeats itself most is looked for.
 const CANDIDATES: usize = 12;
 /// Tokens of each prompt: few, since decoding is what is measured.
-const PROMPT: usize = 8;
+pub(crate) const PROMPT: usize = 8;
 
 /// Measures every number of streams.
 pub(crate) fn measure(
@@ -32,7 +32,7 @@ pub(crate) fn measure(
         let mut rates = Vec::new();
         let mut gaps = Vec::new();
         for _ in 0..setup.runs() {
-            let run = together(service, n, tokens(setup, n))?;
+            let run = decode(service, n, tokens(setup, n))?;
             rates.push(run.rate);
             gaps.extend(run.gaps);
         }
@@ -93,9 +93,14 @@ pub(crate) struct Together {
 }
 
 /// Lets `n` streams decode together.
-pub(crate) fn together(service: &Service, n: usize, tokens: usize) -> anyhow::Result<Together> {
-    let asked = (0..n).map(|_| service.ask(service.prompt(PROMPT), tokens)).collect::<Result<Vec<_>, _>>()?;
-    let times = asked.into_iter().map(super::streams::Stream::finish).collect::<Result<Vec<Times>, _>>()?;
+pub(crate) fn decode(service: &Service, n: usize, tokens: usize) -> anyhow::Result<Together> {
+    together((0..n).map(|_| service.ask(service.prompt(PROMPT), tokens)))
+}
+
+/// Watches streams that decode together.
+pub(crate) fn together(streams: impl Iterator<Item = anyhow::Result<Stream>>) -> anyhow::Result<Together> {
+    let asked = streams.collect::<Result<Vec<_>, _>>()?;
+    let times = asked.into_iter().map(Stream::finish).collect::<Result<Vec<Times>, _>>()?;
     let span = all_decoding(&times)?;
     let gaps: Vec<f64> = times.iter().flat_map(|stream| stream.gaps(span)).collect();
     let seconds = (span.1 - span.0).as_secs_f64();

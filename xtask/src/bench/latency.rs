@@ -1,6 +1,6 @@
 //! How long callers wait: for the prompt to be read, for the first token, and for each other.
 
-use super::decode::together;
+use super::decode;
 use super::formats::Format;
 use super::limits::Limits;
 use super::report::{Figure, Report};
@@ -57,7 +57,7 @@ pub(crate) fn measure(
     report.add(Figure::new("first token of a one-token prompt", format.name, one * 1e3, "ms"));
     let again = median_of(setup, || again(service))?;
     report.add(Figure::new("first token, 512-token prefix seen before", format.name, again * 1e3, "ms"));
-    let step = clock::median(&together(service, 1, STEPS)?.gaps);
+    let step = clock::median(&decode::decode(service, 1, STEPS)?.gaps);
     let name = "512-token prefix seen before, over one token";
     report.add(Figure::new(name, format.name, (again - one) / step, "decode steps"));
     let added = median_of(setup, || late_prompt(service))?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::child::Child;
-use super::decode::together;
+use super::decode;
 use super::formats::Format;
 use super::report::{Figure, Report};
 use super::setup::Setup;
@@ -22,7 +22,7 @@ pub(crate) fn busy(
 ) -> anyhow::Result<()> {
     for (n, tokens) in STREAMS {
         let rate = || -> anyhow::Result<f64> {
-            let rates = (0..setup.runs()).map(|_| Ok(together(service, n, tokens)?.rate));
+            let rates = (0..setup.runs()).map(|_| Ok(decode::decode(service, n, tokens)?.rate));
             Ok(clock::median(&rates.collect::<anyhow::Result<Vec<f64>>>()?))
         };
         let quiet = rate()?;

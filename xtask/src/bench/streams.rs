@@ -60,9 +60,21 @@ impl Service {
 
     /// Asks for exactly `tokens` tokens, each the likeliest.
     pub(crate) fn ask(&self, prompt: Vec<u32>, tokens: usize) -> anyhow::Result<Stream> {
-        let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
-        let request = Request::new(prompt, tokens, sampling, self.bounds)
+        let likeliest = Sampling { temperature: 0.0, ..Sampling::default() };
+        self.ask_for(prompt, tokens, &likeliest, |request| request)
+    }
+
+    /// Asks for exactly `tokens` tokens, with what `add` adds to the request.
+    pub(crate) fn ask_for(
+        &self,
+        prompt: Vec<u32>,
+        tokens: usize,
+        sampling: &Sampling,
+        add: impl Fn(Request) -> Request,
+    ) -> anyhow::Result<Stream> {
+        let request = Request::new(prompt, tokens, sampling.clone(), self.bounds)
             .map_err(|why| anyhow::anyhow!("the engine cannot take this request: {why:?}"))?;
+        let request = add(request);
         let came = Arc::new(Mutex::new(Vec::with_capacity(tokens)));
         let (tell, over) = sync_channel(1);
         let noted = Arc::clone(&came);

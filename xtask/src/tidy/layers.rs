@@ -14,10 +14,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("tokenizer", &[]),
     ("model", &["kernels", "formats"]),
     ("engine", &["model", "tokenizer"]),
+    ("grammar", &["engine", "tokenizer"]),
     ("registry", &["formats", "model", "tokenizer"]),
-    ("server", &["engine", "registry", "tokenizer"]),
+    ("server", &["engine", "grammar", "registry", "tokenizer"]),
     ("samosa", &["kernels", "formats", "tokenizer", "model", "engine", "registry", "server"]),
-    ("xtask", &["kernels", "formats", "tokenizer", "model", "engine", "registry", "server"]),
+    ("xtask", &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry", "server"]),
 ];
 
 /// Outside crates that have a home: the engine is no place for an async runtime, only the server speaks HTTP.

@@ -1,0 +1,82 @@
+//! All that a request may ask for beside an answer, by a number.
+
+use std::sync::Arc;
+
+use engine::{Constraint, Penalties, Request, Sampling, TokenSet, TooComplex};
+
+/// Sampling with what is asked for.
+pub(crate) fn sampling(wish: u64, plain: &Sampling) -> Sampling {
+    let is = |every: u64| wish.is_multiple_of(every);
+    Sampling {
+        top_p: if is(2) { 0.9 } else { 1.0 },
+        min_p: if is(3) { 0.05 } else { 0.0 },
+        penalties: if is(5) {
+            Penalties { frequency: 0.4, presence: -0.2, repetition: 1.3 }
+        } else {
+            Penalties::default()
+        },
+        bias: if is(7) { Arc::new([(3, 1.5), (97, -100.0)]) } else { Arc::default() },
+        ..plain.clone()
+    }
+}
+
+/// A request with what is asked for.
+pub(crate) fn request(wish: u64, plain: Request) -> Request {
+    let mut request = plain;
+    if wish.is_multiple_of(11) {
+        request = request.with_logprobs(wish as usize % 5);
+    }
+    if wish.is_multiple_of(13) {
+        request = request.stopping_at(vec!["gh".to_owned(), "c".to_owned(), "aab".to_owned()]);
+    }
+    if wish.is_multiple_of(17) {
+        request = request.constrained(Box::new(Thirds::default()));
+    }
+    request
+}
+
+/// Of three tokens one may not come, and which depends on all that came.
+#[derive(Clone, Default)]
+pub(crate) struct Thirds(u32);
+
+impl Thirds {
+    fn set(&self) -> TokenSet {
+        TokenSet::from_words(
+            (0..64)
+                .map(|word| (0..32).filter(|bit| self.allows(word * 32 + bit)).map(|bit| 1 << bit).sum())
+                .collect(),
+        )
+    }
+
+    fn allows(&self, token: u32) -> bool {
+        token % 3 != self.0 % 3
+    }
+
+    fn follow(&mut self, token: u32) {
+        self.0 = (self.0 * 31 + token + 1) % 1009;
+    }
+}
+
+impl Constraint for Thirds {
+    fn allowed(&mut self, guess: &[u32]) -> Result<Vec<TokenSet>, TooComplex> {
+        let mut ahead = self.clone();
+        let mut sets = vec![ahead.set()];
+        for &token in guess {
+            if !ahead.allows(token) {
+                break;
+            }
+            ahead.follow(token);
+            sets.push(ahead.set());
+        }
+        Ok(sets)
+    }
+
+    fn take(&mut self, token: u32) -> Result<(), TooComplex> {
+        self.follow(token);
+        Ok(())
+    }
+
+    fn fork(&self) -> Box<dyn Constraint> {
+        Box::new(self.clone())
+    }
+}

@@ -1,0 +1,105 @@
+//! What it costs to ask for more than an answer: other sampling, log probabilities, a form.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use engine::{Constraint, Penalties, Request, Sampling};
+use grammar::Grammars;
+use registry::LoadedModel;
+use serde_json::json;
+
+use super::clock;
+use super::decode::{PROMPT, together};
+use super::formats::Format;
+use super::report::{Figure, Report};
+use super::setup::Setup;
+use super::streams::Service;
+
+/// Streams at a time.
+const STREAMS: [usize; 2] = [1, 16];
+/// Tokens of each.
+const TOKENS: usize = 64;
+/// Runs of each wish, in turns with plain ones, since the machine's speed swings.
+const ROUNDS: usize = 7;
+
+/// Something to ask for.
+struct Wish {
+    name: &'static str,
+    sampling: Sampling,
+    logprobs: Option<usize>,
+    form: Option<Box<dyn Constraint>>,
+}
+
+impl Wish {
+    fn new(name: &'static str, sampling: Sampling) -> Self {
+        Self { name, sampling, logprobs: None, form: None }
+    }
+
+    fn add_to(&self, request: Request) -> Request {
+        let request = match self.logprobs {
+            Some(top) => request.with_logprobs(top),
+            None => request,
+        };
+        match &self.form {
+            Some(form) => request.constrained(form.fork()),
+            None => request,
+        }
+    }
+}
+
+/// Measures each wish beside answers that ask for nothing: the share of their speed.
+pub(crate) fn measure(
+    setup: &Setup,
+    format: &Format,
+    service: &Service,
+    model: &LoadedModel,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let plain = Wish::new("plain", Sampling { top_k: 50, ..Sampling::default() });
+    let wishes = wishes(model)?;
+    for n in STREAMS {
+        let rate = |wish: &Wish| -> anyhow::Result<f64> {
+            let ask = || service.ask_for(service.prompt(PROMPT), TOKENS, &wish.sampling, |r| wish.add_to(r));
+            Ok(together((0..n).map(|_| ask()))?.rate)
+        };
+        for wish in &wishes {
+            let rounds = if setup.quick { ROUNDS / 2 } else { ROUNDS };
+            let pairs: Vec<(f64, f64)> =
+                (0..rounds).map(|_| Ok((rate(wish)?, rate(&plain)?))).collect::<anyhow::Result<_>>()?;
+            let rates: Vec<f64> = pairs.iter().map(|(asked, _)| *asked).collect();
+            let shares: Vec<f64> = pairs.iter().map(|(asked, plain)| 100.0 * asked / plain).collect();
+            let name = format!("{}, {n} stream{}", wish.name, if n == 1 { "" } else { "s" });
+            report.add(Figure::new(name.clone(), format.name, clock::median(&rates), "tok/s"));
+            let name = format!("{name}, of plain");
+            report.add(Figure::new(name, format.name, clock::median(&shares), "%"));
+        }
+    }
+    Ok(())
+}
+
+fn wishes(model: &LoadedModel) -> anyhow::Result<Vec<Wish>> {
+    let grammars = Grammars::new(&model.tokenizer)?;
+    // It never comes to an end, so that all answers are equally long.
+    let dish = json!({
+        "type": "object",
+        "properties": {
+            "name": { "type": "string" },
+            "price": { "type": "number" },
+            "tags": { "type": "array", "items": { "enum": ["hot", "sweet", "sour"] } },
+        },
+        "required": ["name", "price", "tags"],
+        "additionalProperties": false,
+    });
+    let schema = json!({ "type": "array", "items": dish, "minItems": 10_000 });
+    let penalties = Penalties { frequency: 0.5, presence: 0.5, repetition: 1.1 };
+    let bias: Arc<[(u32, f32)]> = (0..300).map(|i| (i * 7, 0.5)).collect();
+    let top_k = Sampling { top_k: 50, ..Sampling::default() };
+    let form = grammars.json_schema(&schema).context("the schema of the benchmark")?;
+    Ok(vec![
+        Wish::new("all candidates", Sampling::default()),
+        Wish::new("top_p of all candidates", Sampling { top_p: 0.95, ..Sampling::default() }),
+        Wish::new("penalties and 300 biases", Sampling { penalties, bias, ..top_k.clone() }),
+        Wish { logprobs: Some(5), ..Wish::new("log probabilities", top_k.clone()) },
+        Wish { form: Some(form), ..Wish::new("JSON of a schema", top_k) },
+    ])
+}
