@@ -25,7 +25,8 @@ async fn look() {
     body["model"] = json!("x");
     let reply = server.send(Ask::new("POST", "/v1/chat/completions").json(&body)).await;
     println!("{} {}", reply.status, String::from_utf8(reply.rest().await).unwrap());
-    let body = json!({"model":"samosa-mini","prompt":["Once upon","The sea"],"temperature":0,"logprobs":1,"n":2});
+    let body =
+        json!({"model":"samosa-mini","prompt":["Once upon","The sea"],"temperature":0,"logprobs":1,"n":2});
     let reply = server.send(Ask::new("POST", "/v1/completions").json(&body)).await;
     println!("{} {}", reply.status, String::from_utf8(reply.rest().await).unwrap());
     println!("{}", server.get("/v1/models").await);
