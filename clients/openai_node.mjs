@@ -78,11 +78,13 @@ async function models() {
 
 async function conversation() {
   const turns = [];
-  for (const content of ["What is samosa chaat?", "Tell me a story.", "What is 12 * 7?"]) {
-    turns.push({ role: "user", content });
-    const said = await text({ messages: turns, temperature: 0 });
-    equal(`turn ${turns.length}: ${said.slice(0, 40)}…`, said, await generate(turns, 0, { temperature: 0 }));
-    turns.push({ role: "assistant", content: said });
+  for (const content of ["What is samosa chaat?", "Why?", "Tell me more."]) {
+    const turn = { role: "user", content };
+    const said = await text({ messages: [...turns, turn], temperature: 0 });
+    const wanted = await generate([...turns, turn], 0, { temperature: 0 });
+    equal(`turn ${turns.length / 2 + 1} says what POST /generate says: ${said.slice(0, 40)}…`, said, wanted);
+    if (turns.length) check("and heeds what was said before", said !== (await text({ messages: [turn], temperature: 0 })));
+    turns.push(turn, { role: "assistant", content: said });
   }
 }
 

@@ -9,7 +9,7 @@ import threading
 import openai
 import pydantic
 from checks import (
-    KEY, MODEL, SLOW_URL, TIMEOUT, URL, check, done, equal, generate, is_idle, refused, stats, tokens, until,
+    KEY, MODEL, SLOW_URL, TIMEOUT, URL, check, done, equal, generate, is_idle, need, refused, stats, tokens, until,
 )  # fmt: skip
 from openai import AsyncOpenAI, OpenAI
 
@@ -41,7 +41,7 @@ def joined(chunks, index=0):
 def forced(word=" the"):
     """A bias under which the model says nothing but this, on and on."""
     found = tokens(prompt=word, add_special_tokens=False)
-    check(f"{word!r} is one token", len(found) == 1, found)
+    need(f"{word!r} is one token", len(found) == 1, found)
     return {str(found[0]): 100}
 
 
@@ -151,7 +151,7 @@ def across(said, parts):
         found = one[-2:] + next_one[:2]
         if place > 10 and len(one) > 1 and len(next_one) > 1 and said.index(found) == place - 2:
             return found
-    check("the answer has a text that crosses two tokens", False, parts)
+    need("the answer has a text that crosses two tokens", False, parts)
 
 
 def likelihoods():
@@ -196,7 +196,7 @@ def lengths():
 def penalties():
     # Pushed towards one word, the model repeats it; what a penalty takes away outweighs the push.
     (push,) = forced(" samosa")
-    fields = {"temperature": 0, "max_tokens": 60, "logit_bias": {push: 12}}
+    fields = {"temperature": 0, "max_tokens": 60, "logit_bias": {push: 20}}
     plain = text(STORY, **fields).count(" samosa")
     check(f"without penalties it is said {plain} times", plain > 20)
     for name in ("frequency_penalty", "presence_penalty"):
