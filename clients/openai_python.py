@@ -196,7 +196,7 @@ def lengths():
 def penalties():
     # Pushed towards one word, the model repeats it; what a penalty takes away outweighs the push.
     (push,) = forced(" samosa")
-    fields = {"temperature": 0, "max_tokens": 60, "logit_bias": {push: 20}}
+    fields = {"temperature": 0, "max_tokens": 60, "logit_bias": {push: 16}}
     plain = text(STORY, **fields).count(" samosa")
     check(f"without penalties it is said {plain} times", plain > 20)
     for name in ("frequency_penalty", "presence_penalty"):
