@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::{contract, deploy, golden, observe, shell, tidy};
+use crate::{clients, contract, deploy, golden, observe, shell, tidy};
 
 const CARGO_DENY: &str = "0.20.2";
 
@@ -24,6 +24,7 @@ const STEPS: &[Step] = &[
     Step { name: "doc tests", run: || shell::run("cargo", &["test", "--workspace", "--doc"]) },
     Step { name: "golden", run: golden::run },
     Step { name: "contract", run: contract::run },
+    Step { name: "clients", run: clients::run },
     Step { name: "observe", run: observe::run },
     Step { name: "deploy", run: || deploy::run(&deploy::Options::default()) },
 ];

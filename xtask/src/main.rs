@@ -7,6 +7,7 @@
 
 mod bench;
 mod ci;
+mod clients;
 mod contract;
 mod deploy;
 mod golden;
@@ -32,6 +33,8 @@ enum Command {
     Golden,
     /// Drive the built binary over HTTP and hold it to contract/inference-api.yaml
     Contract,
+    /// Hold conversations with the built binary by the OpenAI clients that people have
+    Clients,
     /// Ask every query of the dashboards and rules of a real Prometheus that watches the built binary
     Observe,
     /// Prove what deploy/ promises: manifests, the image, and a rolling restart behind a real HAProxy
@@ -59,6 +62,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Golden => golden::run(),
         Command::Contract => contract::run(),
+        Command::Clients => clients::run(),
         Command::Observe => observe::run(),
         Command::Deploy(options) => deploy::run(options),
         Command::Quality(arguments) => quality::run(arguments),

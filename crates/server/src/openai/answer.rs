@@ -150,7 +150,7 @@ fn prepare(
     (seed, constraint): (u64, Option<Box<dyn Constraint>>),
 ) -> Result<Prepared, Problem> {
     let sampling = Sampling { seed, ..asked.common.sampling.clone() };
-    check_length(generation, prompt.len())?;
+    check_length(generation, &asked.prompts, prompt.len())?;
     let request = engine::Request::new(prompt.to_vec(), asked.max_tokens, sampling, generation.sizes())
         .map_err(|invalid| start::mistaken(&origin.ids, invalid))?;
     let mut request = request.in_scope(origin.scope).stopping_at(asked.common.stops.clone());
@@ -164,7 +164,7 @@ fn prepare(
 }
 
 /// Nothing is left out of a prompt here: it fits, or is refused.
-fn check_length(generation: &Generation, tokens: usize) -> Result<(), Problem> {
+fn check_length(generation: &Generation, prompts: &Prompts, tokens: usize) -> Result<(), Problem> {
     let most = generation.sequence_len();
     if tokens < most {
         return Ok(());
@@ -173,7 +173,8 @@ fn check_length(generation: &Generation, tokens: usize) -> Result<(), Problem> {
         "This model's maximum context length is {most} tokens, one of them at least for the answer, but the prompt has \
          {tokens}."
     );
-    Err(Problem::new(Code::PromptTooLong, detail))
+    let field = if matches!(prompts, Prompts::Chat(_)) { "/messages" } else { "/prompt" };
+    Err(Problem::new(Code::PromptTooLong, detail).at(field))
 }
 
 fn check_bias(generation: &Generation, sampling: &Sampling) -> Result<(), Problem> {

@@ -1,0 +1,137 @@
+//! `cargo xtask clients`: the release binary, asked by the clients that people have for `OpenAI`'s API.
+//!
+//! The conversations are the scripts in `clients/`. They talk to two servers on the built-in model: one as it comes, and
+//! one so slow and with so little room that streams last and its queue is full when a script wants that. Packages lie
+//! below the target directory and are fetched once; what runs is let out to loopback only (`clients/sitecustomize.py`,
+//! `clients/loopback.mjs`).
+
+mod node;
+
+use std::env;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::deploy::http;
+use crate::deploy::process::{self, Process};
+use crate::{python, shell};
+
+const KEY: &str = "a-key-of-the-clients";
+/// Until a server answers, and until a client has said everything.
+const START: Duration = Duration::from_secs(30);
+const TALK: Duration = Duration::from_mins(2);
+
+/// What the slow server has beside the usual: no vector instructions, one place to run in and one to wait in.
+const SLOW: &[(&str, &str)] = &[
+    ("ISA", "scalar"),
+    ("COMPUTE_THREADS", "1"),
+    ("SPECULATION_TOKENS", "0"),
+    ("MAX_RUNNING_REQUESTS", "1"),
+    ("MAX_QUEUED_REQUESTS", "1"),
+];
+
+/// Environments of Python: `litellm` keeps an older major version of the `openai` package than the others.
+const ENVIRONMENTS: &[(&str, &str, &[&str])] = &[
+    ("clients-venv", "clients/requirements.txt", &["openai_python.py", "langchain_chat.py", "llm_chat.py"]),
+    ("litellm-venv", "clients/litellm.txt", &["openai_python.py", "litellm_chat.py"]),
+];
+
+/// What keeps the clients from looking for anything but the server.
+const QUIET: &[(&str, &str)] = &[
+    ("LANGSMITH_TRACING", "false"),
+    ("LANGCHAIN_TRACING_V2", "false"),
+    ("LITELLM_LOCAL_MODEL_COST_MAP", "True"),
+    ("LITELLM_TELEMETRY", "False"),
+    ("HF_HUB_OFFLINE", "1"),
+    ("DO_NOT_TRACK", "1"),
+    ("PYTHONDONTWRITEBYTECODE", "1"),
+    ("PYTHONUNBUFFERED", "1"),
+];
+
+/// Builds the binary, readies the clients, and lets each say what it has to say.
+pub(crate) fn run() -> anyhow::Result<()> {
+    shell::run("cargo", &["build", "--release", "-p", "samosa"])?;
+    let talks = Talks::begin()?;
+    for (venv, requirements, scripts) in ENVIRONMENTS {
+        let python = python::ready(venv, requirements)?.join("python");
+        for script in *scripts {
+            talks.hold(script, Command::new(&python).arg(shell::root().join("clients").join(script)))?;
+        }
+    }
+    let folder = node::ready()?;
+    talks.hold(node::SCRIPT, Command::new("node").arg(folder.join(node::SCRIPT)))
+}
+
+/// Two servers, and a folder of our own for what is written meanwhile.
+struct Talks {
+    scratch: PathBuf,
+    quick: Server,
+    slow: Server,
+}
+
+impl Talks {
+    fn begin() -> anyhow::Result<Self> {
+        let scratch = shell::target_dir().join("clients");
+        if scratch.exists() {
+            std::fs::remove_dir_all(&scratch)?;
+        }
+        std::fs::create_dir_all(scratch.join("models"))?;
+        let scratch = scratch.canonicalize()?;
+        let quick = Server::start("quick", &[], &scratch)?;
+        let slow = Server::start("slow", SLOW, &scratch)?;
+        Ok(Self { scratch, quick, slow })
+    }
+
+    /// Runs one client to its end, and shows what it said.
+    fn hold(&self, name: &str, command: &mut Command) -> anyhow::Result<()> {
+        let home = self.scratch.join(format!("{name}-home"));
+        std::fs::create_dir_all(&home)?;
+        println!("\n--- {name}, {}", command.get_program().display());
+        command.current_dir(&home).env_clear().env("PATH", path()).envs(QUIET.iter().copied());
+        command.env("HOME", &home).env("TMPDIR", &home).env("PYTHONPATH", shell::root().join("clients"));
+        command.env("SAMOSA_KEY", KEY).env("SAMOSA_URL", self.quick.url());
+        command.env("SAMOSA_SLOW_URL", self.slow.url());
+        let log = home.join("said.txt");
+        let ended = Process::start(command, &log)?.ended(TALK);
+        print!("{}", std::fs::read_to_string(&log)?);
+        match ended.with_context(|| name.to_owned())? {
+            status if status.success() => Ok(()),
+            status => bail!("{name}: {status}; what the servers said is in {}", self.scratch.display()),
+        }
+    }
+}
+
+/// A server that is killed when this goes.
+struct Server {
+    address: SocketAddr,
+    _process: Process,
+}
+
+impl Server {
+    /// Starts one, with nothing of the caller's settings, and waits until it is ready.
+    fn start(name: &str, settings: &[(&str, &str)], scratch: &Path) -> anyhow::Result<Self> {
+        let binary = shell::target_dir().join("release/samosa").with_extension(env::consts::EXE_EXTENSION);
+        let address = http::free_address()?;
+        let mut command = Command::new(binary.canonicalize()?);
+        command.arg("serve").env_clear().current_dir(scratch).envs(settings.iter().copied());
+        command.env("PORT", address.port().to_string()).env("INTERNAL_API_KEY", KEY);
+        command.env("MODEL_STORAGE_PATH", scratch.join("models"));
+        let process = Process::start(&mut command, &scratch.join(format!("{name}.log")))?;
+        let is_ready = || http::get(address, "/readyz").is_ok_and(|reply| reply.status == 200);
+        process::wait("a server to be ready", START, is_ready).with_context(|| process.said())?;
+        Ok(Self { address, _process: process })
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+/// Where programs are found.
+fn path() -> std::ffi::OsString {
+    #[expect(clippy::disallowed_methods, reason = "a client is started as this command was")]
+    std::env::var_os("PATH").unwrap_or_default()
+}
