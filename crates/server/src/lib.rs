@@ -3,7 +3,8 @@
 //! The only crate that knows HTTP and JSON bodies. Reading order: [`app`] (the routes), [`options`] and
 //! [`limits`] (what may be set, what is bounded), [`problem`] (every error a caller can see), [`parse`] (bodies
 //! to checked values), [`generate`] (a message to a stream of events), [`models`] and [`swap`] (which weights
-//! serve), [`health`], [`metrics`], [`edge`] (the network is hostile), then [`listen`] (sockets, and stopping).
+//! serve), [`health`], [`metrics`], [`edge`] (the network is hostile), then [`listen`] (sockets, and stopping). Whoever has
+//! the service in their own process asks it with [`answer`].
 
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ mod gate;
 mod generate;
 mod generation;
 mod health;
+mod in_process;
 mod keys;
 mod memory;
 mod metrics;
@@ -43,6 +45,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 
 pub use edge::Edge;
+pub use in_process::answer;
 pub use keys::Keys;
 pub use limits::Limits;
 pub use listen::{Stop, serve};
