@@ -17,8 +17,8 @@ use tokio::time::{sleep, timeout};
 
 use self::client::Asked;
 pub(crate) use self::client::{Failure, Server};
-pub(crate) use self::record::Record;
-use self::record::{End, sentence, serving};
+use self::record::{End, serving};
+pub(crate) use self::record::{Record, sentence};
 use crate::edge;
 use crate::http;
 use crate::progress::Progress;

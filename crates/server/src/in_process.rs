@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Request, Response};
-use http_body_util::Full;
 use tower::ServiceExt;
 
 use crate::State;
