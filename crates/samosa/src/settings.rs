@@ -14,7 +14,9 @@ use clap::Arg;
 pub(crate) use self::documents::{example, markdown, schema};
 pub(crate) use self::kind::Kind;
 pub(crate) use self::table::GROUPS;
-pub(crate) use self::values::{Origin, Terminal, Values, Wrong, environment_of_s3, shown, terminal};
+pub(crate) use self::values::{
+    Origin, Terminal, Values, Wrong, environment_of_s3, home, shown, state_home, terminal,
+};
 
 /// Names this alike are taken for the same one, mistyped (1 is equal).
 const ALIKE: f64 = 0.8;
