@@ -138,18 +138,15 @@ fn place(service: &Service) -> String {
 /// What the whole answer says of itself, for people.
 pub(crate) fn summary(done: &Done, first_ms: f64) -> Vec<String> {
     let tokens = done.tokens();
-    let mut said = vec![
+    let length = if done.is_cut_short() { ", cut at the longest allowed" } else { "" };
+    let rate = done.rate().map(|rate| format!("{rate:.0} tokens/s"));
+    let begin = [
         done.model(),
-        format!("{tokens} {}", if tokens == 1 { "token" } else { "tokens" }),
+        format!("{tokens} {}{length}", if tokens == 1 { "token" } else { "tokens" }),
         format!("first after {first_ms:.0} ms"),
-        format!("{:.0} tokens/s", done.rate()),
-        format!("{} cached", done.cached_tokens()),
-        format!("seed {}", done.seed()),
     ];
-    if done.is_cut_short() {
-        said.insert(2, "cut at its longest".to_owned());
-    }
-    said
+    let end = [format!("{} cached", done.cached_tokens()), format!("seed {}", done.seed())];
+    begin.into_iter().chain(rate).chain(end).collect()
 }
 
 /// Text as it comes. A terminal must not obey it.

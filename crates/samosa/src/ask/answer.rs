@@ -110,10 +110,11 @@ impl Done {
         self.0["dropped_messages"].as_u64().unwrap_or_default()
     }
 
-    /// Tokens a second, once the first one was there.
-    pub(crate) fn rate(&self) -> f64 {
-        let seconds = self.0["timings_ms"]["decode"].as_f64().unwrap_or_default() / 1e3;
-        self.tokens() as f64 / seconds.max(1e-9)
+    /// Tokens a second after the first one, if there were any.
+    pub(crate) fn rate(&self) -> Option<f64> {
+        let seconds = self.0["timings_ms"]["decode"].as_f64()? / 1e3;
+        let later = self.tokens().checked_sub(1).filter(|tokens| *tokens > 0)?;
+        Some(later as f64 / seconds).filter(|rate| rate.is_finite())
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) fn stats(stats: &Value) -> String {
         lines.push(("KV pages", format!("{used:.0} of {total:.0} ({})", share(used, total))));
     }
     if let (Some(hits), Some(queries)) = (number("/prefix_cache/hits"), number("/prefix_cache/queries")) {
-        lines.push(("prefix hits", format!("{hits:.0} of {queries:.0} ({})", share(hits, queries))));
+        lines.push(("prefix hits", format!("{hits:.0} of {queries:.0} tokens ({})", share(hits, queries))));
     }
     table(&lines)
 }

@@ -21,7 +21,7 @@ pub(super) enum Asked {
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Text {
     Argument(String),
-    /// What standard input held. It is read at once, for nothing in it is a wrong argument.
+    /// What standard input held, as far as it was read. Nothing at all would be a wrong argument.
     Input(Vec<u8>),
 }
 
@@ -54,7 +54,7 @@ impl Asked {
         let mut parts = match first {
             None => Vec::new(),
             Some(Text::Argument(message)) => vec![message],
-            Some(Text::Input(bytes)) => vec![text(bytes, &"standard input")?],
+            Some(Text::Input(bytes)) => vec![text(checked(bytes, &"standard input")?, &"standard input")?],
         };
         for path in files {
             parts.push(text(bytes_of(&path)?, &path.display())?);
@@ -72,21 +72,24 @@ impl Asked {
 const NOTHING: &str = "no message is given: not as an argument, not with --file, not with --messages";
 
 fn input() -> Result<Vec<u8>> {
-    limited(std::io::stdin().lock(), &"standard input")
+    some(std::io::stdin().lock(), &"standard input")
 }
 
 fn bytes_of(path: &PathBuf) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
-    limited(file, &path.display())
+    checked(some(file, &path.display())?, &path.display())
 }
 
-/// All bytes, if no request would be too large with them.
-fn limited(from: impl Read, name: &dyn fmt::Display) -> Result<Vec<u8>> {
-    let limit = Limits::default().body_bytes;
+/// All bytes, or more than any request may have.
+fn some(from: impl Read, name: &dyn fmt::Display) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    from.take(limit as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| anyhow!("{name} could not be read: {error}"))?;
+    let read = from.take(Limits::default().body_bytes as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| anyhow!("{name} could not be read: {error}"))?;
+    Ok(bytes)
+}
+
+fn checked(bytes: Vec<u8>, name: &dyn fmt::Display) -> Result<Vec<u8>> {
+    let limit = Limits::default().body_bytes;
     if bytes.len() > limit {
         bail!("{name} has more than {limit} bytes, and no request may have more");
     }
