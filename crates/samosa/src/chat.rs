@@ -24,7 +24,7 @@ use tokio::runtime::Runtime;
 use self::conversation::Conversation;
 use self::editor::{Editor, Typed};
 use self::input::Lines;
-use self::say::{Colours, Say};
+use self::say::{Colours, Reader, Say};
 use self::talk::{Next, Talk};
 use crate::ask::{self, Interrupted, Sampling, Source};
 use crate::settings::{self, Terminal, Values};
@@ -38,7 +38,7 @@ pub(crate) struct Options {
     history: Option<PathBuf>,
     colours: Colours,
     /// Whether lines can be edited; else they come from elsewhere, or the terminal cannot do it.
-    is_interactive: bool,
+    reader: Reader,
 }
 
 /// The command line of `chat`.
@@ -88,7 +88,7 @@ impl Options {
             sampling: Sampling::read(matches),
             history: history.map(|home| home.join("samosa").join("chat_history")),
             colours,
-            is_interactive: is_terminal && terminal != Terminal::Dumb,
+            reader: if is_terminal && terminal != Terminal::Dumb { Reader::Person } else { Reader::Anything },
         })
     }
 }
@@ -103,7 +103,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
 }
 
 fn talk(runtime: &Runtime, options: Options) -> Result<()> {
-    let Options { source, conversation, sampling, history, colours, is_interactive } = options;
+    let Options { source, conversation, sampling, history, colours, reader } = options;
     let service = runtime.block_on(async {
         tokio::select! {
             opened = source.open() => opened,
@@ -113,9 +113,9 @@ fn talk(runtime: &Runtime, options: Options) -> Result<()> {
             }
         }
     })?;
-    let mut talk = Talk::new(service, (conversation, sampling), Say::new(colours, is_interactive));
+    let mut talk = Talk::new(service, (conversation, sampling), Say::new(colours, reader));
     runtime.block_on(talk.greet())?;
-    if is_interactive {
+    if reader == Reader::Person {
         runtime.spawn(editor::guard_terminal());
         let editor = Editor::new(history, colours, talk.tags());
         return at_terminal(runtime, &mut talk, editor);

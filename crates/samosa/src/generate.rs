@@ -107,7 +107,7 @@ async fn answer(source: Source, question: &Question, form: Form) -> Result<()> {
     let done = loop {
         let event = match answer.next().await {
             Ok(event) => event,
-            Err(failure) => return Err(broken(&service, failure, form)?),
+            Err(failure) => return Err(broken(&service, &failure, form)?),
         };
         first = first.or_else(|| Some(begun.elapsed()));
         if let Some(token) = event.text() {
@@ -121,7 +121,7 @@ async fn answer(source: Source, question: &Question, form: Form) -> Result<()> {
             break done;
         }
     };
-    finish(&done, text, form)?;
+    finish(&done, &text, form)?;
     if form == Form::Text && std::io::stderr().is_terminal() {
         let first_ms = first.unwrap_or_default().as_secs_f64() * 1e3;
         eprintln!("[{}]", summary(&done, first_ms).join(" · "));
@@ -170,8 +170,8 @@ fn write_line(value: &Value) -> Result<()> {
 }
 
 /// The answer broke off. Whoever reads events reads that one too.
-fn broken(service: &Service, failure: Failure, form: Form) -> Result<anyhow::Error> {
-    match &failure {
+fn broken(service: &Service, failure: &Failure, form: Form) -> Result<anyhow::Error> {
+    match failure {
         Failure::Ended(event) if form == Form::Events => write_line(event)?,
         // What comes next is not part of the text.
         _ if form == Form::Text && std::io::stdout().is_terminal() => writeln!(std::io::stdout())?,
@@ -181,7 +181,7 @@ fn broken(service: &Service, failure: Failure, form: Form) -> Result<anyhow::Err
 }
 
 /// What follows the last event.
-fn finish(done: &Done, text: String, form: Form) -> Result<()> {
+fn finish(done: &Done, text: &str, form: Form) -> Result<()> {
     match form {
         Form::Events => Ok(()),
         Form::Text => Ok(writeln!(std::io::stdout())?),

@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// So many looks in a row without an answer, and the server is gone.
 const MAX_BLIND_LOOKS: u32 = 3;
 /// Longest time a swap is watched where nothing else was said.
-const LONGEST: Duration = Duration::from_secs(604_800);
+const LONGEST: Duration = Duration::from_hours(168);
 /// The phase that has a bar.
 const DOWNLOAD: &str = "download";
 

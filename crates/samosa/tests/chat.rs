@@ -146,7 +146,8 @@ fn typing_editing_and_history() {
     chat.type_line("\x1b[A", "There is nothing to undo.");
     let mut chat = Chat::start_at(chat.leave(), &["--temperature", "0", "--no-history", "--plain"], &[]);
     chat.type_line("\x1b[AHello!", HELLO);
-    chat.type_line("What is 12 * 7?", "\n[12*7 = 84] 12 * 7 is 84.");
+    chat.type_line("What is 12 * 7?", "[12*7 = 84] 12 * 7 is 84.");
+    assert!(!chat.screen.written().contains("\x1b[2m"), "plain is without colours");
     chat.leave();
     assert!(!std::fs::read_to_string(history).unwrap_or_default().contains("Hello!\nHello!"));
 }
@@ -185,8 +186,9 @@ fn every_command_here() {
     chat.type_line("/load talk.md", "is no conversation in JSON");
     chat.type_line("/reset", "A new conversation begins.");
     chat.type_line("/stats", "prefix hits");
-    // Tab completes commands and tags.
-    chat.type_line("/model g\t6", "g6 serves (identity");
+    // Tab completes commands and tags; the first Enter takes what it offers.
+    chat.type_line("/sta\t", "prefix hits");
+    chat.type_line("/model g\t6\r", "g6 serves (identity");
     chat.type_line("/set max_tokens 8", "max_tokens 8 from now on");
     chat.type_line("Hello!", "8 tokens, cut at the longest");
     chat.type_line("/model d99", "d99");
@@ -220,7 +222,13 @@ fn a_server_may_go_and_come_back() {
     let path = storage.path().to_str().unwrap();
     let environment =
         [("INTERNAL_API_KEY", "right"), ("MODEL_STORAGE_PATH", path), ("DEFAULT_MODEL_TAG", "samosa-mini")];
-    let mut server = Running::start(&environment);
+    let serving = |environment: &[(&str, &str)]| {
+        let mut server = Running::start(environment);
+        server.key = "right".to_owned();
+        server.wait_for("its model", |server| server.health()["current_model"] == "samosa-mini");
+        server
+    };
+    let mut server = serving(&environment);
     let url = format!("http://{}", server.address);
     let mut chat = Chat::start(
         &["--url", &url, "--temperature", "0", "--max-tokens", "24"],
@@ -233,7 +241,7 @@ fn a_server_may_go_and_come_back() {
     let port = server.address.rsplit_once(':').unwrap().1.to_owned();
     let mut again = environment.to_vec();
     again.push(("PORT", &port));
-    let server = Running::start(&again);
+    let server = serving(&again);
     chat.type_line("/retry", "is 84.");
     chat.type_line("/model g7", "g7 serves (identity");
     chat.type_line("/models", "* g7");
@@ -241,6 +249,23 @@ fn a_server_may_go_and_come_back() {
     chat.type_line("/model d99", "d99");
     chat.leave();
     assert_eq!(server.stats()["current_model"], "g7");
+}
+
+#[test]
+fn signals_and_lost_terminals_end_it() {
+    let mut chat = Chat::start(&[], &[]);
+    let id = chat.screen.child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+    assert_eq!(chat.screen.ended(), Some(143));
+    assert!(chat.screen.is_as_before());
+    let mut chat = Chat::start(&[], &[]);
+    chat.screen.hang_up();
+    let mut status = None;
+    chat.screen.wait_for("its end", |screen| {
+        status = screen.child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert!(!status.unwrap().success());
 }
 
 /// A server that answers every question with this text.

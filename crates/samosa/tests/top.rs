@@ -114,7 +114,6 @@ fn it_ends_when_its_terminal_does() {
     let running = Running::start(&[("STARTUP_LOAD_ENABLED", "false")]);
     let mut screen = self::screen(&format!("http://{}", running.address), &running.key);
     screen.wait_for("the figures", |screen| screen.written().contains("Tokens/s"));
-    // The screen shows for how long the server runs: the thread that reads it wakes within a second.
     screen.hang_up();
     let mut status = None;
     screen.wait_for("its end", |screen| {

@@ -54,7 +54,7 @@ impl fmt::Display for Failure {
             Self::Denied(said) => write!(f, "the key is missing or wrong (INTERNAL_API_KEY): {said}"),
             Self::Refused { said, retry_after: None } => f.write_str(said),
             Self::Refused { said, retry_after: Some(seconds) } => {
-                write!(f, "{said} There may be room in {seconds} s.")
+                write!(f, "{said} Try again in {seconds} s.")
             }
             Self::Status(status, said) => write!(f, "what answers is no samosa server: {status}: {said}"),
             Self::Garbage(said) => write!(f, "the answer holds what is no event: {said:?}"),

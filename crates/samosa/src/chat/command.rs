@@ -1,6 +1,6 @@
 //! What begins with a slash.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use registry::Tag;
 
@@ -149,7 +149,9 @@ fn save(text: &str, existing: Existing) -> Result<Command, String> {
     let (file, form) = match text.rsplit_once(char::is_whitespace) {
         Some((file, "json")) => (file.trim_end(), Form::Json),
         Some((file, "md")) => (file.trim_end(), Form::Markdown),
-        _ if text.ends_with(".md") => (text, Form::Markdown),
+        _ if Path::new(text).extension().is_some_and(|end| end.eq_ignore_ascii_case("md")) => {
+            (text, Form::Markdown)
+        }
         _ => (text, Form::Json),
     };
     if file.is_empty() {

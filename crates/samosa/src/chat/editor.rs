@@ -11,9 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ratatui::crossterm::terminal::disable_raw_mode;
 use reedline::{
-    ColumnarMenu, Completer, CompletionResult, Emacs, FileBackedHistory, Highlighter, KeyCode, KeyModifiers,
-    MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu, Signal,
-    Span, StyledText, Suggestion, ValidationResult, Validator, default_emacs_keybindings,
+    ColumnarMenu, Completer, CompletionResult, Emacs, FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder,
+    Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu, Signal,
+    SimpleMatchHighlighter, Span, Suggestion, ValidationResult, Validator, default_emacs_keybindings,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -55,7 +55,7 @@ impl Editor {
         let menu = ColumnarMenu::default().with_name(MENU).with_marker(PROMPT);
         let mut editor = Reedline::create()
             .with_validator(Box::new(Whole))
-            .with_highlighter(Box::new(Unchanged))
+            .with_highlighter(Box::new(SimpleMatchHighlighter::default()))
             .with_completer(Box::new(Words(tags)))
             .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
             .with_quick_completions(true)
@@ -149,17 +149,6 @@ struct Whole;
 impl Validator for Whole {
     fn validate(&self, text: &str) -> ValidationResult {
         if is_whole(text) { ValidationResult::Complete } else { ValidationResult::Incomplete }
-    }
-}
-
-/// What is typed looks as it is.
-struct Unchanged;
-
-impl Highlighter for Unchanged {
-    fn highlight(&self, line: &str, _: usize) -> StyledText {
-        let mut text = StyledText::new();
-        text.push((Default::default(), line.to_owned()));
-        text
     }
 }
 

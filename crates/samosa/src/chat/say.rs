@@ -14,6 +14,15 @@ pub(super) enum Colours {
     No,
 }
 
+/// Who reads along.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reader {
+    /// A person, who types too.
+    Person,
+    /// A program or a file, perhaps.
+    Anything,
+}
+
 pub(super) const DIM: &str = "\x1b[2m";
 pub(super) const YELLOW: &str = "\x1b[33m";
 pub(super) const NORMAL: &str = "\x1b[0m";
@@ -21,12 +30,12 @@ pub(super) const NORMAL: &str = "\x1b[0m";
 /// How words are shown.
 pub(super) struct Say {
     colours: Colours,
-    is_interactive: bool,
+    reader: Reader,
 }
 
 impl Say {
-    pub(super) fn new(colours: Colours, is_interactive: bool) -> Self {
-        Self { colours, is_interactive }
+    pub(super) fn new(colours: Colours, reader: Reader) -> Self {
+        Self { colours, reader }
     }
 
     /// For an answer.
@@ -42,7 +51,7 @@ impl Say {
     pub(super) fn tell(&self, text: &str) -> Result<()> {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", harmless(text))?;
-        if self.is_interactive {
+        if self.reader == Reader::Person {
             writeln!(out)?;
         }
         Ok(out.flush()?)
@@ -50,21 +59,21 @@ impl Say {
 
     /// What is worth knowing; in a file it would be in the way.
     pub(super) fn note(&self, text: &str) {
-        if self.is_interactive {
+        if self.reader == Reader::Person {
             self.line(DIM, &wrap(&harmless(text), width()).join("\n"));
         }
     }
 
     /// The same in items, none of which is cut unless it has to be.
     pub(super) fn items(&self, items: &[String]) {
-        if self.is_interactive {
+        if self.reader == Reader::Person {
             self.line(DIM, &joined(items, width()));
         }
     }
 
     /// What went wrong.
     pub(super) fn warn(&self, text: &str) {
-        if self.is_interactive {
+        if self.reader == Reader::Person {
             self.line(YELLOW, &wrap(&harmless(text), width()).join("\n"));
             eprintln!();
         } else {
@@ -75,7 +84,7 @@ impl Say {
 
     /// An empty line between what was said and the prompt.
     pub(super) fn gap(&self) {
-        if self.is_interactive {
+        if self.reader == Reader::Person {
             let _ = writeln!(std::io::stderr());
         }
     }

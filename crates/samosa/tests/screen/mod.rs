@@ -75,9 +75,10 @@ impl Screen {
         self.keys.as_ref().unwrap().write_all(key).unwrap();
     }
 
-    /// Takes the terminal away. The thread that reads it wakes when it is next written to.
+    /// Takes the terminal away, with a last key, for the thread that reads wakes with what that brings to the screen.
     pub(crate) fn hang_up(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.press(b"x");
         self.keys = None;
     }
 
