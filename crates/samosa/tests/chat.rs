@@ -268,35 +268,78 @@ fn signals_and_lost_terminals_end_it() {
     assert!(!status.unwrap().success());
 }
 
-/// A server that answers every question with this text.
-fn parrot(text: &str) -> String {
+/// A server that plays these answers to questions, the last one for ever.
+fn mocked(answers: Vec<String>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    let models = json!({ "current_model": "parrot", "models": [] });
+    let serve = move || {
+        let mut answers = answers.into_iter();
+        let mut answer = String::new();
+        // It ends with the test's process.
+        while let Ok((mut socket, _)) = listener.accept() {
+            if mock::request(&mut socket).starts_with("GET /models ") {
+                let head = mock::head("200 OK", "application/json");
+                socket.write_all((head + &models.to_string()).as_bytes()).unwrap();
+                continue;
+            }
+            answer = answers.next().unwrap_or(answer);
+            socket.write_all(answer.as_bytes()).unwrap();
+        }
+    };
+    std::thread::Builder::new().spawn(serve).unwrap();
+    url
+}
+
+/// A whole answer with this text.
+fn stream(text: &str) -> String {
     let token = json!({ "token": text, "gpu": 0 });
     let done = json!({ "done": true, "finish_reason": "stop", "model_tag": "par\u{1b}[31mrot", "seed": 1,
         "usage": { "prompt_tokens": 1, "cached_tokens": 0, "completion_tokens": 2 }, "dropped_messages": 2,
         "timings_ms": { "queue": 0.1, "prefill": 1.0, "decode": 1.0 } });
-    let models = json!({ "current_model": "parrot", "models": [] });
-    std::thread::Builder::new()
-        .spawn(move || {
-            // It ends with the test's process.
-            while let Ok((mut socket, _)) = listener.accept() {
-                let answer = if mock::request(&mut socket).starts_with("GET /models ") {
-                    mock::head("200 OK", "application/json") + &models.to_string()
-                } else {
-                    let events = format!("data: {token}\n\n: waiting\n\ndata: {done}\n\n");
-                    mock::head("200 OK", "text/event-stream") + &events
-                };
-                socket.write_all(answer.as_bytes()).unwrap();
-            }
-        })
-        .unwrap();
-    url
+    mock::head("200 OK", "text/event-stream") + &format!("data: {token}\n\n: waiting\n\ndata: {done}\n\n")
+}
+
+#[test]
+fn refusals_say_what_to_do_and_the_chat_goes_on() {
+    let full = json!({ "detail": "The places for running requests (1) and for waiting ones (0) are taken." });
+    let busy = "HTTP/1.1 503 No\r\nContent-Type: application/problem+json\r\nRetry-After: 4\r\nConnection: close\r\n\r\n";
+    let begun = mock::head("200 OK", "text/event-stream") + "data: {\"token\":\"One, \",\"gpu\":0}\n\n";
+    let error = json!({ "error": { "code": "internal", "message": "The engine broke; try again.", "retryable": true } });
+    let answers = [
+        format!("{busy}{full}"),
+        format!("{begun}data: {error}\n\n"),
+        begun,
+        "HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n\r\n<html>".to_owned(),
+        stream("Two."),
+    ];
+    let url = mocked(answers.to_vec());
+    let mut chat = Chat::start(&["--url", &url, "--plain"], &[]);
+    chat.type_line("Count.", "are taken.");
+    assert!(
+        chat.screen
+            .written()
+            .replace("\r\n", " ")
+            .contains("Try again in 4 s. /retry sends the message again.")
+    );
+    chat.type_line("/retry", "The engine broke; try again.");
+    chat.type_line("\x1b[A\x1b[A", "the connection was closed before");
+    chat.type_line("/retry", "no samosa server: 502");
+    chat.type_line("/retry", "Two.");
+    chat.type_line("/save talk.json", "Written to talk.json.");
+    let saved: Value = serde_json::from_str(&chat.file("talk.json")).unwrap();
+    assert_eq!(
+        saved["messages"],
+        json!([
+            { "role": "user", "content": "Count." }, { "role": "assistant", "content": "Two." },
+        ])
+    );
+    chat.leave();
 }
 
 #[test]
 fn nothing_that_a_model_says_is_obeyed() {
-    let url = parrot("\u{1b}]0;mine\u{7}\u{1b}[2J\u{9b}5n\r safe");
+    let url = mocked(vec![stream("\u{1b}]0;mine\u{7}\u{1b}[2J\u{9b}5n\r safe")]);
     let mut chat = Chat::start(&["--url", &url], &[("NO_COLOR", "1")]);
     chat.type_line("Hello!", "␛]0;mine␇␛[2J\u{fffd}5n␍ safe");
     let written = chat.screen.written();

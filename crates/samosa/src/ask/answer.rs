@@ -24,6 +24,8 @@ const SILENCE: Duration = Duration::from_mins(1);
 const MAX_REFUSAL: usize = 64 << 10;
 /// Longest line of a stream: whatever is longer is no event.
 const MAX_LINE: usize = 1 << 20;
+/// Bytes of a stream: many times what the longest answer takes.
+const MAX_STREAM: usize = 64 << 20;
 
 /// Why there is no answer, or no more of it.
 #[derive(Debug)]
@@ -195,10 +197,16 @@ struct Lines {
     /// The beginning of a line whose end has not come.
     partial: Vec<u8>,
     ready: VecDeque<Value>,
+    /// Bytes so far.
+    taken: usize,
 }
 
 impl Lines {
     fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.taken += bytes.len();
+        if self.taken > MAX_STREAM {
+            return Err(Failure::Garbage(format!("more than {MAX_STREAM} bytes")));
+        }
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             if self.partial.len() + part.len() > MAX_LINE {
                 return Err(Failure::Garbage(format!("a line of more than {MAX_LINE} bytes")));

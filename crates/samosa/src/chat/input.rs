@@ -44,12 +44,15 @@ impl Said {
             let inner = inner.strip_prefix('\n').unwrap_or(inner);
             return Self::message(inner.strip_suffix('\n').unwrap_or(inner));
         }
-        let lines = text.trim_end().replace("\\\n", "\n");
+        let line =
+            |line: &'_ str| if goes_on(line) { line[..line.len() - 1].to_owned() } else { line.to_owned() };
+        let lines = text.split('\n').map(line).collect::<Vec<_>>().join("\n");
+        let lines = lines.trim_end();
         match lines.strip_prefix('/') {
             // What begins with two slashes is a message that begins with one.
             Some(rest) if rest.starts_with('/') => Self::message(rest),
             Some(command) => Self::Command(command.to_owned()),
-            None => Self::message(&lines),
+            None => Self::message(lines),
         }
     }
 
@@ -127,6 +130,7 @@ mod tests {
         assert_eq!(Said::of("two\\\nlines\n"), message("two\nlines"));
         assert_eq!(Said::of("\"\"\"\n/not a command\n\n  x \n\"\"\""), message("/not a command\n\n  x "));
         assert_eq!(Said::of("\"\"\"one\"\"\" "), message("one"));
+        assert_eq!(Said::of("C:\\\\\nnext\\\nlast"), message("C:\\\\\nnext\nlast"));
         assert_eq!(Said::of("//etc"), message("/etc"));
         assert_eq!(Said::of("/set seed 7"), Said::Command("set seed 7".to_owned()));
         assert_eq!(
