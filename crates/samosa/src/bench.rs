@@ -20,10 +20,11 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use self::report::Report;
 use self::target::{Api, Target};
+use crate::ask::temperature;
 use crate::edge;
+use crate::given;
 use crate::http;
 use crate::settings::Values;
-use crate::{given, temperature};
 
 /// What `bench` was asked to do.
 pub(crate) struct Options {

@@ -1,115 +1,198 @@
-//! `samosa generate`: one answer to standard output, without a server.
+//! `samosa generate`: one answer to standard output, of the engine in this process or of a running server.
+//!
+//! Made for scripts: the answer is all that standard output gets. Reading order: [`message`] (what is asked), then this.
 
-use std::io::{IsTerminal, Read, Write};
-use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+mod message;
 
-use anyhow::{Context, Result, bail};
-use clap::ArgMatches;
-use engine::{Compute, Failure, Handle, Request, Sampling, StreamEvent, Transformer};
-use registry::{LoadedModel, Tag, plan};
-use server::Options;
-use tokenizer::{Message, Role};
+use std::io::{IsTerminal, Write};
 
-use crate::given;
+use anyhow::{Context, Result, anyhow};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde_json::{Value, json};
 
-pub(crate) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
-    let message = message(matches)?;
-    let (model, kv_bytes) = load(options, matches)?;
-    let request = request(options, &model, matches, &message)?;
-    let seed = request.sampling().seed;
-    let handle = start(options, &model, kv_bytes)?;
-    let (tell, events) = sync_channel(request.max_tokens() + 4);
-    let sink = move |event| tell.try_send(event).is_ok();
-    handle.submit(request, Box::new(sink)).map_err(|_| anyhow::anyhow!("the engine takes no request"))?;
+use self::message::Asked;
+use crate::ask::{self, Done, Failure, Interrupted, Question, Sampling, Service, Source};
+use crate::clock;
+use crate::settings::Values;
+use crate::text::harmless;
+
+/// What `generate` was asked to do.
+pub(crate) struct Options {
+    source: Source,
+    asked: Asked,
+    system: Option<String>,
+    sampling: Sampling,
+    form: Form,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Form {
+    Text,
+    /// One object at the end.
+    Json,
+    /// One object for each event.
+    Events,
+}
+
+/// The command line of `generate`.
+pub(crate) fn command() -> Command {
+    let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
+    let file = |name: &'static str| {
+        Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(std::path::PathBuf))
+    };
+    Command::new("generate")
+        .about("Answer one message, for the terminal and for scripts")
+        .after_help(
+            "Without MESSAGE, --file and --messages it reads standard input, unless that is a terminal. The answer is all \
+             that goes to standard output. With --url the key is the first of INTERNAL_API_KEY. Exit codes: 0 done, 1 \
+             failed, 2 wrong arguments, 130 interrupted.",
+        )
+        .arg(Arg::new("message").help("What the user says; - reads it from standard input"))
+        .arg(file("file").action(ArgAction::Append).help("Text that follows the message; may be repeated"))
+        .arg(
+            file("messages")
+                .conflicts_with_all(["message", "file", "system"])
+                .help("A whole conversation: a JSON array of objects with role and content"),
+        )
+        .args(ask::arguments())
+        .arg(flag("json").help("Print one JSON object at the end: text, finish_reason, seed, usage, …"))
+        .arg(flag("stream-json").conflicts_with("json").help("Print one JSON object for each event"))
+}
+
+impl Options {
+    /// Reads the arguments; an error if they ask nothing.
+    pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
+        let form = match (matches.get_flag("json"), matches.get_flag("stream-json")) {
+            (true, _) => Form::Json,
+            (_, true) => Form::Events,
+            _ => Form::Text,
+        };
+        Ok(Self {
+            source: Source::read(values, matches)?,
+            asked: Asked::read(matches)?,
+            system: matches.get_one::<String>("system").cloned(),
+            sampling: Sampling::read(matches),
+            form,
+        })
+    }
+}
+
+/// Asks and prints; an error if there is no whole answer.
+pub(crate) fn run(options: Options) -> Result<()> {
+    let Options { source, asked, system, sampling, form } = options;
+    let messages = asked.messages(system.as_deref())?;
+    let question = Question { messages, sampling };
+    let runtime = ask::runtime()?;
+    let answered = runtime.block_on(async {
+        tokio::select! {
+            answered = answer(source, &question, form) => answered,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted.context("Ctrl-C cannot be watched")?;
+                Err(Interrupted.into())
+            }
+        }
+    });
+    // Whatever the engine still does is of use to nobody.
+    runtime.shutdown_background();
+    answered
+}
+
+async fn answer(source: Source, question: &Question, form: Form) -> Result<()> {
+    let mut service = source.open().await?;
+    let begun = clock::now();
+    let asked = service.ask(question).await;
+    let mut answer = asked.map_err(|failure| anyhow!("{}{failure}", place(&service)))?;
+    let (mut text, mut first) = (String::new(), None);
+    let done = loop {
+        let event = match answer.next().await {
+            Ok(event) => event,
+            Err(failure) => return Err(broken(&service, &failure, form)?),
+        };
+        first = first.or_else(|| Some(begun.elapsed()));
+        if let Some(token) = event.text() {
+            write_token(token, form)?;
+            text.push_str(token);
+        }
+        if form == Form::Events {
+            write_line(&event.0)?;
+        }
+        if let Some(done) = event.done() {
+            break done;
+        }
+    };
+    finish(&done, &text, form)?;
+    if form == Form::Text && std::io::stderr().is_terminal() {
+        let first_ms = first.unwrap_or_default().as_secs_f64() * 1e3;
+        eprintln!("[{}]", summary(&done, first_ms).join(" · "));
+    }
+    answer.close().await;
+    Ok(())
+}
+
+/// `http://…: `, where a server is asked.
+fn place(service: &Service) -> String {
+    if service.is_here() { String::new() } else { format!("{}: ", service.server.way.place.url("")) }
+}
+
+/// What the whole answer says of itself, for people.
+pub(crate) fn summary(done: &Done, first_ms: f64) -> Vec<String> {
+    let tokens = done.tokens();
+    let length = if done.is_cut_short() { ", cut at the longest allowed" } else { "" };
+    let rate = done.rate().map(|rate| format!("{rate:.0} tokens/s"));
+    let begin = [
+        done.model(),
+        format!("{tokens} {}{length}", if tokens == 1 { "token" } else { "tokens" }),
+        format!("first after {first_ms:.0} ms"),
+    ];
+    let end = [format!("{} cached", done.cached_tokens()), format!("seed {}", done.seed())];
+    begin.into_iter().chain(rate).chain(end).collect()
+}
+
+/// Text as it comes. A terminal must not obey it.
+fn write_token(token: &str, form: Form) -> Result<()> {
+    if form != Form::Text {
+        return Ok(());
+    }
     let mut out = std::io::stdout().lock();
-    for event in events {
-        match event {
-            StreamEvent::Token { text, .. } | StreamEvent::Text(text) => {
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
+    if out.is_terminal() {
+        out.write_all(harmless(token).as_bytes())?;
+    } else {
+        out.write_all(token.as_bytes())?;
+    }
+    Ok(out.flush()?)
+}
+
+fn write_line(value: &Value) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{value}")?;
+    Ok(out.flush()?)
+}
+
+/// The answer broke off. Whoever reads events reads that one too.
+fn broken(service: &Service, failure: &Failure, form: Form) -> Result<anyhow::Error> {
+    match failure {
+        Failure::Ended(event) if form == Form::Events => write_line(event)?,
+        // What comes next is not part of the text.
+        _ if form == Form::Text && std::io::stdout().is_terminal() => writeln!(std::io::stdout())?,
+        _ => {}
+    }
+    Ok(anyhow!("{}{failure}", place(service)))
+}
+
+/// What follows the last event.
+fn finish(done: &Done, text: &str, form: Form) -> Result<()> {
+    match form {
+        Form::Events => Ok(()),
+        Form::Text => Ok(writeln!(std::io::stdout())?),
+        Form::Json => {
+            let names = ["finish_reason", "model_tag", "weights", "seed", "usage", "timings_ms"];
+            let mut object = json!({ "text": text });
+            for name in names {
+                object[name] = done.0[name].clone();
             }
-            StreamEvent::Finished { usage, timings, .. } => {
-                writeln!(out)?;
-                if std::io::stderr().is_terminal() {
-                    let tokens = usage.completion_tokens;
-                    let rate = tokens as f64 / timings.decode.as_secs_f64().max(1e-9);
-                    let first = timings.prefill.as_secs_f64() * 1e3;
-                    eprintln!(
-                        "[{} · {tokens} tokens · first after {first:.0} ms · {rate:.0} tokens/s · seed {seed}]",
-                        model.tag
-                    );
-                }
-                return Ok(());
-            }
-            StreamEvent::Failed(Failure::NotFinite) => bail!("the model gave a result that is not a number"),
-            StreamEvent::Failed(Failure::Deadline | Failure::QueueTimeout) => {
-                bail!("the answer took too long")
-            }
-            StreamEvent::Failed(Failure::Internal | Failure::Aborted | Failure::Constraint) => {
-                bail!("the engine broke")
-            }
-            StreamEvent::Admitted => {}
+            object["dropped_messages"] = done.dropped_messages().into();
+            write_line(&object)
         }
     }
-    bail!("the engine gave the answer up")
-}
-
-fn message(matches: &ArgMatches) -> Result<String> {
-    let mut message = given(matches, "message", String::new());
-    if message == "-" {
-        message.clear();
-        std::io::stdin().read_to_string(&mut message).context("standard input could not be read as text")?;
-    }
-    if message.trim().is_empty() {
-        bail!("the message is empty");
-    }
-    Ok(message)
-}
-
-/// A model in memory, and bytes for its keys and values.
-fn load(options: &Options, matches: &ArgMatches) -> Result<(LoadedModel, usize)> {
-    let catalog = options.catalog();
-    let first = options.first_tag()?;
-    let tag = match matches.get_one::<String>("model") {
-        Some(name) => Tag::new(name).with_context(|| format!("{name:?} is not a model's tag"))?,
-        None => first.clone(),
-    };
-    let load = options.load_options(&tag, Some(&first));
-    let opened = registry::load::find(&catalog, &catalog.find(&tag)?, &load)?.open()?;
-    let plan = plan::alone(opened.needs(options.kv_bytes as u64, 1), &tag)?;
-    let model = opened.verify(&catalog)?.load(&Compute::new(options.isa, options.threads))?;
-    Ok((model, plan.kv as usize))
-}
-
-fn request(options: &Options, model: &LoadedModel, matches: &ArgMatches, message: &str) -> Result<Request> {
-    let system = matches.get_one::<String>("system");
-    let mut messages: Vec<Message<'_>> =
-        system.iter().map(|text| Message { role: Role::System, content: text.as_str() }).collect();
-    messages.push(Message { role: Role::User, content: message });
-    let prompt = model.tokenizer.render_chat(&messages, None)?.ids;
-    let defaults = options.defaults;
-    let sampling = Sampling {
-        temperature: given(matches, "temperature", defaults.temperature) as f32,
-        top_k: given(matches, "top-k", defaults.top_k) as usize,
-        seed: match matches.get_one::<u64>("seed") {
-            Some(seed) => *seed,
-            None => getrandom::u64()? >> 11,
-        },
-        ..Sampling::default()
-    };
-    let max_tokens = given(matches, "max-tokens", defaults.max_tokens) as usize;
-    let config = &model.weights.config;
-    let (tokens, room) = (prompt.len(), config.sequence_len - 1);
-    Request::new(prompt, max_tokens, sampling, (config.vocab_size, config.sequence_len))
-        .map_err(|_| anyhow::anyhow!("the message has {tokens} tokens, but this model takes at most {room}"))
-}
-
-fn start(options: &Options, model: &LoadedModel, kv_bytes: usize) -> Result<Handle> {
-    let limits = options.limits.engine.clone();
-    let (weights, tokenizer) = (Arc::clone(&model.weights), Arc::clone(&model.tokenizer));
-    let (isa, threads, step_tokens) = (options.isa, options.threads, limits.step_tokens);
-    let build =
-        move || Transformer::new(Arc::clone(&weights), Compute::new(isa, threads), kv_bytes, step_tokens);
-    Handle::start("engine", tokenizer, limits, build).context("the engine could not be started")
 }

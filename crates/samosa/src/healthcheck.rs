@@ -57,7 +57,9 @@ async fn ask(way: &Way, endpoint: &str) -> Result<()> {
     let (response, connection) = way.send(request).await.map_err(|lost| anyhow!("{lost}"))?;
     let status = response.status();
     if status.is_success() {
-        connection.closed().await;
+        if let Some(connection) = connection {
+            connection.closed().await;
+        }
         return Ok(());
     }
     let said = http::read(response.into_body(), MAX_ANSWER).await;

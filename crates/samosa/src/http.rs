@@ -1,25 +1,28 @@
 //! Asking a server over HTTP: where it is, one exchange on a connection of its own, and what its errors say.
 //!
-//! All commands that are clients share it: `bench`, `swap`, `top`, `healthcheck`. Reading order: [`Place`] (a URL), [`Way`]
-//! (how to get there), [`tls`].
+//! All commands that are clients share it: `bench`, `swap`, `top`, `healthcheck`, `chat`, `generate`. The last two may ask
+//! a service in this process, in the same words. Reading order: [`Place`] (a URL), [`Way`] (how to get there), [`tls`].
 
 mod tls;
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Arg, ArgMatches, value_parser};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::http::request;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use server::State;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
@@ -114,6 +117,11 @@ impl Place {
         if addresses.is_empty() { Err(unknown("has no address".to_owned())) } else { Ok(addresses) }
     }
 
+    /// This very process, where no name is looked up.
+    fn here() -> Self {
+        Self { is_encrypted: false, host: "localhost".to_owned(), port: 80, base: String::new() }
+    }
+
     /// A request to an endpoint, after which the connection shall be closed.
     pub(crate) fn request(&self, endpoint: &str) -> Result<request::Builder> {
         let host =
@@ -154,6 +162,13 @@ impl fmt::Display for Lost {
     }
 }
 
+/// The body of an answer, wherever it comes from. A frame that is an error is the end of one that was cut.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Cut>;
+
+/// What came of the body was not all.
+#[derive(Debug)]
+pub(crate) struct Cut;
+
 /// A connection with an answer on it, which ends with that answer: the server was asked to close.
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
@@ -172,45 +187,67 @@ impl Connection {
 /// How to get to a server, and whom to believe there.
 pub(crate) struct Way {
     pub(crate) place: Place,
-    /// Of the host, looked up once.
-    addresses: OnceCell<Vec<SocketAddr>>,
-    tls: Option<Tls>,
+    route: Route,
+}
+
+enum Route {
+    Network {
+        /// Of the host, looked up once.
+        addresses: OnceCell<Vec<SocketAddr>>,
+        tls: Option<Tls>,
+    },
+    /// No socket at all: the service is in this process.
+    Here(Arc<State>),
 }
 
 impl Way {
     pub(crate) fn new(place: Place, trust: &Trust) -> Result<Self> {
         let tls = if place.is_encrypted { Some(Tls::new(&place.host, trust)?) } else { None };
-        Ok(Self { place, addresses: OnceCell::new(), tls })
+        Ok(Self { place, route: Route::Network { addresses: OnceCell::new(), tls } })
+    }
+
+    /// The way to a service in this process.
+    pub(crate) fn here(state: Arc<State>) -> Self {
+        Self { place: Place::here(), route: Route::Here(state) }
     }
 
     /// Looks the addresses up again, the next time.
     pub(crate) fn forget(&mut self) {
-        self.addresses = OnceCell::new();
+        if let Route::Network { addresses, .. } = &mut self.route {
+            *addresses = OnceCell::new();
+        }
     }
 
-    /// Connects, sends a request, and returns its answer as far as its head.
+    /// Connects, sends a request, and returns its answer as far as its head, with the connection if there is one.
     pub(crate) async fn send(
         &self,
         request: Request<Full<Bytes>>,
-    ) -> Result<(Response<Incoming>, Connection), Lost> {
-        let addresses = self.addresses.get_or_try_init(async || self.place.resolve()).await?;
-        let socket = connect(addresses).await?;
-        match &self.tls {
+    ) -> Result<(Response<Body>, Option<Connection>), Lost> {
+        let (addresses, tls) = match &self.route {
+            Route::Network { addresses, tls } => (addresses, tls),
+            Route::Here(state) => {
+                let response = server::answer(Arc::clone(state), request).await;
+                return Ok((response.map(|body| body.map_err(|_| Cut).boxed_unsync()), None));
+            }
+        };
+        let socket = connect(addresses.get_or_try_init(async || self.place.resolve()).await?).await?;
+        let (response, connection) = match tls {
             None => exchange(socket, request).await,
             Some(tls) => exchange(tls.connect(socket).await.map_err(Lost::Untrusted)?, request).await,
-        }
+        }?;
+        Ok((response, Some(connection)))
     }
 }
 
 async fn exchange(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
-) -> Result<(Response<Incoming>, Connection), Lost> {
+) -> Result<(Response<Body>, Connection), Lost> {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(socket)).await.map_err(|error| lost(&error))?;
     let task = tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
-    Ok((response, Connection { sender, task }))
+    Ok((response.map(|body| body.map_err(|_| Cut).boxed_unsync()), Connection { sender, task }))
 }
 
 async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Lost> {
@@ -238,7 +275,7 @@ pub(crate) async fn shake_hands(host: &str, socket: TcpStream) -> Result<(), Str
 }
 
 /// A body as far as it came, and not much more than `most` bytes of it.
-pub(crate) async fn read(mut body: Incoming, most: usize) -> Vec<u8> {
+pub(crate) async fn read(mut body: Body, most: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
         bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));

@@ -3,7 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+mod ask;
 mod bench;
+mod chat;
 mod clock;
 mod completions;
 mod config;
@@ -64,8 +66,12 @@ fn main() -> ExitCode {
                 Err(error) => return wrong(&error),
             }
         }
-        Some(("generate", matches)) => match options::options(&values) {
-            Ok(options) => generate::run(&options, matches),
+        Some(("chat", matches)) => match chat::Options::read(&values, matches) {
+            Ok(options) => chat::run(options),
+            Err(error) => return wrong(&error),
+        },
+        Some(("generate", matches)) => match generate::Options::read(&values, matches) {
+            Ok(options) => generate::run(options),
             Err(error) => return wrong(&error),
         },
         Some(("models", matches)) => match options::options(&values) {
@@ -103,7 +109,8 @@ fn code_of(outcome: Result<()>) -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("{error:#}"));
-            if error.is::<pull::Interrupted>() { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
+            let interrupted = error.is::<pull::Interrupted>() || error.is::<ask::Interrupted>();
+            if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -143,7 +150,8 @@ fn command() -> Command {
         .args(settings::arguments())
         .subcommands([
             serve,
-            generate_command(),
+            chat::command(),
+            generate::command(),
             models::command(),
             pull::command(),
             swap::command(),
@@ -159,47 +167,13 @@ fn command() -> Command {
         ])
 }
 
-fn generate_command() -> Command {
-    let number = |name: &'static str, value: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value).help(help)
-    };
-    Command::new("generate")
-        .about("Answer one message on the terminal")
-        .arg(Arg::new("message").required(true).help("What the user says; - reads it from standard input"))
-        .arg(number("model", "TAG", "Model to ask, instead of the default"))
-        .arg(number("system", "TEXT", "Instructions before the message"))
-        .arg(
-            number("temperature", "0–2", "Randomness; 0 always takes the likeliest token")
-                .value_parser(temperature),
-        )
-        .arg(
-            number("top-k", "0–200", "Candidates; 0 keeps all")
-                .value_parser(clap::value_parser!(u64).range(settings::bounds("default_top_k"))),
-        )
-        .arg(
-            number("max-tokens", "1–4096", "Longest answer")
-                .value_parser(clap::value_parser!(u64).range(settings::bounds("default_max_tokens"))),
-        )
-        .arg(
-            number("seed", "NUMBER", "The same seed gives the same answer")
-                .value_parser(clap::value_parser!(u64)),
-        )
-}
-
-fn temperature(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(value) if (0.0..=2.0).contains(&value) => Ok(value),
-        _ => Err("must be a number from 0 to 2".to_owned()),
-    }
-}
-
 /// A model's name on the command line.
 pub(crate) fn tag(text: &str) -> Result<Tag, String> {
     let rule = "a tag has up to 100 letters, digits, dots, underscores and dashes, and begins with a letter or digit";
     Tag::new(text).ok_or_else(|| rule.to_owned())
 }
 
-/// A number given to `generate`, or the setting.
+/// A value that was given, or the default.
 pub(crate) fn given<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str, default: T) -> T {
     matches.get_one::<T>(name).cloned().unwrap_or(default)
 }

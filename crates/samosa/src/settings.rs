@@ -15,7 +15,7 @@ pub(crate) use self::documents::{example, markdown, schema};
 pub(crate) use self::kind::Kind;
 pub(crate) use self::table::GROUPS;
 pub(crate) use self::values::{
-    Origin, Terminal, Values, Wrong, environment_of_s3, has_proxy, shown, terminal,
+    Origin, Terminal, Values, Wrong, environment_of_s3, has_proxy, home, shown, state_home, terminal,
 };
 
 /// Names this alike are taken for the same one, mistyped (1 is equal).

@@ -17,8 +17,8 @@ use tokio::time::{sleep, timeout};
 
 use self::client::Asked;
 pub(crate) use self::client::{Failure, Server};
-pub(crate) use self::record::Record;
-use self::record::{End, sentence, serving};
+use self::record::{End, serving};
+pub(crate) use self::record::{Record, sentence};
 use crate::edge;
 use crate::http;
 use crate::progress::Progress;
@@ -28,16 +28,30 @@ use crate::settings::Values;
 const LOOK: Duration = Duration::from_millis(200);
 /// So many looks in a row without an answer, and the server is gone.
 const MAX_BLIND_LOOKS: u32 = 3;
+/// Longest time a swap is watched where nothing else was said.
+const LONGEST: Duration = Duration::from_hours(168);
 /// The phase that has a bar.
 const DOWNLOAD: &str = "download";
 
 /// What `swap` was asked to do.
 pub(crate) struct Options {
-    tag: Tag,
     server: Server,
+    wanted: Wanted,
+}
+
+/// The model that shall serve, and how that is watched.
+pub(crate) struct Wanted {
+    tag: Tag,
     if_match: Option<String>,
     wait: Duration,
     json: bool,
+}
+
+impl Wanted {
+    /// Shown to a person, for as long as it takes.
+    pub(crate) fn of(tag: Tag) -> Self {
+        Self { tag, if_match: None, wait: LONGEST, json: false }
+    }
 }
 
 /// The command line of `swap`.
@@ -85,13 +99,13 @@ impl Options {
     /// Reads the arguments; the key comes from the settings.
     pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
         let key = edge::admin_client_key(values)?.map(http::secret).transpose()?;
-        Ok(Self {
+        let wanted = Wanted {
             tag: matches.get_one::<Tag>("tag").context("TAG is missing")?.clone(),
-            server: Server { way: http::way(matches)?, key },
             if_match: matches.get_one::<String>("if-match").cloned(),
             wait: Duration::from_secs(crate::given(matches, "wait", 0)),
             json: matches.get_flag("json"),
-        })
+        };
+        Ok(Self { server: Server { way: http::way(matches)?, key }, wanted })
     }
 }
 
@@ -101,23 +115,24 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    runtime.block_on(swap(&options.server, options))
+    runtime.block_on(swap(&options.server, &options.wanted))
 }
 
-async fn swap(server: &Server, options: &Options) -> Result<()> {
-    let tag = options.tag.as_str();
-    let asked = match server.swap(tag, options.if_match.as_deref()).await {
+/// Asks for a model and watches it come; prints what came of it.
+pub(crate) async fn swap(server: &Server, wanted: &Wanted) -> Result<()> {
+    let tag = wanted.tag.as_str();
+    let asked = match server.swap(tag, wanted.if_match.as_deref()).await {
         Ok(asked) => asked,
-        Err(Failure::Problem(said)) => return refused(server, options, &said).await,
+        Err(Failure::Problem(said)) => return refused(server, wanted, &said).await,
         Err(failure) => bail!("{}: {failure}", server.url()),
     };
     let swap_id = match asked {
-        Asked::AlreadyLive => return already_live(server, options).await,
+        Asked::AlreadyLive => return already_live(server, wanted).await,
         Asked::Swapping(id) => id,
     };
-    let mut watch = Watch::new(server, options, swap_id);
+    let mut watch = Watch::new(server, wanted, swap_id);
     let ended = tokio::select! {
-        ended = timeout(options.wait, watch.follow()) => ended,
+        ended = timeout(wanted.wait, watch.follow()) => ended,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.context("Ctrl-C cannot be watched")?;
             drop(watch);
@@ -125,31 +140,31 @@ async fn swap(server: &Server, options: &Options) -> Result<()> {
         }
     };
     let Ok(ended) = ended else {
-        let (phase, seconds) = (watch.phase.clone(), options.wait.as_secs());
+        let (phase, seconds) = (watch.phase.clone(), wanted.wait.as_secs());
         drop(watch);
         bail!("after {seconds} s the swap to {tag} still runs{phase}; it goes on at the server")
     };
     // The bar goes before anything else is said.
     drop(watch);
     let (record, stats) = ended?;
-    told(options, &record, &stats)
+    told(wanted, &record, &stats)
 }
 
 /// A swap that was refused, or that failed before the answer to it went out.
-async fn refused(server: &Server, options: &Options, said: &str) -> Result<()> {
+async fn refused(server: &Server, wanted: &Wanted, said: &str) -> Result<()> {
     let said = sentence(said);
     // What serves is worth knowing, and not worth another error.
     let Ok(stats) = server.stats().await else { bail!("{said}") };
-    match Record::of_failure(&stats, options.tag.as_str(), &said) {
-        Some(record) => told(options, &record, &stats),
+    match Record::of_failure(&stats, wanted.tag.as_str(), &said) {
+        Some(record) => told(wanted, &record, &stats),
         None => bail!("{said} {}", serving(&stats, End::Failed)),
     }
 }
 
-async fn already_live(server: &Server, options: &Options) -> Result<()> {
-    let tag = options.tag.as_str();
+async fn already_live(server: &Server, wanted: &Wanted) -> Result<()> {
+    let tag = wanted.tag.as_str();
     let mut out = std::io::stdout().lock();
-    if !options.json {
+    if !wanted.json {
         return Ok(writeln!(out, "{tag} serves already")?);
     }
     let stats = server.stats().await.map_err(|failure| anyhow!("{}: {failure}", server.url()))?;
@@ -160,14 +175,14 @@ async fn already_live(server: &Server, options: &Options) -> Result<()> {
 }
 
 /// Prints how it ended; an error if the model does not serve.
-fn told(options: &Options, record: &Record, stats: &Value) -> Result<()> {
-    let tag = options.tag.as_str();
+fn told(wanted: &Wanted, record: &Record, stats: &Value) -> Result<()> {
+    let tag = wanted.tag.as_str();
     let mut out = std::io::stdout().lock();
-    if options.json {
+    if wanted.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&record.0)?)?;
     }
     match record.end() {
-        Some(End::Live) if options.json => Ok(()),
+        Some(End::Live) if wanted.json => Ok(()),
         Some(End::Live) => Ok(writeln!(out, "{tag} serves ({})", record.summary())?),
         end => {
             let serving = serving(stats, end.unwrap_or(End::Failed));
@@ -189,9 +204,9 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(server: &'a Server, options: &'a Options, swap_id: u64) -> Self {
-        let progress = if options.json { Progress::silent() } else { Progress::on_stderr() };
-        let tag = options.tag.as_str();
+    fn new(server: &'a Server, wanted: &'a Wanted, swap_id: u64) -> Self {
+        let progress = if wanted.json { Progress::silent() } else { Progress::on_stderr() };
+        let tag = wanted.tag.as_str();
         Self { server, tag, swap_id, progress, shown: 0, phase: String::new() }
     }
 

@@ -34,9 +34,37 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// A text that a terminal shows and does not obey: line feeds and tabs are all that is left of its control characters,
+/// and none of those that turn the direction of what follows.
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars().map(shown).collect()
+}
+
+fn shown(c: char) -> char {
+    match c {
+        '\n' | '\t' => c,
+        // Unicode has a picture for each.
+        '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or(char::REPLACEMENT_CHARACTER),
+        '\x7f' => '␡',
+        '\u{80}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            char::REPLACEMENT_CHARACTER
+        }
+        _ => c,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::wrap;
+    use super::{harmless, wrap};
+
+    #[test]
+    fn no_control_character_reaches_a_terminal() {
+        assert_eq!(harmless("a\x1b[31mb\r\x07\x7f"), "a␛[31mb␍␇␡");
+        assert_eq!(harmless("\u{9b}2J \u{202e}x"), "\u{fffd}2J \u{fffd}x");
+        assert_eq!(harmless("é\tnaïve\nनमस्ते 👩‍🍳"), "é\tnaïve\nनमस्ते 👩‍🍳");
+        let all: String = (0..=0x10_ffff).filter_map(char::from_u32).collect();
+        assert!(harmless(&all).chars().all(|c| !c.is_control() || c == '\n' || c == '\t'));
+    }
 
     #[test]
     fn lines_are_filled_but_not_overfilled() {

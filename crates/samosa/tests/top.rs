@@ -5,18 +5,12 @@
 
 #[expect(dead_code, reason = "each test file uses its part of it")]
 mod running;
+mod screen;
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::process::{Child, Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, sleep};
-use std::time::Duration;
+use std::process::{Command, Output};
 
 use running::Running;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use screen::Screen;
 use serde_json::{Value, json};
 
 fn top(arguments: &[&str], key: &str) -> Output {
@@ -83,90 +77,10 @@ fn without_an_answer_it_says_why_and_fails() {
 }
 
 /// `top` on a terminal of its own.
-struct Screen {
-    child: Child,
-    /// Our end of the terminal, and its name.
-    keys: Option<File>,
-    /// Ends the thread that reads, which has a copy of our end.
-    stop: Arc<AtomicBool>,
-    name: String,
-    written: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Screen {
-    fn start(url: &str, key: &str) -> Self {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&ours).unwrap();
-        unlockpt(&ours).unwrap();
-        tcsetwinsize(&ours, Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-        let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
-        let theirs = || File::options().read(true).write(true).open(&name).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_samosa"))
-            .args(["top", "--url", url, "--interval", "100ms"])
-            .env_clear()
-            .env("INTERNAL_API_KEY", key)
-            .stdin(theirs())
-            .stdout(theirs())
-            .stderr(theirs())
-            .spawn()
-            .unwrap();
-        let keys = File::from(ours);
-        let (mut screen, written) = (keys.try_clone().unwrap(), Arc::new(Mutex::new(Vec::new())));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (seen, stopped) = (Arc::clone(&written), Arc::clone(&stop));
-        let read = move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = screen.read(&mut buffer) {
-                seen.lock().unwrap().extend_from_slice(&buffer[..length]);
-                if stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-            }
-        };
-        thread::Builder::new().spawn(read).unwrap();
-        Self { child, keys: Some(keys), stop, name, written }
-    }
-
-    fn written(&self) -> String {
-        String::from_utf8_lossy(&self.written.lock().unwrap()).into_owned()
-    }
-
-    fn wait_for(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
-        for _ in 0..2000 {
-            if holds(self) {
-                return;
-            }
-            sleep(Duration::from_millis(10));
-        }
-        panic!("never came: {what}: {:?}", self.written());
-    }
-
-    fn press(&self, key: &[u8]) {
-        self.keys.as_ref().unwrap().write_all(key).unwrap();
-    }
-
-    fn ended(&mut self) -> Option<i32> {
-        let mut status = None;
-        self.wait_for("its end", |screen| {
-            status = screen.child.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap().code()
-    }
-
-    /// Whether the terminal shows again what is typed.
-    fn is_as_before(&self) -> bool {
-        let terminal = File::options().read(true).write(true).open(&self.name).unwrap();
-        tcgetattr(terminal).unwrap().local_modes.contains(LocalModes::ECHO | LocalModes::ICANON)
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn screen(url: &str, key: &str) -> Screen {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_samosa"));
+    command.args(["top", "--url", url, "--interval", "100ms"]).env_clear().env("INTERNAL_API_KEY", key);
+    Screen::start(&mut command, 100)
 }
 
 #[test]
@@ -174,7 +88,7 @@ fn the_screen_comes_and_leaves_the_terminal_as_it_was() {
     let mut running = Running::start(&[]);
     let url = format!("http://{}", running.address);
     for end in [&b"q"[..], b"\x03", b""] {
-        let mut screen = Screen::start(&url, &running.key);
+        let mut screen = self::screen(&url, &running.key);
         screen.wait_for("the figures", |screen| screen.written().contains("Tokens/s"));
         assert!(screen.written().contains("\x1b[?1049h") && !screen.is_as_before());
         screen.press(end);
@@ -187,7 +101,7 @@ fn the_screen_comes_and_leaves_the_terminal_as_it_was() {
         screen.wait_for("the other screen", |screen| screen.written().contains("\x1b[?1049l"));
         assert!(screen.is_as_before(), "{end:?}");
     }
-    let mut screen = Screen::start(&url, &running.key);
+    let mut screen = self::screen(&url, &running.key);
     screen.wait_for("the figures", |screen| screen.written().contains("Tokens/s"));
     running.kill();
     screen.wait_for("what is wrong", |screen| screen.written().contains("nothing"));
@@ -198,11 +112,9 @@ fn the_screen_comes_and_leaves_the_terminal_as_it_was() {
 #[test]
 fn it_ends_when_its_terminal_does() {
     let running = Running::start(&[("STARTUP_LOAD_ENABLED", "false")]);
-    let mut screen = Screen::start(&format!("http://{}", running.address), &running.key);
+    let mut screen = self::screen(&format!("http://{}", running.address), &running.key);
     screen.wait_for("the figures", |screen| screen.written().contains("Tokens/s"));
-    // The screen shows for how long the server runs: the thread that reads it wakes within a second.
-    screen.stop.store(true, Ordering::Relaxed);
-    screen.keys = None;
+    screen.hang_up();
     let mut status = None;
     screen.wait_for("its end", |screen| {
         status = screen.child.try_wait().unwrap();

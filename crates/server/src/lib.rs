@@ -4,7 +4,8 @@
 //! [`limits`] (what may be set, what is bounded), [`problem`] (every error a caller can see), [`parse`] (bodies
 //! to checked values), [`generate`] and [`openai`] (a message to an answer) over [`start`] (to an engine), [`events`] (the
 //! life of an answer) and [`sse`], [`models`] and [`swap`] (which weights
-//! serve), [`health`], [`metrics`], [`edge`] (the network is hostile), then [`listen`] (sockets, and stopping).
+//! serve), [`health`], [`metrics`], [`edge`] (the network is hostile), then [`listen`] (sockets, and stopping). Whoever has
+//! the service in their own process asks it with [`answer`].
 
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ mod gate;
 mod generate;
 mod generation;
 mod health;
+mod in_process;
 mod keys;
 mod memory;
 mod metrics;
@@ -49,6 +51,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 
 pub use edge::Edge;
+pub use in_process::answer;
 pub use keys::Keys;
 pub use limits::Limits;
 pub use listen::{Stop, serve};

@@ -33,9 +33,19 @@ pub struct State {
     pub(crate) started_unix: u64,
     /// The model chosen at start.
     pub(crate) first_tag: OnceLock<Tag>,
+    /// What becomes of the tag of a model that went live.
+    pub(crate) last_model: LastModel,
     ending: watch::Sender<Option<Ending>>,
     /// Requests between their first check and their stream.
     arriving: AtomicUsize,
+}
+
+/// What becomes of the tag of a model that went live.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LastModel {
+    /// It is kept in the storage for the next start.
+    Kept,
+    Forgotten,
 }
 
 /// How a server ends.
@@ -72,6 +82,15 @@ impl Worker {
 impl State {
     /// A service without a model yet; see [`State::load_at_start`].
     pub fn new(options: Options) -> Arc<Self> {
+        Self::with(options, LastModel::Kept)
+    }
+
+    /// The same for whoever asks in this process alone: what serves here is nothing to the next start of a server.
+    pub fn in_process(options: Options) -> Arc<Self> {
+        Self::with(options, LastModel::Forgotten)
+    }
+
+    fn with(options: Options, last_model: LastModel) -> Arc<Self> {
         registry::memory::prepare();
         Arc::new(Self {
             metrics: Metrics::new(&options),
@@ -83,6 +102,7 @@ impl State {
             started: clock::now(),
             started_unix: clock::unix(),
             first_tag: OnceLock::new(),
+            last_model,
             ending: watch::channel(None).0,
             arriving: AtomicUsize::new(0),
             options,

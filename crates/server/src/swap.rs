@@ -20,7 +20,7 @@ pub(crate) use record::Record;
 use crate::clock;
 use crate::generation::Held;
 use crate::problem::{Code, Problem};
-use crate::state::State;
+use crate::state::{LastModel, State};
 use record::History;
 use work::Work;
 
@@ -365,6 +365,9 @@ impl State {
     /// Keeps the tag of the model that went live last for the next start. While this waits for a disk the next swap may
     /// end, so the tag is looked up by whoever writes, and one writes at a time.
     fn remember(&self) {
+        if self.last_model == LastModel::Forgotten {
+            return;
+        }
         let turn = self.swapper.remembering.lock().unwrap_or_else(PoisonError::into_inner);
         let catalog = self.options.catalog();
         let storage = catalog.directory().filter(|directory| directory.is_dir());

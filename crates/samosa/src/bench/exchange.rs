@@ -6,7 +6,6 @@ use std::time::Instant;
 use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use tokio::time::timeout;
 
@@ -14,7 +13,7 @@ use super::events::Answer;
 use super::prompt::prompt;
 use super::target::Target;
 use super::{Plan, load};
-use crate::http::{self, CLOSING, Lost, message};
+use crate::http::{self, Body, CLOSING, Lost, message};
 
 /// Bytes of a refusal that are read.
 const MAX_REFUSAL: usize = 16 << 10;
@@ -105,14 +104,14 @@ async fn exchange(
     let mut body = checked(response).await?;
     let read = read(&mut body, answer, zero).await;
     drop(body);
-    if read.is_ok() {
+    if let Some(connection) = connection.filter(|_| read.is_ok()) {
         connection.closed().await;
     }
     read
 }
 
 /// The body of an answer that is an event stream.
-async fn checked(response: Response<Incoming>) -> Result<Incoming, Failure> {
+async fn checked(response: Response<Body>) -> Result<Body, Failure> {
     let status = response.status();
     let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or("of no stated type").to_owned();
@@ -130,7 +129,7 @@ async fn checked(response: Response<Incoming>) -> Result<Incoming, Failure> {
     })
 }
 
-async fn read(body: &mut Incoming, answer: &mut Answer, zero: Instant) -> Result<(), Failure> {
+async fn read(body: &mut Body, answer: &mut Answer, zero: Instant) -> Result<(), Failure> {
     while let Some(frame) = body.frame().await {
         // A body that breaks off after the last word is a whole answer.
         let Ok(frame) = frame else { break };

@@ -266,6 +266,18 @@ pub(crate) fn has_proxy() -> bool {
     names.iter().any(|name| environment(name).is_ok_and(|value| value.is_some()))
 }
 
+/// Where programs keep what they remember of a person. Every program reads this, so it is no setting of ours.
+pub(crate) fn state_home() -> Option<PathBuf> {
+    let named = environment("XDG_STATE_HOME").ok().flatten().map(PathBuf::from);
+    // One that is not absolute does not count.
+    named.filter(|path| path.is_absolute()).or_else(|| Some(home()?.join(".local/state")))
+}
+
+/// The directory that shells call `~`.
+pub(crate) fn home() -> Option<PathBuf> {
+    environment("HOME").ok().flatten().map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
 /// What S3 clients read from the environment: names that begin with `AWS_`, and their values. They are no settings of
 /// ours: whoever runs in a cloud has them set already.
 pub(crate) fn environment_of_s3() -> Vec<(String, String)> {

@@ -15,6 +15,7 @@ use crate::http::{self, KEY_HEADER, Lost, Way, message, shortened};
 
 const SWAP: &str = "/models/swap";
 const STATS: &str = "/stats";
+const MODELS: &str = "/models";
 /// Longest time one answer may take: the server's disks may be slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of an answer that are read.
@@ -93,6 +94,11 @@ impl Server {
     /// The server's `/stats`.
     pub(crate) async fn stats(&self) -> Result<Value, Failure> {
         self.ask(STATS, |request| request, String::new()).await
+    }
+
+    /// The models that the server has.
+    pub(crate) async fn models(&self) -> Result<Value, Failure> {
+        self.ask(MODELS, |request| request, String::new()).await
     }
 
     async fn ask(

@@ -151,7 +151,7 @@ pub(super) fn serving(stats: &Value, end: End) -> String {
 }
 
 /// Words with a full stop.
-pub(super) fn sentence(text: &str) -> String {
+pub(crate) fn sentence(text: &str) -> String {
     let stop = if text.ends_with(['.', '…', '!', '?']) { "" } else { "." };
     format!("{text}{stop}")
 }

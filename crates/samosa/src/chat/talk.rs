@@ -1,0 +1,274 @@
+//! What was typed is done here, one text after the other.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use registry::Tag;
+
+use super::command::{Command, Existing, Form, help};
+use super::conversation::Conversation;
+use super::input::Said;
+use super::say::Say;
+use super::table;
+use super::turn::{Outcome, turn};
+use crate::ask::{Sampling, Service};
+use crate::swap::{self, Wanted};
+use crate::text::width;
+
+/// The tags that are known, for whoever completes them.
+pub(super) type Tags = Arc<Mutex<Vec<String>>>;
+
+/// Whether there is more to say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    GoOn,
+    Leave,
+}
+
+/// A conversation, whom it is with, and where it is shown.
+pub(super) struct Talk {
+    service: Service,
+    conversation: Conversation,
+    sampling: Sampling,
+    say: Say,
+    tags: Tags,
+    /// The model that answered last, or serves.
+    model: Option<String>,
+    /// Texts that came to nothing.
+    failures: usize,
+}
+
+impl Talk {
+    pub(super) fn new(service: Service, said: (Conversation, Sampling), say: Say) -> Self {
+        let (conversation, sampling) = said;
+        Self { service, conversation, sampling, say, tags: Tags::default(), model: None, failures: 0 }
+    }
+
+    /// The tags that Tab completes.
+    pub(super) fn tags(&self) -> Tags {
+        Arc::clone(&self.tags)
+    }
+
+    pub(super) fn failures(&self) -> usize {
+        self.failures
+    }
+
+    /// Says whom one talks to; an error if nobody is there.
+    pub(super) async fn greet(&mut self) -> Result<()> {
+        let place = self.service.place();
+        let models = self.service.models().await;
+        let models = models
+            .map_err(|failure| anyhow::anyhow!("{}: {failure}", self.service.server.way.place.url("")))?;
+        self.know(models.all.into_iter().map(|(tag, _)| tag).collect());
+        self.model = models.current;
+        let model = self.model.as_deref().unwrap_or("no model");
+        self.say.note(&format!("{model} {place}. /help lists the commands, Ctrl-D leaves."));
+        if self.conversation.len() > 0 || self.conversation.unanswered.is_some() {
+            self.say.note(&self.loaded());
+        }
+        self.say.gap();
+        Ok(())
+    }
+
+    fn know(&self, tags: Vec<String>) {
+        *self.tags.lock().unwrap_or_else(PoisonError::into_inner) = tags;
+    }
+
+    /// Does what a text says; an error if the terminal is gone.
+    pub(super) async fn take(&mut self, text: &str) -> Result<Next> {
+        match Said::of(text) {
+            Said::Nothing => {}
+            Said::Message(message) => {
+                self.send(message).await?;
+            }
+            Said::Command(command) => match Command::parse(&command, &self.sampling) {
+                Ok(Command::Quit) => return Ok(Next::Leave),
+                Ok(command) => self.obey(command).await?,
+                Err(wrong) => self.fail(&wrong),
+            },
+        }
+        Ok(Next::GoOn)
+    }
+
+    fn fail(&mut self, why: &str) {
+        self.failures += 1;
+        self.say.warn(why);
+    }
+
+    async fn send(&mut self, text: String) -> Result<()> {
+        let sampling = self.sampling.clone();
+        self.conversation.unanswered = Some(text.clone());
+        self.ask(text, sampling).await?;
+        Ok(())
+    }
+
+    /// Asks for an answer to a text. Returns whether there is one.
+    async fn ask(&mut self, text: String, sampling: Sampling) -> Result<bool> {
+        let messages = self.conversation.question(&text);
+        match turn(&mut self.service, &self.say, (messages, sampling)).await? {
+            Outcome::Answered(answer) => {
+                self.conversation.answered(text, answer);
+                return Ok(true);
+            }
+            Outcome::Nothing => {}
+            Outcome::Failed => self.failures += 1,
+        }
+        Ok(false)
+    }
+
+    async fn obey(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Help => self.say.tell(&help(width()))?,
+            Command::Models => self.models().await?,
+            Command::Model(tag) => self.swap(tag).await,
+            Command::Show => {
+                // What is not set here the service may say.
+                let stats = self.service.server.stats().await.unwrap_or_default();
+                self.say.tell(&table::sampling(&self.sampling, &stats))?;
+            }
+            Command::Set(sampling, what) => {
+                self.sampling = sampling;
+                self.done(&format!("{what} from now on"));
+            }
+            Command::System(text) => self.system(text)?,
+            Command::Reset => {
+                self.conversation.reset();
+                self.done("A new conversation begins.");
+            }
+            Command::Undo => match self.conversation.undo() {
+                Some(text) => self.done(&format!("Forgotten: {}", beginning(&text))),
+                None => self.fail("There is nothing to undo."),
+            },
+            Command::Retry => self.retry().await?,
+            Command::Save(path, form, existing) => self.save(&path, form, existing),
+            Command::Load(path) => match Conversation::load(&path) {
+                Ok(conversation) => {
+                    self.conversation = conversation;
+                    self.done(&self.loaded());
+                }
+                Err(why) => self.fail(&why),
+            },
+            Command::Stats => match self.service.server.stats().await {
+                Ok(stats) => self.say.tell(&table::stats(&stats))?,
+                Err(failure) => self.lost(&failure),
+            },
+            Command::Quit => {}
+        }
+        Ok(())
+    }
+
+    fn done(&self, what: &str) {
+        self.say.note(what);
+        self.say.gap();
+    }
+
+    fn lost(&mut self, failure: &swap::Failure) {
+        let place = self.service.server.way.place.url("");
+        self.fail(&swap::sentence(&format!("{place}: {failure}")));
+    }
+
+    fn loaded(&self) -> String {
+        let count = match self.conversation.len() {
+            1 => "1 message is loaded.".to_owned(),
+            n => format!("{n} messages are loaded."),
+        };
+        match &self.conversation.unanswered {
+            Some(text) => {
+                format!("{count} The last one has no answer yet, and /retry sends it: {}", beginning(text))
+            }
+            None => count,
+        }
+    }
+
+    async fn models(&mut self) -> Result<()> {
+        let models = match self.service.models().await {
+            Ok(models) => models,
+            Err(failure) => {
+                self.lost(&failure);
+                return Ok(());
+            }
+        };
+        let longest = models.all.iter().map(|(tag, _)| tag.chars().count()).max().unwrap_or(0);
+        let line = |(tag, source): &(String, String)| {
+            let sign = if models.current.as_deref() == Some(tag) { "*" } else { " " };
+            format!("{sign} {tag:longest$}  {source}").trim_end().to_owned()
+        };
+        let lines: Vec<String> = models.all.iter().map(line).collect();
+        self.say.tell(&lines.join("\n"))?;
+        self.know(models.all.into_iter().map(|(tag, _)| tag).collect());
+        Ok(())
+    }
+
+    async fn swap(&mut self, tag: Tag) {
+        match swap::swap(&self.service.admin, &Wanted::of(tag.clone())).await {
+            Ok(()) => {
+                self.model = Some(tag.to_string());
+                self.say.gap();
+            }
+            Err(error) => self.fail(&swap::sentence(&format!("{error:#}"))),
+        }
+    }
+
+    fn system(&mut self, text: Option<String>) -> Result<()> {
+        match text.as_deref() {
+            None => {
+                let system = self.conversation.system.as_deref();
+                return self
+                    .say
+                    .tell(system.unwrap_or("There are no instructions; /system TEXT gives some."));
+            }
+            Some("-") => {
+                self.conversation.system = None;
+                self.done("The instructions are gone.");
+            }
+            Some(_) => {
+                self.conversation.system = text;
+                self.done("These instructions come before the conversation from now on.");
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers the last message again. The old answer stays if no new one comes.
+    async fn retry(&mut self) -> Result<()> {
+        let before = self.conversation.clone();
+        let is_repeated = before.unanswered.is_none();
+        let Some(text) = self.conversation.undo() else {
+            self.fail("There is no message to answer again.");
+            return Ok(());
+        };
+        let mut sampling = self.sampling.clone();
+        if is_repeated {
+            // Small enough for readers of 53-bit numbers, as the service's own.
+            sampling.seed = Some(getrandom::u64()? >> 11);
+        }
+        if !self.ask(text, sampling).await? {
+            self.conversation = before;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, path: &Path, form: Form, existing: Existing) {
+        let nothing = self.conversation.len() == 0
+            && self.conversation.unanswered.is_none()
+            && self.conversation.system.is_none();
+        if nothing {
+            self.fail("There is nothing to save yet.");
+            return;
+        }
+        match self.conversation.save(path, (form, existing), self.model.as_deref()) {
+            Ok(()) => self.done(&format!("Written to {}.", path.display())),
+            Err(why) => self.fail(&why),
+        }
+    }
+}
+
+/// A text's first words, on one line.
+fn beginning(text: &str) -> String {
+    /// Characters that are enough to know it by.
+    const SOME: usize = 50;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let short: String = line.chars().take(SOME).collect();
+    if short.len() < line.len() { format!("{short}…") } else { short }
+}

@@ -1,0 +1,53 @@
+//! The service without a socket: the same key, the same answers, and a stream that nobody reads any more ends.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+#[expect(dead_code, reason = "each test file uses its part of it")]
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+use server::State;
+use support::{KEY, options_in, storage};
+use tokio::time::sleep;
+
+fn request(method: &str, path: &str, key: &str, body: &Value) -> Request<Full<Bytes>> {
+    let request = Request::builder().method(method).uri(path).header("host", "localhost");
+    let request = request.header("x-internal-api-key", key).header("content-type", "application/json");
+    request.body(Full::new(Bytes::from(body.to_string()))).unwrap()
+}
+
+async fn stats(state: &Arc<State>) -> Value {
+    let response = server::answer(Arc::clone(state), request("GET", "/stats", KEY, &Value::Null)).await;
+    serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn it_answers_as_on_a_network_and_leaves_no_trace_in_the_storage() {
+    let storage = storage(&["g7"]);
+    let state = State::in_process(options_in(storage.path(), "g7"));
+    state.load_at_start();
+    while state.current_tag().is_none() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let denied = server::answer(Arc::clone(&state), request("GET", "/stats", "wrong", &Value::Null)).await;
+    assert_eq!(denied.status(), 401);
+    let body =
+        json!({ "messages": [{ "role": "user", "content": "Hi" }], "temperature": 0, "max_tokens": 400 });
+    let asked = request("POST", "/generate", KEY, &body);
+    let mut answer = server::answer(Arc::clone(&state), asked).await;
+    let frame = answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!((answer.status(), frame.starts_with(b"data: {")) == (hyper::StatusCode::OK, true), "{frame:?}");
+    drop(answer);
+    while state.open_streams() > 0 || stats(&state).await["running"] != 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let ends = &stats(&state).await["requests"];
+    assert_eq!(ends["client_gone"].as_u64().unwrap() + ends["length"].as_u64().unwrap(), 1, "{ends}");
+    assert!(!storage.path().join(".samosa/last_model.json").exists());
+}
