@@ -262,6 +262,7 @@ async fn what_does_not_fit_a_text() {
         (json!({ "prompt": [7, "x"] }), "invalid_type", "prompt[1]"),
         (json!({ "prompt": [[1], "x"] }), "invalid_type", "prompt[1]"),
         (json!({ "prompt": [1, 99_999] }), "invalid_value", "prompt[1]"),
+        (json!({ "prompt": [[99_999]] }), "invalid_value", "prompt[0][0]"),
         (json!({ "prompt": [[1], [2, 99_999]] }), "invalid_value", "prompt[1][1]"),
         (json!({ "prompt": [1.5] }), "invalid_type", "prompt[0]"),
         (json!({ "prompt": [-1] }), "invalid_value", "prompt[0]"),
