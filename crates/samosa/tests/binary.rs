@@ -90,6 +90,12 @@ fn version_names_itself_and_the_instruction_sets() {
 }
 
 #[test]
+fn the_other_contract_is_printed_too() {
+    let document: Value = serde_json::from_str(&done(&["openapi", "--openai"], &[])).unwrap();
+    assert!(document["paths"]["/v1/chat/completions"]["post"]["responses"]["200"].is_object());
+}
+
+#[test]
 fn openapi_is_the_contract_as_json_with_its_errors() {
     let document: Value = serde_json::from_str(&done(&["openapi"], &[])).unwrap();
     let mut operations: Vec<String> = Vec::new();

@@ -252,12 +252,8 @@ impl EventStream {
                 Err(_) => break Some(StreamEvent::Failed(Failure::Deadline)),
             }
         };
-        let why = match first {
-            Some(StreamEvent::Failed(failure)) => {
-                let (code, message) = failure_of(failure);
-                self.end = Some(end_of(failure));
-                Problem::new(code, message).retry_after(self.state.seconds_to_drain())
-            }
+        Err(match first {
+            Some(StreamEvent::Failed(failure)) => self.fail(failure),
             None => {
                 self.end = Some(End::Error);
                 Problem::new(Code::Internal, "The engine gave the request up.")
@@ -266,8 +262,7 @@ impl EventStream {
                 self.held = Some(event);
                 return Ok(());
             }
-        };
-        Err(why)
+        })
     }
 
     /// What is said next; waits for it, but no longer than the answer may last.
@@ -302,7 +297,7 @@ impl EventStream {
             self.shared.too_slow.store(true, Ordering::Release);
             self.broken()
         } else {
-            self.failed(Failure::Deadline)
+            Said::Failed(self.fail(Failure::Deadline))
         }
     }
 
@@ -319,15 +314,17 @@ impl EventStream {
                 });
                 Said::Finished { reason, usage, timings }
             }
-            Some(StreamEvent::Failed(why)) => self.failed(why),
+            Some(StreamEvent::Failed(why)) => Said::Failed(self.fail(why)),
             None => self.broken(),
         })
     }
 
-    fn failed(&mut self, why: Failure) -> Said {
-        self.end = Some(end_of(why));
-        let (code, message) = failure_of(why);
-        Said::Failed(Problem::new(code, message))
+    /// It ends with a failure.
+    fn fail(&mut self, failure: Failure) -> Problem {
+        self.end = Some(end_of(failure));
+        let (code, message) = told(failure);
+        let problem = Problem::new(code, message);
+        if code.retryable() { problem.retry_after(self.state.seconds_to_drain()) } else { problem }
     }
 
     /// The engine says nothing more, though the answer is not complete.
@@ -372,7 +369,7 @@ impl Drop for EventStream {
 }
 
 /// What a caller is told about a failure.
-fn failure_of(failure: Failure) -> (Code, &'static str) {
+fn told(failure: Failure) -> (Code, &'static str) {
     match failure {
         Failure::NotFinite => (Code::Internal, "The model gave a result that is not a number."),
         Failure::Internal => (Code::Internal, "The engine broke; try again."),

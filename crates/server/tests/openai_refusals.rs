@@ -70,7 +70,7 @@ fn text() -> Value {
     json!({ "model": "samosa-mini", "prompt": "Hello!", "max_tokens": 1 })
 }
 
-fn message(role: &str, content: Value) -> Value {
+fn message(role: &str, content: &Value) -> Value {
     json!({ "messages": [{ "role": role, "content": content }] })
 }
 
@@ -127,6 +127,16 @@ async fn what_does_not_fit_a_completion_of_either_kind() {
         (json!({ "seed": 1e19 }), "invalid_value", "seed"),
         (json!({ "seed": "7" }), "invalid_type", "seed"),
         (json!({ "user": 7 }), "invalid_type", "user"),
+    ];
+    for (path, base) in [(CHAT, chat()), (TEXT, text())] {
+        check(&server, path, &base, &cases).await;
+    }
+}
+
+#[tokio::test]
+async fn forms_that_are_none_and_what_is_not_supported() {
+    let server = Server::start(options()).await;
+    let cases = [
         (json!({ "response_format": "json" }), "invalid_type", "response_format"),
         (json!({ "response_format": {} }), "missing_required_parameter", "response_format.type"),
         (json!({ "response_format": { "type": "xml" } }), "invalid_value", "response_format.type"),
@@ -198,28 +208,28 @@ async fn what_does_not_fit_a_chat() {
             "missing_required_parameter",
             "messages[0].content",
         ),
-        (message("user", json!("")), "invalid_value", "messages[0].content"),
-        (message("user", json!([])), "invalid_value", "messages[0].content"),
-        (message("user", json!(7)), "invalid_type", "messages[0].content"),
-        (message("user", json!("x".repeat(8001))), "string_above_max_length", "messages[0].content"),
+        (message("user", &json!("")), "invalid_value", "messages[0].content"),
+        (message("user", &json!([])), "invalid_value", "messages[0].content"),
+        (message("user", &json!(7)), "invalid_type", "messages[0].content"),
+        (message("user", &json!("x".repeat(8001))), "string_above_max_length", "messages[0].content"),
         (
-            message("user", json!([{ "type": "image_url" }])),
+            message("user", &json!([{ "type": "image_url" }])),
             "unsupported_value",
             "messages[0].content[0].type",
         ),
         (
-            message("user", json!([{ "type": "text" }])),
+            message("user", &json!([{ "type": "text" }])),
             "missing_required_parameter",
             "messages[0].content[0].text",
         ),
         (
-            message("user", json!([{ "type": "text", "text": "x", "x": 1 }])),
+            message("user", &json!([{ "type": "text", "text": "x", "x": 1 }])),
             "unknown_parameter",
             "messages[0].content[0].x",
         ),
-        (message("user", json!(["x"])), "invalid_type", "messages[0].content[0]"),
-        (message("tool", json!("x")), "invalid_value", "messages[0].role"),
-        (message("developer", json!("x")), "invalid_value", "messages[0].role"),
+        (message("user", &json!(["x"])), "invalid_type", "messages[0].content[0]"),
+        (message("tool", &json!("x")), "invalid_value", "messages[0].role"),
+        (message("developer", &json!("x")), "invalid_value", "messages[0].role"),
         (
             one(json!({ "role": "user", "content": "x", "name": "n" })),
             "unsupported_parameter",
@@ -231,7 +241,7 @@ async fn what_does_not_fit_a_chat() {
             "messages[0].tool_calls",
         ),
         (one(json!({ "role": "user", "content": "x", "age": 7 })), "unknown_parameter", "messages[0].age"),
-        (message("user", json!(long)), "context_length_exceeded", ""),
+        (message("user", &json!(long)), "context_length_exceeded", ""),
         (json!({ "max_completion_tokens": 2 }), "invalid_value", "max_completion_tokens"),
         (
             json!({ "max_tokens": null, "max_completion_tokens": 5000 }),
@@ -262,6 +272,7 @@ async fn what_does_not_fit_a_text() {
         (json!({ "prompt": [7, "x"] }), "invalid_type", "prompt[1]"),
         (json!({ "prompt": [[1], "x"] }), "invalid_type", "prompt[1]"),
         (json!({ "prompt": [1, 99_999] }), "invalid_value", "prompt[1]"),
+        (json!({ "prompt": [[99_999]] }), "invalid_value", "prompt[0][0]"),
         (json!({ "prompt": [[1], [2, 99_999]] }), "invalid_value", "prompt[1][1]"),
         (json!({ "prompt": [1.5] }), "invalid_type", "prompt[0]"),
         (json!({ "prompt": [-1] }), "invalid_value", "prompt[0]"),

@@ -8,6 +8,7 @@ mod support;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::json;
 use server::trace::{Collector, Span, Value};
 use support::{Ask, Server, ask, long_options, long_storage};
 
@@ -45,6 +46,39 @@ async fn a_request_whose_time_in_the_queue_is_over_has_one_span_that_says_so() {
     assert!(roots[0].attributes.contains(&("http.response.status_code", Value::Count(503))), "{roots:?}");
     let parts = spans.iter().filter(|span| span.parent == Some(roots[0].id)).map(|span| span.name.as_str());
     assert_eq!(parts.collect::<Vec<_>>(), ["queue"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_answers_to_a_request_have_one_span_that_names_its_route() {
+    let kept = Arc::new(Kept::default());
+    let mut options = support::options();
+    options.spans = Some(Arc::clone(&kept) as Arc<dyn Collector>);
+    let server = Server::start(options).await;
+    for (path, stream) in
+        [("/v1/chat/completions", true), ("/v1/chat/completions", false), ("/v1/completions", false)]
+    {
+        let mut body = json!({ "model": "samosa-mini", "n": 3, "max_tokens": 4, "stream": stream });
+        match path {
+            "/v1/completions" => body["prompt"] = json!("Hello!"),
+            _ => body["messages"] = json!([{ "role": "user", "content": "Hello!" }]),
+        }
+        let reply = server.send(Ask::new("POST", path).json(&body)).await;
+        assert_eq!(reply.status, 200);
+        drop(reply.rest().await);
+        server.until("all ended", |stats| stats["running"] == 0).await;
+        let all = std::mem::take(&mut *kept.0.lock().unwrap());
+        let roots: Vec<&Span> = all.iter().filter(|span| span.name == format!("POST {path}")).collect();
+        assert_eq!(roots.len(), 1, "{path}: {roots:?}");
+        for expected in [
+            ("http.route", Value::Text(path.to_owned())),
+            ("gen_ai.usage.output_tokens", Value::Count(12)),
+            ("gen_ai.response.finish_reasons", Value::Text("length".to_owned())),
+        ] {
+            assert!(roots[0].attributes.contains(&expected), "{path}: {roots:?}");
+        }
+        let parts = all.iter().filter(|span| span.parent == Some(roots[0].id));
+        assert_eq!(parts.filter(|span| span.name == "decode").count(), 3, "{path}: one for each answer");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -74,6 +74,18 @@ async fn streams_finish_and_those_who_come_meanwhile_get_the_new_model() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_is_asked_for_by_name_is_looked_for_when_it_serves() {
+    let root = long_storage();
+    copy(&goldens().join("g6"), &root.path().join("g6"));
+    let server = Server::start(serial(long_options(root.path()))).await;
+    let old = swap_waits(&server, "g6").await;
+    let named = |name: &str| json!({ "model": name, "prompt": "Hello!", "max_tokens": 4, "temperature": 0 });
+    let asked = ["g6", "long"].map(|name| Ask::new("POST", "/v1/completions").json(&named(name)));
+    let (_, replies) = tokio::join!(old.rest(), join_all(asked.map(|ask| server.send(ask))));
+    assert_eq!(replies.iter().map(|reply| reply.status).collect::<Vec<_>>(), [200, 404]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_wait_than_may_and_who_leaves_gives_the_place_back() {
     let root = long_storage();
     copy(&goldens().join("g6"), &root.path().join("g6"));

@@ -49,6 +49,8 @@ pub(crate) enum Prompts {
     Chat(Vec<(Role, String)>),
     Texts(Vec<String>),
     /// Token ids, as they are.
+    Tokens(Vec<u32>),
+    /// The same of several prompts.
     Ids(Vec<Vec<u32>>),
 }
 
@@ -66,7 +68,7 @@ pub(crate) async fn answer(
     let arriving = start::arrive(state)?;
     let (stream, of_stream) = (asked.common.stream, origin.clone());
     let begun = begin(Arc::clone(state), asked, origin, arriving);
-    let Some(stream) = stream else { return tell_whole(state, begun.await?).await };
+    let Some(stream) = stream else { return tell_whole(begun.await?).await };
     let state_of_stream = Arc::clone(state);
     let beginning = async move {
         let Begun { answers, telling } = begun.await?;
@@ -124,8 +126,8 @@ async fn begin(
     check_bias(&generation, &asked.common.sampling)?;
     let (kind, prompts) = match &asked.prompts {
         Prompts::Chat(messages) => (Kind::Chat, vec![chat::render(&generation, messages)?]),
-        Prompts::Texts(_) | Prompts::Ids(_) => {
-            (Kind::Text, completions::render(&generation, &asked.prompts)?)
+        Prompts::Texts(_) | Prompts::Tokens(_) | Prompts::Ids(_) => {
+            (Kind::Text, completions::render(&generation, &asked.prompts).await?)
         }
     };
     let constraint = constraint(&generation, &asked.common.form).await?;
@@ -185,12 +187,12 @@ fn check_bias(generation: &Generation, sampling: &Sampling) -> Result<(), Proble
 }
 
 /// Waits for all answers and tells them at once.
-async fn tell_whole(state: &State, begun: Begun) -> Result<Response, Problem> {
+async fn tell_whole(begun: Begun) -> Result<Response, Problem> {
     let Begun { mut answers, telling } = begun;
     let heard = try_join_all(answers.iter_mut().map(|answer| hear(answer, &telling))).await;
     let parts = match heard {
         Ok(parts) => parts,
-        Err(problem) => return Err(start::give_up(answers, problem.retry_after(state.seconds_to_drain()))),
+        Err(problem) => return Err(start::give_up(answers, problem)),
     };
     let media_type = HeaderValue::from_static("application/json");
     let mut response = ([(CONTENT_TYPE, media_type)], whole::tell(&telling, &parts)).into_response();

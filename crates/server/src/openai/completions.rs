@@ -43,7 +43,7 @@ fn read(body: &[u8], rules: &Rules<'_>) -> Result<Asked, Problem> {
     let count = match &prompts {
         Prompts::Texts(texts) => texts.len(),
         Prompts::Ids(ids) => ids.len(),
-        Prompts::Chat(_) => 1,
+        Prompts::Tokens(_) | Prompts::Chat(_) => 1,
     };
     if count * common.choices > MAX_PROMPTS {
         let detail = format!(
@@ -65,7 +65,7 @@ fn prompts(fields: &mut Fields, limits: &Limits) -> Result<Prompts, Problem> {
         return Err(invalid(AT, "The prompt is empty: there is nothing to go on with."));
     }
     if list[0].is_number() {
-        return Ok(Prompts::Ids(vec![ids(list, AT)?]));
+        return Ok(Prompts::Tokens(ids(list, AT)?));
     }
     if list.len() > MAX_PROMPTS {
         let detail = format!("There are {} prompts, but at most {MAX_PROMPTS} are allowed.", list.len());
@@ -101,25 +101,38 @@ pub(super) fn ids(list: Vec<Value>, at: &str) -> Result<Vec<u32>, Problem> {
     if list.is_empty() {
         return Err(invalid(at, "There are no tokens here."));
     }
-    let id = |(i, value): (usize, Value)| {
-        whole(&value, &format!("{at}/{i}"), 0..=i64::from(u32::MAX)).map(|id| id as u32)
+    // There may be many, and a place is named only where it is wrong.
+    let id = |(i, value): (usize, Value)| match value.as_u64().map(u32::try_from) {
+        Some(Ok(id)) => Ok(id),
+        _ => whole(&value, &format!("{at}/{i}"), 0..=i64::from(u32::MAX)).map(|id| id as u32),
     };
     list.into_iter().enumerate().map(id).collect()
 }
 
 /// The prompts as tokens. Texts have the token in front that begins all that a model learns from.
-pub(super) fn render(generation: &Generation, prompts: &Prompts) -> Result<Vec<Vec<u32>>, Problem> {
+pub(super) async fn render(generation: &Generation, prompts: &Prompts) -> Result<Vec<Vec<u32>>, Problem> {
+    let mut rendered = Vec::new();
     match prompts {
-        Prompts::Texts(texts) => Ok(texts.iter().map(|text| encode(generation, text)).collect()),
+        Prompts::Texts(texts) => {
+            for text in texts {
+                rendered.push(encode(generation, text));
+                // Others have their turn between two texts.
+                tokio::task::yield_now().await;
+            }
+        }
         Prompts::Ids(prompts) => {
             for (i, prompt) in prompts.iter().enumerate() {
-                let at = if prompts.len() == 1 { AT.to_owned() } else { format!("{AT}/{i}") };
-                check(generation, prompt, &at)?;
+                check(generation, prompt, &format!("{AT}/{i}"))?;
             }
-            Ok(prompts.clone())
+            rendered.clone_from(prompts);
         }
-        Prompts::Chat(messages) => Ok(vec![super::chat::render(generation, messages)?]),
+        Prompts::Tokens(prompt) => {
+            check(generation, prompt, AT)?;
+            rendered.push(prompt.clone());
+        }
+        Prompts::Chat(messages) => rendered.push(super::chat::render(generation, messages)?),
     }
+    Ok(rendered)
 }
 
 /// A text after the token that begins all that a model learns from. Nothing that it spells becomes a special token.

@@ -210,3 +210,73 @@ fn bytes(token: u32, tokenizer: &Tokenizer) -> Vec<u8> {
 fn finite(logprob: f32) -> f32 {
     if logprob.is_finite() { logprob } else { IMPOSSIBLE }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::WeightFormat;
+    use registry::{Catalog, LoadOptions, builtin, load};
+
+    use super::*;
+
+    fn tokenizer() -> Arc<Tokenizer> {
+        let (catalog, options) = (Catalog::new(None), LoadOptions { format: WeightFormat::Bf16, step: None });
+        let entry = catalog.find(&builtin::tag()).unwrap();
+        let compute = engine::Compute::new(engine::Isa::SCALAR, 1);
+        load::open(&catalog, &entry, &options).unwrap().load(&compute).unwrap().tokenizer
+    }
+
+    /// Gives tokens with their texts, and returns how many entries each text completed.
+    fn given(waiting: &mut Waiting, tokens: &[u32], texts: &[&str]) -> Vec<usize> {
+        let likely = || Some(Box::new(Logprobs { logprob: -1.0, top: Vec::new() }));
+        let pairs = tokens.iter().zip(texts);
+        pairs.map(|(&token, text)| waiting.token(token, likely(), text).len()).collect()
+    }
+
+    #[test]
+    fn tokens_of_one_character_are_told_of_together_and_after_it() {
+        let tokenizer = tokenizer();
+        let tokens = tokenizer.encode("🥟");
+        assert!(tokens.len() > 1, "one character of several tokens");
+        let mut texts = vec![""; tokens.len()];
+        *texts.last_mut().unwrap() = "🥟";
+        let mut waiting = Waiting::new(Arc::clone(&tokenizer));
+        let mut expected = vec![0; tokens.len()];
+        *expected.last_mut().unwrap() = tokens.len();
+        assert_eq!(given(&mut waiting, &tokens, &texts), expected);
+        // What never became a character is part of the answer as its replacement.
+        let mut waiting = Waiting::new(tokenizer);
+        assert_eq!(given(&mut waiting, &tokens[..1], &[""]), [0]);
+        assert_eq!(waiting.held("\u{fffd}").len(), 1);
+        assert!(waiting.finish(FinishReason::Length).is_empty(), "each once");
+    }
+
+    #[test]
+    fn what_a_stop_text_cut_off_is_not_told_of() {
+        let tokenizer = tokenizer();
+        let tokens: Vec<u32> =
+            [" Hello", " there", "!"].iter().flat_map(|text| tokenizer.encode(text)).collect();
+        let mut waiting = Waiting::new(tokenizer);
+        let mut texts = vec![""; tokens.len()];
+        texts[1] = " Hello th";
+        let told: usize = given(&mut waiting, &tokens, &texts).iter().sum();
+        assert!((1..tokens.len()).contains(&told), "the first is whole: {told}");
+        assert!(waiting.finish(FinishReason::StopText).is_empty());
+    }
+
+    #[test]
+    fn what_was_held_back_but_did_not_become_a_stop_text_is_told_of() {
+        let tokenizer = tokenizer();
+        let tokens = tokenizer.encode(" there");
+        let mut waiting = Waiting::new(tokenizer);
+        let told: usize = given(&mut waiting, &tokens, &vec![""; tokens.len()]).iter().sum();
+        assert_eq!((told, waiting.held(" there").len()), (0, tokens.len()));
+    }
+
+    #[test]
+    fn names_differ_and_infinity_is_a_number() {
+        let tokenizer = tokenizer();
+        let byte = tokenizer.encode("🥟")[0];
+        assert!(name(byte, &tokenizer).starts_with("bytes:\\x"), "{}", name(byte, &tokenizer));
+        assert_eq!([finite(f32::NEG_INFINITY), finite(-1.5)], [IMPOSSIBLE, -1.5]);
+    }
+}
