@@ -134,6 +134,13 @@ async function likelihoods() {
   check("the greedy token is the likeliest", greedy && logprobs.content.every((entry) => entry.top_logprobs.length === 3));
 }
 
+async function structured() {
+  const schema = { type: "object", properties: { dish: { enum: ["samosa", "chaat"] } }, required: ["dish"], additionalProperties: false };
+  const response_format = { type: "json_schema", json_schema: { name: "order", schema, strict: true } };
+  const { dish } = JSON.parse(await text({ response_format, temperature: 0 }));
+  check(`an answer is what the schema wants: ${dish}`, ["samosa", "chaat"].includes(dish));
+}
+
 async function errors() {
   const { AuthenticationError, BadRequestError, NotFoundError } = OpenAI;
   const wrong = new OpenAI({ ...options, baseURL: `${url}/v1`, apiKey: "wrong" });
@@ -165,7 +172,7 @@ async function aborts() {
   await until("and frees the place", idle);
 }
 
-for (const part of [models, conversation, streams, seeds, choices, stops, likelihoods, errors, aborts]) {
+for (const part of [models, conversation, streams, seeds, choices, stops, likelihoods, structured, errors, aborts]) {
   console.log(`- ${part.name}`);
   try {
     await part();

@@ -58,7 +58,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
     for (venv, requirements, scripts) in ENVIRONMENTS {
         let python = python::ready(venv, requirements)?.join("python");
         for script in *scripts {
-            talks.hold(script, Command::new(&python).arg(shell::root().join("clients").join(script)))?;
+            talks.hold(
+                &format!("{venv}-{script}"),
+                Command::new(&python).arg(shell::root().join("clients").join(script)),
+            )?;
         }
     }
     let folder = node::ready()?;
@@ -87,9 +90,9 @@ impl Talks {
 
     /// Runs one client to its end, and shows what it said.
     fn hold(&self, name: &str, command: &mut Command) -> anyhow::Result<()> {
-        let home = self.scratch.join(format!("{name}-home"));
+        let home = self.scratch.join(name);
         std::fs::create_dir_all(&home)?;
-        println!("\n--- {name}, {}", command.get_program().display());
+        println!("\n--- {name}");
         command.current_dir(&home).env_clear().env("PATH", path()).envs(QUIET.iter().copied());
         command.env("HOME", &home).env("TMPDIR", &home).env("PYTHONPATH", shell::root().join("clients"));
         command.env("SAMOSA_KEY", KEY).env("SAMOSA_URL", self.quick.url());

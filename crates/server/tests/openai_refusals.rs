@@ -241,7 +241,7 @@ async fn what_does_not_fit_a_chat() {
             "messages[0].tool_calls",
         ),
         (one(json!({ "role": "user", "content": "x", "age": 7 })), "unknown_parameter", "messages[0].age"),
-        (message("user", &json!(long)), "context_length_exceeded", ""),
+        (message("user", &json!(long)), "context_length_exceeded", "messages"),
         (json!({ "max_completion_tokens": 2 }), "invalid_value", "max_completion_tokens"),
         (
             json!({ "max_tokens": null, "max_completion_tokens": 5000 }),
@@ -279,7 +279,7 @@ async fn what_does_not_fit_a_text() {
         (json!({ "prompt": vec!["x"; 65] }), "invalid_value", "prompt"),
         (json!({ "prompt": vec!["x"; 33], "n": 2 }), "invalid_value", "prompt"),
         (json!({ "prompt": "x".repeat(32_001) }), "invalid_value", "prompt"),
-        (json!({ "prompt": vec![1; 512] }), "context_length_exceeded", ""),
+        (json!({ "prompt": vec![1; 512] }), "context_length_exceeded", "prompt"),
         (json!({ "logprobs": true }), "invalid_type", "logprobs"),
         (json!({ "logprobs": 21 }), "invalid_value", "logprobs"),
         (json!({ "top_logprobs": 1 }), "unknown_parameter", "top_logprobs"),
