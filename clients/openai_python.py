@@ -339,8 +339,11 @@ def full():
 
 
 def hold_in_queue(waiting):
-    """Waits in the queue until the first refusal, and takes its leave."""
-    with chat(STORY, slow, stream=True, max_tokens=400, logit_bias=forced()) as stream:
+    """Waits in the queue until the first refusal, and takes its leave.
+
+    It asks for little: the server counts what waits when it says after how long to come back, and the client obeys.
+    """
+    with chat(STORY, slow, stream=True, max_tokens=4) as stream:
         waiting.wait(TIMEOUT)
         stream.close()
 
