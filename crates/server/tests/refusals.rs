@@ -57,7 +57,8 @@ async fn all_answers_to_a_request_have_one_span_that_names_its_route() {
     for (path, stream) in
         [("/v1/chat/completions", true), ("/v1/chat/completions", false), ("/v1/completions", false)]
     {
-        let mut body = json!({ "model": "samosa-mini", "n": 3, "max_tokens": 4, "stream": stream });
+        let mut body =
+            json!({ "model": "samosa-mini", "n": 3, "temperature": 0, "max_tokens": 4, "stream": stream });
         match path {
             "/v1/completions" => body["prompt"] = json!("Hello!"),
             _ => body["messages"] = json!([{ "role": "user", "content": "Hello!" }]),
