@@ -12,6 +12,7 @@ use serde_json::Value;
 /// Every command, those below others too.
 const COMMANDS: &[&str] = &[
     "serve",
+    "chat",
     "generate",
     "models",
     "models-list",
