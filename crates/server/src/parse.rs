@@ -217,16 +217,21 @@ fn missing(pointer: &str) -> Problem {
 }
 
 fn wrong_type(pointer: &str, expected: &str, found: &Value) -> Problem {
-    let found = match found {
+    let found = kind(found);
+    let subject = if pointer.is_empty() { "The body".to_owned() } else { format!("The field at {pointer}") };
+    Problem::new(Code::WrongType, format!("{subject} must be {expected}, not {found}.")).at(pointer)
+}
+
+/// What a value is, in words.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
-    };
-    let subject = if pointer.is_empty() { "The body".to_owned() } else { format!("The field at {pointer}") };
-    Problem::new(Code::WrongType, format!("{subject} must be {expected}, not {found}.")).at(pointer)
+    }
 }
 
 /// A caller's text, short enough for an error.

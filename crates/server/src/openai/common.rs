@@ -16,6 +16,10 @@ const MAX_CHOICES: i64 = 8;
 /// Most texts that end an answer, and characters of each.
 const MAX_STOPS: usize = 16;
 const MAX_STOP_CHARS: usize = 256;
+/// A smaller penalty for what was said before would make logits infinite.
+const LEAST_REPETITION: f64 = 0.01;
+/// Up to here every whole number is a float.
+const EXACT: f64 = 9_007_199_254_740_992.0;
 /// Most tokens whose logits are changed.
 const MAX_BIASES: usize = 1024;
 /// What may be added to a logit, and taken from it.
@@ -97,7 +101,7 @@ fn sampling(fields: &mut Fields, rules: &Rules<'_>) -> Result<Sampling, Problem>
     let penalties = Penalties {
         frequency: number("frequency_penalty", -2.0..=2.0, 0.0)?,
         presence: number("presence_penalty", -2.0..=2.0, 0.0)?,
-        repetition: number("repetition_penalty", f64::MIN_POSITIVE..=2.0, 1.0)?,
+        repetition: number("repetition_penalty", LEAST_REPETITION..=2.0, 1.0)?,
     };
     // -1 is how others write that all are candidates.
     let top_k = fields.whole("top_k", -1..=limits.top_k as i64)?.unwrap_or(defaults.top_k as i64).max(0);
@@ -138,7 +142,15 @@ fn seed(fields: &mut Fields) -> Result<u64, Problem> {
         (Some(seed), _) => Ok(seed),
         (None, Some(seed)) => Ok(seed as u64),
         // As a float it is exact only where floats are.
-        (None, None) => whole(&value, &at, -(1 << 53)..=1 << 53).map(|seed| seed as u64),
+        (None, None) if value.as_f64().is_some_and(|seed| seed.abs() > EXACT) => {
+            let detail = format!(
+                "Invalid value for 'seed': {value}; it must be between {} and {}.",
+                i64::MIN,
+                u64::MAX
+            );
+            Err(invalid(&at, detail))
+        }
+        (None, None) => whole(&value, &at, i64::MIN..=i64::MAX).map(|seed| seed as u64),
     }
 }
 

@@ -238,9 +238,11 @@ pub(crate) fn number(value: &Value, at: &str, bounds: RangeInclusive<f64>) -> Re
     if bounds.contains(&found) {
         return Ok(found);
     }
-    let detail =
-        format!("Invalid value: {found}; it must be between {} and {}.", bounds.start(), bounds.end());
-    Err(invalid(at, detail))
+    let range = match (*bounds.start(), bounds.end()) {
+        (f64::MIN_POSITIVE, end) => format!("above 0 and at most {end}"),
+        (start, end) => format!("between {start} and {end}"),
+    };
+    Err(invalid(at, format!("Invalid value for '{}': {found}; it must be {range}.", name_of(at))))
 }
 
 /// A whole number within bounds.
@@ -256,9 +258,8 @@ pub(crate) fn whole(value: &Value, at: &str, bounds: RangeInclusive<i64>) -> Res
     if bounds.contains(&exact) {
         return Ok(exact);
     }
-    let detail =
-        format!("Invalid value: {found}; it must be between {} and {}.", bounds.start(), bounds.end());
-    Err(invalid(at, detail))
+    let (name, start, end) = (name_of(at), bounds.start(), bounds.end());
+    Err(invalid(at, format!("Invalid value for '{name}': {value}; it must be between {start} and {end}.")))
 }
 
 /// A value of the right type that does not do.
@@ -268,14 +269,7 @@ pub(crate) fn invalid(at: &str, detail: impl Into<String>) -> Problem {
 
 /// A value of another type.
 pub(crate) fn wrong_type(at: &str, expected: &str, found: &Value) -> Problem {
-    let found = match found {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    };
+    let found = parse::kind(found);
     let subject = if at.is_empty() { "the body".to_owned() } else { format!("'{}'", name_of(at)) };
     let detail = format!("Invalid type for {subject}: expected {expected}, but got {found} instead.");
     Problem::new(Code::WrongType, detail).at(at)

@@ -268,11 +268,7 @@ fn pages_and_frequency(machine: &Machine) -> Vec<Finding> {
 fn speed(speed: &Speed) -> [Finding; 2] {
     let threads = counted(speed.threads, "thread");
     let read = format!("reads {} GB/s from memory with {threads}", rounded(speed.read / 1e9));
-    let int8 = format!(
-        "{} thousand million int8 operations a second ({})",
-        rounded(speed.int8 / 1e9),
-        speed.instruction
-    );
+    let int8 = format!("computes {} GOP/s in int8 ({})", rounded(speed.int8 / 1e9), speed.instruction);
     [
         Finding::ok("memory_speed", read).with("bytes_per_second", speed.read).with("threads", speed.threads),
         Finding::ok("int8_speed", int8)
