@@ -21,7 +21,7 @@ impl Error {
         let line = line
             .split(". Enable")
             .next()
-            .and_then(|line| line.split("; consider").next())
+            .and_then(|line| line.split("; ").next())
             .unwrap_or_default()
             .trim_end_matches([' ', '.']);
         // A single word of the library's is no explanation.

@@ -9,6 +9,7 @@ mod constraint;
 mod error;
 
 use std::sync::Arc;
+use std::thread;
 
 use engine::Constraint;
 use llguidance::api::TopLevelGrammar;
@@ -30,6 +31,17 @@ const STEP_ITEMS: usize = 20_000;
 const ROW_ITEMS: usize = 300;
 /// States of the lexer, one or two kilobytes each, that an answer may come to hold.
 const LEXER_STATES: usize = 10_000;
+/// Bytes of the stack on which forms are read: the library follows definitions within definitions by calling itself,
+/// and takes up to 10 kB for each. It is memory only as far as it is used.
+const STACK: usize = 256 << 20;
+/// Bytes of a schema as text. This and the next two bound how deep definitions go, and the time to read them.
+const MAX_SCHEMA_BYTES: usize = 64 << 10;
+/// Bytes of a grammar.
+const MAX_GRAMMAR_BYTES: usize = 16 << 10;
+/// Bytes of a regular expression.
+const MAX_REGEX_BYTES: usize = 4 << 10;
+/// Work to read a form, in the library's units: some 20 ms.
+const READING_FUEL: u64 = 300_000;
 /// Tokens that a form is followed for before anybody waits for an answer in it.
 const PROBE: usize = 8;
 /// The option of the library inside a schema; ours alone to give.
@@ -51,6 +63,7 @@ impl Grammars {
             .map_err(|error| Error::of(&error))?;
         factory.quiet();
         let limits = factory.limits_mut();
+        limits.initial_lexer_fuel = READING_FUEL;
         limits.step_lexer_fuel = STEP_FUEL;
         limits.step_max_items = STEP_ITEMS;
         limits.max_items_in_row = ROW_ITEMS;
@@ -70,6 +83,8 @@ impl Grammars {
         if fields.contains_key(OPTIONS) {
             return Err(Error(format!("the keyword \"{OPTIONS}\" is not supported")));
         }
+        bounded(schema.to_string().len(), MAX_SCHEMA_BYTES)?;
+        bounded_patterns(schema)?;
         let mut schema = schema.clone();
         // A model that may put as much space as it likes between two values may never come to the second.
         schema[OPTIONS] =
@@ -79,18 +94,29 @@ impl Grammars {
 
     /// Text that a grammar in Lark's syntax derives, from its rule `start`.
     pub fn lark(&self, grammar: &str) -> Result<Box<dyn Constraint>, Error> {
+        bounded(grammar.len(), MAX_GRAMMAR_BYTES)?;
         self.constraint(TopLevelGrammar::from_lark(grammar.to_owned()))
     }
 
     /// Text that a regular expression matches from its beginning to its end.
     pub fn regex(&self, regex: &str) -> Result<Box<dyn Constraint>, Error> {
+        bounded(regex.len(), MAX_REGEX_BYTES)?;
         self.constraint(TopLevelGrammar::from_regex(regex))
     }
 
     fn constraint(&self, grammar: TopLevelGrammar) -> Result<Box<dyn Constraint>, Error> {
-        let matcher = Matcher::new(self.factory.create_parser(grammar));
-        self.probe(matcher.deep_clone())?;
-        Ok(Box::new(Followed::new(matcher, self.end())))
+        let made = thread::scope(|scope| {
+            let make = || {
+                let matcher = Matcher::new(self.factory.create_parser(grammar));
+                self.probe(matcher.deep_clone()).map(|()| matcher)
+            };
+            let maker = thread::Builder::new().name("grammar".to_owned()).stack_size(STACK);
+            maker.spawn_scoped(scope, make).map(thread::ScopedJoinHandle::join)
+        });
+        match made {
+            Ok(Ok(matcher)) => Ok(Box::new(Followed::new(matcher?, self.end()))),
+            Ok(Err(_)) | Err(_) => Err(Error("there was no reading it".to_owned())),
+        }
     }
 
     /// Follows a form for some tokens: what is too large most often shows at once.
@@ -106,6 +132,27 @@ impl Grammars {
     /// The token that ends an answer.
     fn end(&self) -> u32 {
         self.factory.tok_env().tok_trie().eos_token()
+    }
+}
+
+fn bounded(bytes: usize, most: usize) -> Result<(), Error> {
+    if bytes <= most {
+        Ok(())
+    } else {
+        Err(Error(format!("it has {bytes} bytes, but at most {most} are allowed")))
+    }
+}
+
+/// The expressions in a schema are as long as others may be. Schemas were read as JSON, which bounds their depth.
+fn bounded_patterns(schema: &Value) -> Result<(), Error> {
+    match schema {
+        Value::Array(items) => items.iter().try_for_each(bounded_patterns),
+        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
+            let pattern = value.as_str().filter(|_| name == "pattern").unwrap_or_default();
+            bounded(pattern.len().max(name.len()), MAX_REGEX_BYTES)?;
+            bounded_patterns(value)
+        }),
+        _ => Ok(()),
     }
 }
 

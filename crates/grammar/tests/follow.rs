@@ -237,6 +237,64 @@ fn whatever_is_asked_for_is_refused_given_up_or_followed_soon() {
     assert!(refused >= 2 && given_up >= 2 && followed >= 8, "{refused}, {given_up}, {followed}");
 }
 
+/// As many as fit: the library follows each within the one before.
+#[test]
+fn definitions_within_definitions_do_not_exhaust_a_stack() {
+    let lark = |rule: &dyn Fn(usize) -> String, last: &str| {
+        let rules: String = (0..400).map(rule).collect();
+        format!("start: {last}0\n{rules}{last}400: \"a\"\n")
+    };
+    let chain = lark(&|i| format!("r{i}: r{}\n", i + 1), "r");
+    let terminals = lark(&|i| format!("T{i}: T{} \"b\"\n", i + 1), "T");
+    let optional = lark(&|i| format!("T{i}: (T{} \"b\")* | \"c\"\n", i + 1), "T");
+    let longest = |first: &str, rule: &dyn Fn(usize) -> String| {
+        let mut text = first.to_owned();
+        let mut i = 0;
+        while text.len() < (16 << 10) - 40 {
+            text += &rule(i);
+            i += 1;
+        }
+        text + &format!("r{i}: \"a\"\nT{i}: \"a\"\n")
+    };
+    let longest_chain = longest("start: r0\n", &|i| format!("r{i}: r{}\n", i + 1));
+    let longest_terminals = longest("start: T0\n", &|i| format!("T{i}: T{}\"b\"\n", i + 1));
+    let longest_optional = longest("start: T0\n", &|i| format!("T{i}: T{}*|\"c\"\n", i + 1));
+    for grammar in [chain, terminals, optional, longest_chain, longest_terminals, longest_optional] {
+        if let Ok(mut constraint) = GRAMMARS.lark(&grammar) {
+            let mut fork = constraint.fork();
+            let _ = (follow(&mut *constraint, 30), follow(&mut *fork, 30));
+        }
+    }
+    let references = |n: usize, link: &dyn Fn(String) -> Value| {
+        let mut definitions: serde_json::Map<String, Value> =
+            (0..n).map(|i| (format!("d{i}"), link(format!("#/$defs/d{}", i + 1)))).collect();
+        definitions.insert(format!("d{n}"), json!({ "type": "string", "maxLength": 2 }));
+        json!({ "$defs": definitions, "$ref": "#/$defs/d0" })
+    };
+    for schema in [
+        references(2000, &|next| json!({ "$ref": next })),
+        references(
+            700,
+            &|next| json!({ "type": "object", "properties": { "a": { "$ref": next } }, "required": ["a"] }),
+        ),
+        references(1000, &|next| json!({ "allOf": [{ "$ref": next }, { "minLength": 1 }] })),
+        references(1000, &|next| json!({ "anyOf": [{ "$ref": next }, { "type": "null" }] })),
+    ] {
+        if let Ok(mut constraint) = GRAMMARS.json_schema(&schema) {
+            let mut fork = constraint.fork();
+            let _ = (follow(&mut *constraint, 30), follow(&mut *fork, 30));
+        }
+    }
+    assert!(GRAMMARS.regex(&"a?".repeat(1 << 11)).is_err(), "the longest expression takes too long to read");
+    let too_long = "a".repeat((4 << 10) + 1);
+    let says = |made: Result<Box<dyn Constraint>, grammar::Error>| made.err().unwrap().to_string();
+    assert_eq!(says(GRAMMARS.regex(&too_long)), "it has 4097 bytes, but at most 4096 are allowed");
+    let pattern = json!({ "items": [{ "type": "string", "pattern": too_long }] });
+    assert_eq!(says(GRAMMARS.json_schema(&pattern)), "it has 4097 bytes, but at most 4096 are allowed");
+    let name = json!({ "patternProperties": { too_long: {} } });
+    assert_eq!(says(GRAMMARS.json_schema(&name)), "it has 4097 bytes, but at most 4096 are allowed");
+}
+
 /// Takes so many tokens of those that are allowed, or all until the end.
 fn follow(constraint: &mut dyn Constraint, most: usize) -> Result<(), TooComplex> {
     for i in 0..most {

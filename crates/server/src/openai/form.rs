@@ -12,8 +12,6 @@ use super::fields::{Fields, invalid, wrong_type};
 use crate::generation::Generation;
 use crate::problem::{Code, Problem};
 
-/// Longest grammar or schema, in bytes of its text.
-const MAX_BYTES: usize = 64 << 10;
 const FORMAT: &str = "response_format";
 const GRAMMAR: &str = "grammar";
 
@@ -83,10 +81,7 @@ fn schema(mut fields: Fields) -> Result<Form, Problem> {
     fields.flag("strict")?;
     let at = fields.pointer("schema");
     match fields.need("schema")? {
-        schema @ Value::Object(_) => {
-            bounded(schema.to_string().len(), &at)?;
-            Ok(Form::JsonSchema(schema))
-        }
+        schema @ Value::Object(_) => Ok(Form::JsonSchema(schema)),
         other => Err(wrong_type(&at, "an object", &other)),
     }
 }
@@ -101,19 +96,11 @@ fn grammar(value: Value, at: &str) -> Result<Form, Problem> {
         }
         other => return Err(wrong_type(at, "a string or an object", &other)),
     };
-    bounded(definition.len(), at)?;
     match syntax.as_str() {
         "lark" => Ok(Form::Lark(definition)),
         "regex" => Ok(Form::Regex(definition)),
         _ => Err(invalid(&format!("{at}/syntax"), "The syntaxes are 'lark' and 'regex'.")),
     }
-}
-
-fn bounded(bytes: usize, at: &str) -> Result<(), Problem> {
-    if bytes <= MAX_BYTES {
-        return Ok(());
-    }
-    Err(invalid(at, format!("It has {bytes} bytes, but at most {MAX_BYTES} are allowed.")))
 }
 
 /// What makes forms for the answers of one model; the part that depends on its tokens alone is made at the first of them.
