@@ -1,0 +1,42 @@
+import "./design.css";
+import "./shell/shell.css";
+
+import { render } from "preact";
+import { useEffect } from "preact/hooks";
+
+import { ChatView } from "./chat/ChatView";
+import { LiveView } from "./live/LiveView";
+import { ModelsView } from "./models/ModelsView";
+import { follow } from "./server/pulse";
+import { Header } from "./shell/Header";
+import { KeyDialog } from "./shell/KeyDialog";
+import { route } from "./shell/route";
+
+const TITLES = { chat: "samosaChaat", models: "Models · samosaChaat", live: "Live · samosaChaat" };
+
+function App() {
+  const { view } = route.value;
+  useEffect(() => {
+    document.title = TITLES[view];
+  }, [view]);
+  return (
+    <>
+      <a class="button skip" href="#content" onClick={(event) => (event.preventDefault(), document.getElementById("content")?.focus())}>
+        To the content
+      </a>
+      <Header />
+      <main id="content" tabIndex={-1} data-view={view}>
+        {view === "chat" && <ChatView />}
+        {view === "models" && <ModelsView />}
+        {view === "live" && <LiveView />}
+      </main>
+      <KeyDialog />
+    </>
+  );
+}
+
+const root = document.getElementById("app");
+if (root) {
+  render(<App />, root);
+}
+follow();

@@ -1,0 +1,7 @@
+export function ModelsView() {
+  return (
+    <div class="page">
+      <h1>Models</h1>
+    </div>
+  );
+}

@@ -1,0 +1,23 @@
+/** Which view is shown, by the address's fragment: `#/`, `#/c/ID`, `#/models`, `#/live`. */
+
+import { signal } from "@preact/signals";
+
+export type Route = { view: "chat"; conversation: string | null } | { view: "models" } | { view: "live" };
+
+export const route = signal<Route>(parse(location.hash));
+
+function parse(hash: string): Route {
+  const [, first, second] = hash.split("/");
+  if (first === "models" || first === "live") {
+    return { view: first };
+  }
+  return { view: "chat", conversation: (first === "c" && second) || null };
+}
+
+export function go(hash: string): void {
+  location.hash = hash;
+}
+
+addEventListener("hashchange", () => {
+  route.value = parse(location.hash);
+});
