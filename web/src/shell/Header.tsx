@@ -1,7 +1,7 @@
 /** What every view has above it: where one is, what serves, and how the page looks. */
 
 import type { Route } from "./route";
-import { route } from "./route";
+import { lastChat, route } from "./route";
 import { Icon, type IconName } from "./Icon";
 import { Mark } from "./Mark";
 import { nextTheme, theme, type Theme } from "./theme";
@@ -30,7 +30,7 @@ export function Header() {
       </a>
       <nav class="views" aria-label="Views">
         {VIEWS.map(({ view, name, href, icon }) => (
-          <a key={view} href={href} aria-current={route.value.view === view ? "page" : undefined}>
+          <a key={view} href={view === "chat" ? lastChat.value : href} aria-current={route.value.view === view ? "page" : undefined}>
             <Icon name={icon} />
             <span>{name}</span>
           </a>

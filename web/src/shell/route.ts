@@ -14,10 +14,21 @@ function parse(hash: string): Route {
   return { view: "chat", conversation: (first === "c" && second) || null };
 }
 
+/** Where the chat was left. */
+export const lastChat = signal("#/");
+
 export function go(hash: string): void {
   location.hash = hash;
+  follow();
 }
 
-addEventListener("hashchange", () => {
+function follow(): void {
   route.value = parse(location.hash);
-});
+  if (route.value.view === "chat") {
+    lastChat.value = location.hash || "#/";
+  }
+}
+
+follow();
+
+addEventListener("hashchange", follow);
