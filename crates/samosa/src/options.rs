@@ -137,6 +137,7 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         context_overflow: values.choice("context_overflow", &overflow)?,
         ignored_fields: ignored_fields(values)?,
         model_aliases: model_aliases(values)?,
+        page: values.boolean("page")?,
         metrics_address: metrics_address(values)?,
         keys: Keys::default(),
         edge: Edge::default(),

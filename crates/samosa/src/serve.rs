@@ -231,10 +231,16 @@ fn scheme(state: &State) -> &'static str {
 async fn greet(state: Arc<State>, address: SocketAddr, key: String) {
     loaded(&state).await;
     let model = state.current_tag().unwrap_or_else(|| "no model (see /health)".to_owned());
-    let scheme = scheme(&state);
+    let base = format!("{}://{address}", scheme(&state));
+    // What follows a # never leaves the browser.
+    let page = if state.options.page {
+        format!(" Open\n\n  {base}/#key={key}\n\nor try:")
+    } else {
+        " Try:".to_owned()
+    };
     eprintln!(
-        "\nServing {model} on {scheme}://{address} with a key made for this run. Try:\n\n  \
-         curl -N {scheme}://{address}/generate -H 'X-Internal-API-Key: {key}' \\\n    \
+        "\nServing {model} with a key made for this run.{page}\n\n  \
+         curl -N {base}/generate -H 'X-Internal-API-Key: {key}' \\\n    \
          -H 'Content-Type: application/json' \\\n    \
          -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is samosa chaat?\"}}]}}'\n"
     );

@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::PUBLIC;
 use crate::context::RequestIds;
+use crate::is_public;
 use crate::keys;
 use crate::problem::{Code, Problem, Shape};
 use crate::state::State;
@@ -32,7 +32,7 @@ pub(crate) async fn require_key(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if PUBLIC.contains(&request.uri().path()) {
+    if is_public(request.uri().path()) {
         return next.run(request).await;
     }
     match caller(&state, &request) {

@@ -130,7 +130,7 @@ pub(crate) async fn follow(
 /// Hands the span of an answered request to whoever collects them. Probes are not worth any.
 fn collect(state: &State, labels: &HttpLabels, ids: &RequestIds, (begun, code): (Instant, Option<Code>)) {
     let HttpLabels { method, path, status } = labels;
-    let wanted = ids.context.sampled && !crate::PUBLIC.contains(&path.as_str());
+    let wanted = ids.context.sampled && !crate::is_public(path);
     let Some(spans) = state.options.spans.as_ref().filter(|_| wanted) else { return };
     let mut span = ids
         .context
@@ -188,7 +188,7 @@ fn log(labels: &HttpLabels, ids: &RequestIds, duration_ms: f64, code: Option<Cod
             error = code,
             "request failed"
         );
-    } else if crate::PUBLIC.contains(&path.as_str()) {
+    } else if crate::is_public(path) {
         tracing::debug!(trace_id, request_id, method, path, status, duration_ms, "request");
     } else {
         tracing::info!(trace_id, request_id, method, path, status, duration_ms, error = code, "request");

@@ -4,7 +4,7 @@
 //! [`limits`] (what may be set, what is bounded), [`problem`] (every error a caller can see), [`parse`] (bodies
 //! to checked values), [`generate`] and [`openai`] (a message to an answer) over [`start`] (to an engine), [`events`] (the
 //! life of an answer) and [`sse`], [`models`] and [`swap`] (which weights
-//! serve), [`health`], [`metrics`], [`edge`] (the network is hostile), then [`listen`] (sockets, and stopping). Whoever has
+//! serve), [`page`] (for browsers), [`health`], [`metrics`], [`edge`] (the network is hostile), then [`listen`] (sockets, and stopping). Whoever has
 //! the service in their own process asks it with [`answer`].
 
 #![forbid(unsafe_code)]
@@ -35,6 +35,7 @@ mod metrics;
 mod models;
 mod openai;
 mod openapi;
+mod page;
 mod parse;
 mod refuse;
 mod root;
@@ -61,8 +62,13 @@ pub use openapi::document as openapi_document;
 pub use options::{ContextOverflow, Defaults, Options};
 pub use state::{Ending, State};
 
-/// Paths that ask for no key.
+/// Paths that ask for no key, whatever name they are asked by; those of the page ask for none either, but for a name of ours.
 pub const PUBLIC: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
+
+/// Whether a path asks for no key.
+pub(crate) fn is_public(path: &str) -> bool {
+    PUBLIC.contains(&path) || page::has(path)
+}
 
 /// The service, ready to be served or tested.
 pub fn app(state: Arc<State>) -> Router {
@@ -72,6 +78,7 @@ pub fn app(state: Arc<State>) -> Router {
         // They have a listener of their own.
         Some(_) => router,
     };
+    let router = if state.options.page { router.merge(page::routes()) } else { router };
     let router = router
         .route("/health", get(health::health))
         .route("/livez", get(health::livez))

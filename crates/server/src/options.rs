@@ -48,6 +48,8 @@ pub struct Options {
     pub ignored_fields: BTreeSet<String>,
     /// Names of what serves, whatever it is, beside its tag, for callers of OpenAI's API.
     pub model_aliases: Vec<String>,
+    /// Whether browsers find a page at `/`.
+    pub page: bool,
     /// Where `/metrics` is instead of the port of the service; see [`crate::serve_metrics`].
     pub metrics_address: Option<SocketAddr>,
     /// Who may call.

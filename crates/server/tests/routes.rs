@@ -18,10 +18,11 @@ const OPENAI: &str = include_str!("../../../contract/openai-api.yaml");
 const ROUTER: &str = include_str!("../src/lib.rs");
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
 /// Paths that are no route, some of them close to a public one.
-const OTHERS: [&str; 22] = [
-    "/",
+const OTHERS: [&str; 23] = [
+    "/index.html",
     "/nothing",
-    "/docs",
+    "/docs/",
+    "/assets",
     "/admin",
     "/health/",
     "/Health",

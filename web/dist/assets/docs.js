@@ -1,1 +1,1 @@
-import{r as e,t}from"./jsxRuntime.js";var n=document.getElementById(`app`);n&&e(t(`h1`,{children:`API`}),n);
+import{r as e,t}from"./shared.js";var n=document.getElementById(`app`);n&&e(t(`h1`,{children:`API`}),n);

@@ -77,6 +77,7 @@ pub(crate) const GROUPS: &[Group] = &[
                 "Origins of web pages that may call, such as https://chat.example; otherwise none",
             )
             .such_as("https://chat.example"),
+            setting("page", "true", Boolean, "Whether browsers find the chat page at / and the API explorer at /docs"),
             setting(
                 "tls_cert",
                 "",
