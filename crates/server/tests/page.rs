@@ -1,6 +1,7 @@
 //! The page is there for everybody who asks by our name, whole, packed and known again, and can do no more than it must.
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+#[expect(dead_code, reason = "each test file uses its part of it")]
 mod support;
 
 use server::{Edge, Options};
@@ -15,8 +16,8 @@ const FILES: [(&str, &str); 5] = [
     ("/assets/figtree.woff2", "font/woff2"),
 ];
 
-async fn start(page: bool) -> Server {
-    Server::start(Options { load_at_start: false, page, ..options() }).await
+async fn start() -> Server {
+    Server::start(Options { load_at_start: false, ..options() }).await
 }
 
 fn ask(path: &str) -> Ask {
@@ -29,7 +30,7 @@ async fn body(reply: Reply) -> Vec<u8> {
 
 #[tokio::test]
 async fn it_needs_no_key_and_may_run_nothing_but_itself() {
-    let server = start(true).await;
+    let server = start().await;
     for (path, media_type) in FILES {
         let reply = server.send(ask(path)).await;
         assert_eq!((reply.status, reply.header("content-type")), (200, Some(media_type)), "{path}");
@@ -58,7 +59,7 @@ async fn it_needs_no_key_and_may_run_nothing_but_itself() {
 
 #[tokio::test]
 async fn it_names_no_other_host_and_holds_no_script_of_its_own_in_its_markup() {
-    let server = start(true).await;
+    let server = start().await;
     for path in ["/", "/docs"] {
         let markup = String::from_utf8(body(server.send(ask(path)).await).await).unwrap();
         assert!(!markup.contains("http:") && !markup.contains("https:"), "{markup}");
@@ -72,7 +73,7 @@ async fn it_names_no_other_host_and_holds_no_script_of_its_own_in_its_markup() {
 
 #[tokio::test]
 async fn whoever_has_it_is_told_so_and_whoever_takes_gzip_gets_less() {
-    let server = start(true).await;
+    let server = start().await;
     let plain = server.send(ask("/assets/index.js")).await;
     let tag = plain.header("etag").unwrap().to_owned();
     let plain = body(plain).await;
@@ -95,7 +96,7 @@ async fn whoever_has_it_is_told_so_and_whoever_takes_gzip_gets_less() {
 
 #[tokio::test]
 async fn what_is_not_there_is_not_found_and_paths_lead_nowhere() {
-    let server = start(true).await;
+    let server = start().await;
     for path in ["/assets/nothing.js", "/assets/..%2findex.html", "/assets/%2e%2e/Cargo.toml"] {
         let reply = server.send(ask(path)).await;
         assert_eq!(reply.status, 404, "{path}");
@@ -106,15 +107,15 @@ async fn what_is_not_there_is_not_found_and_paths_lead_nowhere() {
 
 #[tokio::test]
 async fn it_answers_to_our_names_only_and_not_at_all_where_it_is_not_wanted() {
-    let server = start(true).await;
+    let server = start().await;
     assert_eq!(server.send(ask("/").header("Host", "evil.example")).await.status, 403);
     // Probes may come by address where names are listed; a browser may not.
     let edge = Edge { allowed_hosts: "inference".parse().unwrap(), ..Edge::default() };
-    let options = Options { load_at_start: false, edge, ..options() };
-    let listed = Server::start_on(TcpListener::bind("0.0.0.0:0").await.unwrap(), options).await;
+    let listening = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let listed = Server::start_on(listening, Options { load_at_start: false, edge, ..options() }).await;
     assert_eq!(listed.send(ask("/").header("Host", "10.1.2.3:8003")).await.status, 403);
     assert_eq!(listed.send(ask("/").header("Host", "inference")).await.status, 200);
-    let without = start(false).await;
+    let without = Server::start(Options { load_at_start: false, page: false, ..options() }).await;
     for (path, _) in FILES {
         assert_eq!(without.send(ask(path)).await.status, 404, "{path}");
     }
