@@ -3,8 +3,9 @@
 import type { VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { type Block, Blocks, safe } from "./markdown";
 import { CopyButton } from "../shell/CopyButton";
+import { type Block, Blocks } from "./markdown";
+import { safe } from "./safe";
 
 export function Prose({ text }: { text: string }) {
   const [blocks] = useState(() => new Blocks());

@@ -12,15 +12,15 @@ export function Settings({ close }: { close: () => void }) {
   return (
     <section class="settings" aria-label="Settings" onKeyDown={(event) => event.key === "Escape" && close()}>
       <div class="grid">
-        <Numeric name="temperature" label="Temperature" step={0.1} min={0} max={most.temperature} usual={usual["default_temperature"] ?? "0.8"} hint="0 always takes the likeliest token" />
-        <Numeric name="top_k" label="Top k" step={1} min={0} max={most.top_k} usual={usual["default_top_k"] ?? "50"} hint="Candidates for each token; 0 keeps all" />
+        <Numeric name="temperature" label="Temperature" step={0.1} min={0} max={most.temperature} usual={usual["default_temperature"] ?? "0.8"} hint="0 takes the likeliest" />
+        <Numeric name="top_k" label="Top k" step={1} min={0} max={most.top_k} usual={usual["default_top_k"] ?? "50"} hint="Candidates; 0 keeps all" />
         <Numeric name="max_tokens" label="Longest answer" step={1} min={1} max={most.max_tokens} usual={usual["default_max_tokens"] ?? "512"} hint="Tokens" />
         <label class="field">
           <span>Seed</span>
           <input
             class="input"
             inputMode="numeric"
-            placeholder="another each time"
+            placeholder="new each time"
             value={choices.value.seed ?? ""}
             onInput={(event) => {
               const { value } = event.currentTarget;
@@ -31,7 +31,7 @@ export function Settings({ close }: { close: () => void }) {
               }
             }}
           />
-          <small class="soft">The same seed gives the same answer</small>
+          <small class="soft">Same seed, same answer</small>
         </label>
       </div>
       <label class="field">

@@ -3,7 +3,7 @@
 const PATHS = {
   plus: "M10 4v12M4 10h12",
   send: "M10 16V4M5 9l5-5 5 5",
-  stop: "M6 6h8v8H6z",
+  stop: "M5.5 5.5h9v9h-9z",
   copy: "M7 7V4.5h8.5V13H13M4.5 7H13v8.5H4.5z",
   check: "M4.5 10.5l3.5 3.5 7.5-8",
   edit: "M4 16l.8-3.6L13 4.2a1.4 1.4 0 012 0l.8.8a1.4 1.4 0 010 2L7.6 15.2z",
