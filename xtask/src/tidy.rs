@@ -3,6 +3,7 @@
 //! Each check is a pure function from a [`Tree`] to violations, so that its tests hand it a small made-up
 //! tree that breaks the rule. [`Tree`] is what git would commit; nothing else of the disk is looked at.
 
+mod context;
 mod layers;
 mod rust;
 mod source;
@@ -66,6 +67,7 @@ fn violations(tree: &Tree, exempt: &[Exemption]) -> Vec<Violation> {
     let mut all = layers::check(tree);
     all.extend(rust::check(tree));
     all.extend(text::check(tree));
+    all.extend(context::check(tree));
     all.sort();
     let covers = |e: &Exemption, v: &Violation| e.check == v.check && e.path == v.path;
     let idle = exempt.iter().filter(|e| !all.iter().any(|v| covers(e, v)));

@@ -32,6 +32,22 @@ fn the_repository_is_looked_at() {
 }
 
 #[test]
+fn what_is_embedded_must_be_in_the_images_context() {
+    let source = concat!("const A: &str = include_", "str!(\"../../../contract/a.yaml\");\n");
+    let page = concat!("bytes: include_", "bytes!(concat!(\"../../../web/dist/\", $name)),\n");
+    let of = |ignore| {
+        [("crates/a/src/b.rs", source), ("crates/a/src/c.rs", page), ("crates/a/tests/d.rs", source)]
+            .into_iter()
+            .chain([(".dockerignore", ignore)])
+            .collect::<Vec<_>>()
+    };
+    assert_fails(&of("*\n!contract/a.yaml\n!web/dist\n"), &[]);
+    assert_fails(&of("*\n!contract\n!web/dist\n"), &[]);
+    assert_fails(&of("*\n!contract/a.yaml\n"), &["context"]);
+    assert_fails(&of("*\n!contract/a.yam\n!web/dist\n"), &["context"]);
+}
+
+#[test]
 fn an_allowed_edge_passes() {
     let text = manifest("engine", "[dependencies]\nmodel.workspace = true\ntokenizer = \"1\"\nserde = \"1\"");
     assert_fails(&[("crates/engine/Cargo.toml", &text)], &[]);
