@@ -23,8 +23,8 @@ pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
         let_in.iter().any(below)
     };
     let mut found = Vec::new();
-    let sources = tree.texts().filter(|(path, _)| path.starts_with("crates/") && path.contains("/src/"));
-    for (path, text) in sources.filter(|(path, _)| path.ends_with(".rs")) {
+    for (path, text) in tree.texts().filter(|(path, _)| path.starts_with("crates/") && path.contains("/src/"))
+    {
         for (i, line) in text.lines().enumerate().filter(|(_, line)| line.contains("include_")) {
             let named = line.split(ROOT).skip(1).filter_map(|rest| rest.split('"').next());
             for outside in named.filter(|outside| !is_in(outside)) {
