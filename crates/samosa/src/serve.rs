@@ -230,13 +230,16 @@ fn scheme(state: &State) -> &'static str {
 /// Says, once the model is there, how to ask it something.
 async fn greet(state: Arc<State>, address: SocketAddr, key: String) {
     loaded(&state).await;
-    let model = state.current_tag().unwrap_or_else(|| "no model (see /health)".to_owned());
     let base = format!("{}://{address}", scheme(&state));
     // What follows a # never leaves the browser.
     let page = if state.options.page {
         format!(" Open\n\n  {base}/#key={key}\n\nor try:")
     } else {
         " Try:".to_owned()
+    };
+    let Some(model) = state.current_tag() else {
+        eprintln!("\nNo model serves: {base}/health says why. The key made for this run is {key}\n");
+        return;
     };
     eprintln!(
         "\nServing {model} with a key made for this run.{page}\n\n  \

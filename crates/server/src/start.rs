@@ -82,6 +82,9 @@ pub(crate) async fn weights(state: &State) -> Result<Arc<Generation>, Problem> {
     })
 }
 
+/// Seconds after which another process may serve.
+const COME_BACK_S: u64 = 30;
+
 /// The weights that serve. While they are exchanged one after the other, this waits for the next ones.
 async fn serving(state: &State) -> Result<Arc<Generation>, Problem> {
     let options = &state.options;
@@ -93,7 +96,9 @@ async fn serving(state: &State) -> Result<Arc<Generation>, Problem> {
                     format!("The weights are being exchanged, and the places to wait ({most}) are taken.");
                 Problem::new(Code::QueueFull, detail).retry_after(5)
             }
-            Refused::Ending => Problem::new(Code::ShuttingDown, "The server is stopping."),
+            Refused::Ending => {
+                Problem::new(Code::ShuttingDown, "The server is stopping.").retry_after(COME_BACK_S)
+            }
         })?;
         match state.generation() {
             Some(generation) => return Ok(generation),

@@ -96,9 +96,14 @@ fn checked(bytes: Vec<u8>, name: &dyn fmt::Display) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The text, without the line end that programs put behind the last line: nobody means to ask about that.
 fn text(bytes: Vec<u8>, name: &dyn fmt::Display) -> Result<String> {
-    String::from_utf8(bytes)
-        .map_err(|error| anyhow!("{name} is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
+    let mut text = String::from_utf8(bytes)
+        .map_err(|error| anyhow!("{name} is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))?;
+    if text.ends_with('\n') {
+        text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });
+    }
+    Ok(text)
 }
 
 /// An array of messages; what is in them is the service's to judge.
@@ -136,8 +141,11 @@ mod tests {
     fn files_follow_the_message() {
         let messages = message(Some("Look:"), &[b"one\n", b"two"]).unwrap();
         assert_eq!(messages[0], json!({ "role": "system", "content": "Be brief." }));
-        assert_eq!(messages[1], json!({ "role": "user", "content": "Look:\n\none\n\n\ntwo" }));
-        assert_eq!(message(None, &[b"alone"]).unwrap()[1]["content"], "alone");
+        assert_eq!(messages[1], json!({ "role": "user", "content": "Look:\n\none\n\ntwo" }));
+        for alone in ["alone", "alone\n", "alone\r\n"] {
+            assert_eq!(message(None, &[alone.as_bytes()]).unwrap()[1]["content"], "alone");
+        }
+        assert_eq!(message(None, &[b"two\n\n"]).unwrap()[1]["content"], "two\n");
     }
 
     #[test]
