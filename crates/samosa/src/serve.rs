@@ -227,22 +227,21 @@ fn scheme(state: &State) -> &'static str {
     if state.options.edge.tls.is_some() { "https" } else { "http" }
 }
 
-/// Says, once the model is there, how to ask it something.
+/// Says, once the model is there, how to ask it something; or that there is none.
 async fn greet(state: Arc<State>, address: SocketAddr, key: String) {
     loaded(&state).await;
     let base = format!("{}://{address}", scheme(&state));
     // What follows a # never leaves the browser.
-    let page = if state.options.page {
-        format!(" Open\n\n  {base}/#key={key}\n\nor try:")
-    } else {
-        " Try:".to_owned()
-    };
+    let page = if state.options.page { format!("{base}/#key={key}") } else { "(PAGE is off)".to_owned() };
     let Some(model) = state.current_tag() else {
-        eprintln!("\nNo model serves: {base}/health says why. The key made for this run is {key}\n");
+        eprintln!(
+            "\nNo model serves; {base}/health says why. A key was made for this run:\n\n  {page}\n  \
+             X-Internal-API-Key: {key}\n"
+        );
         return;
     };
     eprintln!(
-        "\nServing {model} with a key made for this run.{page}\n\n  \
+        "\nServing {model} with a key made for this run. Open\n\n  {page}\n\nor try:\n\n  \
          curl -N {base}/generate -H 'X-Internal-API-Key: {key}' \\\n    \
          -H 'Content-Type: application/json' \\\n    \
          -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is samosa chaat?\"}}]}}'\n"

@@ -98,7 +98,7 @@ impl Running {
     /// Address and key of a server that made its key up.
     fn read_greeting(&self) -> Option<(String, String)> {
         let greeting = self.stderr();
-        Some((between(&greeting, "://", ' ')?, between(&greeting, "X-Internal-API-Key: ", '\'')?))
+        Some((between(&greeting, "://", '/')?, between(&greeting, "#key=", '\n')?))
     }
 
     /// The address of a server that was given its keys.
