@@ -170,7 +170,13 @@ fn serve_slowly(storage: &TempDir, drain_timeout: &str) -> Running {
 fn serve_greets_streams_and_logs_json_without_secrets() {
     let mut running = Running::start(&[]);
     assert_eq!(running.key.len(), 32, "{}", running.stderr());
-    assert!(running.stderr().contains("Serving samosa-mini on http://127.0.0.1:"), "{}", running.stderr());
+    assert!(
+        running
+            .stderr()
+            .contains("Serving samosa-mini with a key made for this run. Open\n\n  http://127.0.0.1:"),
+        "{}",
+        running.stderr()
+    );
     let body = message("Who are you?", 64).to_string();
     let (status, stream) = running.ask("POST", "/generate", ("X-Trace-Id: trace-7\r\n", &body)).whole();
     assert_eq!(status, 200);
