@@ -10,5 +10,10 @@ pub(crate) fn now() -> Instant {
 
 /// The time of day, in seconds since 1970.
 pub(crate) fn unix() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    unix_of(SystemTime::now()) as u64
+}
+
+/// A time of day in seconds since 1970.
+pub(crate) fn unix_of(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

@@ -4,9 +4,11 @@
 //! full channel cannot happen. A reader that is gone cancels its request; one that stops reading is ended. How
 //! callers are told is for [`crate::sse`] and [`crate::openai`] to say.
 
+mod progress;
+
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,9 @@ use crate::metrics::StreamClock;
 use crate::problem::{Code, Problem};
 use crate::root::Root;
 use crate::state::State;
-use crate::trace::Stages;
+use crate::statistics::streams::OpenStream;
+
+pub(crate) use progress::Progress;
 
 /// Events beside tokens: admission, held-back text, the end.
 const OTHER_EVENTS: usize = 4;
@@ -75,6 +79,8 @@ pub(crate) struct About {
     pub(crate) seed: u64,
     pub(crate) dropped_messages: usize,
     pub(crate) prompt_tokens: usize,
+    /// Tokens that the answer may have.
+    pub(crate) max_tokens: usize,
     /// The request.
     pub(crate) root: Arc<Root>,
 }
@@ -97,16 +103,7 @@ struct Shared {
     /// Milliseconds after `begun` at which the reader last asked for more.
     read_ms: AtomicU64,
     too_slow: AtomicBool,
-    admitted: OnceLock<Instant>,
-    first_token: OnceLock<Instant>,
-    finished: OnceLock<Finish>,
-}
-
-/// The end of a whole answer.
-struct Finish {
-    at: Instant,
-    usage: Usage,
-    timings: Timings,
+    progress: Arc<Progress>,
 }
 
 /// The engine's end.
@@ -125,7 +122,7 @@ pub(crate) struct EventStream {
     about: About,
     /// An event taken while the status was not yet decided.
     held: Option<StreamEvent>,
-    abort: Option<Abort>,
+    open: Option<Open>,
     /// It ends then, whatever the engine and the reader do: as long as a request may take, and the patience with a
     /// reader who stops. One that is read in drops would last for ever otherwise, and so would one of an engine that
     /// hangs.
@@ -133,9 +130,16 @@ pub(crate) struct EventStream {
     end: Option<End>,
 }
 
-/// The two ends of a stream of up to `max_tokens` tokens.
-pub(crate) fn channel(state: Arc<State>, about: About, max_tokens: usize) -> (EngineSink, EventStream) {
-    let (sender, events) = bounded(max_tokens + OTHER_EVENTS);
+/// What a stream has once the engine took its request.
+struct Open {
+    abort: Abort,
+    /// Its place in the table of open streams.
+    listed: u64,
+}
+
+/// The two ends of a stream.
+pub(crate) fn channel(state: Arc<State>, about: About) -> (EngineSink, EventStream) {
+    let (sender, events) = bounded(about.max_tokens + OTHER_EVENTS);
     let begun = about.root.origin.begun;
     let clock = StreamClock::new(begun, about.prompt_tokens);
     let shared = Arc::new(Shared::new(begun));
@@ -144,8 +148,8 @@ pub(crate) fn channel(state: Arc<State>, about: About, max_tokens: usize) -> (En
     let sink = EngineSink { events: sender, shared: for_sink, state: sink_state, clock };
     let limits = &state.options.limits;
     let until = clock::now() + limits.engine.request_timeout + limits.unread_for;
-    let (held, abort, end) = (None, None, None);
-    (sink, EventStream { events, shared, state, about, held, abort, until, end })
+    let (held, open, end) = (None, None, None);
+    (sink, EventStream { events, shared, state, about, held, open, until, end })
 }
 
 impl Shared {
@@ -154,22 +158,8 @@ impl Shared {
             begun,
             read_ms: AtomicU64::new(0),
             too_slow: AtomicBool::new(false),
-            admitted: OnceLock::new(),
-            first_token: OnceLock::new(),
-            finished: OnceLock::new(),
+            progress: Arc::new(Progress::new(begun)),
         }
-    }
-
-    /// When the request passed its stages. What the engine said at the end is exact.
-    fn stages(&self) -> Stages {
-        let begun = self.begun;
-        let Some(Finish { at, timings, .. }) = self.finished.get() else {
-            let (admitted, first_token) = (self.admitted.get().copied(), self.first_token.get().copied());
-            return Stages { begun, admitted, first_token, ended: clock::now() };
-        };
-        let first_token = at.checked_sub(timings.decode);
-        let admitted = first_token.and_then(|at| at.checked_sub(timings.prefill));
-        Stages { begun, admitted, first_token, ended: *at }
     }
 
     fn note_read(&self) {
@@ -192,17 +182,7 @@ impl EngineSink {
 impl Sink for EngineSink {
     fn send(&mut self, event: StreamEvent) -> bool {
         self.clock.heard(&event, &self.state.metrics);
-        match &event {
-            StreamEvent::Admitted => drop(self.shared.admitted.set(clock::now())),
-            StreamEvent::Token { .. } => {
-                self.shared.first_token.get_or_init(clock::now);
-            }
-            StreamEvent::Finished { usage, timings, .. } => {
-                let (at, usage, timings) = (clock::now(), *usage, *timings);
-                self.shared.finished.get_or_init(|| Finish { at, usage, timings });
-            }
-            StreamEvent::Text(_) | StreamEvent::Failed(_) => {}
-        }
+        self.shared.progress.heard(&event);
         if self.reader_is_too_slow() {
             self.shared.too_slow.store(true, Ordering::Release);
             return false;
@@ -220,10 +200,11 @@ impl Sink for EngineSink {
 }
 
 impl EventStream {
-    /// The engine has taken the request: from now on the stream counts, and cancels it when it is dropped.
+    /// The engine has taken the request: from now on the stream counts and is listed, and cancels it when it is dropped.
     pub(crate) fn began(mut self, abort: Abort) -> Self {
         self.state.metrics.stream_began();
-        self.abort = Some(abort);
+        let stream = OpenStream::new(&self.about, Arc::clone(&self.shared.progress));
+        self.open = Some(Open { abort, listed: self.state.streams.add(stream) });
         self
     }
 
@@ -340,16 +321,17 @@ impl EventStream {
 
     /// Hands the spans of the answer's stages to whoever collects them, and the rest to the request's.
     fn trace(&self, end: End) {
-        let usage = self.shared.finished.get().map(|finish| finish.usage).unwrap_or_default();
-        self.about.root.ended(&self.about, end, usage, self.shared.stages());
+        let progress = &self.shared.progress;
+        self.about.root.ended(&self.about, end, progress.usage(), progress.stages());
     }
 }
 
 impl Drop for EventStream {
     fn drop(&mut self) {
         // Without a request there was no stream, only its preparation.
-        let Some(abort) = &self.abort else { return };
+        let Some(Open { abort, listed }) = &self.open else { return };
         abort.abort();
+        self.state.streams.remove(*listed);
         let slow = self.shared.too_slow.load(Ordering::Acquire) || self.about.root.origin.missed.is_set();
         let end = self.end.unwrap_or(if slow { End::SlowClient } else { End::ClientGone });
         let took = self.shared.begun.elapsed();

@@ -140,6 +140,7 @@ pub(crate) async fn stats(FromState(state): FromState<Arc<State>>) -> Json<Value
             "60s": metrics.token_rate.per_second(60),
         },
         "requests": metrics.ends(),
+        "streams": state.streams.to_json(state.options.limits.listed_streams),
         "refusals": metrics.refused_by_code(),
         "running": sum(|worker| worker.snapshot.running),
         "queue": {

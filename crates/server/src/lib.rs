@@ -87,6 +87,7 @@ pub fn app(state: Arc<State>) -> Router {
         .route("/models", get(models::list))
         .route("/models/swap", post(models::swap).route_layer(from_fn(auth::require_admin)))
         .route("/stats", get(health::stats))
+        .route("/stats/history", get(statistics::history::history))
         .route("/v1/chat/completions", post(openai::chat::create))
         .route("/v1/completions", post(openai::completions::create))
         .route("/v1/models", get(openai::models::list))

@@ -42,6 +42,10 @@ pub struct Limits {
     pub stalled_after: Duration,
     /// And for this long, restarting it is worth a try: much longer than a slow machine needs for a step.
     pub dead_after: Duration,
+    /// Open streams that `/stats` lists, the oldest first; it counts all.
+    pub listed_streams: usize,
+    /// Seconds that `/stats/history` remembers, and rows that it has at most.
+    pub history_seconds: usize,
     /// Bounds of each engine.
     pub engine: engine::Limits,
 }
@@ -66,6 +70,8 @@ impl Default for Limits {
             unread_for: Duration::from_secs(30),
             stalled_after: Duration::from_secs(10),
             dead_after: Duration::from_mins(2),
+            listed_streams: 100,
+            history_seconds: 1_800,
             engine: engine::Limits::default(),
         }
     }
@@ -99,6 +105,8 @@ impl Limits {
             "unread_for_s": self.unread_for.as_secs_f64(),
             "stalled_after_s": self.stalled_after.as_secs_f64(),
             "dead_after_s": self.dead_after.as_secs_f64(),
+            "listed_streams": self.listed_streams,
+            "history_seconds": self.history_seconds,
             "running_requests": self.engine.max_running,
             "queued_requests": self.engine.max_queued,
             "queued_tokens": self.engine.max_queued_tokens,

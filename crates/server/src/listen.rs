@@ -16,6 +16,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::clock;
@@ -25,6 +26,7 @@ use crate::edge::host::Listening;
 use crate::edge::tls::{self, Tls};
 use crate::refuse;
 use crate::state::{Ending, State};
+use crate::statistics::history;
 
 /// Room for a request's headers on the wire; larger than the limit that is explained to callers, so that they
 /// get the explanation.
@@ -45,6 +47,9 @@ pub type Stop = watch::Receiver<Option<Ending>>;
 /// Serves until `stop` says how to end, then finishes open streams within the drain timeout; the rest end with an
 /// error event.
 pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
+    // It ends with this function, however that ends.
+    let mut beside = JoinSet::new();
+    beside.spawn(history::record(Arc::clone(&state)));
     let graceful = GracefulShutdown::new();
     let (app, connections) = (crate::app(Arc::clone(&state)), Arc::clone(&state.connections));
     let server = Server::new(app, &listener, connections, Arc::clone(&state));

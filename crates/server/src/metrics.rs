@@ -33,6 +33,7 @@ use board::Board;
 pub(crate) use board::HttpLabels;
 use connections::ConnectionMetrics;
 use engines::Engines;
+pub(crate) use engines::{Load, load};
 use process::Process;
 use requests::Requests;
 pub(crate) use stream::StreamClock;
@@ -56,6 +57,16 @@ pub(crate) struct Metrics {
     pub(crate) first_token: Recent,
     /// Times between tokens, lately.
     pub(crate) inter_token: Recent,
+}
+
+/// Counts since the service began.
+#[derive(Clone, Copy)]
+pub(crate) struct Totals {
+    /// Generated for callers.
+    pub(crate) tokens: u64,
+    /// Of admitted requests.
+    pub(crate) prompt_tokens: u64,
+    pub(crate) refusals: u64,
 }
 
 impl Metrics {
@@ -108,6 +119,15 @@ impl Metrics {
     /// Requests that were refused, by code; those that never were are left out.
     pub(crate) fn refused_by_code(&self) -> serde_json::Map<String, serde_json::Value> {
         self.requests.refused_by_code()
+    }
+
+    /// What was counted since the service began.
+    pub(crate) fn totals(&self) -> Totals {
+        Totals {
+            tokens: self.board.tokens.get(),
+            prompt_tokens: self.requests.prompt_tokens.get(),
+            refusals: self.requests.refused_in_all(),
+        }
     }
 
     /// Streams that are open.

@@ -244,7 +244,7 @@ pub(crate) fn short(text: &str) -> String {
 }
 
 /// A name inside a JSON pointer.
-fn escape(name: &str) -> String {
+pub(crate) fn escape(name: &str) -> String {
     short(name).replace('~', "~0").replace('/', "~1")
 }
 

@@ -154,9 +154,10 @@ fn queue(
         seed: request.sampling().seed,
         dropped_messages,
         prompt_tokens: request.prompt_tokens(),
+        max_tokens: request.max_tokens(),
         root: Arc::clone(root),
     };
-    let (sink, answer) = events::channel(Arc::clone(state), about, request.max_tokens());
+    let (sink, answer) = events::channel(Arc::clone(state), about);
     Ok(answer.began(generation.submit(worker, request, Box::new(sink))?))
 }
 

@@ -15,6 +15,8 @@ use crate::gate::Gate;
 use crate::generation::Generation;
 use crate::metrics::Metrics;
 use crate::options::Options;
+use crate::statistics::history::History;
+use crate::statistics::streams::OpenStreams;
 use crate::swap::Swapper;
 use crate::tally::Tally;
 
@@ -27,6 +29,8 @@ pub struct State {
     pub(crate) swapper: Swapper,
     pub(crate) gate: Gate,
     pub(crate) tally: Tally,
+    pub(crate) streams: OpenStreams,
+    pub(crate) history: History,
     pub(crate) connections: Arc<Connections>,
     pub(crate) started: Instant,
     /// The same in seconds since 1970.
@@ -98,6 +102,8 @@ impl State {
             swapper: Swapper::default(),
             gate: Gate::default(),
             tally: Tally::default(),
+            streams: OpenStreams::default(),
+            history: History::default(),
             connections: Connections::new(options.limits.connections),
             started: clock::now(),
             started_unix: clock::unix(),

@@ -1,4 +1,8 @@
-//! Figures over the last moments, for `/stats`: rates by second, percentiles of recent samples.
+//! Figures over the last moments, for `/stats`: rates by second, percentiles of recent samples. The answers on their way
+//! are in [`streams`], the last half hour in [`history`].
+
+pub(crate) mod history;
+pub(crate) mod streams;
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -50,12 +54,13 @@ impl Rate {
     }
 }
 
-/// The latest durations of something.
+/// The latest durations of something, with when each was over.
 #[derive(Default)]
-pub(crate) struct Recent(Mutex<(usize, Vec<Duration>)>);
+pub(crate) struct Recent(Mutex<(usize, Vec<(Instant, Duration)>)>);
 
 impl Recent {
-    pub(crate) fn add(&self, sample: Duration) {
+    pub(crate) fn add(&self, at: Instant, took: Duration) {
+        let sample = (at, took);
         let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (next, samples) = &mut *guard;
         if samples.len() < SAMPLES {
@@ -68,7 +73,19 @@ impl Recent {
 
     /// The 50th, 95th and 99th percentile in milliseconds, if there are samples.
     pub(crate) fn percentiles_ms(&self) -> Option<[f64; 3]> {
-        let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
+        self.percentiles_of(|_| true)
+    }
+
+    /// The same of those that were over after an instant.
+    pub(crate) fn percentiles_ms_after(&self, from: Instant) -> Option<[f64; 3]> {
+        self.percentiles_of(|at| at > from)
+    }
+
+    fn percentiles_of(&self, counts: impl Fn(Instant) -> bool) -> Option<[f64; 3]> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let samples = all.1.iter().filter(|(at, _)| counts(*at));
+        let mut samples: Vec<Duration> = samples.map(|(_, took)| *took).collect();
+        drop(all);
         samples.sort_unstable();
         let last = samples.len().checked_sub(1)?;
         Some(
@@ -99,10 +116,15 @@ mod tests {
     fn percentiles_are_of_the_latest_samples() {
         let recent = Recent::default();
         assert_eq!(recent.percentiles_ms(), None);
+        let begun = clock::now();
         for i in 0..5000 {
-            recent.add(Duration::from_millis(if i < 3000 { 1_000_000 } else { i % 100 }));
+            let took = Duration::from_millis(if i < 3000 { 1_000_000 } else { i % 100 });
+            recent.add(begun + Duration::from_millis(i), took);
         }
         let [p50, p95, p99] = recent.percentiles_ms().unwrap();
         assert!((45.0..55.0).contains(&p50) && (90.0..97.0).contains(&p95) && p99 >= p95 && p99 < 100.0);
+        let after = |ms| recent.percentiles_ms_after(begun + Duration::from_millis(ms));
+        assert_eq!(after(4989).map(|[p50, ..]| p50), Some(95.0), "90 to 99, the middle rounded up");
+        assert_eq!(after(4999), None);
     }
 }

@@ -111,7 +111,7 @@ impl Swapper {
     /// The model that went live last.
     fn latest_live(&self) -> Option<Tag> {
         let inner = self.lock();
-        inner.history.latest_first().find(|record| record.live).map(|record| record.target.clone())
+        inner.history.latest_first().find(|record| record.went_live()).map(|record| record.target.clone())
     }
 
     /// Whether weights are on their way to serve.
@@ -438,7 +438,9 @@ mod tests {
         for (id, name, live) in [(1, "d8", true), (2, "d12", true), (3, "d20", false)] {
             let tag = Tag::new(name).unwrap();
             swapper.lock().history.add(Record::new(id, tag, None));
-            swapper.record(id, |record| record.live = live);
+            if live {
+                swapper.record(id, Record::go_live);
+            }
         }
         assert_eq!(swapper.latest_live(), Tag::new("d12"));
     }

@@ -23,7 +23,11 @@ fn request(method: &str, path: &str, key: &str, body: &Value) -> Request<Full<By
 }
 
 async fn stats(state: &Arc<State>) -> Value {
-    let response = server::answer(Arc::clone(state), request("GET", "/stats", KEY, &Value::Null)).await;
+    get(state, "/stats").await
+}
+
+async fn get(state: &Arc<State>, path: &str) -> Value {
+    let response = server::answer(Arc::clone(state), request("GET", path, KEY, &Value::Null)).await;
     serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
 }
 
@@ -49,5 +53,8 @@ async fn it_answers_as_on_a_network_and_leaves_no_trace_in_the_storage() {
     }
     let ends = &stats(&state).await["requests"];
     assert_eq!(ends["client_gone"].as_u64().unwrap() + ends["length"].as_u64().unwrap(), 1, "{ends}");
+    assert_eq!(stats(&state).await["streams"], json!({ "total": 0, "listed": [] }));
+    let history = get(&state, "/stats/history").await;
+    assert_eq!((&history["samples"]["at"], &history["swaps"][0]["target_model"]), (&json!([]), &json!("g7")));
     assert!(!storage.path().join(".samosa/last_model.json").exists());
 }

@@ -55,6 +55,33 @@ pub(super) fn now(state: &State) -> Vec<EngineNow> {
     serving.chain(retired).collect()
 }
 
+/// How much the engines have to do.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    /// Requests that are computed with, by old weights too.
+    pub(crate) running: usize,
+    /// Requests that wait for admission or for weights.
+    pub(crate) queued: usize,
+    /// Pages that requests hold, of the engines that serve.
+    pub(crate) pages_used: usize,
+    /// And all that these have.
+    pub(crate) pages_total: usize,
+}
+
+/// How much they have to do now.
+pub(crate) fn load(state: &State) -> Load {
+    let mut load = Load { running: 0, queued: state.gate.waiting(), pages_used: 0, pages_total: 0 };
+    for EngineNow { serves, snapshot, .. } in now(state) {
+        load.running += snapshot.running;
+        load.queued += snapshot.queued;
+        if serves {
+            load.pages_used += snapshot.pages_used;
+            load.pages_total += snapshot.pages_total;
+        }
+    }
+    load
+}
+
 /// Series of engines.
 pub(super) struct Engines {
     running: Gauge,

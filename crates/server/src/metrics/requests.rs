@@ -175,6 +175,12 @@ impl Requests {
         counts.filter(|(_, count)| *count > 0).map(|(code, count)| (code, count.into())).collect()
     }
 
+    /// Requests that were refused.
+    pub(super) fn refused_in_all(&self) -> u64 {
+        let count = |code: &Code| self.refusals.get_or_create(&Reason { reason: code.as_str() }).get();
+        Code::ALL.iter().map(count).sum()
+    }
+
     /// Streams by how they ended.
     pub(super) fn ends(&self) -> serde_json::Map<String, serde_json::Value> {
         let count = |end: &End| self.ends.get_or_create(&Reason { reason: end.as_str() }).get();

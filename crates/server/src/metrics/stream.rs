@@ -73,13 +73,13 @@ impl StreamClock {
             let took = now.duration_since(self.begun);
             times.first_token.observe(took.as_secs_f64());
             times.prefill.observe(took.saturating_sub(self.queue).as_secs_f64());
-            metrics.first_token.add(took);
-        } else if let Some(share) = self.share {
+            metrics.first_token.add(now, took);
+        } else if let (Some(share), Some(at)) = (self.share, self.last_token) {
             times.inter_token.observe(share.as_secs_f64());
             if metrics.weights.are_on_their_way() {
                 times.inter_token_during_swap.observe(share.as_secs_f64());
             }
-            metrics.inter_token.add(share);
+            metrics.inter_token.add(at, share);
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use registry::Tag;
 use registry::fetch::Progress;
 use registry::swap::{Mode, Outcome, Phase};
 use serde_json::{Value, json};
 
+use crate::clock;
 use crate::trace::{self, Span, TraceContext};
 
 /// Swaps that are remembered.
@@ -29,8 +30,8 @@ pub(crate) struct Record {
     phase: Phase,
     /// Phases that are over, with when each began and how long it took.
     phases: Vec<(Phase, SystemTime, Duration)>,
-    /// Whether the new model serves.
-    pub(crate) live: bool,
+    /// Since when the new model serves.
+    live: Option<SystemTime>,
     outcome: Option<Outcome>,
     /// Why it failed.
     pub(crate) reason: Option<String>,
@@ -53,7 +54,7 @@ impl Record {
             mode: None,
             phase: Phase::Resolve,
             phases: Vec::new(),
-            live: false,
+            live: None,
             outcome: None,
             reason: None,
             identity: None,
@@ -71,6 +72,16 @@ impl Record {
     pub(crate) fn leave(&mut self, took: Duration) {
         let now = SystemTime::now();
         self.phases.push((self.phase, now.checked_sub(took).unwrap_or(now), took));
+    }
+
+    /// The new model serves.
+    pub(crate) fn go_live(&mut self) {
+        self.live = Some(SystemTime::now());
+    }
+
+    /// Whether the new model went live.
+    pub(crate) fn went_live(&self) -> bool {
+        self.live.is_some()
     }
 
     /// A phase failed. What failed first is the reason; what made it worse is added.
@@ -94,13 +105,13 @@ impl Record {
 
     /// Whether the model asked for is still on its way.
     pub(crate) fn runs(&self) -> bool {
-        self.outcome.is_none() && !self.live
+        self.outcome.is_none() && !self.went_live()
     }
 
     fn outcome_name(&self) -> &'static str {
         match self.outcome {
             Some(outcome) => outcome.name(),
-            None if self.live => "live",
+            None if self.went_live() => "live",
             None => "running",
         }
     }
@@ -123,6 +134,18 @@ impl Record {
         phases.chain([root]).collect()
     }
 
+    /// As in `/stats/history`.
+    pub(crate) fn to_mark(&self) -> Value {
+        json!({
+            "swap_id": self.id,
+            "began": clock::unix_of(self.started),
+            "live": self.live.map(clock::unix_of),
+            "target_model": self.target.as_str(),
+            "previous_model": self.previous.as_ref().map(Tag::as_str),
+            "outcome": self.outcome_name(),
+        })
+    }
+
     /// As in `/stats`.
     pub(crate) fn to_json(&self) -> Value {
         let seconds = |(phase, _, took): &(Phase, SystemTime, Duration)| {
@@ -134,7 +157,7 @@ impl Record {
             "target_model": self.target.as_str(),
             "previous_model": self.previous.as_ref().map(Tag::as_str),
             "mode": self.mode.map(Mode::name),
-            "started": self.started.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
+            "started": clock::unix_of(self.started),
             "phase": self.phase.name(),
             "phase_seconds": phases,
             "outcome": self.outcome_name(),

@@ -191,7 +191,7 @@ impl<'a> Work<'a> {
         self.retired.extend(self.state.retire());
         self.state.swapper.decide(self.id, |record| {
             self.serve(next);
-            record.live = true;
+            record.go_live();
         });
         Ok(())
     }
