@@ -16,7 +16,7 @@ export interface Shown {
 
 const SYNC = uPlot.sync("live");
 const HEIGHT = 150;
-const AXIS = 44;
+const AXIS = 58;
 
 export class Chart {
   private plot: uPlot | null = null;
@@ -63,7 +63,7 @@ export class Chart {
 
   private options(): uPlot.Options {
     const colour = (name: string) => getComputedStyle(this.box).getPropertyValue(name).trim();
-    const axis = { stroke: colour("--ink-soft"), font: "12px Figtree, sans-serif", ticks: { show: false } };
+    const axis = { stroke: colour("--ink-soft"), font: "12px Figtree, sans-serif", gap: 4, ticks: { show: false } };
     const grid = { stroke: colour("--line"), width: 1 };
     return {
       width: this.box.clientWidth,
@@ -73,7 +73,7 @@ export class Chart {
       cursor: { sync: { key: SYNC.key }, y: false, drag: { x: false, y: false }, points: { size: 7 } },
       scales: { x: { auto: false }, y: { auto: false } },
       axes: [
-        { ...axis, grid: { show: false }, space: 70, size: 24 },
+        { ...axis, grid: { show: false }, space: 80, size: 24, values: (_, times) => times.map((time) => this.clock(time)) },
         { ...axis, grid, size: AXIS, space: 34, values: (_, values) => values.map((value) => this.panel.read(value)) },
       ],
       series: [
@@ -95,20 +95,33 @@ export class Chart {
     };
   }
 
+  /** The reader's own time of day, with seconds where there is room for them. */
+  private clock(time: number): string {
+    const isShort = this.shown.end - this.shown.begin <= 120;
+    const second = isShort ? { second: "2-digit" as const } : {};
+    return new Date(time * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...second });
+  }
+
+  /** A line for each swap, and its name where the next one leaves room. */
   private drawSwaps({ ctx, bbox, valToPos }: uPlot): void {
     const ratio = devicePixelRatio;
     ctx.save();
+    ctx.textAlign = "left";
     ctx.strokeStyle = ctx.fillStyle = getComputedStyle(this.box).getPropertyValue("--ink-soft").trim();
     ctx.setLineDash([2 * ratio, 3 * ratio]);
     ctx.font = `${11 * ratio}px Figtree, sans-serif`;
-    for (const { at, target } of this.shown.swaps.filter(({ at }) => at >= this.shown.begin && at <= this.shown.end)) {
+    const seen = this.shown.swaps.filter(({ at }) => at >= this.shown.begin && at <= this.shown.end).sort((a, b) => a.at - b.at);
+    for (const [i, { at, target }] of seen.entries()) {
       const x = valToPos(at, "x", true);
+      const next = seen[i + 1] ? valToPos(seen[i + 1]?.at ?? 0, "x", true) : Infinity;
       ctx.beginPath();
       ctx.moveTo(x, bbox.top);
       ctx.lineTo(x, bbox.top + bbox.height);
       ctx.stroke();
       const width = ctx.measureText(target).width;
-      ctx.fillText(target, Math.min(x + 4 * ratio, bbox.left + bbox.width - width), bbox.top + 10 * ratio);
+      if (next - x > width + 8 * ratio) {
+        ctx.fillText(target, Math.min(x + 4 * ratio, bbox.left + bbox.width - width), bbox.top + 10 * ratio);
+      }
     }
     ctx.restore();
   }

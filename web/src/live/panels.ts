@@ -33,6 +33,7 @@ export const PANELS: Panel[] = [
       { column: "prompt_tokens_per_second", name: "prompts", series: 4 },
     ],
     read: perSecond,
+    top: 10,
   },
   {
     title: "Load",
@@ -50,6 +51,7 @@ export const PANELS: Panel[] = [
       { column: "first_token_ms_p95", name: "p95", series: 1 },
     ],
     read: duration,
+    top: 1,
   },
   {
     title: "Time between tokens",
@@ -58,6 +60,7 @@ export const PANELS: Panel[] = [
       { column: "inter_token_ms_p95", name: "p95", series: 1 },
     ],
     read: duration,
+    top: 1,
   },
   { title: "KV pages", lines: [{ column: "kv_pages_used", name: "in use", series: 4 }], read: whole, top: 8 },
   { title: "Prefix hits", lines: [{ column: "prefix_hit_rate", name: "hits", series: 3 }], read: share, scale: 100, top: 100 },
