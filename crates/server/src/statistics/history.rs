@@ -12,7 +12,7 @@ use axum::extract::{Request, State as FromState};
 use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval_at};
 
 use crate::clock;
 use crate::context::RequestIds;
@@ -69,16 +69,17 @@ fn to_json(state: &State, since: Option<f64>) -> Answer {
     }
 }
 
-/// Takes a row each second, for ever.
-pub(crate) async fn record(state: Arc<State>) {
-    let mut ticks = interval(INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks.tick().await;
+/// Takes a row each second, for ever. What is counted from this call on is in the first one, however late its turn comes.
+pub(crate) fn record(state: Arc<State>) -> impl Future<Output = ()> + Send {
     let mut marks = Marks::new(Mark::now(&state));
-    loop {
-        ticks.tick().await;
-        let row = Row::now(&state, &mut marks);
-        state.history.add(row, state.options.limits.history_seconds);
+    let mut ticks = interval_at((clock::now() + INTERVAL).into(), INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    async move {
+        loop {
+            ticks.tick().await;
+            let row = Row::now(&state, &mut marks);
+            state.history.add(row, state.options.limits.history_seconds);
+        }
     }
 }
 
