@@ -6,12 +6,15 @@ import { defineConfig } from "vite";
 const SERVICE = process.env.SAMOSA_URL ?? "http://127.0.0.1:8003";
 const ROUTES = ["/health", "/generate", "/models", "/stats", "/openapi.json", "/openai.json", "/v1", "/tokenize", "/detokenize"];
 
-/** Names of what two pages share, and of fonts without what is said of them in a stylesheet. */
-const SHORT: Record<string, string> = {
-  "jsxRuntime.css": "shared.css",
-  "figtree-latin-wght-normal.woff2": "figtree.woff2",
-  "young-serif-latin-400-normal.woff2": "young-serif.woff2",
-};
+const OWN = ["index.css", "docs.css", "chart.css"];
+
+/** Fonts by their family alone; styles by their page, or `shared.css`, which is otherwise called after any of what is shared. */
+function short(name: string): string {
+  if (name.endsWith(".woff2")) {
+    return name.replace(/-latin-.*/, ".woff2");
+  }
+  return name.endsWith(".css") && !OWN.includes(name) ? "shared.css" : name;
+}
 
 /** Two pages, `/` and `/docs`. Names carry no hash: the service compares contents, and a diff shows what changed. */
 export default defineConfig({
@@ -25,7 +28,7 @@ export default defineConfig({
       output: {
         entryFileNames: "assets/[name].js",
         chunkFileNames: ({ isDynamicEntry }) => (isDynamicEntry ? "assets/[name].js" : "assets/shared.js"),
-        assetFileNames: ({ names: [name = ""] }) => `assets/${SHORT[name] ?? name}`,
+        assetFileNames: ({ names: [name = ""] }) => `assets/${short(name)}`,
       },
     },
   },

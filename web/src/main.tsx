@@ -7,6 +7,7 @@ import { useEffect } from "preact/hooks";
 import { ChatView } from "./chat/ChatView";
 import { LiveView } from "./live/LiveView";
 import { ModelsView } from "./models/ModelsView";
+import { key } from "./server/key";
 import { follow } from "./server/pulse";
 import { Header } from "./shell/Header";
 import { KeyDialog } from "./shell/KeyDialog";
@@ -24,13 +25,13 @@ function App() {
       <a class="button skip" href="#content" onClick={(event) => (event.preventDefault(), document.getElementById("content")?.focus())}>
         To the content
       </a>
-      <Header />
+      <Header page="index" />
       <main id="content" tabIndex={-1} data-view={view}>
         {view === "chat" && <ChatView />}
         {view === "models" && <ModelsView />}
         {view === "live" && <LiveView />}
       </main>
-      <KeyDialog />
+      <KeyDialog isWanted={!key.value} />
     </>
   );
 }

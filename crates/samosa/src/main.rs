@@ -40,8 +40,6 @@ use settings::Values;
 const INTERRUPTED: u8 = 130;
 /// The exit code where settings or arguments are wrong, as clap has it.
 const WRONG: u8 = 2;
-const CONTRACT: &str = include_str!("../../../contract/inference-api.yaml");
-const OPENAI_CONTRACT: &str = include_str!("../../../contract/openai-api.yaml");
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
@@ -202,11 +200,8 @@ fn diagnose(values: &Values, matches: &ArgMatches) -> ExitCode {
 }
 
 fn show_contract(matches: &ArgMatches) -> Result<()> {
-    let document: serde_json::Value = if matches.get_flag("openai") {
-        serde_yaml_ng::from_str(OPENAI_CONTRACT)?
-    } else {
-        server::openapi_document(serde_yaml_ng::from_str(CONTRACT)?)
-    };
+    let document =
+        if matches.get_flag("openai") { server::openai_document() } else { server::inference_document() };
     let document = serde_json::to_string_pretty(&document)?;
     Ok(writeln!(std::io::stdout(), "{document}")?)
 }

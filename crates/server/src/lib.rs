@@ -58,7 +58,7 @@ pub use limits::Limits;
 pub use listen::{Stop, serve};
 pub use metrics::listen::serve_metrics;
 pub use openai::{Parameters, parameters as openai_parameters};
-pub use openapi::document as openapi_document;
+pub use openapi::{inference as inference_document, openai as openai_document};
 pub use options::{ContextOverflow, Defaults, Options};
 pub use state::{Ending, State};
 

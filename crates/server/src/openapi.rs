@@ -1,6 +1,9 @@
-//! The contract, and the same with what this service adds to it: its errors.
+//! The contracts as JSON: that of this service, with what it adds to it, its errors; and that of OpenAI's API.
 
 use serde_json::{Value, json};
+
+const CONTRACT: &str = include_str!("../../../contract/inference-api.yaml");
+const OPENAI: &str = include_str!("../../../contract/openai-api.yaml");
 
 /// Statuses an operation may answer with beside its success.
 const ERRORS: [(&str, &str, &[u16]); 5] = [
@@ -11,8 +14,19 @@ const ERRORS: [(&str, &str, &[u16]); 5] = [
     ("/stats", "get", &[400, 401, 403]),
 ];
 
-/// The contract as JSON, with every error documented. `contract` is the contract file as JSON.
-pub fn document(mut contract: Value) -> Value {
+/// The contract of OpenAI's API.
+pub fn openai() -> Value {
+    json(OPENAI)
+}
+
+/// A file of ours, which a test has read.
+fn json(yaml: &str) -> Value {
+    serde_yaml_ng::from_str(yaml).unwrap_or_default()
+}
+
+/// The contract of this service, with every error documented.
+pub fn inference() -> Value {
+    let mut contract = json(CONTRACT);
     contract["components"]["schemas"]["Problem"] = json!({
         "type": "object",
         "description": "RFC 9457 problem details.",

@@ -20,13 +20,14 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
+use crate::openapi;
 use crate::problem;
 use crate::state::State;
 
 /// Where its parts are, beside [`PATHS`].
 const ASSETS: &str = "/assets/";
 /// Its addresses.
-const PATHS: [&str; 3] = ["/", "/docs", "/icon.svg"];
+const PATHS: [&str; 5] = ["/", "/docs", "/icon.svg", "/openapi.json", "/openai.json"];
 
 /// What the page may do: run its own scripts, show its own styles, fonts and pictures, ask its own service. Nothing else,
 /// nowhere else, in nobody's frame; and no text becomes HTML but what its sanitiser has been through.
@@ -61,23 +62,37 @@ const FILES: &[File] = &[
     file!("/icon.svg", "icon.svg", "image/svg+xml"),
     file!("/assets/index.js", "assets/index.js", "text/javascript; charset=utf-8"),
     file!("/assets/index.css", "assets/index.css", "text/css; charset=utf-8"),
+    file!("/assets/chart.js", "assets/chart.js", "text/javascript; charset=utf-8"),
+    file!("/assets/chart.css", "assets/chart.css", "text/css; charset=utf-8"),
     file!("/assets/docs.js", "assets/docs.js", "text/javascript; charset=utf-8"),
+    file!("/assets/docs.css", "assets/docs.css", "text/css; charset=utf-8"),
     file!("/assets/shared.js", "assets/shared.js", "text/javascript; charset=utf-8"),
     file!("/assets/shared.css", "assets/shared.css", "text/css; charset=utf-8"),
     file!("/assets/figtree.woff2", "assets/figtree.woff2", "font/woff2"),
     file!("/assets/young-serif.woff2", "assets/young-serif.woff2", "font/woff2"),
 ];
 
-/// A file as it is answered with.
+/// What is answered with.
 struct Ready {
-    file: &'static File,
+    path: &'static str,
+    media_type: &'static str,
+    bytes: Bytes,
     /// The hash of its bytes.
     tag: HeaderValue,
     /// The same bytes, packed, where that makes them less.
     packed: Option<Bytes>,
 }
 
-static READY: LazyLock<Vec<Ready>> = LazyLock::new(|| FILES.iter().map(Ready::new).collect());
+static READY: LazyLock<Vec<Ready>> = LazyLock::new(|| {
+    let files = FILES.iter();
+    let mut ready: Vec<Ready> =
+        files.map(|file| Ready::new(file.path, file.media_type, Bytes::from_static(file.bytes))).collect();
+    // What the explorer explains.
+    for (path, document) in [("/openapi.json", openapi::inference()), ("/openai.json", openapi::openai())] {
+        ready.push(Ready::new(path, "application/json", document.to_string().into()));
+    }
+    ready
+});
 
 /// Whether a path is the page's.
 pub(crate) fn has(path: &str) -> bool {
@@ -90,25 +105,28 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .route("/", get(answer))
         .route("/docs", get(answer))
         .route("/icon.svg", get(answer))
+        .route("/openapi.json", get(answer))
+        .route("/openai.json", get(answer))
         .route("/assets/{file}", get(answer))
 }
 
 async fn answer(request: Request) -> Response {
     let path = request.uri().path();
-    match READY.iter().find(|ready| ready.file.path == path) {
+    match READY.iter().find(|ready| ready.path == path) {
         Some(ready) => ready.answer(request.headers()),
         None => problem::not_found(request).await,
     }
 }
 
 impl Ready {
-    fn new(file: &'static File) -> Self {
-        let hash = Sha256::digest(file.bytes);
+    fn new(path: &'static str, media_type: &'static str, bytes: Bytes) -> Self {
+        let hash = Sha256::digest(&bytes);
         let hash = u128::from_be_bytes(std::array::from_fn(|i| hash[i]));
         // Letters and digits in quotes are a header's value.
         let tag = HeaderValue::from_str(&format!("\"{hash:032x}\""));
         let tag = tag.unwrap_or(HeaderValue::from_static("\"\""));
-        Self { file, tag, packed: pack(file.bytes) }
+        let packed = pack(&bytes);
+        Self { path, media_type, bytes, tag, packed }
     }
 
     fn answer(&self, headers: &HeaderMap) -> Response {
@@ -125,13 +143,13 @@ impl Ready {
         }) {
             return (StatusCode::NOT_MODIFIED, shared).into_response();
         }
-        let media_type = [(CONTENT_TYPE, HeaderValue::from_static(self.file.media_type))];
+        let media_type = [(CONTENT_TYPE, HeaderValue::from_static(self.media_type))];
         match &self.packed {
             Some(packed) if takes_gzip(headers) => {
                 let encoding = [(CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
                 (shared, media_type, encoding, packed.clone()).into_response()
             }
-            _ => (shared, media_type, Bytes::from_static(self.file.bytes)).into_response(),
+            _ => (shared, media_type, self.bytes.clone()).into_response(),
         }
     }
 }

@@ -8,7 +8,9 @@ use server::{Edge, Options};
 use support::{Ask, Reply, Server, options};
 use tokio::net::TcpListener;
 
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 7] = [
+    ("/openapi.json", "application/json"),
+    ("/openai.json", "application/json"),
     ("/", "text/html; charset=utf-8"),
     ("/docs", "text/html; charset=utf-8"),
     ("/icon.svg", "image/svg+xml"),
@@ -92,6 +94,16 @@ async fn whoever_has_it_is_told_so_and_whoever_takes_gzip_gets_less() {
     assert_eq!(packed[..2], [0x1f, 0x8b]);
     let font = server.send(ask("/assets/figtree.woff2").header("Accept-Encoding", "gzip")).await;
     assert_eq!(font.header("content-encoding"), None, "a font is packed already");
+}
+
+#[tokio::test]
+async fn the_explorer_finds_both_contracts() {
+    let server = start().await;
+    for (path, operation) in [("/openapi.json", "/generate"), ("/openai.json", "/v1/chat/completions")] {
+        let document = body(server.send(ask(path)).await).await;
+        let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
+        assert!(document["paths"][operation]["post"]["summary"].is_string(), "{path}");
+    }
 }
 
 #[tokio::test]

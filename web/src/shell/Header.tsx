@@ -20,28 +20,30 @@ const THEMES: Record<Theme, { name: string; icon: IconName }> = {
   dark: { name: "dark", icon: "moon" },
 };
 
-export function Header() {
+/** `page` is the file that shows it: views live in the first one, the API in the other. */
+export function Header({ page }: { page: "index" | "docs" }) {
   const { name, icon } = THEMES[theme.value];
+  const base = page === "docs" ? "./" : "";
   return (
     <header class="header">
-      <a class="brand" href="#/" aria-label="samosaChaat, to the chat">
+      <a class="brand" href={`${base}#/`} aria-label="samosaChaat, to the chat">
         <Mark />
         <span>samosaChaat</span>
       </a>
       <nav class="views" aria-label="Views">
         {VIEWS.map(({ view, name, href, icon }) => (
-          <a key={view} href={view === "chat" ? lastChat.value : href} aria-current={route.value.view === view ? "page" : undefined}>
+          <a key={view} href={base + (view === "chat" && page === "index" ? lastChat.value : href)} aria-current={page === "index" && route.value.view === view ? "page" : undefined}>
             <Icon name={icon} />
             <span>{name}</span>
           </a>
         ))}
-        <a href="docs">
+        <a href="docs" aria-current={page === "docs" ? "page" : undefined}>
           <Icon name="book" />
           <span>API</span>
         </a>
       </nav>
       <div class="side">
-        <Serving />
+        <Serving href={`${base}#/models`} />
         <button class="button icon quiet" type="button" onClick={nextTheme} aria-label={`Colours: ${name}. Change`} title={`Colours: ${name}`}>
           <Icon name={icon} />
         </button>
@@ -54,10 +56,10 @@ export function Header() {
 }
 
 /** The model that serves, or why none does. */
-function Serving() {
+function Serving({ href }: { href: string }) {
   const { tone, text } = condition();
   return (
-    <a class="serving" href="#/models" title={health.value?.reason ?? text}>
+    <a class="serving" href={href} title={health.value?.reason ?? text}>
       <i class={`dot ${tone}`} aria-hidden="true" />
       <span class="visually-hidden">Serving: </span>
       <span>{text}</span>

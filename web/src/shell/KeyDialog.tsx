@@ -1,24 +1,23 @@
-/** Asks for the key, once for a tab. */
+/** Asks for the key, once for a tab. Where one can do without, it can be closed. */
 
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
-import { keep, key, refusal } from "../server/key";
+import { keep, refusal } from "../server/key";
 import { Mark } from "./Mark";
 
-export function KeyDialog() {
+export function KeyDialog({ isWanted, close }: { isWanted: boolean; close?: () => void }) {
   const box = useRef<HTMLDialogElement>(null);
   const typed = useSignal("");
-  const wanted = !key.value;
   useEffect(() => {
     const dialog = box.current;
-    if (wanted && dialog && !dialog.open) {
+    if (isWanted && dialog && !dialog.open) {
       typed.value = "";
       dialog.showModal();
-    } else if (!wanted) {
+    } else if (!isWanted) {
       dialog?.close();
     }
-  }, [wanted]);
+  }, [isWanted]);
   const submit = (event: Event) => {
     event.preventDefault();
     const text = typed.value.trim();
@@ -27,7 +26,7 @@ export function KeyDialog() {
     }
   };
   return (
-    <dialog ref={box} class="key-dialog" aria-labelledby="key-title" onCancel={(event) => event.preventDefault()}>
+    <dialog ref={box} class="key-dialog" aria-labelledby="key-title" onCancel={(event) => (close ? close() : event.preventDefault())}>
       <form onSubmit={submit}>
         <Mark size={40} />
         <h2 id="key-title">Which key?</h2>

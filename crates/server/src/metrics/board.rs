@@ -18,7 +18,7 @@ const GENERATION_SECONDS: [f64; 16] =
     [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 /// Routes with their method, and the statuses that are worth a rate from the start.
-const ROUTES: [(&str, &str, &[u16]); 20] = [
+const ROUTES: [(&str, &str, &[u16]); 22] = [
     ("POST", "/generate", &[200, 400, 401, 408, 413, 415, 422, 431, 500, 503]),
     ("GET", "/models", &[200, 401, 500]),
     ("POST", "/models/swap", &[202, 400, 401, 404, 409, 412, 422, 500, 502, 507]),
@@ -33,6 +33,8 @@ const ROUTES: [(&str, &str, &[u16]); 20] = [
     ("GET", "/", &[200, 304]),
     ("GET", "/docs", &[200, 304]),
     ("GET", "/icon.svg", &[200, 304]),
+    ("GET", "/openapi.json", &[200, 304]),
+    ("GET", "/openai.json", &[200, 304]),
     ("GET", "/assets/{file}", &[200, 304]),
     ("GET", "/health", &[200]),
     ("GET", "/livez", &[200, 500]),
