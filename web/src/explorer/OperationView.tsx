@@ -96,7 +96,7 @@ function Examples({ operation }: { operation: Operation }) {
   const tongue = useSignal<keyof typeof TONGUES>("curl");
   const body = bodyOf(operation, model.value ?? "samosa-mini");
   const path = operation.path.replace("{model}", model.value ?? "samosa-mini");
-  const text = TONGUES[tongue.value]({ operation, base: address("").replace(/\/$/, ""), path, body });
+  const text = TONGUES[tongue.value]({ operation, base: address(".").replace(/\/$/, ""), path, body });
   return (
     <figure class="examples">
       <figcaption>
