@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::{clients, contract, deploy, golden, observe, shell, tidy};
+use crate::{clients, contract, deploy, golden, observe, page, shell, tidy};
 
 const CARGO_DENY: &str = "0.20.2";
 
@@ -25,6 +25,7 @@ const STEPS: &[Step] = &[
     Step { name: "golden", run: golden::run },
     Step { name: "contract", run: contract::run },
     Step { name: "clients", run: clients::run },
+    Step { name: "page", run: || page::run(&page::Options::default()) },
     Step { name: "observe", run: observe::run },
     Step { name: "deploy", run: || deploy::run(&deploy::Options::default()) },
 ];

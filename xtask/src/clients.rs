@@ -5,8 +5,6 @@
 //! below the target directory and are fetched once; what runs is let out to loopback only (`clients/sitecustomize.py`,
 //! `clients/loopback.mjs`).
 
-mod node;
-
 use std::env;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,9 +15,12 @@ use anyhow::{Context as _, bail};
 
 use crate::deploy::http;
 use crate::deploy::process::{self, Process};
-use crate::{python, shell};
+use crate::{node, python, shell};
 
 const KEY: &str = "a-key-of-the-clients";
+/// The client of Node.js, and what it runs on.
+const NODE_SCRIPT: &str = "openai_node.mjs";
+const OLDEST_NODE: (u32, u32) = (18, 0);
 /// Until a server answers, and until a client has said everything.
 const START: Duration = Duration::from_secs(30);
 const TALK: Duration = Duration::from_mins(2);
@@ -64,8 +65,20 @@ pub(crate) fn run() -> anyhow::Result<()> {
             )?;
         }
     }
-    let folder = node::ready()?;
-    talks.hold(node::SCRIPT, Command::new("node").arg(folder.join(node::SCRIPT)))
+    let folder = node_folder()?;
+    talks.hold(NODE_SCRIPT, Command::new("node").arg(folder.join(NODE_SCRIPT)))
+}
+
+/// A folder below the target directory with the packages of `clients/package.json` and the scripts that want them beside
+/// themselves.
+fn node_folder() -> anyhow::Result<PathBuf> {
+    node::ready(OLDEST_NODE)?;
+    let (ours, folder) = (shell::root().join("clients"), shell::target_dir().join("clients-node"));
+    node::packages(&ours, &folder)?;
+    for name in [NODE_SCRIPT, "loopback.mjs"] {
+        std::fs::copy(ours.join(name), folder.join(name))?;
+    }
+    Ok(folder.canonicalize()?)
 }
 
 /// Two servers, and a folder of our own for what is written meanwhile.

@@ -11,7 +11,9 @@ mod clients;
 mod contract;
 mod deploy;
 mod golden;
+mod node;
 mod observe;
+mod page;
 mod python;
 mod quality;
 mod shell;
@@ -35,6 +37,8 @@ enum Command {
     Contract,
     /// Hold conversations with the built binary by the OpenAI clients that people have
     Clients,
+    /// Build the page anew, compare it with what is committed, and drive it in a real Chromium
+    Page(page::Options),
     /// Ask every query of the dashboards and rules of a real Prometheus that watches the built binary
     Observe,
     /// Prove what deploy/ promises: manifests, the image, and a rolling restart behind a real HAProxy
@@ -63,6 +67,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Golden => golden::run(),
         Command::Contract => contract::run(),
         Command::Clients => clients::run(),
+        Command::Page(options) => page::run(options),
         Command::Observe => observe::run(),
         Command::Deploy(options) => deploy::run(options),
         Command::Quality(arguments) => quality::run(arguments),

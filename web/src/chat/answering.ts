@@ -65,6 +65,8 @@ async function answer(conversation: string, question: string): Promise<void> {
   const stopper = new AbortController();
   const now = hear(conversation, turn, stopper);
   change(conversation, (one) => added(one, turn));
+  // Whoever leaves at once finds what was asked.
+  void save(conversation);
   said.value = "Writing…";
   const began = performance.now();
   const { system: _, ...drawn } = choices.value;

@@ -1,0 +1,175 @@
+/** Conversations as they go well. */
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+
+import { answers, ask, AT_LENGTH, button, choose, list, message, questions, say, setting, status, STORY, whole, wording } from "./support/chat.mjs";
+import { expect } from "./support/expect.mjs";
+import { scene } from "./support/scene.mjs";
+import { SLOW } from "./support/server.mjs";
+import { until } from "./support/until.mjs";
+
+const SLOWLY = { server: "slow", settings: SLOW };
+
+scene("an answer comes piece by piece, is said to be complete, and has its figures", SLOWLY, async ({ page, visit }) => {
+  await visit();
+  await say(page, STORY);
+  await expect.text(status(page), "Writing…");
+  const lengths = new Set();
+  await until("the text to have grown in steps", async () => {
+    lengths.add((await answers(page).last().innerText()).length);
+    return lengths.size > 4;
+  });
+  const answer = await whole(page);
+  const figures = answer.locator(".answer-figures");
+  await expect.text(figures, /tokens\/s/);
+  await expect.text(figures, /first after/);
+  await figures.locator("summary").click();
+  await expect.text(figures, /samosa-mini/);
+  await expect.text(figures, /Seed\s+\d+/);
+  await until("its address", () => /#\/c\/[\w-]+$/.test(page.url()));
+});
+
+scene("what the calculator is asked and says stands in a card", {}, async ({ page, visit }) => {
+  await visit();
+  const answer = await ask(page, "What is 12 * 7?");
+  const card = answer.getByRole("group", { name: "Calculator" });
+  await expect.text(card, /12\s*\*\s*7[\s\S]*84/);
+  assert.ok(!(await answer.innerText()).includes("<|"), "markers are no text");
+});
+
+scene("Stop keeps what was written, and the server has the place free again", SLOWLY, async ({ page, visit, server }) => {
+  await visit();
+  await choose(page, AT_LENGTH);
+  await say(page, STORY);
+  await until("some words", async () => (await wording(answers(page).last())).length > 20);
+  await button(page, "Stop").click();
+  await expect.text(status(page), "Stopped.");
+  const partial = await wording(answers(page).last());
+  assert.ok(partial.length > 20);
+  await expect.is("what runs", async () => (await server.stats()).running, 0);
+  await expect.text(answers(page).last(), /Stopped\./);
+  await page.reload();
+  await expect.is("the partial answer", () => wording(answers(page).last()), partial);
+});
+
+scene("a page that is left in the middle of an answer comes back with what there was", SLOWLY, async ({ page, visit, server }) => {
+  await visit();
+  await choose(page, AT_LENGTH);
+  await say(page, STORY);
+  await until("some words", async () => (await wording(answers(page).last())).length > 20);
+  const seen = await wording(answers(page).last());
+  await page.reload();
+  await expect.count(questions(page), 1);
+  await until("the words from before", async () => (await wording(answers(page).last())).startsWith(seen.slice(0, 15)));
+  await expect.text(answers(page).last(), /Cut off when the page was left/);
+  await expect.is("what runs", async () => (await server.stats()).running, 0);
+  await expect.count(list(page).getByRole("link"), 1);
+});
+
+scene("an answer once more stands beside the first", {}, async ({ page, visit }) => {
+  await visit();
+  const first = await wording(await ask(page, STORY));
+  await button(answers(page), "Regenerate").click();
+  await expect.text(answers(page).locator(".versions"), "2 of 2");
+  await whole(page);
+  const second = await wording(answers(page));
+  await button(answers(page), "Previous version").click();
+  await expect.text(answers(page).locator(".versions"), "1 of 2");
+  assert.equal(await wording(answers(page)), first);
+  await button(answers(page), "Next version").click();
+  await expect.is("the second version", () => wording(answers(page)), second);
+  await page.reload();
+  await expect.text(answers(page).locator(".versions"), "2 of 2");
+});
+
+scene("a message said differently begins a branch, and both stay", {}, async ({ page, visit }) => {
+  await visit();
+  await ask(page, "What is 12 * 7?");
+  await ask(page, "What is samosa chaat?");
+  await button(questions(page).first(), "Edit message").click();
+  const editor = page.getByRole("textbox", { name: "Edit message" });
+  await expect.focused(editor);
+  await page.keyboard.press("Escape");
+  await expect.focused(button(questions(page).first(), "Edit message"));
+  await page.keyboard.press("Enter");
+  await editor.fill("How does bread rise?");
+  await button(page, "Send again").click();
+  await expect.text(questions(page).first().locator(".versions"), "2 of 2");
+  await whole(page);
+  await expect.count(questions(page), 1);
+  await button(questions(page).first(), "Previous version").click();
+  await expect.count(questions(page), 2);
+  await expect.text(questions(page).last(), "What is samosa chaat?");
+});
+
+scene("the same seed gives the same answer; choices stay and go back to the defaults", {}, async ({ page, visit }) => {
+  await visit();
+  await choose(page, { Temperature: "1.5", Seed: "42", "Longest answer": "40" });
+  const first = await wording(await ask(page, STORY));
+  await button(page, "New chat").click();
+  assert.equal(await wording(await ask(page, STORY)), first);
+  await choose(page, { Seed: "43" });
+  await button(page, "New chat").click();
+  assert.notEqual(await wording(await ask(page, STORY)), first);
+  await page.reload();
+  await button(page, "Settings").click();
+  await expect.value(setting(page, "Temperature"), "1.5");
+  await expect.value(setting(page, "Seed"), "43");
+  await button(page, "Back to the defaults").click();
+  await expect.value(setting(page, "Seed"), "");
+  await page.reload();
+  await button(page, "Settings").click();
+  await expect.value(setting(page, "Temperature"), "");
+});
+
+scene("conversations go into a file and out of it, are named and deleted", {}, async ({ page, visit, audience }) => {
+  await visit();
+  await ask(page, "What is 12 * 7?");
+  await button(answers(page), "Regenerate").click();
+  await expect.text(answers(page).locator(".versions"), "2 of 2");
+  await whole(page);
+  await button(page, "New chat").click();
+  await ask(page, "What is samosa chaat?");
+  await button(page, "Rename What is samosa chaat?").click();
+  await page.getByRole("textbox", { name: "Title" }).fill("Snacks");
+  await page.keyboard.press("Enter");
+  await list(page).getByRole("link", { name: "Snacks" }).waitFor();
+  const [file] = await Promise.all([page.waitForEvent("download"), button(page, "Export all").click()]);
+  const path = await file.path();
+
+  const other = await audience.enter();
+  await other.visit();
+  await take(other.page, path, /2 of 2 came in/);
+  await take(other.page, path, /2 were here already/);
+  await list(other.page).getByRole("link", { name: "What is 12 * 7?" }).click();
+  await expect.text(answers(other.page).locator(".versions"), "2 of 2");
+  const [again] = await Promise.all([other.page.waitForEvent("download"), button(other.page, "Export all").click()]);
+  assert.deepEqual(inside(await again.path()), inside(path));
+
+  await button(other.page, "Delete Snacks").click();
+  await expect.text(list(other.page), /Delete it\?/);
+  await button(other.page, "Keep").click();
+  await button(other.page, "Delete Snacks").click();
+  await button(other.page, "Delete").click();
+  await expect.count(list(other.page).getByRole("link"), 1);
+  await other.page.reload();
+  await expect.count(list(other.page).getByRole("link"), 1);
+  await take(other.page, { name: "x.json", mimeType: "application/json", buffer: Buffer.from("[1") }, /not taken/);
+});
+
+scene("two tabs of one browser show the same conversations", {}, async ({ page, visit, context, server }) => {
+  await visit();
+  const other = await context.newPage();
+  await other.goto(page.url());
+  await ask(page, "What is 12 * 7?");
+  await list(other).getByRole("link", { name: "What is 12 * 7?" }).waitFor();
+  assert.equal((await server.stats()).running, 0);
+});
+
+async function take(page, file, said) {
+  await page.getByLabel("File to import").setInputFiles(file);
+  await expect.text(list(page).getByRole("status"), said);
+}
+
+const inside = (path) => JSON.parse(readFileSync(path, "utf8")).conversations;
