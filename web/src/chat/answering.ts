@@ -7,6 +7,7 @@ import { type Done, generate, type Message } from "../server/generate";
 import { stats } from "../server/pulse";
 import { added, altered, type Fault, type Figures, newId, type Turn, upTo, without } from "./conversation";
 import { fit, USUAL } from "./fit";
+import { leave } from "./leaving";
 import { choices } from "./sampling";
 import { change, find, save } from "./store";
 
@@ -108,7 +109,8 @@ function hear(conversation: string, turn: Turn, stopper: AbortController) {
     void save(conversation);
   };
   const saver = setInterval(keep, SAVE_EVERY);
-  addEventListener("pagehide", keep);
+  const left = () => leave(turn.id, text);
+  addEventListener("pagehide", left);
   return {
     get firstAt() {
       return shown.firstAt;
@@ -122,7 +124,7 @@ function hear(conversation: string, turn: Turn, stopper: AbortController) {
     },
     over(end: Partial<Turn>) {
       clearInterval(saver);
-      removeEventListener("pagehide", keep);
+      removeEventListener("pagehide", left);
       cancelAnimationFrame(frame);
       change(conversation, (one) => altered(one, turn.id, { ...end, text }));
       const rest = new Map(writing.value);

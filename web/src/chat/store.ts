@@ -5,6 +5,7 @@ import { createStore, del, entries, get, set } from "idb-keyval";
 
 import { go, route } from "../shell/route";
 import { type Conversation, newConversation } from "./conversation";
+import { taken } from "./leaving";
 
 const kept = createStore("samosa", "conversations");
 /** Other tabs with this page. */
@@ -108,6 +109,9 @@ export async function open(): Promise<void> {
     trouble.value = `This browser does not keep conversations: ${error instanceof Error ? error.message : String(error)}`;
   }
   ready.value = true;
+  for (const whole of [...all.value.values()].map(taken).filter((one) => one !== null)) {
+    amend(whole.id, () => whole);
+  }
 }
 
 /** Whether this tab writes in a conversation; then it knows better than what others kept. */
