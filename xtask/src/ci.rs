@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::{clients, contract, deploy, golden, observe, shell, tidy};
+use crate::{book, clients, contract, deploy, golden, observe, shell, tidy};
 
 const CARGO_DENY: &str = "0.20.2";
 
@@ -25,6 +25,7 @@ const STEPS: &[Step] = &[
     Step { name: "golden", run: golden::run },
     Step { name: "contract", run: contract::run },
     Step { name: "clients", run: clients::run },
+    Step { name: "book", run: || book::run(&book::Options::default()) },
     Step { name: "observe", run: observe::run },
     Step { name: "deploy", run: || deploy::run(&deploy::Options::default()) },
 ];

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod book;
 mod ci;
 mod clients;
 mod contract;
@@ -35,6 +36,8 @@ enum Command {
     Contract,
     /// Hold conversations with the built binary by the OpenAI clients that people have
     Clients,
+    /// Build the book, follow its links and run its examples with the built binary
+    Book(book::Options),
     /// Ask every query of the dashboards and rules of a real Prometheus that watches the built binary
     Observe,
     /// Prove what deploy/ promises: manifests, the image, and a rolling restart behind a real HAProxy
@@ -63,6 +66,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Golden => golden::run(),
         Command::Contract => contract::run(),
         Command::Clients => clients::run(),
+        Command::Book(options) => book::run(options),
         Command::Observe => observe::run(),
         Command::Deploy(options) => deploy::run(options),
         Command::Quality(arguments) => quality::run(arguments),
