@@ -115,7 +115,7 @@ fn tell(path: &str, report: &Report) {
     let Report { commands, programs, files, not_run, faults, .. } = report;
     let (not_run, faults) = (not_run.len(), faults.len());
     println!(
-        "{path}: {commands} commands and {programs} programs run, {files} files checked, {not_run} not run, {faults} faults"
+        "{path}: {commands} commands, {programs} programs, {files} files; {not_run} not run; {faults} faults"
     );
 }
 

@@ -43,9 +43,12 @@ fn add(page: &mut String, command: &Command, level: usize) {
 
 /// How it is written, without the settings.
 fn usage(name: &str, command: &Command) -> String {
-    let words = command.get_positionals().map(|argument| match argument.is_required_set() {
-        true => format!(" <{}>", value(argument)),
-        false => format!(" [{}]", value(argument)),
+    let words = command.get_positionals().map(|argument| {
+        if argument.is_required_set() {
+            format!(" <{}>", value(argument))
+        } else {
+            format!(" [{}]", value(argument))
+        }
     });
     let words: String = words.collect();
     format!("{name}{}{words}", if own(command).next().is_some() { " [OPTIONS]" } else { "" })
@@ -98,7 +101,7 @@ fn row(argument: &Arg) -> String {
 /// The name of its value.
 fn value(argument: &Arg) -> String {
     match argument.get_value_names() {
-        Some(names) => names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" "),
+        Some(names) => names.iter().map(clap::builder::Str::as_str).collect::<Vec<_>>().join(" "),
         None => argument.get_id().as_str().to_ascii_uppercase(),
     }
 }
