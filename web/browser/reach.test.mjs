@@ -95,6 +95,8 @@ scene("a keyboard alone does it all, and the focus is never lost", { server: "sl
   await page.keyboard.press("Shift+Enter");
   await page.keyboard.type("of text");
   await expect.value(message(page), "Two lines\nof text");
+  await page.keyboard.press("Control+A");
+  await page.keyboard.type(STORY);
   await page.keyboard.press("Enter");
   await expect.text(status(page), "Writing…");
   await expect.focused(message(page));
@@ -114,11 +116,11 @@ scene("a keyboard alone does it all, and the focus is never lost", { server: "sl
     assert.ok([...reached].some((one) => one.startsWith(name)), `${name} is not among ${[...reached].join(", ")}`);
   }
 
-  await button(page, "Delete Two lines of text").focus();
+  await button(page, `Delete ${STORY}`).focus();
   await page.keyboard.press("Enter");
   await expect.is("the focus", focused, "Keep");
   await page.keyboard.press("Escape");
-  await button(page, "Delete Two lines of text").focus();
+  await button(page, `Delete ${STORY}`).focus();
   await page.keyboard.press("Enter");
   await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");

@@ -32,7 +32,7 @@ scene("a swap goes on while another tab streams, and the stream ends on the weig
   await view(other, "Models");
   await expect.text(other.getByRole("heading", { level: 2 }).first(), BUILT_IN);
   await swap(other, OTHER);
-  const panel = other.getByRole("region", { name: "Swap" });
+  const panel = other.getByRole("region", { name: "Swap", exact: true });
   await expect.text(panel, new RegExp(`${OTHER} answers now`));
   await expect.text(panel.getByRole("listitem").nth(3), /Load the weights/);
   await expect.text(serving(other), new RegExp(OTHER));
@@ -54,7 +54,7 @@ scene("a model that is broken is told of in words, and the old one serves on", {
   await visit("/#key=a-key-of-the-page");
   await view(page, "Models");
   await swap(page, BROKEN);
-  const panel = page.getByRole("region", { name: "Swap" });
+  const panel = page.getByRole("region", { name: "Swap", exact: true });
   await expect.text(panel, /failed/);
   await expect.text(panel, new RegExp(`${BROKEN} did not come up; ${BUILT_IN} answers as before`));
   await expect.text(serving(page), new RegExp(BUILT_IN));
@@ -74,6 +74,6 @@ scene("a swap that somebody else begins is seen, and one that is refused says wh
   const headers = { "X-Internal-API-Key": "another-key" };
   const swapped = await server.ask("/models/swap", { method: "POST", headers, body: JSON.stringify({ model_tag: OTHER }) });
   assert.equal(swapped.status, 202);
-  await expect.text(page.getByRole("region", { name: "Swap" }), new RegExp(`${OTHER} answers now`));
+  await expect.text(page.getByRole("region", { name: "Swap", exact: true }), new RegExp(`${OTHER} answers now`));
   await expect.text(serving(page), new RegExp(OTHER));
 });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::{clients, contract, deploy, golden, observe, page, shell, tidy};
+use crate::{book, clients, contract, deploy, golden, observe, page, shell, tidy};
 
 const CARGO_DENY: &str = "0.20.2";
 
@@ -26,6 +26,7 @@ const STEPS: &[Step] = &[
     Step { name: "contract", run: contract::run },
     Step { name: "clients", run: clients::run },
     Step { name: "page", run: || page::run(&page::Options::default()) },
+    Step { name: "book", run: || book::run(&book::Options::default()) },
     Step { name: "observe", run: observe::run },
     Step { name: "deploy", run: || deploy::run(&deploy::Options::default()) },
 ];

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod book;
 mod ci;
 mod clients;
 mod contract;
@@ -39,6 +40,8 @@ enum Command {
     Clients,
     /// Build the page anew, compare it with what is committed, and drive it in a real Chromium
     Page(page::Options),
+    /// Build the book, follow its links and run its examples with the built binary
+    Book(book::Options),
     /// Ask every query of the dashboards and rules of a real Prometheus that watches the built binary
     Observe,
     /// Prove what deploy/ promises: manifests, the image, and a rolling restart behind a real HAProxy
@@ -68,6 +71,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Contract => contract::run(),
         Command::Clients => clients::run(),
         Command::Page(options) => page::run(options),
+        Command::Book(options) => book::run(options),
         Command::Observe => observe::run(),
         Command::Deploy(options) => deploy::run(options),
         Command::Quality(arguments) => quality::run(arguments),

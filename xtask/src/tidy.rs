@@ -17,7 +17,7 @@ use std::fmt;
 
 use anyhow::bail;
 
-use self::tree::Tree;
+pub(crate) use self::tree::Tree;
 use crate::shell;
 
 /// Files that a check passes over. This table may only shrink: a row that hides nothing is itself a violation.

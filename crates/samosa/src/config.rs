@@ -32,8 +32,7 @@ pub(crate) fn command() -> Command {
         .arg(flag("json", "Print all about every setting as JSON"))
         .arg(flag("schema", "Print the JSON Schema of the TOML file"))
         .arg(flag("example", "Print a TOML file with every setting, commented out"))
-        .arg(flag("markdown", "Print the table of the README").hide(true))
-        .group(clap::ArgGroup::new("form").args(["explain", "json", "schema", "example", "markdown"]))
+        .group(clap::ArgGroup::new("form").args(["explain", "json", "schema", "example"]))
 }
 
 /// Prints what was asked for. Returns what is wrong with the settings, all of it.
@@ -42,7 +41,6 @@ pub(crate) fn run(values: &Values, matches: &ArgMatches) -> Result<Vec<Wrong>> {
     let document = [
         ("schema", (|| format!("{:#}\n", settings::schema())) as fn() -> String),
         ("example", settings::example),
-        ("markdown", settings::markdown),
     ];
     if let Some((_, make)) = document.iter().find(|(name, _)| matches.get_flag(name)) {
         write!(out, "{}", make())?;

@@ -10,6 +10,8 @@ mod clock;
 mod completions;
 mod config;
 mod doctor;
+#[cfg(test)]
+mod documents;
 mod edge;
 mod generate;
 mod healthcheck;

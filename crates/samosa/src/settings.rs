@@ -1,5 +1,5 @@
 //! Settings: a flag, an environment variable and a TOML key for each, in that order of precedence. One table
-//! says it all: flags, help, bounds, `samosa config`, the JSON Schema of the file, and the README's table come from it.
+//! says it all: flags, help, bounds, `samosa config`, the JSON Schema of the file, and the book's page come from it.
 //!
 //! Reading order: [`table`] (what there is), [`kind`] (what values there are), [`values`] (what is in force), [`file`].
 
@@ -11,7 +11,7 @@ mod values;
 
 use clap::Arg;
 
-pub(crate) use self::documents::{example, markdown, schema};
+pub(crate) use self::documents::{example, schema};
 pub(crate) use self::kind::Kind;
 pub(crate) use self::table::GROUPS;
 pub(crate) use self::values::{

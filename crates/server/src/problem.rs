@@ -1,4 +1,7 @@
-//! Every error a caller can see, as `application/problem+json` (RFC 9457). The one place that knows statuses.
+//! Every error a caller can see, as `application/problem+json` (RFC 9457). The one place that knows statuses; what to do
+//! about each is in [`advice`].
+
+mod advice;
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -14,10 +17,10 @@ const CHALLENGE: &str = "ApiKey header=\"X-Internal-API-Key\"";
 
 /// Declares the codes once, with what belongs to each.
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident, $code:literal, $status:ident, $retryable:literal;)*) => {
+    ($(#[doc = $meaning:literal] $name:ident, $code:literal, $status:ident, $retryable:literal;)*) => {
         /// What went wrong, as a stable word.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum Code { $($(#[$doc])* $name,)* }
+        pub enum Code { $(#[doc = $meaning] $name,)* }
 
         impl Code {
             /// All of them.
@@ -31,6 +34,11 @@ macro_rules! codes {
             /// The status of the answer.
             pub fn status(self) -> StatusCode {
                 match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// What it says, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning.trim_ascii(),)* }
             }
 
             /// Whether the same request may succeed later.

@@ -105,7 +105,7 @@ function Row({ info }: { info: ModelInfo }) {
         </div>
       ) : (
         <button class="button small" type="button" onClick={() => (asking.value = true)} disabled={isRunning.value && latest.value?.outcome === "running"} aria-label={`Swap to ${model_tag}`}>
-          Swap to this
+          Swap
         </button>
       )}
     </li>

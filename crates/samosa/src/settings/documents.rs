@@ -1,5 +1,5 @@
-//! What is written from the table: the JSON Schema of the file, an example of it, and the README's table. A test keeps
-//! the copies in the repository equal, and writes them anew where `UPDATE` is set.
+//! What is written from the table: the JSON Schema of the file, and an example of it. A test keeps the copies in the
+//! repository equal, and writes them anew where `UPDATE` is set.
 
 use std::fmt::Write as _;
 
@@ -67,60 +67,19 @@ fn toml_value(value: &Value) -> String {
     }
 }
 
-/// The README's table: a line a setting, by theme.
-pub(crate) fn markdown() -> String {
-    let mut out = String::from("| variable | default | values | meaning |\n|---|---|---|---|\n");
-    for group in GROUPS {
-        let _ = writeln!(out, "| **{}** | | | |", group.title);
-        for setting in group.settings {
-            let default = if setting.default.is_empty() { "–" } else { setting.default };
-            let (variable, values, help) = (setting.variable(), setting.kind.cell(), setting.help);
-            let _ = writeln!(out, "| `{variable}` | {default} | {values} | {help} |");
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-
-    /// Compares a document of the repository with what it should be; writes it where `UPDATE` is set.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "whoever changes the table says that the documents shall follow"
-    )]
-    fn keep(path: &str, wanted: impl FnOnce(&str) -> String) {
-        let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
-        let found = std::fs::read_to_string(&whole).unwrap_or_default();
-        let wanted = wanted(&found);
-        if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(&whole, &wanted).unwrap();
-        } else {
-            assert!(found == wanted, "{path} is stale: run UPDATE=1 cargo test -p samosa documents");
-        }
-    }
+    use crate::documents::keep;
 
     #[test]
     fn the_schema_in_the_repository_is_that_of_the_table() {
-        keep("deploy/samosa.schema.json", |_| format!("{:#}\n", schema()));
+        keep("deploy/samosa.schema.json", &format!("{:#}\n", schema()));
     }
 
     #[test]
     fn the_example_in_the_repository_is_that_of_the_table() {
-        keep("deploy/samosa.example.toml", |_| example());
-    }
-
-    #[test]
-    fn the_readme_has_the_table() {
-        keep("README.md", |readme| {
-            let (before, rest) = readme.split_once("<!-- settings begin -->\n").unwrap();
-            let (_, after) = rest.split_once("<!-- settings end -->\n").unwrap();
-            let table = markdown();
-            format!("{before}<!-- settings begin -->\n\n{table}\n<!-- settings end -->\n{after}")
-        });
+        keep("deploy/samosa.example.toml", &example());
     }
 
     #[test]

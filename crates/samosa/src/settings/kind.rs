@@ -91,7 +91,7 @@ impl Kind {
     }
 
     /// The values as the help has them behind a flag.
-    pub(super) fn value_name(&self) -> String {
+    pub(crate) fn value_name(&self) -> String {
         match self {
             Self::Text(word) | Self::Secret(word) | Self::Path(word) | Self::Whole(_, word) => {
                 (*word).to_owned()
@@ -106,28 +106,6 @@ impl Kind {
             // A long row of words would leave no room for the help.
             Self::Choice(words, _) if words.len() > 6 => format!("{}|{}|…", words[0], words[1]),
             Self::Choice(words, _) => words.join("|"),
-        }
-    }
-
-    /// The values as a cell of a table in Markdown.
-    pub(super) fn cell(&self) -> String {
-        match self {
-            Self::Whole(bounds, unit) => {
-                let unit = match *unit {
-                    "SECONDS" => " s",
-                    "MEGABYTES" => " MiB",
-                    "GIGABYTES" => " GiB",
-                    _ => "",
-                };
-                match bounds.end() {
-                    &u64::MAX => format!("{}…{unit}", bounds.start()),
-                    most => format!("{}–{most}{unit}", bounds.start()),
-                }
-            }
-            Self::Boolean => "`true`, `false`".to_owned(),
-            Self::Choice(words, _) if words.len() > 6 => format!("`{}`, `{}`, …", words[0], words[1]),
-            Self::Choice(words, _) => format!("`{}`", words.join("`, `")),
-            other => other.value_name(),
         }
     }
 
