@@ -122,6 +122,7 @@ scene("a keyboard alone does it all, and the focus is never lost", { server: "sl
   await page.keyboard.press("Escape");
   await button(page, `Delete ${STORY}`).focus();
   await page.keyboard.press("Enter");
+  await expect.is("the focus", focused, "Keep");
   await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
   await expect.focused(message(page));
