@@ -7,7 +7,7 @@ import { chromium } from "playwright-core";
 import { answers, ask, button, say, whole } from "./support/chat.mjs";
 import { expect } from "./support/expect.mjs";
 import { between, stream } from "./support/proxy.mjs";
-import { BROKEN, OTHERS, SLOW, start } from "./support/server.mjs";
+import { BROKEN, OTHERS, start } from "./support/server.mjs";
 import { CHROMIUM, KEY } from "./support/setup.mjs";
 import { until } from "./support/until.mjs";
 
@@ -80,11 +80,11 @@ async function chats(server) {
 }
 
 async function views() {
-  const server = await start("pictures", { ...SLOW, MAX_RUNNING_REQUESTS: "8" });
+  const server = await start("pictures");
   const page = await enter(server.url, { ...DESK, colorScheme: "light" });
   let going = true;
   const body = JSON.stringify({ messages: [{ role: "user", content: "Tell me a story about a little bird that flies over the hill and comes home." }], max_tokens: 300, temperature: 1.2 });
-  const callers = Array.from({ length: 11 }, async () => {
+  const callers = Array.from({ length: 6 }, async () => {
     while (going) {
       const answer = await server.ask("/generate", { method: "POST", body });
       await answer.text();
@@ -106,6 +106,7 @@ async function views() {
   await button(page, `Swap to ${OTHERS[1]}`).click();
   await button(page, "Swap now").click();
   await expect.text(page.getByRole("region", { name: "Swap", exact: true }), new RegExp(`${OTHERS[1]} answers now`));
+  await page.locator("main").evaluate((main) => main.scrollTo(0, 0));
   await take(page, "models");
   going = false;
   await Promise.all(callers);
