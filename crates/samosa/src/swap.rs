@@ -19,6 +19,7 @@ use self::client::Asked;
 pub(crate) use self::client::{Failure, Server};
 use self::record::{End, serving};
 pub(crate) use self::record::{Record, sentence};
+use crate::ask::Interrupted;
 use crate::edge;
 use crate::http;
 use crate::progress::Progress;
@@ -62,7 +63,7 @@ pub(crate) fn command() -> Command {
             "The server fetches, checks, loads and tests the model before anybody gets an answer from it; if anything \
              fails, the model that serves stays. The key is the first of INTERNAL_API_KEY. The swap goes on at the \
              server if --wait is over or Ctrl-C ends the watching, and the same command joins it again. The exit code \
-             is 0 once TAG serves, else 1.",
+             is 0 once TAG serves, 130 after Ctrl-C, else 1.",
         )
         .arg(Arg::new("tag").value_name("TAG").required(true).value_parser(crate::tag).help("Model to serve"))
         .arg(http::url().required(true))
@@ -136,7 +137,8 @@ pub(crate) async fn swap(server: &Server, wanted: &Wanted) -> Result<()> {
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.context("Ctrl-C cannot be watched")?;
             drop(watch);
-            bail!("not waiting any more: the swap to {tag} goes on at the server, and the same command joins it")
+            let what = format!("the swap to {tag} goes on at the server, and the same command joins it");
+            return Err(anyhow::Error::new(Interrupted).context(what));
         }
     };
     let Ok(ended) = ended else {

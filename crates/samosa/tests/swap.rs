@@ -382,6 +382,6 @@ fn whoever_stops_waiting_hears_that_the_swap_goes_on() {
     let id = child.id().to_string();
     assert!(Command::new("kill").args(["-s", "INT", &id]).status().unwrap().success());
     let (stdout, stderr, code) = self::said(&child.wait_with_output().unwrap());
-    assert_eq!((stdout.as_str(), code), ("", Some(1)), "{stderr}");
+    assert_eq!((stdout.as_str(), code), ("", Some(130)), "{stderr}");
     assert!(stderr.contains("the swap to d20 goes on at the server"), "{stderr}");
 }

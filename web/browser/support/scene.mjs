@@ -22,7 +22,7 @@ const ARGUMENTS = [
   // Nothing but loopback has an address.
   "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ];
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 120_000;
 const WAIT_MS = 15_000;
 
 let browser;
