@@ -23,7 +23,7 @@ const ARGUMENTS = [
   "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ];
 const LIMIT_MS = 120_000;
-const WAIT_MS = 15_000;
+const WAIT_MS = 30_000;
 
 let browser;
 const servers = new Map();

@@ -5,7 +5,7 @@ import { setTimeout as pause } from "node:timers/promises";
 const LOOK_MS = 20;
 
 /** The first answer that is neither false nor empty. What is thrown meanwhile is no answer. */
-export async function until(what, look, limitMs = 20_000) {
+export async function until(what, look, limitMs = 60_000) {
   const end = performance.now() + limitMs;
   let reason = "";
   while (performance.now() < end) {
