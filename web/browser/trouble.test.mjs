@@ -85,6 +85,17 @@ scene("a message that is too long is counted and not sent", { proxied: true }, a
   await whole(page);
 });
 
+scene("what is refused for good is not offered again", { logs: [/status of 400/] }, async ({ page, visit }) => {
+  await visit();
+  await say(page, "W".repeat(4000));
+  await expect.text(notice(page), /too long/);
+  assert.equal(await again(page).count(), 0);
+  await button(questions(page), "Edit message").click();
+  await page.getByRole("textbox", { name: "Edit message" }).fill("What is 12 * 7?");
+  await page.keyboard.press("Enter");
+  await whole(page);
+});
+
 scene("a conversation that is longer than the context says how much was left out", {}, async ({ page, visit }) => {
   await visit();
   await choose(page, { "Longest answer": "20", Temperature: "0" });

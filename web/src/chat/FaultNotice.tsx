@@ -23,6 +23,8 @@ const OF_THE_WAY = ["unreachable", "broken_stream"];
 
 export function FaultNotice({ fault, again }: { fault: Fault; again: () => void }) {
   const seconds = useSecondsUntil(fault.again_at);
+  // What the service refuses for good is not asked again; a new key may mend one refusal.
+  const mayHelp = fault.retryable || fault.code === "unauthorized";
   const isBack = OF_THE_WAY.includes(fault.code) && !away.value;
   return (
     <div class="notice" role="alert">
@@ -30,10 +32,12 @@ export function FaultNotice({ fault, again }: { fault: Fault; again: () => void 
         <strong>{TITLES[fault.code] ?? "There is no answer"}.</strong> {fault.detail} {isBack && "The service is there again."}
       </p>
       <div class="actions">
-        <button class="button small" type="button" onClick={again} disabled={seconds > 0}>
-          <Icon name="again" size={18} />
-          {seconds > 0 ? `Try again in ${seconds} s` : "Try again"}
-        </button>
+        {mayHelp && (
+          <button class="button small" type="button" onClick={again} disabled={seconds > 0}>
+            <Icon name="again" size={18} />
+            {seconds > 0 ? `Try again in ${seconds} s` : "Try again"}
+          </button>
+        )}
         {fault.request_id && (
           <span class="soft small">
             Request <code>{fault.request_id.slice(0, 12)}</code>
