@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 
-import { answers, ask, AT_LENGTH, button, choose, message, say, STORY, whole, wording } from "./support/chat.mjs";
+import { answers, ask, AT_LENGTH, button, choose, message, say, status, STORY, whole, wording } from "./support/chat.mjs";
 import { expect } from "./support/expect.mjs";
 import { scene } from "./support/scene.mjs";
 import { BROKEN, BUILT_IN, OTHERS, SLOW } from "./support/server.mjs";
@@ -24,16 +24,17 @@ async function swap(page, tag) {
 scene("a swap goes on while another tab streams, and the stream ends on the weights it began with", OWN, async ({ page, visit, context, server }) => {
   await visit();
   await choose(page, { ...AT_LENGTH, "Longest answer": "200" });
-  await say(page, STORY);
-  await until("some words", async () => (await wording(answers(page).last())).length > 20);
-
   const other = await context.newPage();
   await other.goto(`${server.url}/#key=a-key-of-the-page`);
   await view(other, "Models");
   await expect.text(other.getByRole("heading", { level: 2 }).first(), BUILT_IN);
+  await say(page, STORY);
+  await until("some words", async () => (await wording(answers(page).last())).length > 20);
   await swap(other, OTHER);
   const panel = other.getByRole("region", { name: "Swap", exact: true });
   await expect.text(panel, new RegExp(`${OTHER} answers now`));
+  // It is not over yet: the swap waited for nothing.
+  await expect.text(status(page), "Writing…");
   await expect.text(panel.getByRole("listitem").nth(3), /Load the weights/);
   await expect.text(serving(other), new RegExp(OTHER));
   await expect.text(history(other).nth(1), new RegExp(`${BUILT_IN}\\s+${OTHER}`));

@@ -36,8 +36,8 @@ export async function wording(answer) {
   return (await answer.locator(".prose, .tool").allInnerTexts()).join("\n").trim();
 }
 
-/** A setting, by what its label begins with. */
-export const setting = (page, name) => page.getByRole("region", { name: "Settings" }).getByLabel(new RegExp(`^${name}`));
+/** A setting, by its label. */
+export const setting = (page, name) => page.getByRole("region", { name: "Settings" }).getByLabel(name, { exact: true });
 
 /** Chooses settings by their labels. */
 export async function choose(page, fields) {

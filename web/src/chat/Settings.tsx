@@ -15,10 +15,12 @@ export function Settings({ close }: { close: () => void }) {
         <Numeric name="temperature" label="Temperature" step={0.1} min={0} max={most.temperature} usual={usual["default_temperature"] ?? "0.8"} hint="0 takes the likeliest" />
         <Numeric name="top_k" label="Top k" step={1} min={0} max={most.top_k} usual={usual["default_top_k"] ?? "50"} hint="Candidates; 0 keeps all" />
         <Numeric name="max_tokens" label="Longest answer" step={1} min={1} max={most.max_tokens} usual={usual["default_max_tokens"] ?? "512"} hint="Tokens" />
-        <label class="field">
-          <span>Seed</span>
+        <div class="field">
+          <label for="setting-seed">Seed</label>
           <input
+            id="setting-seed"
             class="input"
+            aria-describedby="setting-seed-hint"
             inputMode="numeric"
             placeholder="new each time"
             value={choices.value.seed ?? ""}
@@ -31,8 +33,10 @@ export function Settings({ close }: { close: () => void }) {
               }
             }}
           />
-          <small class="soft">Same seed, same answer</small>
-        </label>
+          <small id="setting-seed-hint" class="soft">
+            Same seed, same answer
+          </small>
+        </div>
       </div>
       <label class="field">
         <span>System message</span>
@@ -71,13 +75,14 @@ function Numeric({ name, label, step, min, max, usual, hint }: NumericProps) {
     }
   };
   const shown = choices.value[name];
+  const id = `setting-${name}`;
   return (
-    <label class="field">
-      <span>{label}</span>
-      <input class="input" type="number" inputMode="decimal" step={step} min={min} max={max} placeholder={usual} value={shown ?? ""} onChange={set} />
-      <small class="soft">
+    <div class="field">
+      <label for={id}>{label}</label>
+      <input id={id} class="input" aria-describedby={`${id}-hint`} type="number" inputMode="decimal" step={step} min={min} max={max} placeholder={usual} value={shown ?? ""} onChange={set} />
+      <small id={`${id}-hint`} class="soft">
         {hint}, {min} to {max}
       </small>
-    </label>
+    </div>
   );
 }
