@@ -13,6 +13,7 @@ const SLOWLY = { server: "slow", settings: SLOW };
 
 scene("an answer comes piece by piece, is said to be complete, and has its figures", SLOWLY, async ({ page, visit }) => {
   await visit();
+  await choose(page, { Seed: "1" });
   await say(page, STORY);
   await expect.text(status(page), "Writing…");
   const lengths = new Set();
@@ -32,6 +33,7 @@ scene("an answer comes piece by piece, is said to be complete, and has its figur
 
 scene("what the calculator is asked and says stands in a card", {}, async ({ page, visit }) => {
   await visit();
+  await choose(page, { Seed: "1" });
   const answer = await ask(page, "What is 12 * 7?");
   const card = answer.getByRole("group", { name: "Calculator" });
   await expect.text(card, /12\s*\*\s*7[\s\S]*84/);
@@ -158,13 +160,70 @@ scene("conversations go into a file and out of it, are named and deleted", {}, a
   await take(other.page, { name: "x.json", mimeType: "application/json", buffer: Buffer.from("[1") }, /not taken/);
 });
 
-scene("two tabs of one browser show the same conversations", {}, async ({ page, visit, context, server }) => {
+scene("two tabs of one browser show the same conversations, and lose nothing of each other", SLOWLY, async ({ page, visit, context, server }) => {
   await visit();
   const other = await context.newPage();
-  await other.goto(page.url());
+  await other.goto(server.url + "/#key=a-key-of-the-page");
+  await choose(page, AT_LENGTH);
+  await say(page, STORY);
+  await list(other).getByRole("link", { name: STORY }).click();
+  await expect.text(answers(other).last(), /Being written in another tab\./);
+  await button(list(other), `Rename ${STORY}`).click();
+  await other.getByRole("textbox", { name: "Title" }).fill("Birds");
+  await other.keyboard.press("Enter");
+  await list(page).getByRole("link", { name: "Birds" }).waitFor();
+  await until("some words", async () => (await wording(answers(page).last())).length > 20);
+  await button(page, "Stop").click();
+  await expect.text(answers(other).last(), /Stopped\./);
+  await expect.is("its words", () => wording(answers(other).last()), await wording(answers(page).last()));
+});
+
+scene("what is deleted in one tab is gone in all, also while another writes in it", SLOWLY, async ({ page, visit, context, server }) => {
+  await visit();
+  const other = await context.newPage();
+  await other.goto(server.url + "/#key=a-key-of-the-page");
+  await choose(page, AT_LENGTH);
+  await say(page, STORY);
+  await list(other).getByRole("link").waitFor();
+  await button(list(other), `Delete ${STORY}`).click();
+  await button(list(other), "Delete").click();
+  await expect.is("what runs", async () => (await server.stats()).running, 0);
+  for (const tab of [page, other]) {
+    await expect.count(list(tab).getByRole("listitem"), 0);
+    await tab.reload();
+    await message(tab).waitFor();
+    await expect.count(list(tab).getByRole("listitem"), 0);
+  }
+});
+
+scene("what a slow database does not have yet when a page goes away is not lost", { init: slowDatabase }, async ({ page, visit }) => {
+  await visit();
   await ask(page, "What is 12 * 7?");
-  await list(other).getByRole("link", { name: "What is 12 * 7?" }).waitFor();
-  assert.equal((await server.stats()).running, 0);
+  const said = await wording(answers(page).last());
+  await button(page, "New chat").click();
+  await ask(page, "What is samosa chaat?");
+  await page.reload();
+  await expect.count(list(page).getByRole("link"), 2);
+  await list(page).getByRole("link", { name: "What is 12 * 7?" }).click();
+  await expect.is("the answer", () => wording(answers(page).last()), said);
+  await button(page, "Delete What is 12 * 7?").click();
+  await button(page, "Delete").click();
+  await expect.count(list(page).getByRole("listitem"), 1);
+  await page.reload();
+  await message(page).waitFor();
+  await expect.count(list(page).getByRole("link"), 1);
+});
+
+scene("a conversation that cannot be shown leaves the others alone", { logs: [/./] }, async ({ page, visit }) => {
+  await visit();
+  await ask(page, "What is 12 * 7?");
+  await button(page, "New chat").click();
+  await ask(page, "What is samosa chaat?");
+  await page.evaluate(spoil, "What is samosa chaat?");
+  await page.reload();
+  await expect.text(page.getByRole("alert"), /This cannot be shown/);
+  await list(page).getByRole("link", { name: "What is 12 * 7?" }).click();
+  await expect.count(answers(page), 1);
 });
 
 async function take(page, file, said) {
@@ -173,3 +232,39 @@ async function take(page, file, said) {
 }
 
 const inside = (path) => JSON.parse(readFileSync(path, "utf8")).conversations;
+
+/** In the page: whatever is written is only written after a minute. */
+function slowDatabase() {
+  for (const how of ["put", "delete"]) {
+    const { [how]: now } = IDBObjectStore.prototype;
+    IDBObjectStore.prototype[how] = function (...words) {
+      const store = this;
+      const until = performance.now() + 60_000;
+      const again = () => {
+        if (performance.now() < until) {
+          store.count().onsuccess = again;
+        } else {
+          now.apply(store, words);
+        }
+      };
+      again();
+    };
+  }
+}
+
+/** In the page: takes the texts out of a conversation in the database. */
+function spoil(title) {
+  return new Promise((done, fail) => {
+    indexedDB.open("samosa").onsuccess = ({ target: { result: database } }) => {
+      const change = database.transaction("conversations", "readwrite");
+      const store = change.objectStore("conversations");
+      store.getAll().onsuccess = ({ target: { result: all } }) => {
+        const one = all.find((one) => one.title === title);
+        Object.values(one.turns).forEach((turn) => (turn.text = null));
+        store.put(one, one.id);
+      };
+      change.oncomplete = done;
+      change.onerror = fail;
+    };
+  });
+}

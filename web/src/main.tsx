@@ -9,6 +9,7 @@ import { LiveView } from "./live/LiveView";
 import { ModelsView } from "./models/ModelsView";
 import { key } from "./server/key";
 import { follow } from "./server/pulse";
+import { Guarded } from "./shell/Guarded";
 import { Header } from "./shell/Header";
 import { KeyDialog } from "./shell/KeyDialog";
 import { route } from "./shell/route";
@@ -27,9 +28,11 @@ function App() {
       </a>
       <Header page="index" />
       <main id="content" tabIndex={-1} data-view={view}>
-        {view === "chat" && <ChatView />}
-        {view === "models" && <ModelsView />}
-        {view === "live" && <LiveView />}
+        <Guarded of={view}>
+          {view === "chat" && <ChatView />}
+          {view === "models" && <ModelsView />}
+          {view === "live" && <LiveView />}
+        </Guarded>
       </main>
       <KeyDialog isWanted={!key.value} />
     </>

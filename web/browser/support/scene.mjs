@@ -42,7 +42,8 @@ function shared(name, settings) {
 }
 
 /** `stage.server` names it and `stage.settings` are its own; `stage.own` wants one for itself, `stage.proxied` a proxy before it;
-    `stage.context` is for the browser; `stage.logs` are what the console may say. */
+    `stage.context` is for the browser; `stage.logs` are what the console may say;
+    `stage.init` runs in every page first. */
 export function scene(name, stage, play) {
   test(name, { timeout: LIMIT_MS }, async (context) => {
     browser ??= await chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
@@ -84,6 +85,7 @@ class Audience {
     await context.addInitScript(() =>
       addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) => console.error(`policy: ${violatedDirective} ${blockedURI}`), true),
     );
+    await (this.stage.init && context.addInitScript(this.stage.init));
     context.on("console", (message) => this.hear(message.type(), message.text()));
     context.on("weberror", (error) => this.hear("error", `thrown: ${error.error().stack ?? error.error()}`));
     context.on("request", (request) => this.see(request.url()));

@@ -9,6 +9,7 @@ import { AnswerText } from "./AnswerText";
 import { again, type Writing, writingOf } from "./answering";
 import type { Conversation, Turn } from "./conversation";
 import { FaultNotice } from "./FaultNotice";
+import { isWrittenElsewhere } from "./store";
 import { Versions } from "./Versions";
 
 export function Answer({ conversation, turn, isBusy }: { conversation: Conversation; turn: Turn; isBusy: boolean }) {
@@ -24,8 +25,8 @@ export function Answer({ conversation, turn, isBusy }: { conversation: Conversat
         <AnswerText text={text} />
         {writing && <Progress writing={writing} hasText={text !== ""} />}
         {turn.standing === "stopped" && <p class="remark">Stopped{text === "" && " before the first word"}.</p>}
-        {turn.standing === "cut" && <p class="remark">Cut off when the page was left.</p>}
-        {turn.fault && <FaultNotice fault={turn.fault} again={repeat} />}
+        {turn.standing === "cut" && <p class="remark">{isWrittenElsewhere(conversation.id, turn.id) ? "Being written in another tab." : "Cut off when the page was left."}</p>}
+        {turn.fault && <FaultNotice fault={turn.fault} isBusy={isBusy} again={repeat} />}
         {!writing && (
           <footer>
             <Versions conversation={conversation} turn={turn} />

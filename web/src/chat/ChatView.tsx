@@ -5,6 +5,7 @@ import "./chat.css";
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
+import { Guarded } from "../shell/Guarded";
 import { Icon } from "../shell/Icon";
 import { Conversations } from "./Conversations";
 import { current, open, ready } from "./store";
@@ -37,7 +38,11 @@ export function ChatView() {
           <Conversations chose={() => undefined} />
         </aside>
       )}
-      {ready.value && <Talk conversation={current.value} />}
+      {ready.value && (
+        <Guarded of={current.value.id}>
+          <Talk conversation={current.value} />
+        </Guarded>
+      )}
     </div>
   );
 }

@@ -6,6 +6,7 @@ import { useLayoutEffect } from "preact/hooks";
 
 import { stats } from "../server/pulse";
 import { Icon } from "../shell/Icon";
+import { isComposing } from "../shell/keys";
 import { group } from "../shell/words";
 import { say, writingIn } from "./answering";
 import { type Conversation, path } from "./conversation";
@@ -15,7 +16,7 @@ import { conversations } from "./store";
 import { go } from "../shell/route";
 
 /** What is written and not yet sent, by conversation. */
-const drafts = signal<Record<string, string>>({});
+const drafts = signal<ReadonlyMap<string, string>>(new Map());
 
 /** Share of the limit from which on the count is shown. */
 const NEAR = 0.8;
@@ -23,8 +24,8 @@ const NEAR = 0.8;
 export function Composer({ conversation, box }: { conversation: Conversation; box: RefObject<HTMLTextAreaElement | null> }) {
   const { id } = conversation;
   const open = useSignal(false);
-  const text = drafts.value[id] ?? "";
-  const write = (next: string) => (drafts.value = { ...drafts.value, [id]: next });
+  const text = drafts.value.get(id) ?? "";
+  const write = (next: string) => (drafts.value = new Map(drafts.value).set(id, next));
   const writing = writingIn(id);
   const most = stats.value?.limits.message_chars ?? USUAL.message_chars;
   const signs = length(text);
@@ -39,7 +40,10 @@ export function Composer({ conversation, box }: { conversation: Conversation; bo
     }
   };
   const onKey = (event: KeyboardEvent) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    if (isComposing(event)) {
+      return;
+    }
+    if (event.key === "Enter" && !event.shiftKey) {
       send(event);
     } else if (event.key === "Escape") {
       writing?.stop();

@@ -21,7 +21,7 @@ const TITLES: Record<string, string> = {
 /** Faults of the way to the service, which say nothing of the service itself. */
 const OF_THE_WAY = ["unreachable", "broken_stream"];
 
-export function FaultNotice({ fault, again }: { fault: Fault; again: () => void }) {
+export function FaultNotice({ fault, isBusy, again }: { fault: Fault; isBusy: boolean; again: () => void }) {
   const seconds = useSecondsUntil(fault.again_at);
   // What the service refuses for good is not asked again; a new key may mend one refusal.
   const mayHelp = fault.retryable || fault.code === "unauthorized";
@@ -33,7 +33,7 @@ export function FaultNotice({ fault, again }: { fault: Fault; again: () => void 
       </p>
       <div class="actions">
         {mayHelp && (
-          <button class="button small" type="button" onClick={again} disabled={seconds > 0}>
+          <button class="button small" type="button" onClick={again} disabled={isBusy || seconds > 0}>
             <Icon name="again" size={18} />
             {seconds > 0 ? `Try again in ${seconds} s` : "Try again"}
           </button>

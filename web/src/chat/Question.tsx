@@ -5,6 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 
 import { CopyButton } from "../shell/CopyButton";
 import { Icon } from "../shell/Icon";
+import { isComposing } from "../shell/keys";
 import { say } from "./answering";
 import type { Conversation, Turn } from "./conversation";
 import { Versions } from "./Versions";
@@ -57,9 +58,12 @@ function Editor({ text, isBusy, send, close }: { text: string; isBusy: boolean; 
     }
   };
   const onKey = (event: KeyboardEvent) => {
+    if (isComposing(event)) {
+      return;
+    }
     if (event.key === "Escape") {
       close();
-    } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    } else if (event.key === "Enter" && !event.shiftKey) {
       submit(event);
     }
   };

@@ -7,9 +7,8 @@ import { type Done, generate, type Message } from "../server/generate";
 import { stats } from "../server/pulse";
 import { added, altered, type Fault, type Figures, newId, type Turn, upTo, without } from "./conversation";
 import { fit, USUAL } from "./fit";
-import { leave } from "./leaving";
 import { choices } from "./sampling";
-import { change, find, save } from "./store";
+import { beforeLeaving, change, find, save } from "./store";
 
 /** Milliseconds between two times that an unfinished answer is written down. */
 const SAVE_EVERY = 1500;
@@ -105,12 +104,15 @@ function hear(conversation: string, turn: Turn, stopper: AbortController) {
     shown.tokens.value = tokens;
   };
   const keep = () => {
+    if (!find(conversation)) {
+      // Somebody deleted it in another tab.
+      stopper.abort();
+    }
     change(conversation, (one) => altered(one, turn.id, { text }));
     void save(conversation);
   };
   const saver = setInterval(keep, SAVE_EVERY);
-  const left = () => leave(turn.id, text);
-  addEventListener("pagehide", left);
+  beforeLeaving.add(keep);
   return {
     get firstAt() {
       return shown.firstAt;
@@ -124,7 +126,7 @@ function hear(conversation: string, turn: Turn, stopper: AbortController) {
     },
     over(end: Partial<Turn>) {
       clearInterval(saver);
-      removeEventListener("pagehide", left);
+      beforeLeaving.delete(keep);
       cancelAnimationFrame(frame);
       change(conversation, (one) => altered(one, turn.id, { ...end, text }));
       const rest = new Map(writing.value);

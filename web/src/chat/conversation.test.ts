@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { added, altered, choose, followers, newConversation, path, titleOf, type Turn, upTo, without } from "./conversation";
+import { added, altered, choose, followers, merged, newConversation, path, titleOf, type Turn, upTo, without } from "./conversation";
 
 const turn = (id: string, parent: string | null, at: number): Turn => ({
   id,
@@ -44,4 +44,26 @@ test("the first words are the title, until somebody names it", () => {
   expect(titleOf("  \n ")).toBe("New chat");
   expect(titleOf(`${"word ".repeat(30)}`)).toMatch(/^(word ){10,11}word…$/);
   expect(titleOf("x".repeat(90))).toBe(`${"x".repeat(60)}…`);
+});
+
+test("a turn that others follow is not taken out from under them", () => {
+  expect(without(branched, "a1")).toBe(branched);
+  expect(path(choose(without(branched, "a1"), branched.turns["q1"]!))).not.toEqual([]);
+});
+
+test("two tabs that write in one conversation lose nothing of each other", () => {
+  const writing = { ...turn("a2b", "q2", 7), standing: "writing" as const };
+  const here = added(branched, writing);
+  const there = [{ ...writing, standing: "cut" as const }, turn("q3", "a2", 8)].reduce(added, branched);
+  const both = merged(here, there);
+  expect(both.turns["a2b"]).toBe(writing);
+  expect(both.turns["q3"]).toBeDefined();
+  expect(both.chosen["q2"]).toBe("a2b");
+  const whole = altered(here, "a2b", { standing: "whole", text: "all of it" });
+  expect(merged(there, whole).turns["a2b"]?.text).toBe("all of it");
+  expect(merged(whole, there).turns["a2b"]?.text).toBe("all of it");
+});
+
+test("no title ends in half a sign", () => {
+  expect(titleOf("🥟".repeat(70))).toBe(`${"🥟".repeat(60)}…`);
 });

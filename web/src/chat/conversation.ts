@@ -118,8 +118,11 @@ export function altered(conversation: Conversation, id: string, change: Partial<
   return turn ? { ...conversation, changed: Date.now(), turns: { ...conversation.turns, [id]: { ...turn, ...change } } } : conversation;
 }
 
-/** Without a turn that nothing follows. */
+/** Without a turn; one that others follow stays, or they would be lost with it. */
 export function without(conversation: Conversation, id: string): Conversation {
+  if (followers(conversation, id).length > 0) {
+    return conversation;
+  }
   const turns = { ...conversation.turns };
   delete turns[id];
   return { ...conversation, turns };
@@ -130,13 +133,30 @@ export function choose(conversation: Conversation, turn: Turn): Conversation {
   return { ...conversation, chosen: { ...conversation.chosen, [turn.parent ?? ""]: turn.id } };
 }
 
+/** A conversation with what another tab kept of it. What was cut off there may be whole here, and the other way round. */
+export function merged(here: Conversation, there: Conversation): Conversation {
+  const turns = { ...there.turns };
+  for (const turn of Object.values(here.turns)) {
+    const other = turns[turn.id];
+    const isLess = turn.standing === "cut" && (other?.standing !== "cut" || other.text.length >= turn.text.length);
+    turns[turn.id] = other && isLess ? other : turn;
+  }
+  const { title, named } = there.named ? there : here;
+  const changed = Math.max(here.changed, there.changed);
+  // Whoever waits for an answer goes on looking at it.
+  const isWriting = Object.values(here.turns).some((turn) => turn.standing === "writing");
+  const chosen = isWriting ? { ...there.chosen, ...here.chosen } : { ...here.chosen, ...there.chosen };
+  return { ...here, title, named, changed, turns, chosen };
+}
+
 /** The first words of a text. */
 export function titleOf(text: string): string {
   const line = text.trim().replace(/\s+/g, " ");
-  if (line.length <= TITLE_LENGTH) {
+  const signs = Array.from(line);
+  if (signs.length <= TITLE_LENGTH) {
     return line || "New chat";
   }
-  const cut = line.slice(0, TITLE_LENGTH);
+  const cut = signs.slice(0, TITLE_LENGTH).join("");
   const space = cut.lastIndexOf(" ");
   return `${space > TITLE_LENGTH / 2 ? cut.slice(0, space) : cut}…`;
 }

@@ -36,3 +36,9 @@ test("questions without an answer become one", () => {
 test("characters are counted as the service counts them", () => {
   expect(length("a🥟é")).toBe(3);
 });
+
+test("two questions that are too long together do not become one that is refused", () => {
+  const { messages, dropped } = fit([user("a".repeat(15)), user("b".repeat(15))], LIMITS);
+  expect(messages).toEqual([user("b".repeat(15))]);
+  expect(dropped).toBe(1);
+});

@@ -33,7 +33,9 @@ export function length(text: string): number {
 /** Fits a conversation: answers that are too long lose their middle, then the oldest turns go. A system message stays. */
 export function fit(all: Message[], limits: Limits): Fitted {
   const system = all.filter((message) => message.role === "system");
-  let turns = alternating(all.filter((message) => message.role !== "system" && message.content.trim() !== ""));
+  const said = all.filter((message) => message.role !== "system" && message.content.trim() !== "");
+  const { joined, left } = alternating(said, limits.message_chars);
+  let turns = joined;
   let shortened = 0;
   turns = turns.map((message, i) => {
     if (length(message.content) <= limits.message_chars || i === turns.length - 1) {
@@ -54,21 +56,25 @@ export function fit(all: Message[], limits: Limits): Fitted {
       first += 1;
     }
   }
-  return { messages: [...system, ...turns.slice(first)], dropped: first, shortened };
+  return { messages: [...system, ...turns.slice(first)], dropped: first + left, shortened };
 }
 
-/** Where an answer is missing two questions follow each other; to a model they are one. */
-function alternating(turns: Message[]): Message[] {
+/** Where an answer is missing two questions follow each other; to a model they are one, or the later one if both are too long. */
+function alternating(turns: Message[], most: number): { joined: Message[]; left: number } {
   const joined: Message[] = [];
+  let left = 0;
   for (const turn of turns) {
     const last = joined.at(-1);
     if (last?.role === turn.role) {
-      joined[joined.length - 1] = { ...last, content: `${last.content}\n\n${turn.content}` };
+      const content = `${last.content}\n\n${turn.content}`;
+      const fits = length(content) <= most;
+      left += fits ? 0 : 1;
+      joined[joined.length - 1] = fits ? { ...last, content } : turn;
     } else {
       joined.push(turn);
     }
   }
-  return joined;
+  return { joined, left };
 }
 
 function shorten(text: string, most: number): string {

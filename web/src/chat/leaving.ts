@@ -1,25 +1,25 @@
-/** What was written when a page went away. A database is too slow for that moment; this is not, and the next page takes it. */
+/** What was not written down when a page went away. A database is too slow for that moment; this is not, and the next page takes it. */
 
-import type { Conversation, Turn } from "./conversation";
+import { names, recall, retain } from "../shell/kept";
+import type { Conversation } from "./conversation";
 
-const STORED = "samosa.cut.";
+const LEFT = "samosa.left.";
 
-/** Keeps the text of a turn. */
-export function leave(turn: string, text: string): void {
-  try {
-    localStorage.setItem(STORED + turn, text);
-  } catch {
-    // Full or forbidden: what was saved last is what there is.
-  }
+/** Keeps a conversation as it is, or that it is deleted. */
+export function leave(id: string, conversation: Conversation | null): void {
+  retain("localStorage", LEFT + id, JSON.stringify(conversation));
 }
 
-/** A conversation with the texts that were kept of its turns, which are forgotten here; null if there were none. */
-export function taken(conversation: Conversation): Conversation | null {
-  const found = Object.values(conversation.turns).flatMap((turn): Turn[] => {
-    const text = localStorage.getItem(STORED + turn.id);
-    localStorage.removeItem(STORED + turn.id);
-    return text !== null && text.length > turn.text.length ? [{ ...turn, text, standing: "cut" }] : [];
+/** The database has it by now. */
+export function settle(id: string): void {
+  retain("localStorage", LEFT + id, null);
+}
+
+/** All that was left, by id; it is the caller's from now on. */
+export function taken(): [string, Conversation | null][] {
+  return names("localStorage", LEFT).map((name) => {
+    const left: Conversation | null = JSON.parse(recall("localStorage", name) ?? "null");
+    retain("localStorage", name, null);
+    return [name.slice(LEFT.length), left];
   });
-  const turns = Object.fromEntries(found.map((turn) => [turn.id, turn]));
-  return found.length > 0 ? { ...conversation, turns: { ...conversation.turns, ...turns } } : null;
 }

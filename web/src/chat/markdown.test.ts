@@ -66,3 +66,10 @@ test("code is code, and a model's HTML is text", () => {
   }
   expect(plain("![p](https://e.example/x.png)")).toMatchObject([{ html: '<p><a href="https://e.example/x.png">p</a></p>\n' }]);
 });
+
+test("what is deeper than the reader goes is shown as it is", () => {
+  for (const sign of [">", "> ", "1. "]) {
+    const text = sign.repeat(8000);
+    expect(plain(text).map(({ raw }) => raw).join("")).toBe(text);
+  }
+});

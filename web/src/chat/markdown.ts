@@ -26,6 +26,15 @@ export class Blocks {
 
   /** All blocks of the text as it is now. Settled ones are the same objects each time. */
   of(text: string): Block[] {
+    try {
+      return this.read(text);
+    } catch {
+      // A thousand quotes in each other are deeper than the reader goes; a small model writes them.
+      return [{ kind: "code", raw: text, language: "", text }];
+    }
+  }
+
+  private read(text: string): Block[] {
     const now = text.replaceAll("\r", "");
     if (!now.startsWith(this.text.slice(0, this.settledTo))) {
       this.settled = [];

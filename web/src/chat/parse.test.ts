@@ -28,3 +28,17 @@ test("fields of the wrong kind do not come in", () => {
   expect(read?.turns["a"]).toEqual({ ...a, at: 0, standing: "cut" });
   expect(read?.chosen).toEqual({ q: "a" });
 });
+
+test("ids that are no part of an address or the name of something else do not come in", () => {
+  for (const id of ["a/b", "x y", "constructor", "__proto__", "i".repeat(65)]) {
+    expect(() => parse(file({ ...conversation, id }))).toThrow("no id");
+    expect(() => parse(file({ ...conversation, turns: { q: { ...q, id } } }))).toThrow("without id");
+  }
+});
+
+test("a long conversation is read in one go", () => {
+  const turns = Array.from({ length: 20_000 }, (_, i) => ({ ...q, id: `t${i}`, parent: i === 0 ? null : `t${i - 1}` }));
+  const began = performance.now();
+  parse(file({ ...conversation, turns, chosen: {} }));
+  expect(performance.now() - began).toBeLessThan(2000);
+});

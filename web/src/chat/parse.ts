@@ -22,15 +22,13 @@ function conversation(value: unknown, i: number): Conversation {
   const one = fields(value);
   const turns = Object.values(fields(one["turns"])).map((turn) => turnOf(turn, i));
   const ids = new Set(turns.map((turn) => turn.id));
-  for (const turn of turns) {
-    if (turn.parent !== null && !ids.has(turn.parent)) {
-      throw new Error(`conversation ${i + 1} has a message that answers none`);
-    }
-    checkRoot(turn, turns, i);
+  if (turns.some(({ parent }) => parent !== null && !ids.has(parent))) {
+    throw new Error(`conversation ${i + 1} has a message that answers none`);
   }
+  checkRoots(turns, i);
   const chosen = Object.entries(fields(one["chosen"])).filter((entry): entry is [string, string] => typeof entry[1] === "string" && ids.has(entry[1]));
   return {
-    id: text(one["id"], `conversation ${i + 1} has no id`),
+    id: name(one["id"], `conversation ${i + 1} has no id`),
     title: text(one["title"], `conversation ${i + 1} has no title`).slice(0, 200),
     named: one["named"] === true,
     begun: time(one["begun"]),
@@ -40,15 +38,19 @@ function conversation(value: unknown, i: number): Conversation {
   };
 }
 
-/** Whoever goes back from a turn comes to a first one; a circle would never end. */
-function checkRoot(turn: Turn, turns: Turn[], i: number): void {
+/** Whoever goes back from a turn comes to a first one; a circle would never end. No turn is passed twice. */
+function checkRoots(turns: Turn[], i: number): void {
   const byId = new Map(turns.map((one) => [one.id, one]));
-  let steps = 0;
-  for (let one: Turn | undefined = turn; one && one.parent !== null; one = byId.get(one.parent)) {
-    steps += 1;
-    if (steps > turns.length) {
-      throw new Error(`conversation ${i + 1} goes in a circle`);
+  const rooted = new Set<string>();
+  for (const turn of byId.values()) {
+    const way = new Set<string>();
+    for (let one: Turn | undefined = turn; one && !rooted.has(one.id); one = one.parent === null ? undefined : byId.get(one.parent)) {
+      if (way.has(one.id)) {
+        throw new Error(`conversation ${i + 1} goes in a circle`);
+      }
+      way.add(one.id);
     }
+    way.forEach((id) => rooted.add(id));
   }
 }
 
@@ -60,7 +62,7 @@ function turnOf(value: unknown, i: number): Turn {
   }
   const figures = figuresOf(turn["figures"]);
   return {
-    id: text(turn["id"], `conversation ${i + 1} has a message without id`),
+    id: name(turn["id"], `conversation ${i + 1} has a message without id`),
     parent: typeof parent === "string" ? parent : null,
     role,
     text: typeof turn["text"] === "string" ? turn["text"] : "",
@@ -84,6 +86,15 @@ function figuresOf(value: unknown): Turn["figures"] | undefined {
 
 function fields(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+}
+
+/** An id as this page makes them: it becomes a part of an address, and a property's name. */
+function name(value: unknown, otherwise: string): string {
+  const id = text(value, otherwise);
+  if (/^[\w-]{1,64}$/.test(id) && !(id in Object.prototype)) {
+    return id;
+  }
+  throw new Error(otherwise);
 }
 
 function text(value: unknown, otherwise: string): string {

@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals";
 
 import type { Sampling } from "../server/generate";
+import { recall, retain } from "../shell/kept";
 
 export interface Choices extends Sampling {
   /** Digits, as long as the service takes them: larger than numbers hold. Empty for another one each time. */
@@ -16,7 +17,7 @@ export const choices = signal<Choices>(stored());
 
 function stored(): Choices {
   try {
-    const found: unknown = JSON.parse(localStorage.getItem(STORED) ?? "{}");
+    const found: unknown = JSON.parse(recall("localStorage", STORED) ?? "{}");
     return checked(found);
   } catch {
     return {};
@@ -51,10 +52,10 @@ export function prefer<Name extends keyof Choices>(name: Name, value: Choices[Na
     next[name] = value;
   }
   choices.value = next;
-  localStorage.setItem(STORED, JSON.stringify(next));
+  retain("localStorage", STORED, JSON.stringify(next));
 }
 
 export function defaults(): void {
   choices.value = {};
-  localStorage.removeItem(STORED);
+  retain("localStorage", STORED, null);
 }

@@ -4,12 +4,23 @@ import { computed, signal } from "@preact/signals";
 import { createStore, del, entries, get, set } from "idb-keyval";
 
 import { go, route } from "../shell/route";
-import { type Conversation, newConversation } from "./conversation";
-import { taken } from "./leaving";
+import { type Conversation, merged, newConversation } from "./conversation";
+import { leave, settle, taken } from "./leaving";
 
 const kept = createStore("samosa", "conversations");
-/** Other tabs with this page. */
+/** What tabs with this page tell each other of a conversation. */
+interface News {
+  id: string;
+  gone: boolean;
+  /** Turns that are being written. */
+  writing: string[];
+}
 const tabs = new BroadcastChannel("samosa");
+const tell = (news: News) => tabs.postMessage(news);
+/** Turns that other tabs write, by conversation. */
+const elsewhere = signal<ReadonlyMap<string, string[]>>(new Map());
+/** The last change of each conversation that the database does not have yet. */
+const unwritten = new Map<string, Promise<void>>();
 
 const all = signal<Map<string, Conversation>>(new Map());
 /** Whether what was kept has been read. */
@@ -55,17 +66,32 @@ function show(conversation: Conversation): void {
 /** Writes a conversation down; other tabs are told. An answer that is being written is kept as one that was cut off. */
 export async function save(id: string): Promise<void> {
   const conversation = all.value.get(id);
-  if (!conversation) {
-    return;
-  }
-  try {
-    await set(id, asCut(conversation), kept);
-    tabs.postMessage(id);
-    trouble.value = "";
-  } catch (error) {
-    trouble.value = `This browser does not keep conversations: ${error instanceof Error ? error.message : String(error)}`;
+  if (conversation) {
+    await write(id, set(id, asCut(conversation), kept));
+    tell({ id, gone: false, writing: writingOf(conversation) });
   }
 }
+
+async function write(id: string, change: Promise<void>): Promise<void> {
+  unwritten.set(id, change);
+  try {
+    await change;
+    trouble.value = "";
+  } catch (error) {
+    notKept(error);
+  }
+  // The database takes changes in their order.
+  if (unwritten.get(id) === change) {
+    unwritten.delete(id);
+    settle(id);
+  }
+}
+
+function notKept(error: unknown): void {
+  trouble.value = `This browser does not keep conversations: ${error instanceof Error ? error.message : String(error)}`;
+}
+
+const writingOf = ({ turns }: Conversation) => Object.values(turns).flatMap(({ id, standing }) => (standing === "writing" ? [id] : []));
 
 function asCut(conversation: Conversation): Conversation {
   const turns = Object.values(conversation.turns).map((turn) => (turn.standing === "writing" ? { ...turn, standing: "cut" as const } : turn));
@@ -80,8 +106,8 @@ export function amend(id: string, how: (conversation: Conversation) => Conversat
 
 export async function remove(id: string): Promise<void> {
   forget(id);
-  await del(id, kept).catch(() => undefined);
-  tabs.postMessage(id);
+  tell({ id, gone: true, writing: [] });
+  await write(id, del(id, kept));
 }
 
 function forget(id: string): void {
@@ -106,25 +132,51 @@ export async function open(): Promise<void> {
     const found = (await entries<string, Conversation>(kept)).map(([, conversation]) => conversation);
     all.value = new Map([...found.map((one) => [one.id, one] as const), ...all.value]);
   } catch (error) {
-    trouble.value = `This browser does not keep conversations: ${error instanceof Error ? error.message : String(error)}`;
+    notKept(error);
+  }
+  for (const [id, left] of taken()) {
+    if (left) {
+      take(left);
+      void save(id);
+    } else {
+      void remove(id);
+    }
   }
   ready.value = true;
-  for (const whole of [...all.value.values()].map(taken).filter((one) => one !== null)) {
-    amend(whole.id, () => whole);
-  }
 }
 
-/** Whether this tab writes in a conversation; then it knows better than what others kept. */
-export const isWriting = (id: string) => Object.values(all.value.get(id)?.turns ?? {}).some((turn) => turn.standing === "writing");
+/** Shows what is known of a conversation from outside of this tab. */
+function take(there: Conversation): void {
+  const here = all.value.get(there.id);
+  show(here ? merged(here, there) : there);
+}
 
-tabs.addEventListener("message", async ({ data }: MessageEvent<string>) => {
-  if (isWriting(data)) {
+/** Whether another tab writes a turn. */
+export const isWrittenElsewhere = (id: string, turn: string) => elsewhere.value.get(id)?.includes(turn) ?? false;
+
+tabs.addEventListener("message", async ({ data: { id, gone, writing } }: MessageEvent<News>) => {
+  elsewhere.value = new Map(elsewhere.value).set(id, writing);
+  if (gone) {
+    forget(id);
+    if (unwritten.has(id)) {
+      await write(id, del(id, kept));
+    }
     return;
   }
-  const conversation = await get<Conversation>(data, kept);
-  if (conversation) {
-    show(conversation);
-  } else {
-    forget(data);
+  const there = await get<Conversation>(id, kept).catch(() => undefined);
+  if (there) {
+    take(there);
+  }
+});
+
+/** What is done when the page goes away, before it is seen what the database does not have. */
+export const beforeLeaving = new Set<() => void>();
+
+addEventListener("pagehide", () => {
+  beforeLeaving.forEach((run) => run());
+  for (const id of unwritten.keys()) {
+    const conversation = all.value.get(id);
+    leave(id, conversation ? asCut(conversation) : null);
+    tell({ id, gone: !conversation, writing: [] });
   }
 });

@@ -1,7 +1,7 @@
 /** A form that asks an operation, and its answer. */
 
 import { useSignal } from "@preact/signals";
-
+import { useEffect } from "preact/hooks";
 
 import { key } from "../server/key";
 import { model } from "../server/pulse";
@@ -30,6 +30,7 @@ function Form({ operation }: { operation: Operation }) {
   const trouble = useSignal("");
   const sure = useSignal(!isGrave(operation));
   const asking = useSignal<AbortController | null>(null);
+  useEffect(() => () => asking.peek()?.abort(), []);
   const wrong = example === undefined ? "" : mistake(body.value);
   const send = async (event: Event) => {
     event.preventDefault();
@@ -103,7 +104,6 @@ function Text({ label, value, set }: { label: string; value: string; set: (value
 
 function Answer({ heard }: { heard: Heard }) {
   const { status, headers, head_ms, whole_ms, body } = heard;
-  
   return (
     <div class="heard" role="group" aria-label="Answer">
       <p class="figures">

@@ -33,8 +33,9 @@ const SHOWN = 200_000;
 /** Asks, and tells again and again what came. Unlike the rest of the page it takes every status for an answer. */
 export async function tryIt(wanted: Wanted, tell: (heard: Heard) => void): Promise<void> {
   const headers = new Headers(wanted.headers);
-  if (key.value) {
-    headers.set("X-Internal-API-Key", key.value);
+  const asked = key.value;
+  if (asked) {
+    headers.set("X-Internal-API-Key", asked);
   }
   const init: RequestInit = { method: wanted.method.toUpperCase(), headers, signal: wanted.signal, cache: "no-store", credentials: "omit" };
   if (wanted.body !== undefined) {
@@ -44,7 +45,7 @@ export async function tryIt(wanted: Wanted, tell: (heard: Heard) => void): Promi
   const begun = performance.now();
   const response = await fetch(address(wanted.path), init);
   if (response.status === 401) {
-    refuse("The service did not take that key.");
+    refuse(asked, "The service did not take that key.");
     wantsKey.value = true;
   }
   const heard: Heard = { status: response.status, headers: [...response.headers], head_ms: performance.now() - begun, whole_ms: null, body: "" };

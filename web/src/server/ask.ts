@@ -27,8 +27,9 @@ export function address(route: string): string {
 /** Asks; throws a Problem for every answer that is none. */
 export async function ask(route: string, init: RequestInit = {}): Promise<Response> {
   const headers = new Headers(init.headers);
-  if (key.value) {
-    headers.set("X-Internal-API-Key", key.value);
+  const asked = key.value;
+  if (asked) {
+    headers.set("X-Internal-API-Key", asked);
   }
   let response: Response;
   try {
@@ -44,7 +45,7 @@ export async function ask(route: string, init: RequestInit = {}): Promise<Respon
   }
   const problem = problemOf(await response.json().catch(() => ({})), response);
   if (problem.status === 401) {
-    refuse(key.value ? "The service did not take that key." : "");
+    refuse(asked, asked ? "The service did not take that key." : "");
   }
   throw problem;
 }

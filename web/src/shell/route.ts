@@ -6,7 +6,11 @@ export type Route = { view: "chat"; conversation: string | null } | { view: "mod
 
 export const route = signal<Route>(parse(location.hash));
 
+/** Whatever is no place of this page is the chat; a key is one of these, and may hold anything. */
 function parse(hash: string): Route {
+  if (!hash.startsWith("#/")) {
+    return { view: "chat", conversation: null };
+  }
   const [, first, second] = hash.split("/");
   if (first === "models" || first === "live") {
     return { view: first };
@@ -25,7 +29,8 @@ export function go(hash: string): void {
 function follow(): void {
   route.value = parse(location.hash);
   if (route.value.view === "chat") {
-    lastChat.value = location.hash || "#/";
+    // This becomes a link: a fragment with a key must not.
+    lastChat.value = location.hash.startsWith("#/") ? location.hash : "#/";
   }
 }
 

@@ -2,13 +2,15 @@
 
 import { effect, signal } from "@preact/signals";
 
+import { recall, retain } from "./kept";
+
 export type Theme = "system" | "light" | "dark";
 
 const STORED = "samosa.theme";
 const THEMES: Theme[] = ["system", "light", "dark"];
 const system = matchMedia("(prefers-color-scheme: dark)");
 
-export const theme = signal<Theme>(THEMES.find((one) => one === localStorage.getItem(STORED)) ?? "system");
+export const theme = signal<Theme>(THEMES.find((one) => one === recall("localStorage", STORED)) ?? "system");
 /** Which of the two is seen. */
 export const shown = signal<"light" | "dark">("light");
 
@@ -25,5 +27,5 @@ effect(() => {
 
 export function nextTheme(): void {
   theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % THEMES.length] ?? "system";
-  localStorage.setItem(STORED, theme.value);
+  retain("localStorage", STORED, theme.value);
 }
