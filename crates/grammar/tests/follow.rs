@@ -3,12 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use engine::{Constraint, TokenSet, TooComplex};
 use formats::TokenizerFile;
 use grammar::Grammars;
 use proptest::prelude::*;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokenizer::{Tokenizer, Vocabulary};
 
@@ -326,6 +328,8 @@ proptest! {
     fn a_json_object_is_json_as_far_as_it_goes(seed: u64) {
         let (text, ended) = draw(&mut *GRAMMARS.json_object().unwrap(), seed, 40);
         prop_assert_eq!(text.as_bytes()[0], b'{');
-        prop_assert!(!ended || serde_json::from_str::<Value>(&text).unwrap().is_object(), "{}", text);
+        // Values are not read: JSON's numbers may be larger than any type's.
+        let read = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(&text);
+        prop_assert!(!ended || read.is_ok(), "{}: {:?}", text, read.err());
     }
 }
