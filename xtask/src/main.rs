@@ -5,7 +5,6 @@
 
 #![forbid(unsafe_code)]
 
-mod bench;
 mod book;
 mod ci;
 mod clients;
@@ -16,12 +15,12 @@ mod node;
 mod observe;
 mod page;
 mod python;
-mod quality;
 mod shell;
 mod tidy;
 
 use std::process::ExitCode;
 
+use anyhow::{Context as _, bail};
 use clap::Parser;
 
 /// Developer commands of the samosaChaat inference server.
@@ -47,9 +46,11 @@ enum Command {
     /// Prove what deploy/ promises: manifests, the image, and a rolling restart behind a real HAProxy
     Deploy(deploy::Options),
     /// Measure what each weight format costs the built-in model, on text it was not trained on
-    Quality(quality::Arguments),
+    #[command(disable_help_flag = true)]
+    Quality(Measure),
     /// Measure this machine's limits, and how much of them the kernels and the engine reach
-    Bench(bench::Options),
+    #[command(disable_help_flag = true)]
+    Bench(Measure),
 }
 
 fn main() -> ExitCode {
@@ -74,7 +75,25 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Book(options) => book::run(options),
         Command::Observe => observe::run(),
         Command::Deploy(options) => deploy::run(options),
-        Command::Quality(arguments) => quality::run(arguments),
-        Command::Bench(options) => bench::run(options),
+        Command::Quality(options) => options.run("quality"),
+        Command::Bench(options) => options.run("bench"),
+    }
+}
+
+/// What `crates/measure` is asked; it says what there is with --help.
+#[derive(clap::Args)]
+struct Measure {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+    options: Vec<String>,
+}
+
+impl Measure {
+    fn run(&self, what: &str) -> anyhow::Result<()> {
+        let cargo = ["run", "--release", "--quiet", "--package", "measure", "--", what];
+        let status = std::process::Command::new("cargo").args(cargo).args(&self.options).status();
+        if !status.context("cargo does not start")?.success() {
+            bail!("it was not measured");
+        }
+        Ok(())
     }
 }

@@ -13,7 +13,6 @@ use super::formats::Format;
 use super::setup::Setup;
 use super::streams::Service;
 use super::{checkpoint, clock, machine};
-use crate::shell;
 
 /// What a child does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -49,7 +48,7 @@ pub(crate) fn run(task: Task, setup: &Setup) -> anyhow::Result<()> {
 /// Loads as a server does at its start: files to weights, the self-test, an engine.
 fn load(setup: &Setup, format: &Format) -> anyhow::Result<Value> {
     let begun = clock::now();
-    let model = checkpoint::read(&setup.compute(), &checkpoint::root(), setup.depth, format.held)?;
+    let model = checkpoint::read(&setup.compute(), &checkpoint::root()?, setup.depth, format.held)?;
     let read = begun.elapsed().as_secs_f64();
     self_test::run(&model, &setup.compute())?;
     let tested = begun.elapsed().as_secs_f64();
@@ -71,7 +70,8 @@ impl Child {
     /// Keeps a core busy; the second one, if the system lets choose.
     pub(crate) fn spin(setup: &Setup) -> anyhow::Result<Self> {
         let own = std::env::current_exe()?;
-        let pinned = shell::succeeds("taskset", &["-c", CORE, "true"]);
+        let pinned =
+            Command::new("taskset").args(["-c", CORE, "true"]).output().is_ok_and(|o| o.status.success());
         let mut command = if pinned { Command::new("taskset") } else { Command::new(&own) };
         if pinned {
             command.args(["-c", CORE]).arg(&own);

@@ -20,7 +20,7 @@ use serde_json::json;
 use super::formats::Format;
 use super::kernels::{VOCABULARY, WIDTH_OF_A_LAYER};
 use super::setup::Setup;
-use crate::shell;
+use crate::place;
 
 use self::numbers::Numbers;
 use self::torch::{Archive, Described, Numeric};
@@ -38,8 +38,8 @@ const VALUE_GATE_CHANNELS: usize = 12;
 const SMEAR_CHANNELS: usize = 24;
 
 /// Where the models are: a storage root as a server takes it.
-pub(crate) fn root() -> PathBuf {
-    shell::target_dir().join("bench-models")
+pub(crate) fn root() -> anyhow::Result<PathBuf> {
+    Ok(place::target_dir()?.join("bench-models"))
 }
 
 /// The tag of a depth.
@@ -49,8 +49,9 @@ pub(crate) fn tag(depth: usize) -> String {
 
 /// Loads the model of this depth as a server does, and makes it first where there is none.
 pub(crate) fn load(setup: &Setup, format: &Format) -> anyhow::Result<LoadedModel> {
-    make_once(&root(), setup.depth)?;
-    read(&setup.compute(), &root(), setup.depth, format.held)
+    let root = root()?;
+    make_once(&root, setup.depth)?;
+    read(&setup.compute(), &root, setup.depth, format.held)
 }
 
 /// Files to a model in memory.

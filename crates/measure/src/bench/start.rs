@@ -10,11 +10,11 @@ use super::formats::Format;
 use super::report::{Figure, Report};
 use super::setup::Setup;
 use super::{checkpoint, child, clock};
-use crate::shell;
+use crate::place;
 
 /// Loads in a process of its own: how long, and how much memory at most.
 pub(crate) fn load(setup: &Setup, format: &Format, report: &mut Report) -> anyhow::Result<()> {
-    checkpoint::make_once(&checkpoint::root(), setup.depth)?;
+    checkpoint::make_once(&checkpoint::root()?, setup.depth)?;
     // The first run only brings the file into the system's cache.
     child::loaded(setup, format)?;
     let runs = (0..setup.runs()).map(|_| child::loaded(setup, format)).collect::<Result<Vec<_>, _>>()?;
@@ -39,8 +39,12 @@ pub(crate) fn load(setup: &Setup, format: &Format, report: &mut Report) -> anyho
 /// Runs the binary until it writes the first piece of an answer.
 pub(crate) fn builtin(setup: &Setup, report: &mut Report) -> anyhow::Result<()> {
     // What cargo writes is not ours to show between figures.
-    shell::output("cargo", &["build", "--release", "--quiet", "--package", "samosa"])?;
-    let binary = shell::target_dir().join("release/samosa").with_extension(std::env::consts::EXE_EXTENSION);
+    let built =
+        Command::new("cargo").args(["build", "--release", "--quiet", "--package", "samosa"]).output()?;
+    if !built.status.success() {
+        bail!("the binary was not built: {}", String::from_utf8_lossy(&built.stderr).trim());
+    }
+    let binary = place::target_dir()?.join("release/samosa").with_extension(std::env::consts::EXE_EXTENSION);
     let mut taken = Vec::new();
     // The first brings the binary into the system's cache.
     for _ in 0..=setup.runs() {

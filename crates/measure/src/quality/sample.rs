@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokenizer::{Message, Role, Tokenizer};
 
 use super::greedy::ANSWER_TOKENS;
-use crate::shell;
+use crate::place;
 
 const CHAT: &str = "goldens/quality/chat.jsonl";
 const OWN_KIND: &str = "goldens/quality/own_kind.jsonl";
@@ -85,7 +85,7 @@ impl Document {
 }
 
 fn read(path: &str) -> anyhow::Result<String> {
-    std::fs::read_to_string(shell::root().join(path)).with_context(|| path.to_owned())
+    std::fs::read_to_string(place::root().join(path)).with_context(|| path.to_owned())
 }
 
 /// Every conversation of a file.

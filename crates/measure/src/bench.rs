@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what this machine can do, and how much of it the kernels, the engine and the files take.
 //!
-//! Always optimised: a build that is not starts one that is. Nothing here passes or fails; every figure is the
+//! Always optimised, as `cargo xtask bench` builds it. Nothing here passes or fails; every figure is the
 //! median of several runs beside the limit that it was measured against in the same run. Reading order:
 //! `report` (a figure and how it is shown), `setup` (what is measured), `limits` (the machine), `kernels`
 //! (products alone), `checkpoint` (a model to measure with), `streams` (an engine and its callers), then one
@@ -31,9 +31,6 @@ mod wishes;
 
 mod child;
 
-use std::process::Command;
-
-use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
 use self::formats::Format;
@@ -111,9 +108,6 @@ const WITH_ENGINE: [Group; 7] = [
 
 /// Measures and shows.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    if cfg!(debug_assertions) {
-        return run_optimised();
-    }
     let setup = Setup::new(options)?;
     if let Some(task) = options.child {
         return child::run(task, &setup);
@@ -167,17 +161,6 @@ fn engine(setup: &Setup, limits: Limits, format: &Format, report: &mut Report) -
     }
     if setup.wants(Group::Idle) {
         neighbour::idle(setup, format, report);
-    }
-    Ok(())
-}
-
-/// Runs this command again from a release build.
-fn run_optimised() -> anyhow::Result<()> {
-    let args = std::env::args_os().skip(1);
-    let cargo = ["run", "--release", "--quiet", "--package", "xtask", "--"];
-    let status = Command::new("cargo").args(cargo).args(args).status().context("cargo does not start")?;
-    if !status.success() {
-        bail!("the optimised run failed: {status}");
     }
     Ok(())
 }
