@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use engine::{Constraint, TokenSet, TooComplex};
@@ -329,7 +328,7 @@ proptest! {
         let (text, ended) = draw(&mut *GRAMMARS.json_object().unwrap(), seed, 40);
         prop_assert_eq!(text.as_bytes()[0], b'{');
         // Values are not read: JSON's numbers may be larger than any type's.
-        let read = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(&text);
+        let read = serde_json::from_str::<IgnoredAny>(&text);
         prop_assert!(!ended || read.is_ok(), "{}: {:?}", text, read.err());
     }
 }
