@@ -74,18 +74,9 @@ async fn serve(settings: Serve) -> Result<()> {
         // Connections wait in the socket that somebody keeps, until they can be answered.
         loaded(&state).await;
     }
-    if let Some((predecessor, model)) = predecessor {
+    if let Some(predecessor) = predecessor {
         loaded(&state).await;
-        if model.is_some() && !state.options.load_at_start {
-            bail!(
-                "STARTUP_LOAD_ENABLED is false, so nothing would serve any more; the running process goes on"
-            );
-        }
-        if model.is_some() && state.current_tag().is_none() {
-            bail!("no model could be loaded, so the running process goes on; see the log");
-        }
-        predecessor.relieve().await?;
-        tracing::info!("took over from a running process");
+        take_over(predecessor, &state).await?;
     }
     if let Some(key) = made_up_key {
         tokio::spawn(greet(Arc::clone(&state), address, key));
@@ -115,6 +106,19 @@ async fn serve(settings: Serve) -> Result<()> {
         let _ = tokio::task::spawn_blocking(move || traces.end()).await;
     }
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Takes the place of a running process, unless it serves a model and this one has none.
+async fn take_over((predecessor, model): Predecessor, state: &State) -> Result<()> {
+    if model.is_some() && !state.options.load_at_start {
+        bail!("STARTUP_LOAD_ENABLED is false, so nothing would serve any more; the running process goes on");
+    }
+    if model.is_some() && state.current_tag().is_none() {
+        bail!("no model could be loaded, so the running process goes on; see the log");
+    }
+    predecessor.relieve().await?;
+    tracing::info!("took over from a running process");
     Ok(())
 }
 

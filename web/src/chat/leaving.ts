@@ -17,9 +17,10 @@ export function settle(id: string): void {
 
 /** All that was left, by id; it is the caller's from now on. */
 export function taken(): [string, Conversation | null][] {
-  return names("localStorage", LEFT).map((name) => {
-    const left: Conversation | null = JSON.parse(recall("localStorage", name) ?? "null");
+  return names("localStorage", LEFT).flatMap((name): [string, Conversation | null][] => {
+    const text = recall("localStorage", name);
     retain("localStorage", name, null);
-    return [name.slice(LEFT.length), left];
+    // Nothing is there if another tab opened at the same time and took it; that is no deletion.
+    return text === null ? [] : [[name.slice(LEFT.length), JSON.parse(text)]];
   });
 }
