@@ -94,7 +94,7 @@ function name(value: unknown, otherwise: string): string {
   if (/^[\w-]{1,64}$/.test(id) && !(id in Object.prototype)) {
     return id;
   }
-  throw new Error(otherwise);
+  throw new Error(`${otherwise} of 1 to 64 letters, digits, _ and -`);
 }
 
 function text(value: unknown, otherwise: string): string {
