@@ -124,7 +124,8 @@ async fn answer(source: Source, question: &Question, form: Form) -> Result<()> {
     finish(&done, &text, form)?;
     if form == Form::Text && std::io::stderr().is_terminal() {
         let first_ms = first.unwrap_or_default().as_secs_f64() * 1e3;
-        eprintln!("[{}]", summary(&done, first_ms).join(" · "));
+        // The answer is out; whoever does not see this has lost nothing.
+        let _ = writeln!(std::io::stderr(), "[{}]", summary(&done, first_ms).join(" · "));
     }
     answer.close().await;
     Ok(())

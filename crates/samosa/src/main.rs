@@ -2,6 +2,8 @@
 //! exit codes: 0 done, 1 failed, 2 wrong settings or arguments, 130 or 143 ended at once by a signal.
 
 #![forbid(unsafe_code)]
+// They panic where the terminal is gone or the reader of a pipe has seen enough.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod ask;
 mod bench;

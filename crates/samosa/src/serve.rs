@@ -5,7 +5,7 @@ mod handover;
 mod otlp;
 mod supervisor;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -237,19 +237,20 @@ async fn greet(state: Arc<State>, address: SocketAddr, key: String) {
     let base = format!("{}://{address}", scheme(&state));
     // What follows a # never leaves the browser.
     let page = if state.options.page { format!("{base}/#key={key}") } else { "(PAGE is off)".to_owned() };
-    let Some(model) = state.current_tag() else {
-        eprintln!(
-            "\nNo model serves; {base}/health says why. A key was made for this run:\n\n  {page}\n  \
-             X-Internal-API-Key: {key}\n"
-        );
-        return;
+    let said = match state.current_tag() {
+        None => format!(
+            "No model serves; {base}/health says why. A key was made for this run:\n\n  {page}\n  \
+             X-Internal-API-Key: {key}"
+        ),
+        Some(model) => format!(
+            "Serving {model} with a key made for this run. Open\n\n  {page}\n\nor try:\n\n  \
+             curl -N {base}/generate -H 'X-Internal-API-Key: {key}' \\\n    \
+             -H 'Content-Type: application/json' \\\n    \
+             -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is samosa chaat?\"}}]}}'"
+        ),
     };
-    eprintln!(
-        "\nServing {model} with a key made for this run. Open\n\n  {page}\n\nor try:\n\n  \
-         curl -N {base}/generate -H 'X-Internal-API-Key: {key}' \\\n    \
-         -H 'Content-Type: application/json' \\\n    \
-         -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is samosa chaat?\"}}]}}'\n"
-    );
+    // A server is none the worse for nobody hearing this.
+    let _ = writeln!(std::io::stderr(), "\n{said}\n");
 }
 
 /// The first SIGTERM or SIGINT ends as `ending` says, the second at once.

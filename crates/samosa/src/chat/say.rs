@@ -75,7 +75,7 @@ impl Say {
     pub(super) fn warn(&self, text: &str) {
         if self.reader == Reader::Person {
             self.line(YELLOW, &wrap(&harmless(text), width()).join("\n"));
-            eprintln!();
+            self.gap();
         } else {
             // Nobody who could be told is there if this fails.
             let _ = writeln!(std::io::stderr(), "samosa: {}", harmless(text));

@@ -1,6 +1,7 @@
 //! The terminal: answers and keys come in, the screen is drawn.
 
 use std::io::IsTerminal;
+use std::mem::ManuallyDrop;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -71,10 +72,13 @@ pub(super) fn run(server: Server, interval: Duration, colours: Colours) -> Resul
         .spawn(move || runtime.block_on(ask_until_stopped(server, &tell, heard)))
         .context("a thread could not be started")?;
     // It is put back as it was after a panic too.
-    let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
+    let terminal = ratatui::try_init().context("the terminal cannot be used")?;
+    // Dropped, it would print to stderr that it cannot show the cursor, and panic where that is the lost terminal too.
+    let mut terminal = ManuallyDrop::new(terminal);
     let shown = show(&mut terminal, screen, &news, &pace);
-    ratatui::try_restore().context("the terminal could not be put back")?;
-    shown
+    let cursor = terminal.show_cursor();
+    let restored = ratatui::try_restore().and(cursor);
+    shown.and(restored.context("the terminal could not be put back"))
 }
 
 /// Asks at the pace that is set, until nobody listens, a signal comes, or the terminal is gone.

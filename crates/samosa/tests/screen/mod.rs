@@ -75,10 +75,11 @@ impl Screen {
         self.keys.as_ref().unwrap().write_all(key).unwrap();
     }
 
-    /// Takes the terminal away, with a last key, for the thread that reads wakes with what that brings to the screen.
-    pub(crate) fn hang_up(&mut self) {
+    /// Takes the terminal away after these keys; the first of them must bring something to the screen, which wakes the
+    /// thread that reads.
+    pub(crate) fn hang_up(&mut self, keys: &[u8]) {
         self.stop.store(true, Ordering::Relaxed);
-        self.press(b"x");
+        self.press(keys);
         self.keys = None;
     }
 
