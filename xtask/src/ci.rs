@@ -63,7 +63,8 @@ fn clippy() -> anyhow::Result<()> {
 /// Licences, sources and bans of every dependency; known vulnerabilities where their database can be had.
 fn deny() -> anyhow::Result<()> {
     if !shell::succeeds("cargo", &["deny", "--version"]) {
-        shell::run("cargo", &["install", "cargo-deny", "--locked", "--version", CARGO_DENY])?;
+        // It runs for two seconds, and takes three minutes to build if it is to run for one.
+        shell::run("cargo", &["install", "cargo-deny", "--debug", "--locked", "--version", CARGO_DENY])?;
     }
     shell::run("cargo", &["deny", "check", "bans", "licenses", "sources"])?;
     if !shell::succeeds("cargo", &["deny", "fetch", "db"]) {

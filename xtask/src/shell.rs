@@ -45,9 +45,23 @@ pub(crate) fn output(program: &str, args: &[&str]) -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// What cargo tells this program of itself. Build scripts look at it, so a cargo started with it would build anew what a
+/// cargo started from a shell has built, and the other way round.
+const OF_XTASK: [&str; 6] = [
+    "CARGO_MANIFEST_DIR",
+    "CARGO_PKG_NAME",
+    "CARGO_PKG_VERSION_MAJOR",
+    "CARGO_PKG_VERSION_MINOR",
+    "CARGO_PKG_VERSION_PATCH",
+    "CARGO_PKG_VERSION_PRE",
+];
+
 /// A program with arguments, in the repository's root, with nothing to read.
 pub(crate) fn command(program: &str, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(args).current_dir(root()).stdin(Stdio::null());
+    for name in OF_XTASK {
+        command.env_remove(name);
+    }
     command
 }

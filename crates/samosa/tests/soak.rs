@@ -24,13 +24,7 @@ fn question(i: usize) -> Value {
 /// Text and weights of a whole answer; panics if it was refused or cut.
 fn answer(server: &Running, i: usize) -> (String, String) {
     let seed = format!("X-Seed: {i}\r\n");
-    let (status, body) = server.ask("POST", "/generate", (&seed, &question(i).to_string())).whole();
-    assert_eq!(status, 200, "{body}");
-    let events = body.lines().filter_map(|line| line.strip_prefix("data: "));
-    let events: Vec<Value> = events.map(|event| serde_json::from_str(event).unwrap()).collect();
-    let done = events.last().unwrap();
-    assert_eq!(done["done"], true, "stream {i} was cut: {body}");
-    let text = events.iter().filter_map(|event| event["token"].as_str()).collect();
+    let (text, done) = server.ask("POST", "/generate", (&seed, &question(i).to_string())).told();
     (text, done["weights"].as_str().unwrap().to_owned())
 }
 

@@ -79,7 +79,7 @@ function Fields({ fields, path }: { fields: Field[]; path: string }) {
       {fields.map((field, i) => (
         <li key={`${field.name} ${i}`}>
           <p>
-            <code>{field.name}</code> <span class="kind">{field.kind}</span>
+            <code>{field.name}</code> <span class="kind">{field.kind}</span>{" "}
             {field.isRequired && <span class="badge busy">required</span>} <span class="soft">{[field.bounds, BOUNDS[`${path} ${field.name}`]].filter(Boolean).join(", ")}</span>
           </p>
           {field.description && <p class="soft small">{field.description}</p>}

@@ -220,6 +220,17 @@ impl Answer {
         (status, if chunked { without_chunks(body) } else { body.to_owned() })
     }
 
+    /// The text of a whole stream, and its last event; panics if it was refused or cut.
+    pub(crate) fn told(self) -> (String, Value) {
+        let (status, body) = self.whole();
+        assert_eq!(status, 200, "{body}");
+        let events = body.lines().filter_map(|line| line.strip_prefix("data: "));
+        let mut events: Vec<Value> = events.map(|event| serde_json::from_str(event).unwrap()).collect();
+        let done = events.pop().unwrap();
+        assert_eq!(done["done"], true, "cut: {body}");
+        (events.iter().filter_map(|event| event["token"].as_str()).collect(), done)
+    }
+
     fn more(&mut self) -> bool {
         let mut buffer = [0; 4096];
         let read = self.socket.read(&mut buffer).unwrap_or(0);
