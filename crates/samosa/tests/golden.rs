@@ -98,6 +98,7 @@ fn golden_generations_answer_over_http_as_recorded() {
 #[test]
 fn golden_prompts_together_answer_as_alone() {
     for case in CASES {
+        // A step is never smaller than what may run together and one row more.
         let server = start(case, &[("STEP_TOKENS", "7"), ("MAX_RUNNING_REQUESTS", "6")]);
         thread::scope(|scope| {
             for prompt in prompts(&goldens().join(case).join("expected.json")) {
