@@ -256,7 +256,7 @@ pub(crate) const GROUPS: &[Group] = &[
                 "step_tokens",
                 "128",
                 Whole(1..=8192, "COUNT"),
-                "Rows of one step: bounds what a long prompt adds to everybody's next token",
+                "Rows of one step: bounds what a long prompt adds to everybody's next token; less than MAX_RUNNING_REQUESTS + 1 counts as that",
             ),
         ],
     },
