@@ -2,22 +2,36 @@
 
 use std::fmt;
 
-/// Follows an answer and says what may come next. Deterministic: the same tokens, the same sets.
+/// Follows an answer and tells which tokens may come next. Deterministic: the same tokens, the same sets. When they come
+/// may differ; an answer that has to wait for them is left out of steps meanwhile.
 pub trait Constraint: Send {
-    /// The tokens that may follow what was taken; then, for each of `guess` in turn as long as they are allowed, those
-    /// that may follow it. What was taken stays as it is.
-    fn allowed(&mut self, guess: &[u32]) -> Result<Vec<TokenSet>, TooComplex>;
+    /// Begins to find out which tokens may follow what was accepted; then, for each of `guess` in turn as long as they are
+    /// allowed, those that may follow it. Does not wait. Asked once for each call of [`Self::allowed`] that is answered.
+    fn prepare(&mut self, guess: &[u32]);
 
-    /// Takes a token, which was allowed.
-    fn take(&mut self, token: u32) -> Result<(), TooComplex>;
+    /// Whether [`Self::allowed`] would not answer [`Allowed::NotYet`]. Does not wait.
+    fn is_ready(&mut self) -> bool;
+
+    /// What was prepared. Waits for a moment at most.
+    fn allowed(&mut self) -> Allowed;
+
+    /// Accepts a token, which was allowed.
+    fn accept(&mut self, token: u32);
 
     /// The same constraint at the same place, for another answer.
     fn fork(&self) -> Box<dyn Constraint>;
 }
 
-/// There is no saying what may come next: it would take too long.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TooComplex;
+/// Which tokens may come next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Allowed {
+    /// A set for the next token, then one for each guess that is allowed.
+    Sets(Vec<TokenSet>),
+    /// It takes longer.
+    NotYet,
+    /// It cannot be told: the grammar is too complex.
+    Unknown,
+}
 
 impl Clone for Box<dyn Constraint> {
     fn clone(&self) -> Self {

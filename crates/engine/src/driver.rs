@@ -28,6 +28,8 @@ use crate::step::{Counts, Engine, Stepped};
 
 /// Half-life of the measured decode rate.
 const RATE_HALF_LIFE: Duration = Duration::from_secs(5);
+/// How often constraints are looked at that all running requests wait for.
+const CONSTRAINT_POLL: Duration = Duration::from_micros(500);
 
 /// Where a request's events go. Called on the engine's thread: it must not block.
 pub trait Sink: Send {
@@ -405,6 +407,14 @@ struct Driver<B: Backend, F> {
     left: Left,
 }
 
+/// What a turn of the driver's loop came to.
+enum Turn {
+    /// A step, unless the engine was idle.
+    Stepped,
+    /// Nothing, though requests run: all of them wait for their constraints.
+    Waited,
+}
+
 /// Says that the thread has ended, however it ends, after its engine was freed.
 struct End(Arc<Shared>);
 
@@ -431,8 +441,15 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
             }
             self.cancel_aborted();
             self.end_overdue();
-            if catch_unwind(AssertUnwindSafe(|| self.step())).is_err() {
-                self.rebuild();
+            match catch_unwind(AssertUnwindSafe(|| self.step())) {
+                // What comes meanwhile goes first.
+                Ok(Turn::Waited) => {
+                    if let Ok(submission) = submissions.recv_timeout(CONSTRAINT_POLL) {
+                        self.accept(submission);
+                    }
+                }
+                Ok(Turn::Stepped) => {}
+                Err(_) => self.rebuild(),
             }
         }
         // Nothing is left here unless the engine could not be rebuilt.
@@ -479,10 +496,15 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         }
     }
 
-    fn step(&mut self) {
-        let Some(engine) = self.engine.as_mut().filter(|engine| !engine.is_idle()) else { return };
+    fn step(&mut self) -> Turn {
+        let Some(engine) = self.engine.as_mut().filter(|engine| !engine.is_idle()) else {
+            return Turn::Stepped;
+        };
         let begun = Instant::now();
         let stepped = engine.step();
+        if stepped.is_idle() {
+            return Turn::Waited;
+        }
         let (_, waiting) = engine.counts();
         // First, so that whoever sees a request run sees that it came.
         self.shared.note_progress(&stepped.events);
@@ -503,6 +525,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         }
         let left = std::mem::take(&mut self.left);
         self.shared.backlog.note_step(waiting, begun.elapsed(), left);
+        Turn::Stepped
     }
 
     /// Tells each stream how many tokens the step has for it; the events of one lie side by side.

@@ -31,7 +31,7 @@ mod tool;
 pub use backend::{Backend, Transformer};
 pub use backlog::Refusal;
 pub use calculator::calculate;
-pub use constraint::{Constraint, TokenSet, TooComplex};
+pub use constraint::{Allowed, Constraint, TokenSet};
 pub use driver::{Abort, Handle, Sink, StreamEvent, Timings};
 pub use limits::Limits;
 pub use model::{Compute, Isa};

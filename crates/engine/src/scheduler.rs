@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use model::{LogitRows, PAGE, SequenceRows};
 use tokenizer::{StreamDecoder, Tokenizer};
 
-use crate::constraint::TooComplex;
 use crate::limits::Limits;
 use crate::pages::{Holding, PagePool};
 use crate::request::{Request, RequestId, Usage};
@@ -33,6 +32,8 @@ pub(crate) struct Sequence {
     pub(crate) stops: StopTexts,
     /// What came before, if its sampling asks.
     pub(crate) seen: Option<Seen>,
+    /// Whether its constraint was asked and had not answered when a token was to be sampled.
+    pub(crate) waits: bool,
     pub(crate) done: bool,
 }
 
@@ -66,6 +67,7 @@ impl Sequence {
             decoder: StreamDecoder::default(),
             stops,
             seen,
+            waits: false,
             done: false,
         }
     }
@@ -94,16 +96,20 @@ impl Sequence {
     }
 
     /// Appends a token of the answer. Where its form is prescribed, no tool adds anything to it.
-    pub(crate) fn append(&mut self, token: u32, tokenizer: &Tokenizer) -> Result<(), TooComplex> {
+    pub(crate) fn append(&mut self, token: u32, tokenizer: &Tokenizer) {
         self.tokens.push(token);
         if let Some(seen) = &mut self.seen {
             seen.add(token);
         }
-        if let Some(constraint) = &mut self.request.constraint {
-            return constraint.take(token);
+        match &mut self.request.constraint {
+            Some(constraint) => constraint.accept(token),
+            None => self.tool.follow(token, tokenizer),
         }
-        self.tool.follow(token, tokenizer);
-        Ok(())
+    }
+
+    /// Whether it has to be left out of a step, since its constraint has not answered yet.
+    fn is_blocked(&mut self) -> bool {
+        self.waits && self.request.constraint.as_mut().is_some_and(|constraint| !constraint.is_ready())
     }
 
     /// Takes over what others have computed of its prompt meanwhile. Returns how many tokens that is.
@@ -134,6 +140,10 @@ impl Sequence {
 
     /// Guesses up to `limit` tokens after the last one. Returns how many.
     fn guess(&mut self, limit: usize) -> usize {
+        // What its constraint is asked stands already.
+        if self.waits {
+            return 0;
+        }
         let (generated, most) = (self.generated(), self.request.total_tokens());
         // A token is sampled after the last guess too, and must be one of the answer.
         let limit = limit.min(self.request.max_tokens - generated - 1);
@@ -192,7 +202,8 @@ pub(crate) fn adopt(running: &mut [Sequence], pages: &mut PagePool) -> usize {
 
 /// The parts of the next step, with guesses.
 pub(crate) fn plan(running: &mut [Sequence], limits: &Limits) -> Vec<Part> {
-    let mut parts = share_out(running, limits);
+    let ready: Vec<bool> = running.iter_mut().map(|sequence| !sequence.is_blocked()).collect();
+    let mut parts = share_out(running, &ready, limits);
     if limits.speculation_tokens > 0 && parts.iter().all(|part| running[part.index].generated() > 0) {
         let mut spare = limits.speculative_rows.min(limits.step_tokens).saturating_sub(parts.len());
         let n = parts.len();
@@ -207,11 +218,11 @@ pub(crate) fn plan(running: &mut [Sequence], limits: &Limits) -> Vec<Part> {
     parts
 }
 
-fn share_out(running: &[Sequence], limits: &Limits) -> Vec<Part> {
+fn share_out(running: &[Sequence], ready: &[bool], limits: &Limits) -> Vec<Part> {
     let mut budget = limits.step_tokens;
     let mut parts = Vec::new();
     let (decoding, reading): (Vec<usize>, Vec<usize>) =
-        (0..running.len()).partition(|&i| running[i].pending() == 1);
+        (0..running.len()).filter(|&i| ready[i]).partition(|&i| running[i].pending() == 1);
     for index in decoding.into_iter().chain(reading) {
         let pending = running[index].pending();
         let rows = pending.min(budget);

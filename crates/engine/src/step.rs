@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::ops::AddAssign;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use model::{Compute, Isa, SequenceRows};
 use tokenizer::Tokenizer;
 
 use crate::backend::Backend;
-use crate::constraint::{TokenSet, TooComplex};
+use crate::constraint::{Allowed, TokenSet};
 use crate::limits::Limits;
 use crate::pages::PagePool;
 use crate::request::{Event, Failure, FinishReason, Request, RequestId};
@@ -27,9 +27,6 @@ pub struct Engine<B> {
     pages: PagePool,
 }
 
-/// What the rows of a part may draw: a set for each, up to the first guess that is not allowed.
-type Allowed = Result<Vec<TokenSet>, TooComplex>;
-
 /// What a step did.
 #[derive(Default, Debug)]
 pub struct Stepped {
@@ -41,6 +38,13 @@ pub struct Stepped {
     pub decode_rows: usize,
     /// What it spared.
     pub counts: Counts,
+}
+
+impl Stepped {
+    /// Whether nothing was done: all that runs waits for its constraints.
+    pub fn is_idle(&self) -> bool {
+        self.events.is_empty() && self.prompt_rows + self.decode_rows == 0
+    }
 }
 
 /// What an engine need not compute row by row.
@@ -160,29 +164,37 @@ impl<B: Backend> Engine<B> {
             let sequence = &mut self.running[part.index];
             self.pages.cover(&mut sequence.holding, sequence.computed + part.rows);
         }
+        prepare(&mut self.running, parts);
         let rows: Vec<SequenceRows<'_>> =
             parts.iter().map(|part| self.running[part.index].rows(part)).collect();
         let vocab_size = self.backend.shape().vocab_size;
         let logits: Vec<&[f32]> = self.backend.forward(&rows).chunks_exact(vocab_size).collect();
-        let compute = self.compute.as_deref();
-        let allowed = allow(compute, &mut self.running, parts);
-        let draws: Vec<Draw<'_>> = parts
+        let allowed = allow(&mut self.running, parts);
+        let late: Vec<bool> = allowed.iter().map(|allowed| *allowed == Some(Allowed::NotYet)).collect();
+        let draws: Vec<Option<Draw<'_>>> = parts
             .iter()
             .zip(allowed)
             .flat_map(|(part, allowed)| draws(&self.running[part.index], part, allowed))
             .collect();
-        let mut drawn = draw_all(compute, &logits, &draws).into_iter();
+        let mut drawn = draw_all(self.compute.as_deref(), &logits, &draws).into_iter();
         drop(draws);
         let mut logits = logits.into_iter();
-        for part in parts {
+        for (part, late) in parts.iter().zip(late) {
             let sequence = &mut self.running[part.index];
             let n = sequence.logit_rows(part);
             let drawn: Vec<(Drawn, &[f32])> = drawn.by_ref().zip(logits.by_ref()).take(n).collect();
             count_rows(sequence, part, stepped);
-            let right = follow(sequence, drawn, &self.tokenizer, &mut stepped.events);
-            stepped.counts.accepted_tokens += right as u64;
+            sequence.waits = late;
+            let followed = if late {
+                // These rows are computed again once it is known what may be drawn from them.
+                sequence.speculation.take_rows();
+                0
+            } else {
+                follow(sequence, drawn, &self.tokenizer, &mut stepped.events)
+            };
+            stepped.counts.accepted_tokens += followed.saturating_sub(1) as u64;
             // Guesses that were wrong leave nothing behind that is looked at: the next rows overwrite it.
-            sequence.computed += part.rows - n.saturating_sub(1 + right);
+            sequence.computed += part.rows - n + followed;
             self.pages.publish(&mut sequence.holding, &sequence.tokens, sequence.computed);
             self.pages.give_back_behind(&mut sequence.holding, sequence.computed);
         }
@@ -207,65 +219,64 @@ impl<B: Backend> Engine<B> {
     }
 }
 
-/// What each part's rows may draw, on all threads there are: a set for each row that can be right. None for parts that
-/// are free or have no logits.
-fn allow(compute: Option<&Compute>, running: &mut [Sequence], parts: &[Part]) -> Vec<Option<Allowed>> {
-    let mut allowed: Vec<Option<Allowed>> = parts.iter().map(|_| None).collect();
-    let mut sequences: Vec<Option<&mut Sequence>> = running.iter_mut().map(Some).collect();
-    let mut asked = Vec::new();
-    for (part, answer) in parts.iter().zip(&mut allowed) {
-        let Some(sequence) = sequences[part.index].take().filter(|_| part.samples) else { continue };
-        let Sequence { request, speculation, .. } = sequence;
-        let guess = speculation.rows().get(1..).unwrap_or_default();
-        if let Some(constraint) = &mut request.constraint {
-            asked.push(Mutex::new((constraint, guess, answer)));
+/// Asks the constraints of all parts that sample what their rows may draw.
+fn prepare(running: &mut [Sequence], parts: &[Part]) {
+    for part in parts.iter().filter(|part| part.samples) {
+        let Sequence { request, speculation, waits, .. } = &mut running[part.index];
+        // One that waits has asked before.
+        if let Some(constraint) = request.constraint.as_mut().filter(|_| !*waits) {
+            constraint.prepare(speculation.rows().get(1..).unwrap_or_default());
         }
     }
-    let ask = |i: usize| {
-        let mut asked = asked[i].lock().unwrap_or_else(PoisonError::into_inner);
-        let (constraint, guess, answer) = &mut *asked;
-        **answer = Some(constraint.allowed(guess));
-    };
-    match compute {
-        Some(compute) if asked.len() > 1 => compute.pool.run(asked.len(), &ask),
-        _ => (0..asked.len()).for_each(ask),
-    }
-    drop(asked);
-    allowed
 }
 
-/// How the rows of a part that have logits draw their tokens: row i as if the guesses before it were right.
+/// What each part's rows may draw; none for parts that are free or have no logits.
+fn allow(running: &mut [Sequence], parts: &[Part]) -> Vec<Option<Allowed>> {
+    let allowed = |part: &Part| {
+        let constraint = running[part.index].request.constraint.as_mut().filter(|_| part.samples);
+        constraint.map(|constraint| constraint.allowed())
+    };
+    parts.iter().map(allowed).collect()
+}
+
+/// How the rows of a part that have logits draw their tokens: row i as if the guesses before it were right. None where it
+/// is not known yet what may be drawn.
 fn draws<'a>(
     sequence: &'a Sequence,
     part: &Part,
     allowed: Option<Allowed>,
-) -> impl Iterator<Item = Draw<'a>> {
-    // Where there is no saying what is allowed, nothing is.
+) -> impl Iterator<Item = Option<Draw<'a>>> {
+    let is_known = allowed != Some(Allowed::NotYet);
+    // Where it cannot be told what is allowed, nothing is.
     let none = || TokenSet::from_words(Vec::new());
-    let mut allowed = allowed.map(|allowed| allowed.unwrap_or_default().into_iter());
+    let mut sets = allowed.map(|allowed| match allowed {
+        Allowed::Sets(sets) => sets.into_iter(),
+        Allowed::NotYet | Allowed::Unknown => Vec::new().into_iter(),
+    });
     let mut seen = sequence.seen.clone();
     (0..sequence.logit_rows(part)).map(move |i| {
         if let (Some(seen), Some(guess)) = (&mut seen, i.checked_sub(1)) {
             seen.add(sequence.guessed()[guess]);
         }
-        Draw {
+        is_known.then(|| Draw {
             sampling: &sequence.request.sampling,
             position: sequence.tokens.len() + i,
             seen: seen.clone(),
-            allowed: allowed.as_mut().map(|allowed| allowed.next().unwrap_or_else(none)),
+            allowed: sets.as_mut().map(|sets| sets.next().unwrap_or_else(none)),
             logprobs: sequence.request.logprobs,
-        }
+        })
     })
 }
 
 /// Draws a token from each row of logits, on all threads there are.
-fn draw_all(compute: Option<&Compute>, rows: &[&[f32]], draws: &[Draw<'_>]) -> Vec<Drawn> {
+fn draw_all(compute: Option<&Compute>, rows: &[&[f32]], draws: &[Option<Draw<'_>>]) -> Vec<Drawn> {
+    let draw_from = |isa, i: usize| draws[i].as_ref().map(|how| draw(isa, rows[i], how)).unwrap_or_default();
     let Some(compute) = compute else {
-        return rows.iter().zip(draws).map(|(row, how)| draw(Isa::SCALAR, row, how)).collect();
+        return (0..rows.len()).map(|i| draw_from(Isa::SCALAR, i)).collect();
     };
     let drawn: Vec<OnceLock<Drawn>> = rows.iter().map(|_| OnceLock::new()).collect();
     compute.pool.run(rows.len(), &|i| {
-        drawn[i].get_or_init(|| draw(compute.isa, rows[i], &draws[i]));
+        drawn[i].get_or_init(|| draw_from(compute.isa, i));
     });
     drawn.into_iter().map(|drawn| drawn.into_inner().unwrap_or_default()).collect()
 }
@@ -279,7 +290,7 @@ fn count_rows(sequence: &Sequence, part: &Part, stepped: &mut Stepped) {
     stepped.counts.drafted_tokens += sequence.speculation.rows().len().saturating_sub(1) as u64;
 }
 
-/// Takes the tokens drawn from rows, as long as the row holds what was taken before it. Returns how many guesses did.
+/// Takes the tokens drawn from rows, as long as the row holds what was taken before it. Returns from how many.
 fn follow(
     sequence: &mut Sequence,
     drawn: Vec<(Drawn, &[f32])>,
@@ -287,17 +298,18 @@ fn follow(
     events: &mut Vec<(RequestId, Event)>,
 ) -> usize {
     let rows = sequence.speculation.take_rows();
-    let mut right = 0;
+    let mut followed = 0;
     for (i, (drawn, logits)) in drawn.into_iter().enumerate() {
-        right = i;
+        followed = i + 1;
         let id = sequence.id;
         take(sequence, drawn, logits, tokenizer, |event| events.push((id, event)));
         if sequence.done || rows.get(i + 1) != sequence.tokens.last() {
             break;
         }
     }
+    let right = followed.saturating_sub(1);
     sequence.speculation.judge(rows.len().saturating_sub(1), right, sequence.tokens.len());
-    right
+    followed
 }
 
 /// Appends the drawn token, or the one the tool forces, and says what follows from it.
@@ -316,10 +328,7 @@ fn take(
     if token == special.assistant_end || token == special.bos {
         return finish(sequence, FinishReason::Stop, emit);
     }
-    if sequence.append(token, tokenizer).is_err() {
-        sequence.done = true;
-        return emit(Event::Failed(Failure::Constraint));
-    }
+    sequence.append(token, tokenizer);
     let text = sequence.decoder.push(tokenizer.token_bytes(token).unwrap_or_default());
     let text = sequence.stops.push(text);
     let logprobs = drawn.likely.map(|likely| Box::new(likely.of(token, logits)));

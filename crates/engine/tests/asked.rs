@@ -7,7 +7,7 @@ mod support {
     pub(crate) mod scripted;
 }
 
-use engine::{Constraint, Event, Failure, FinishReason, Penalties, Request, Sampling, TokenSet, TooComplex};
+use engine::{Allowed, Constraint, Event, Failure, FinishReason, Penalties, Request, Sampling, TokenSet};
 use support::run::run;
 use support::scripted::{Answer, PROMPT, SEQUENCE_LEN, TOKENIZER, answer_to, encode, scripted, special};
 
@@ -98,32 +98,47 @@ fn what_was_said_is_said_less_and_what_is_banned_never() {
 struct Only {
     rest: Vec<u32>,
     gives_up_at: usize,
+    guess: Vec<u32>,
+    /// Looks until the sets are there.
+    late: usize,
 }
 
 impl Only {
     fn boxed(tokens: &[u32], gives_up_at: usize) -> Box<dyn Constraint> {
         let end = [special().assistant_end];
-        Box::new(Self { rest: [tokens, &end].concat(), gives_up_at })
+        Box::new(Self { rest: [tokens, &end].concat(), gives_up_at, guess: Vec::new(), late: 0 })
     }
 }
 
 impl Constraint for Only {
-    fn allowed(&mut self, guess: &[u32]) -> Result<Vec<TokenSet>, TooComplex> {
+    fn prepare(&mut self, guess: &[u32]) {
+        self.guess = guess.to_vec();
+        self.late = self.rest.len() % 3;
+    }
+
+    fn is_ready(&mut self) -> bool {
+        self.late = self.late.saturating_sub(1);
+        self.late == 0
+    }
+
+    fn allowed(&mut self) -> Allowed {
+        if self.late > 0 {
+            return Allowed::NotYet;
+        }
         if self.rest.len() == self.gives_up_at {
-            return Err(TooComplex);
+            return Allowed::Unknown;
         }
         let set = |&id: &u32| {
             TokenSet::from_words(
                 (0..=id / 32).map(|i| if i == id / 32 { 1 << (id % 32) } else { 0 }).collect(),
             )
         };
-        let right = self.rest.iter().zip(guess).take_while(|(one, other)| one == other).count();
-        Ok(self.rest.iter().take(right + 1).map(set).collect())
+        let right = self.rest.iter().zip(&self.guess).take_while(|(one, other)| one == other).count();
+        Allowed::Sets(self.rest.iter().take(right + 1).map(set).collect())
     }
 
-    fn take(&mut self, token: u32) -> Result<(), TooComplex> {
+    fn accept(&mut self, token: u32) {
         assert_eq!(self.rest.remove(0), token);
-        Ok(())
     }
 
     fn fork(&self) -> Box<dyn Constraint> {

@@ -1,15 +1,34 @@
-//! Why there is no constraint.
+//! Why a grammar cannot be followed.
 
 use std::fmt;
+use std::io;
+use std::time::Duration;
 
 /// Characters of an explanation that are passed on.
 const MAX_EXPLANATION: usize = 300;
 
-/// What is wrong with a schema or a grammar, for whoever wrote it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Error(pub(crate) String);
+/// Why there is no answer in a form.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The grammar is wrong, or asks for what is not supported.
+    #[error("{0}")]
+    Refused(String),
+    /// Reading takes too long.
+    #[error("reading it takes more than {:.1} s", .0.as_secs_f64())]
+    TooSlow(Duration),
+    /// Reading takes too much memory, or crashes the library.
+    #[error("reading it takes more than {} MB of memory or does not come to an end", .0 >> 20)]
+    TooLarge(u64),
+    /// There is no worker process: not the grammar's fault.
+    #[error("there is no process to read it: {0}")]
+    Unavailable(#[from] io::Error),
+}
 
-impl Error {
+/// What the worker says is wrong with a grammar, for its author.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Refusal(pub(crate) String);
+
+impl Refusal {
     /// What the library says, in a line: the first one, and the error that it announces. Its own settings, which it
     /// recommends, are not to be had here.
     pub(crate) fn of(error: &impl fmt::Display) -> Self {
@@ -29,11 +48,3 @@ impl Error {
         Self(line.chars().take(MAX_EXPLANATION).collect())
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Error {}

@@ -9,6 +9,7 @@ mod bench;
 mod place;
 mod quality;
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -20,12 +21,19 @@ enum Command {
     Bench(bench::Options),
     /// Measure what each weight format costs the built-in model, on text it was not trained on
     Quality(quality::Arguments),
+    /// Read grammars for the benchmark, which starts this itself
+    #[command(name = GRAMMAR_WORKER, hide = true)]
+    GrammarWorker,
 }
+
+/// The command of the process that reads grammars.
+const GRAMMAR_WORKER: &str = "grammar-worker";
 
 fn main() -> ExitCode {
     let measured = match Command::parse() {
         Command::Bench(options) => bench::run(&options),
         Command::Quality(arguments) => quality::run(&arguments),
+        Command::GrammarWorker => read_grammars(),
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,
@@ -34,4 +42,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn read_grammars() -> anyhow::Result<()> {
+    Ok(grammar::worker::run(std::io::stdin().as_fd().try_clone_to_owned()?)?)
 }

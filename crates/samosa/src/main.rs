@@ -16,6 +16,7 @@ mod doctor;
 mod documents;
 mod edge;
 mod generate;
+mod grammars;
 mod healthcheck;
 mod http;
 mod logs;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Some(("doctor", matches)) => return diagnose(&values, matches),
         Some(("completions", matches)) => return code_of(completions::run(matches, command())),
         Some(("man", matches)) => return code_of(manual::run(matches, &command())),
+        Some(("grammar-worker", _)) => return code_of(grammars::run()),
         // Whoever asks knows 0 and 1 only.
         Some(("healthcheck", matches)) => return code_of(healthcheck::run(&values, matches)),
         _ => {}
@@ -163,6 +165,7 @@ fn command() -> Command {
             config::command(),
             doctor::command(),
             completions::command(),
+            grammars::command_line(),
             manual::command(),
             openapi,
             version,

@@ -14,6 +14,7 @@ use registry::{LoadOptions, Tag};
 use server::{ContextOverflow, Defaults, Edge, Keys, Limits, Options};
 
 use crate::edge;
+use crate::grammars;
 use crate::logs;
 use crate::reload::Watched;
 use crate::settings::{self, Values, Wrong};
@@ -137,6 +138,7 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         context_overflow: values.choice("context_overflow", &overflow)?,
         ignored_fields: ignored_fields(values)?,
         model_aliases: model_aliases(values)?,
+        grammar_worker: grammars::command(),
         page: values.boolean("page")?,
         metrics_address: metrics_address(values)?,
         keys: Keys::default(),
@@ -224,6 +226,9 @@ fn limits(values: &Values) -> Result<Limits> {
         body_timeout: seconds(values, "body_timeout")?,
         idle_timeout: seconds(values, "idle_timeout")?,
         unread_for: seconds(values, "slow_client_timeout")?,
+        grammar_reads: values.number("max_grammar_reads")? as usize,
+        grammar_timeout: seconds(values, "grammar_timeout")?,
+        grammar_bytes: values.number("grammar_memory_mb")? * MEGABYTE,
         ..Limits::default()
     })
 }

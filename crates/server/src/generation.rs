@@ -52,8 +52,9 @@ impl Generation {
             })
         };
         let workers = (0..n_workers).map(worker).collect::<Result<_, _>>()?;
+        let forms = Forms::new(&model.tokenizer, options.grammars(), options.limits.grammar_reads);
         let kv_bytes = n_workers * Transformer::planned_kv_bytes(&model.weights, kv_bytes, step_tokens);
-        Ok(Self { number, model, workers, kv_bytes, forms: Forms::default() })
+        Ok(Self { number, model, workers, kv_bytes, forms })
     }
 
     /// The worker with the least to do.
@@ -166,7 +167,9 @@ mod tests {
             .load(&Compute::new(engine::Isa::SCALAR, 1))
             .unwrap();
         let workers = vec![mortal(&model), mortal(&model)];
-        let generation = Generation { number: 1, model, workers, kv_bytes: 0, forms: Forms::default() };
+        let settings = grammar::Settings { command: Vec::new(), deadline: Duration::ZERO, memory_bytes: 0 };
+        let forms = Forms::new(&model.tokenizer, settings, 1);
+        let generation = Generation { number: 1, model, workers, kv_bytes: 0, forms };
         assert_eq!(generation.least_loaded().0, 0);
         let (tell, told) = std::sync::mpsc::sync_channel(8);
         generation

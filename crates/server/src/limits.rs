@@ -32,6 +32,12 @@ pub struct Limits {
     pub top_k: u64,
     /// Most tokens of an answer.
     pub max_tokens: u64,
+    /// Grammars and schemas that are read at once; others wait.
+    pub grammar_reads: usize,
+    /// How long reading one may take.
+    pub grammar_timeout: Duration,
+    /// Bytes of address space that one and its answer may take.
+    pub grammar_bytes: u64,
     /// Silence after which a stream carries a comment.
     pub heartbeat: Duration,
     /// Events that may wait for a reader…
@@ -65,6 +71,9 @@ impl Default for Limits {
             temperature: 2.0,
             top_k: 200,
             max_tokens: 4096,
+            grammar_reads: 4,
+            grammar_timeout: Duration::from_secs(2),
+            grammar_bytes: 128 << 20,
             heartbeat: Duration::from_secs(10),
             unread_events: 256,
             unread_for: Duration::from_secs(30),
@@ -100,6 +109,9 @@ impl Limits {
             "temperature": self.temperature,
             "top_k": self.top_k,
             "max_tokens": self.max_tokens,
+            "grammar_reads": self.grammar_reads,
+            "grammar_timeout_s": self.grammar_timeout.as_secs_f64(),
+            "grammar_bytes": self.grammar_bytes,
             "heartbeat_s": self.heartbeat.as_secs_f64(),
             "unread_events": self.unread_events,
             "unread_for_s": self.unread_for.as_secs_f64(),

@@ -1,6 +1,7 @@
 //! What the binary tells the service: settings, already checked.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct Options {
     pub ignored_fields: BTreeSet<String>,
     /// Names of what serves, whatever it is, beside its tag, for callers of OpenAI's API.
     pub model_aliases: Vec<String>,
+    /// The program and arguments of a worker that reads grammars; see [`grammar::worker`].
+    pub grammar_worker: Vec<OsString>,
     /// Whether browsers find a page at `/`.
     pub page: bool,
     /// Where `/metrics` is instead of the port of the service; see [`crate::serve_metrics`].
@@ -74,6 +77,15 @@ impl Options {
     /// The catalog of the storage directory and of what is offered beside it.
     pub fn catalog(&self) -> Catalog {
         Catalog::new(self.storage.clone()).offering(self.offers.clone())
+    }
+
+    /// How grammars are read.
+    pub(crate) fn grammars(&self) -> grammar::Settings {
+        grammar::Settings {
+            command: self.grammar_worker.clone(),
+            deadline: self.limits.grammar_timeout,
+            memory_bytes: self.limits.grammar_bytes,
+        }
     }
 
     /// The model to serve first: the one that is named, else the catalog's choice.

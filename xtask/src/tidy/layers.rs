@@ -17,7 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("grammar", &["engine", "tokenizer"]),
     ("registry", &["formats", "model", "tokenizer"]),
     ("server", &["engine", "grammar", "registry", "tokenizer"]),
-    ("samosa", &["kernels", "formats", "tokenizer", "model", "engine", "registry", "server"]),
+    ("samosa", &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry", "server"]),
     ("measure", &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry"]),
     // No engine: whoever asks for a check should not wait until one is built.
     ("xtask", &["kernels", "formats"]),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::{Constraint, Penalties, Request, Sampling, TokenSet, TooComplex};
+use engine::{Allowed, Constraint, Penalties, Request, Sampling, TokenSet};
 
 /// Sampling with what is asked for.
 pub(crate) fn sampling(wish: u64, plain: &Sampling) -> Sampling {
@@ -37,7 +37,12 @@ pub(crate) fn request(wish: u64, plain: Request) -> Request {
 
 /// Of three tokens one may not come, and which depends on all that came.
 #[derive(Clone, Default)]
-pub(crate) struct Thirds(u32);
+pub(crate) struct Thirds {
+    state: u32,
+    guess: Vec<u32>,
+    /// Calls that find the sets not there yet: late ones change no event.
+    late: u32,
+}
 
 impl Thirds {
     fn set(&self) -> TokenSet {
@@ -49,31 +54,43 @@ impl Thirds {
     }
 
     fn allows(&self, token: u32) -> bool {
-        token % 3 != self.0 % 3
+        token % 3 != self.state % 3
     }
 
     fn follow(&mut self, token: u32) {
-        self.0 = (self.0 * 31 + token + 1) % 1009;
+        self.state = (self.state * 31 + token + 1) % 1009;
     }
 }
 
 impl Constraint for Thirds {
-    fn allowed(&mut self, guess: &[u32]) -> Result<Vec<TokenSet>, TooComplex> {
+    fn prepare(&mut self, guess: &[u32]) {
+        self.guess = guess.to_vec();
+        self.late = (self.state / 7) % 4;
+    }
+
+    fn is_ready(&mut self) -> bool {
+        self.late = self.late.saturating_sub(1);
+        self.late == 0
+    }
+
+    fn allowed(&mut self) -> Allowed {
+        if self.late > 0 {
+            return Allowed::NotYet;
+        }
         let mut ahead = self.clone();
         let mut sets = vec![ahead.set()];
-        for &token in guess {
+        for &token in &self.guess {
             if !ahead.allows(token) {
                 break;
             }
             ahead.follow(token);
             sets.push(ahead.set());
         }
-        Ok(sets)
+        Allowed::Sets(sets)
     }
 
-    fn take(&mut self, token: u32) -> Result<(), TooComplex> {
+    fn accept(&mut self, token: u32) {
         self.follow(token);
-        Ok(())
     }
 
     fn fork(&self) -> Box<dyn Constraint> {

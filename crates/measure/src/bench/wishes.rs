@@ -1,10 +1,11 @@
 //! What it costs to ask for more than an answer: other sampling, log probabilities, a form.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use engine::{Constraint, Penalties, Request, Sampling};
-use grammar::Grammars;
+use grammar::{Form, Grammars, Settings};
 use registry::LoadedModel;
 use serde_json::json;
 
@@ -14,6 +15,7 @@ use super::formats::Format;
 use super::report::{Figure, Report};
 use super::setup::Setup;
 use super::streams::Service;
+use crate::GRAMMAR_WORKER;
 
 /// Streams at a time.
 const STREAMS: [usize; 2] = [1, 16];
@@ -78,7 +80,12 @@ pub(crate) fn measure(
 }
 
 fn wishes(model: &LoadedModel) -> anyhow::Result<Vec<Wish>> {
-    let grammars = Grammars::new(&model.tokenizer)?;
+    let settings = Settings {
+        command: vec!["/proc/self/exe".into(), GRAMMAR_WORKER.into()],
+        deadline: Duration::from_secs(2),
+        memory_bytes: 128 << 20,
+    };
+    let grammars = Grammars::new(&model.tokenizer, settings);
     // It never comes to an end, so that all answers are equally long.
     let dish = json!({
         "type": "object",
@@ -94,7 +101,7 @@ fn wishes(model: &LoadedModel) -> anyhow::Result<Vec<Wish>> {
     let penalties = Penalties { frequency: 0.5, presence: 0.5, repetition: 1.1 };
     let bias: Arc<[(u32, f32)]> = (0..300).map(|i| (i * 7, 0.5)).collect();
     let top_k = Sampling { top_k: 50, ..Sampling::default() };
-    let form = grammars.json_schema(&schema).context("the schema of the benchmark")?;
+    let form = grammars.read(&Form::JsonSchema(schema)).context("the schema of the benchmark")?;
     Ok(vec![
         Wish::new("all candidates", Sampling::default()),
         Wish::new("top_p of all candidates", Sampling { top_p: 0.95, ..Sampling::default() }),

@@ -247,6 +247,24 @@ pub(crate) const GROUPS: &[Group] = &[
                 "How long a connection may stay open between two requests",
             ),
             setting(
+                "grammar_timeout",
+                "2",
+                Whole(1..=600, "SECONDS"),
+                "How long reading one JSON schema or grammar may take",
+            ),
+            setting(
+                "grammar_memory_mb",
+                "128",
+                Whole(16..=65_536, "MB"),
+                "Memory that one JSON schema or grammar and its answer may take",
+            ),
+            setting(
+                "max_grammar_reads",
+                "4",
+                Whole(1..=1_024, "COUNT"),
+                "JSON schemas and grammars that are read at once; others wait",
+            ),
+            setting(
                 "slow_client_timeout",
                 "30",
                 Whole(1..=86_400, "SECONDS"),

@@ -6,7 +6,7 @@ use engine::{Penalties, Sampling};
 use serde_json::Value;
 
 use super::fields::{Fields, invalid, number, whole, wrong_type};
-use super::form::Form;
+use super::form::{self, Form};
 use crate::generate::random_u64;
 use crate::parse::Rules;
 use crate::problem::Problem;
@@ -58,7 +58,7 @@ impl Common {
         let stops = stops(fields)?;
         // Who the caller's user is makes no difference here.
         fields.text("user")?;
-        let form = Form::read(fields)?;
+        let form = form::read(fields)?;
         Ok(Self { model, stream, choices, sampling, stops, form })
     }
 }

@@ -1,9 +1,9 @@
 //! What an answer must look like: `response_format`, which is OpenAI's, and `grammar`, which others have.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use engine::Constraint;
-use grammar::Grammars;
+use grammar::{Error, Grammars, Settings};
 use serde_json::Value;
 use tokenizer::Tokenizer;
 use tokio::sync::Semaphore;
@@ -15,50 +15,35 @@ use crate::problem::{Code, Problem};
 const FORMAT: &str = "response_format";
 const GRAMMAR: &str = "grammar";
 
-/// What an answer must look like.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub(crate) enum Form {
-    /// Anything.
-    #[default]
-    Text,
-    /// Some JSON object.
-    JsonObject,
-    /// JSON that fits a schema.
-    JsonSchema(Value),
-    /// A text of a grammar in Lark's syntax.
-    Lark(String),
-    /// A text that an expression matches as a whole.
-    Regex(String),
-}
+/// What an answer must look like; `None` for any text.
+pub(crate) type Form = Option<grammar::Form>;
 
-impl Form {
-    /// From the fields of a body.
-    pub(super) fn read(fields: &mut Fields) -> Result<Self, Problem> {
-        let format = match fields.take(FORMAT) {
-            None => Self::Text,
-            Some(value) => format(Fields::of(value, fields.pointer(FORMAT))?)?,
-        };
-        let grammar = match fields.take(GRAMMAR) {
-            None => return Ok(format),
-            Some(value) => grammar(value, &fields.pointer(GRAMMAR))?,
-        };
-        if format != Self::Text {
-            let detail = "An answer can have the form of 'response_format' or of 'grammar', but not of both.";
-            return Err(invalid(&fields.pointer(GRAMMAR), detail));
-        }
-        Ok(grammar)
+/// From the fields of a body.
+pub(super) fn read(fields: &mut Fields) -> Result<Form, Problem> {
+    let format = match fields.take(FORMAT) {
+        None => None,
+        Some(value) => format(Fields::of(value, fields.pointer(FORMAT))?)?,
+    };
+    let grammar = match fields.take(GRAMMAR) {
+        None => return Ok(format),
+        Some(value) => grammar(value, &fields.pointer(GRAMMAR))?,
+    };
+    if format.is_some() {
+        let detail = "An answer can have the form of 'response_format' or of 'grammar', but not of both.";
+        return Err(invalid(&fields.pointer(GRAMMAR), detail));
     }
+    Ok(Some(grammar))
 }
 
 fn format(mut fields: Fields) -> Result<Form, Problem> {
     let kind = fields.needed_text("type")?;
     let known: &[&str] = if kind == "json_schema" { &["type", "json_schema"] } else { &["type"] };
     let form = match kind.as_str() {
-        "text" => Form::Text,
-        "json_object" => Form::JsonObject,
+        "text" => None,
+        "json_object" => Some(grammar::Form::JsonObject),
         "json_schema" => {
             let at = fields.pointer("json_schema");
-            schema(Fields::of(fields.need("json_schema")?, at)?)?
+            Some(schema(Fields::of(fields.need("json_schema")?, at)?)?)
         }
         _ => {
             let detail = "The formats are 'text', 'json_object' and 'json_schema'.";
@@ -69,7 +54,7 @@ fn format(mut fields: Fields) -> Result<Form, Problem> {
     Ok(form)
 }
 
-fn schema(mut fields: Fields) -> Result<Form, Problem> {
+fn schema(mut fields: Fields) -> Result<grammar::Form, Problem> {
     fields.only(&["name", "schema", "strict", "description"])?;
     let name = fields.needed_text("name")?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
@@ -81,12 +66,12 @@ fn schema(mut fields: Fields) -> Result<Form, Problem> {
     fields.flag("strict")?;
     let at = fields.pointer("schema");
     match fields.need("schema")? {
-        schema @ Value::Object(_) => Ok(Form::JsonSchema(schema)),
+        schema @ Value::Object(_) => Ok(grammar::Form::JsonSchema(schema)),
         other => Err(wrong_type(&at, "an object", &other)),
     }
 }
 
-fn grammar(value: Value, at: &str) -> Result<Form, Problem> {
+fn grammar(value: Value, at: &str) -> Result<grammar::Form, Problem> {
     let (syntax, definition) = match value {
         Value::String(definition) => ("lark".to_owned(), definition),
         Value::Object(_) => {
@@ -97,44 +82,22 @@ fn grammar(value: Value, at: &str) -> Result<Form, Problem> {
         other => return Err(wrong_type(at, "a string or an object", &other)),
     };
     match syntax.as_str() {
-        "lark" => Ok(Form::Lark(definition)),
-        "regex" => Ok(Form::Regex(definition)),
+        "lark" => Ok(grammar::Form::Lark(definition)),
+        "regex" => Ok(grammar::Form::Regex(definition)),
         _ => Err(invalid(&format!("{at}/syntax"), "The syntaxes are 'lark' and 'regex'.")),
     }
 }
 
-/// What makes forms for the answers of one model; the part that depends on its tokens alone is made at the first of them.
+/// What reads the grammars of answers of one model.
 pub(crate) struct Forms {
-    grammars: OnceLock<Result<Grammars, grammar::Error>>,
-    /// They take up to a tenth of a second of a core, which answers need too.
-    one_at_a_time: Semaphore,
-}
-
-impl Default for Forms {
-    fn default() -> Self {
-        Self { grammars: OnceLock::new(), one_at_a_time: Semaphore::new(1) }
-    }
+    grammars: Arc<Grammars>,
+    /// How many may still be read at once.
+    reads: Semaphore,
 }
 
 impl Forms {
-    fn make(
-        &self,
-        tokenizer: &Tokenizer,
-        form: &Form,
-    ) -> Result<Option<Box<dyn Constraint>>, grammar::Error> {
-        if *form == Form::Text {
-            return Ok(None);
-        }
-        let grammars =
-            self.grammars.get_or_init(|| Grammars::new(tokenizer)).as_ref().map_err(Clone::clone)?;
-        let made = match form {
-            Form::Text => return Ok(None),
-            Form::JsonObject => grammars.json_object(),
-            Form::JsonSchema(schema) => grammars.json_schema(schema),
-            Form::Lark(definition) => grammars.lark(definition),
-            Form::Regex(definition) => grammars.regex(definition),
-        };
-        made.map(Some)
+    pub(crate) fn new(tokenizer: &Tokenizer, settings: Settings, reads: usize) -> Self {
+        Self { grammars: Arc::new(Grammars::new(tokenizer, settings)), reads: Semaphore::new(reads) }
     }
 }
 
@@ -143,19 +106,24 @@ pub(crate) async fn constraint(
     generation: &Arc<Generation>,
     form: &Form,
 ) -> Result<Option<Box<dyn Constraint>>, Problem> {
+    let Some(form) = form.clone() else { return Ok(None) };
     let (field, what) = match form {
-        Form::Text => return Ok(None),
-        Form::JsonObject => (FORMAT, "object"),
-        Form::JsonSchema(_) => (FORMAT, "schema"),
-        Form::Lark(_) => (GRAMMAR, "grammar"),
-        Form::Regex(_) => (GRAMMAR, "regular expression"),
+        grammar::Form::JsonObject => (FORMAT, "object"),
+        grammar::Form::JsonSchema(_) => (FORMAT, "schema"),
+        grammar::Form::Lark(_) => (GRAMMAR, "grammar"),
+        grammar::Form::Regex(_) => (GRAMMAR, "regular expression"),
     };
     // It is never closed, so that its turn comes.
-    let _turn = generation.forms.one_at_a_time.acquire().await;
-    let (held, form) = (Arc::clone(generation), form.clone());
-    let made = tokio::task::spawn_blocking(move || held.forms.make(&held.model.tokenizer, &form)).await;
-    match made {
-        Ok(Ok(constraint)) => Ok(constraint),
+    let _turn = generation.forms.reads.acquire().await;
+    let grammars = Arc::clone(&generation.forms.grammars);
+    // The read ends by its deadline, also where the caller has gone by then.
+    let read = tokio::task::spawn_blocking(move || grammars.read(&form)).await;
+    match read {
+        Ok(Ok(constraint)) => Ok(Some(constraint)),
+        Ok(Err(Error::Unavailable(error))) => {
+            tracing::error!(%error, "grammar worker failed");
+            Err(Problem::new(Code::Internal, format!("The {what} could not be read.")))
+        }
         Ok(Err(error)) => {
             let detail = format!("The {what} cannot be followed: {error}.");
             Err(Problem::new(Code::InvalidValue, detail).at(format!("/{field}")))

@@ -41,6 +41,7 @@ pub(crate) fn options() -> Options {
         context_overflow: ContextOverflow::DropOldest,
         ignored_fields: std::collections::BTreeSet::new(),
         model_aliases: Vec::new(),
+        grammar_worker: Vec::new(),
         page: true,
         metrics_address: None,
         keys: Keys::parse(KEY),

@@ -1,0 +1,174 @@
+//! Reading grammars, as the server sees it.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use engine::Constraint;
+use sha2::{Digest, Sha256};
+use tokenizer::Tokenizer;
+
+use crate::process::Worker;
+use crate::remote::Remote;
+use crate::worker::{self, Start};
+use crate::{Error, Form, Settings, frame};
+
+/// A byte that no text has: it marks what is no text for the library.
+const NO_TEXT: u8 = 0xff;
+/// Refused grammars that are remembered.
+const REMEMBERED: usize = 1000;
+/// How long a process may take to end once its socket is closed.
+const END: Duration = Duration::from_secs(5);
+
+/// Reads grammars for the answers of one model. The worker process starts with the first of them.
+pub struct Grammars {
+    settings: Settings,
+    start: Start,
+    worker: Mutex<Option<Arc<Worker>>>,
+    refused: Mutex<Refused>,
+}
+
+impl Grammars {
+    /// Takes a model's tokens. An answer ends with the end of the assistant's turn.
+    pub fn new(tokenizer: &Tokenizer, settings: Settings) -> Self {
+        let words = (0..tokenizer.vocab_size() as u32).map(|id| word(tokenizer, id)).collect();
+        let start = Start {
+            memory_bytes: settings.memory_bytes,
+            cpu_seconds: settings.deadline.as_secs_f64().ceil().max(1.0) as u32,
+            end: tokenizer.special().assistant_end,
+            words,
+        };
+        Self { settings, start, worker: Mutex::default(), refused: Mutex::default() }
+    }
+
+    /// Reads a grammar, and returns once it can be followed or its process has ended. Blocks for at most the deadline,
+    /// and for what starting and ending processes takes.
+    pub fn read(&self, form: &Form) -> Result<Box<dyn Constraint>, Error> {
+        let request = request(form);
+        let hash = Sha256::digest(&request).into();
+        if let Some(why) = self.refused().find(&hash) {
+            return Err(Error::Refused(why));
+        }
+        let mut stream = self.fork()?;
+        stream.set_read_timeout(Some(self.settings.deadline))?;
+        stream.set_write_timeout(Some(self.settings.deadline))?;
+        let read = frame::write(&mut stream, &request).and_then(|()| frame::read(&mut stream));
+        match read {
+            Ok(said) if said == [worker::READ] => Ok(Box::new(Remote::new(stream)?)),
+            Ok(said) => {
+                let why = String::from_utf8_lossy(said.get(1..).unwrap_or_default()).into_owned();
+                self.refused().add(hash, &why);
+                Err(Error::Refused(why))
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                end(&mut stream);
+                Err(Error::TooSlow(self.settings.deadline))
+            }
+            Err(_) => {
+                let error = Error::TooLarge(self.settings.memory_bytes);
+                self.refused().add(hash, &error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// A process for one grammar. A worker that has gone is replaced once.
+    fn fork(&self) -> io::Result<UnixStream> {
+        let mut current = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Ok(stream)) = current.as_ref().map(|worker| worker.fork()) {
+            return Ok(stream);
+        }
+        *current = None;
+        let worker = Arc::new(Worker::start(&self.settings, &self.start.write())?);
+        let stream = worker.fork()?;
+        *current = Some(worker);
+        Ok(stream)
+    }
+
+    fn refused(&self) -> std::sync::MutexGuard<'_, Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first frame for a forked process.
+fn request(form: &Form) -> Vec<u8> {
+    let (kind, text) = match form {
+        Form::JsonObject => (worker::JSON_OBJECT, String::new()),
+        Form::JsonSchema(schema) => (worker::JSON_SCHEMA, schema.to_string()),
+        Form::Lark(grammar) => (worker::LARK, grammar.clone()),
+        Form::Regex(regex) => (worker::REGEX, regex.clone()),
+    };
+    [&[kind], text.as_bytes()].concat()
+}
+
+/// Closes a process' socket and waits until the process is gone, so that no more of them run than are waited for.
+fn end(stream: &mut UnixStream) {
+    let _ = stream.shutdown(Shutdown::Write);
+    let _ = stream.set_read_timeout(Some(END));
+    // The end of the stream comes when the process does.
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+/// What was refused lately, by the hash of the grammar; the oldest is forgotten first.
+#[derive(Default)]
+struct Refused {
+    why: HashMap<[u8; 32], String>,
+    order: VecDeque<[u8; 32]>,
+}
+
+impl Refused {
+    fn find(&self, hash: &[u8; 32]) -> Option<String> {
+        self.why.get(hash).cloned()
+    }
+
+    fn add(&mut self, hash: [u8; 32], why: &str) {
+        if self.why.insert(hash, why.to_owned()).is_none() {
+            self.order.push_back(hash);
+        }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.why.remove(&oldest);
+        }
+    }
+}
+
+/// A token as the library wants it: special ones are marked, so that no text is mistaken for them.
+fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
+    let bytes = tokenizer.token_bytes(id).unwrap_or_default();
+    // A token that begins with the mark is no text either.
+    if tokenizer.is_special(id) || bytes.first() == Some(&NO_TEXT) {
+        let name =
+            if tokenizer.is_special(id) { bytes.to_vec() } else { format!("<token {id}>").into_bytes() };
+        return [&[NO_TEXT], name.as_slice()].concat();
+    }
+    bytes.to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_is_the_librarys() {
+        assert_eq!(NO_TEXT, llguidance::toktrie::TokTrie::SPECIAL_TOKEN_MARKER);
+    }
+
+    #[test]
+    fn so_many_refusals_are_remembered_and_no_more() {
+        let mut refused = Refused::default();
+        let hash = |i: usize| {
+            let mut hash = [0; 32];
+            hash[..8].copy_from_slice(&i.to_le_bytes());
+            hash
+        };
+        for i in 0..=REMEMBERED {
+            refused.add(hash(i), "why");
+        }
+        assert_eq!((refused.find(&hash(0)), refused.find(&hash(1))), (None, Some("why".to_owned())));
+        assert_eq!((refused.why.len(), refused.order.len()), (REMEMBERED, REMEMBERED));
+    }
+}

@@ -1,0 +1,113 @@
+//! Grammars read by the library, in the worker. What a caller sends is bounded in size here; what the library does with
+//! it is bounded by the limits of the process.
+
+use std::sync::Arc;
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
+use llguidance::{Matcher, ParserFactory, earley::SlicedBiasComputer};
+use serde_json::{Value, json};
+
+use crate::follow::Followed;
+use crate::{Form, Refusal, schema};
+
+/// Work for one set of allowed tokens, in the library's units: some 5 ms.
+const STEP_FUEL: u64 = 70_000;
+/// Items of the parser for one set: as long again.
+const STEP_ITEMS: usize = 20_000;
+/// Ways in which a text may be read at once: some 70 optional properties of an object. Of ambiguous grammars the work for
+/// a set grows with its square and more.
+const ROW_ITEMS: usize = 300;
+/// States of the lexer, one or two kilobytes each, that an answer may come to hold.
+const LEXER_STATES: usize = 10_000;
+/// Bytes of a schema as text.
+const MAX_SCHEMA_BYTES: usize = 64 << 10;
+/// Bytes of a grammar.
+const MAX_GRAMMAR_BYTES: usize = 16 << 10;
+/// Bytes of a regular expression.
+pub(crate) const MAX_REGEX_BYTES: usize = 4 << 10;
+/// Work to read a grammar, in the library's units: some 20 ms.
+const READING_FUEL: u64 = 300_000;
+/// Tokens that a grammar is followed for before its answer begins: what is too costly most often shows at once.
+const PROBE: usize = 8;
+
+/// The library with one model's tokens.
+pub(crate) struct Library {
+    factory: ParserFactory,
+}
+
+impl Library {
+    /// Takes the bytes of each token, in order of their ids, and the token that ends an answer.
+    pub(crate) fn new(words: &[Vec<u8>], end: u32) -> Result<Self, Refusal> {
+        let info = TokRxInfo::new(words.len() as u32, end);
+        let tokens: TokEnv = Arc::new(ApproximateTokEnv::new(TokTrie::from(&info, words)));
+        let slices = SlicedBiasComputer::general_slices();
+        let mut factory = ParserFactory::new(&tokens, InferenceCapabilities::default(), &slices)
+            .map_err(|error| Refusal::of(&error))?;
+        factory.quiet();
+        let limits = factory.limits_mut();
+        limits.initial_lexer_fuel = READING_FUEL;
+        limits.step_lexer_fuel = STEP_FUEL;
+        limits.step_max_items = STEP_ITEMS;
+        limits.max_items_in_row = ROW_ITEMS;
+        limits.max_lexer_states = LEXER_STATES;
+        limits.verbose_errors = false;
+        Ok(Self { factory })
+    }
+
+    /// Reads a grammar and follows it for a few tokens.
+    pub(crate) fn read(&self, form: &Form) -> Result<Followed, Refusal> {
+        let grammar = match form {
+            Form::JsonObject => self::schema(&json!({ "type": "object" })),
+            Form::JsonSchema(schema) => self::schema(schema),
+            Form::Lark(grammar) => lark(grammar),
+            Form::Regex(regex) => {
+                bounded(regex.len(), MAX_REGEX_BYTES)?;
+                Ok(TopLevelGrammar::from_regex(regex))
+            }
+        }?;
+        let end = self.factory.tok_env().tok_trie().eos_token();
+        let matcher = Matcher::new(self.factory.create_parser(grammar));
+        probe(matcher.deep_clone(), end)?;
+        Ok(Followed::new(matcher, end))
+    }
+}
+
+/// JSON on one line, with a space after each comma and colon: a model that may put as much space as it likes between two
+/// values may never come to the second.
+fn schema(schema: &Value) -> Result<TopLevelGrammar, Refusal> {
+    bounded(schema.to_string().len(), MAX_SCHEMA_BYTES)?;
+    let mut schema = schema::prepare(schema)?;
+    schema[schema::OPTIONS] =
+        json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
+    Ok(TopLevelGrammar::from_json_schema(schema))
+}
+
+fn lark(grammar: &str) -> Result<TopLevelGrammar, Refusal> {
+    bounded(grammar.len(), MAX_GRAMMAR_BYTES)?;
+    // It would be read without the checks of a schema.
+    if grammar.contains("%json") {
+        return Err(Refusal(
+            "%json is not supported in a grammar; ask for a schema by response_format".to_owned(),
+        ));
+    }
+    Ok(TopLevelGrammar::from_lark(grammar.to_owned()))
+}
+
+fn probe(mut matcher: Matcher, end: u32) -> Result<(), Refusal> {
+    for _ in 0..PROBE {
+        let mask = matcher.compute_mask_or_eos().map_err(|error| Refusal::of(&error))?;
+        let Some(token) = mask.iter().find(|&token| token != end) else { break };
+        matcher.consume_token(token).map_err(|error| Refusal::of(&error))?;
+    }
+    Ok(())
+}
+
+/// Fails if there are more bytes than allowed.
+pub(crate) fn bounded(bytes: usize, most: usize) -> Result<(), Refusal> {
+    if bytes <= most {
+        Ok(())
+    } else {
+        Err(Refusal(format!("it has {bytes} bytes, but at most {most} are allowed")))
+    }
+}

@@ -1,0 +1,335 @@
+//! JSON Schemas, checked and rewritten before the library reads them, so that an answer in the form of a schema fits it.
+//!
+//! The library ignores keywords it does not know, computes numbers in f64, counts a key that comes twice as two, and has
+//! formats that let February 29 pass in every year. Each of these is refused by name or rewritten here.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Number, Value};
+
+use crate::read::{MAX_REGEX_BYTES, bounded};
+use crate::{Refusal, pattern};
+
+/// The library's own options inside a schema; ours alone to give.
+pub(crate) const OPTIONS: &str = "x-guidance";
+
+/// Keywords whose value is a schema.
+const SCHEMA: [&str; 3] = ["items", "additionalItems", "additionalProperties"];
+/// Keywords whose value is a list of schemas. `items` may be one, too.
+const SCHEMAS: [&str; 5] = ["items", "prefixItems", "anyOf", "oneOf", "allOf"];
+/// Keywords whose value holds schemas by name.
+const NAMED_SCHEMAS: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
+/// Keywords that the library follows, with values that hold no schema.
+const PLAIN: [&str; 11] = [
+    "type",
+    "minItems",
+    "maxItems",
+    "required",
+    "minProperties",
+    "maxProperties",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "format",
+    "$ref",
+];
+/// Keywords with numbers in them.
+const NUMBERS: [&str; 7] =
+    ["const", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"];
+/// Keywords that say nothing of what fits.
+const ANNOTATIONS: [&str; 13] = [
+    "$schema",
+    "$anchor",
+    "$comment",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "contentMediaType",
+    "contentEncoding",
+    "discriminator",
+];
+/// Keywords that change what `$ref` means; harmless at the root.
+const IDS: [&str; 2] = ["$id", "id"];
+/// The largest number up to which f64 tells all whole numbers apart.
+const LARGEST: f64 = 9_007_199_254_740_991.0;
+/// The smallest number that may stand in a schema, apart from 0.
+const SMALLEST: f64 = 1e-9;
+
+/// A day of a month that every year has, and February 29 in leap years; the year 0 is none.
+const DATE: &str = "(?:(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|\
+    (?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|\
+    (?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)-02-29)";
+/// No leap second, which most readers refuse.
+const TIME: &str =
+    "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])";
+
+/// The schema as the library may have it, or why not.
+pub(crate) fn prepare(schema: &Value) -> Result<Value, Refusal> {
+    if !schema.is_object() {
+        return Err(Refusal("a schema is a JSON object".to_owned()));
+    }
+    let mut walk = Walk::default();
+    let prepared = walk.schema(schema, "")?;
+    // A reference into data would be read as a schema that was never checked.
+    match walk.references.iter().find(|(_, to)| !walk.schemas.contains(to)) {
+        None => Ok(prepared),
+        Some((at, to)) => Err(refusal(at, &format!("there is no schema at \"#{to}\""))),
+    }
+}
+
+/// What was seen on the way through a schema.
+#[derive(Default)]
+struct Walk {
+    /// Where schemas are, as JSON pointers.
+    schemas: BTreeSet<String>,
+    /// Where references are, and where they lead.
+    references: Vec<(String, String)>,
+}
+
+impl Walk {
+    /// Checks one schema at a place. The depth is that of the JSON, which was bounded when it was read.
+    fn schema(&mut self, schema: &Value, at: &str) -> Result<Value, Refusal> {
+        self.schemas.insert(at.to_owned());
+        let Value::Object(fields) = schema else {
+            return if schema.is_boolean() {
+                Ok(schema.clone())
+            } else {
+                Err(refusal(at, "a schema is an object"))
+            };
+        };
+        countable(fields, at)?;
+        let mut prepared = Map::new();
+        for (name, value) in fields {
+            if let Some(value) = self.keyword(name, value, at)? {
+                prepared.insert(name.clone(), value);
+            }
+        }
+        exact_format(&mut prepared);
+        Ok(Value::Object(prepared))
+    }
+
+    /// The value of a keyword; `None` if it asks for nothing.
+    fn keyword(&mut self, name: &str, value: &Value, at: &str) -> Result<Option<Value>, Refusal> {
+        let below = format!("{at}/{name}");
+        let value = match (name, value) {
+            (_, Value::Array(list)) if SCHEMAS.contains(&name) => {
+                let items =
+                    list.iter().enumerate().map(|(i, item)| self.schema(item, &format!("{below}/{i}")));
+                Value::Array(items.collect::<Result<_, _>>()?)
+            }
+            (_, Value::Object(named)) if NAMED_SCHEMAS.contains(&name) => self.named(name, named, &below)?,
+            (_, value) if SCHEMA.contains(&name) => self.schema(value, &below)?,
+            ("$ref", Value::String(to)) => {
+                self.references.push((at.to_owned(), reference(to, at)?));
+                value.clone()
+            }
+            ("pattern", Value::String(text)) => Value::String(prepared_pattern(text, &below)?),
+            // Of the wrong type, which the library says.
+            _ if SCHEMAS.contains(&name) || NAMED_SCHEMAS.contains(&name) || PLAIN.contains(&name) => {
+                value.clone()
+            }
+            _ if NUMBERS.contains(&name) => {
+                exact(value, &below)?;
+                value.clone()
+            }
+            _ if ANNOTATIONS.contains(&name) || (IDS.contains(&name) && at.is_empty()) => return Ok(None),
+            ("uniqueItems" | "nullable" | "unevaluatedProperties" | "unevaluatedItems", value)
+                if asks_nothing(name, value) =>
+            {
+                return Ok(None);
+            }
+            // Extensions of OpenAPI, which no validator reads.
+            _ if name.starts_with("x-") && name != OPTIONS => return Ok(None),
+            _ => return Err(refusal(at, &format!("the keyword \"{name}\" is not supported"))),
+        };
+        Ok(Some(value))
+    }
+
+    fn named(&mut self, keyword: &str, named: &Map<String, Value>, at: &str) -> Result<Value, Refusal> {
+        let mut prepared = Map::new();
+        for (name, schema) in named {
+            let schema = self.schema(schema, &format!("{at}/{name}"))?;
+            let name =
+                if keyword == "patternProperties" { prepared_pattern(name, at)? } else { name.clone() };
+            // It can be written in several ways, of which the library knows one.
+            if keyword == "properties" && name.contains(|c: char| c.is_ascii_control()) {
+                return Err(refusal(at, "control characters in the name of a property are not supported"));
+            }
+            prepared.insert(name, schema);
+        }
+        Ok(Value::Object(prepared))
+    }
+}
+
+/// Whether a keyword that is not supported has the value that it has where it is absent.
+fn asks_nothing(name: &str, value: &Value) -> bool {
+    *value == Value::Bool(name.starts_with("unevaluated"))
+}
+
+fn prepared_pattern(text: &str, at: &str) -> Result<String, Refusal> {
+    bounded(text.len(), MAX_REGEX_BYTES)
+        .and_then(|()| pattern::prepare(text))
+        .map_err(|Refusal(why)| refusal(at, &why))
+}
+
+/// Where a reference leads, as a JSON pointer.
+fn reference(to: &str, at: &str) -> Result<String, Refusal> {
+    let pointer = to.strip_prefix('#').filter(|pointer| pointer.is_empty() || pointer.starts_with('/'));
+    let Some(pointer) = pointer.filter(|pointer| !pointer.contains(['~', '%'])) else {
+        let rule = "references begin with #/ and lead to a place in this schema without ~ or %";
+        return Err(refusal(at, &format!("the $ref \"{to}\" is not supported: {rule}")));
+    };
+    Ok(if pointer == "/" { String::new() } else { pointer.to_owned() })
+}
+
+/// Of keys that are not named one may come twice, and counts once for a reader: more than one of them cannot be demanded.
+fn countable(fields: &Map<String, Value>, at: &str) -> Result<(), Refusal> {
+    let least = fields.get("minProperties").and_then(Value::as_u64).unwrap_or(0);
+    let required = fields.get("required").and_then(Value::as_array).map_or(0, Vec::len) as u64;
+    let named_only = fields.get("additionalProperties") == Some(&Value::Bool(false))
+        && !fields.contains_key("patternProperties");
+    if named_only || least <= required + 1 {
+        return Ok(());
+    }
+    let why = format!(
+        "\"minProperties\" is {least}, but at most {} (one more than are required) is supported where keys are not \
+         all named",
+        required + 1
+    );
+    Err(refusal(at, &why))
+}
+
+/// Fails if a number is in the value that f64 does not hold exactly.
+fn exact(value: &Value, at: &str) -> Result<(), Refusal> {
+    match value {
+        Value::Number(number) => exact_number(number, at),
+        Value::Array(items) => items.iter().try_for_each(|item| exact(item, at)),
+        Value::Object(fields) => fields.values().try_for_each(|value| exact(value, at)),
+        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+    }
+}
+
+fn exact_number(number: &Number, at: &str) -> Result<(), Refusal> {
+    let size = number.as_f64().unwrap_or(f64::INFINITY).abs();
+    if size == 0.0 || (SMALLEST..=LARGEST).contains(&size) {
+        return Ok(());
+    }
+    let range = format!("numbers from {SMALLEST:e} to {LARGEST:.0}, their negatives and 0 are supported");
+    Err(refusal(at, &format!("the number {number} cannot be followed exactly: {range}")))
+}
+
+/// Puts exact expressions in the place of formats that the library has too wide.
+fn exact_format(fields: &mut Map<String, Value>) {
+    let expression = match fields.get("format").and_then(Value::as_str) {
+        Some("date") => DATE.to_owned(),
+        Some("time") => TIME.to_owned(),
+        Some("date-time") => format!("{DATE}T{TIME}"),
+        _ => return,
+    };
+    fields.shift_remove("format");
+    let mut exact = Map::from_iter([("pattern".to_owned(), Value::String(format!("^{expression}$")))]);
+    if !fields.contains_key("pattern") {
+        fields.append(&mut exact);
+        return;
+    }
+    if let Some(types) = fields.get("type") {
+        exact.insert("type".to_owned(), types.clone());
+    }
+    let all_of = fields.entry("allOf").or_insert_with(|| Value::Array(Vec::new()));
+    if let Value::Array(all_of) = all_of {
+        all_of.push(Value::Object(exact));
+    }
+}
+
+fn refusal(at: &str, why: &str) -> Refusal {
+    if at.is_empty() { Refusal(why.to_owned()) } else { Refusal(format!("at {at}, {why}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refused(schema: &Value) -> String {
+        prepare(schema).unwrap_err().0
+    }
+
+    #[test]
+    fn what_is_not_followed_exactly_is_refused_with_its_place() {
+        for (schema, expected) in [
+            (json!([]), "a schema is a JSON object"),
+            (json!({ "x-guidance": {} }), "the keyword \"x-guidance\" is not supported"),
+            (json!({ "minLen": 3 }), "the keyword \"minLen\" is not supported"),
+            (
+                json!({ "properties": { "a": { "not": {} } } }),
+                "at /properties/a, the keyword \"not\" is not supported",
+            ),
+            (json!({ "uniqueItems": true }), "the keyword \"uniqueItems\" is not supported"),
+            (json!({ "anyOf": [{ "$id": "x" }] }), "at /anyOf/0, the keyword \"$id\" is not supported"),
+            (
+                json!({ "const": 9_007_199_254_740_993_u64 }),
+                "at /const, the number 9007199254740993 cannot be",
+            ),
+            (json!({ "const": i64::MIN }), "at /const, the number -9223372036854775808 cannot be"),
+            (json!({ "enum": [1, { "a": [-1e19] }] }), "at /enum, the number -1e+19 cannot be"),
+            (
+                json!({ "type": "integer", "maximum": 1_200_000_000_000_000_000_u64 }),
+                "at /maximum, the number",
+            ),
+            (json!({ "multipleOf": 1e-12 }), "at /multipleOf, the number 1e-12 cannot be"),
+            (json!({ "minProperties": 2 }), "\"minProperties\" is 2, but at most 1"),
+            (json!({ "properties": { "a\n": {} } }), "at /properties, control characters"),
+            (json!({ "$ref": "other.json" }), "the $ref \"other.json\" is not supported"),
+            (
+                json!({ "$ref": "#/default", "default": { "const": 1e300 } }),
+                "there is no schema at \"#/default\"",
+            ),
+            (json!({ "items": { "pattern": "(" } }), "at /items/pattern, the regular expression is wrong"),
+        ] {
+            let said = refused(&schema);
+            assert!(said.starts_with(expected), "{said}, and not {expected}");
+        }
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_left_out() {
+        let schema = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "x", "title": "t", "x-order": ["a"],
+            "type": "array", "uniqueItems": false, "unevaluatedItems": true, "items": { "$ref": "#/$defs/a" },
+            "$defs": { "a": { "description": "d", "deprecated": true, "const": 1 } },
+        });
+        let expected =
+            json!({ "type": "array", "items": { "$ref": "#/$defs/a" }, "$defs": { "a": { "const": 1 } } });
+        assert_eq!(prepare(&schema).unwrap(), expected);
+    }
+
+    #[test]
+    fn names_that_are_keywords_elsewhere_are_names() {
+        let schema = json!({ "properties": { "not": { "type": "string" }, "minLen": true, "$id": false } });
+        assert_eq!(prepare(&schema).unwrap(), schema);
+        let data = json!({ "const": { "not": {}, "pattern": "(" } });
+        assert_eq!(prepare(&data).unwrap(), data);
+    }
+
+    #[test]
+    fn dates_are_dates() {
+        let date = fancy_regex::Regex::new(&format!("^{DATE}$")).unwrap();
+        for (text, is_one) in [
+            ("2024-02-29", true),
+            ("2023-02-29", false),
+            ("2000-02-29", true),
+            ("1900-02-29", false),
+            ("0000-01-01", false),
+            ("0004-02-29", true),
+            ("2023-04-31", false),
+            ("2023-12-31", true),
+        ] {
+            assert_eq!(date.is_match(text).unwrap(), is_one, "{text}");
+        }
+    }
+}

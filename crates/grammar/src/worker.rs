@@ -1,0 +1,247 @@
+//! The worker process: it holds the library with one model's tokens, and forks a process for each grammar that comes.
+//!
+//! The worker itself never sees a grammar, so it cannot be harmed by one. A forked process has limits of its own, reads
+//! one grammar, follows its answers, and ends when the server closes its socket: a thread beside the reading watches for
+//! that, so that a reading nobody waits for any more ends at once.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use fork::Fork;
+use rustix::cmsg_space;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait};
+
+use crate::Form;
+use crate::follow::{Followed, Lost};
+use crate::frame::{self, Fields};
+use crate::read::Library;
+
+/// What the server asks of a forked process.
+pub(crate) const JSON_OBJECT: u8 = b'o';
+pub(crate) const JSON_SCHEMA: u8 = b's';
+pub(crate) const LARK: u8 = b'l';
+pub(crate) const REGEX: u8 = b'r';
+pub(crate) const SETS: u8 = b'?';
+pub(crate) const FORK: u8 = b'+';
+/// What it says of a grammar.
+pub(crate) const READ: u8 = 1;
+pub(crate) const REFUSED: u8 = 0;
+/// The number of sets of an answer that cannot be followed any further.
+pub(crate) const LOST: u32 = u32::MAX;
+
+/// The lowest priority: answers that ask for no form go first.
+const NICE: i32 = 19;
+/// Bytes of the stack on which a grammar is read and followed: the library calls itself for definitions within
+/// definitions, and takes up to 10 kB for each.
+const STACK: usize = 64 << 20;
+/// Seconds of CPU time for following one grammar's answers, once it is read.
+const FOLLOWING_SECONDS: u64 = 600;
+/// Signals that are the server's business: it closes the sockets when its streams are over.
+const IGNORED: [i32; 3] =
+    [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP];
+
+/// Works for the server at the other end of `control` until that is closed. The caller has no other thread.
+pub fn run(control: OwnedFd) -> io::Result<()> {
+    let mut control = UnixStream::from(control);
+    for signal in IGNORED {
+        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+    }
+    rustix::process::nice(NICE)?;
+    limit(Resource::Core, 0)?;
+    limit(Resource::Fsize, 0)?;
+    let start = Start::read(&frame::read(&mut control)?).ok_or(io::ErrorKind::InvalidData)?;
+    let library = match Library::new(&start.words, start.end) {
+        Ok(library) => library,
+        Err(refusal) => return frame::write(&mut control, refusal.0.as_bytes()),
+    };
+    let used_bytes = used_bytes()?;
+    frame::write(&mut control, b"")?;
+    while let Some(answers) = receive(&control)? {
+        match fork::fork()? {
+            Fork::Child => {
+                drop(control);
+                follow(UnixStream::from(answers), library, &start, used_bytes);
+            }
+            Fork::Parent(_) => reap(WaitOptions::NOHANG),
+        }
+    }
+    reap(WaitOptions::empty());
+    Ok(())
+}
+
+/// What the server says first.
+pub(crate) struct Start {
+    /// Bytes of address space for a grammar.
+    pub(crate) memory_bytes: u64,
+    /// Seconds of CPU time to read it.
+    pub(crate) cpu_seconds: u32,
+    /// The token that ends an answer.
+    pub(crate) end: u32,
+    /// The bytes of each token.
+    pub(crate) words: Vec<Vec<u8>>,
+}
+
+impl Start {
+    pub(crate) fn write(&self) -> Vec<u8> {
+        let mut payload = self.memory_bytes.to_le_bytes().to_vec();
+        frame::push_list(&mut payload, &[self.cpu_seconds, self.end, self.words.len() as u32]);
+        for word in &self.words {
+            frame::push(&mut payload, word.len() as u32);
+            payload.extend_from_slice(word);
+        }
+        payload
+    }
+
+    fn read(payload: &[u8]) -> Option<Self> {
+        let mut fields = Fields(payload);
+        let memory_bytes = u64::from_le_bytes(fields.bytes(8)?.try_into().ok()?);
+        let [cpu_seconds, end, n_words] = fields.list()?[..] else { return None };
+        let word = |_| {
+            let length = fields.number()?;
+            Some(fields.bytes(length as usize)?.to_vec())
+        };
+        let words = (0..n_words).map(word).collect::<Option<_>>()?;
+        Some(Self { memory_bytes, cpu_seconds, end, words })
+    }
+}
+
+/// The address space that this process has: what grammars may take comes on top.
+fn used_bytes() -> io::Result<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let pages = statm.split(' ').next().and_then(|pages| pages.parse::<u64>().ok());
+    Ok(pages.ok_or(io::ErrorKind::InvalidData)? * rustix::param::page_size() as u64)
+}
+
+/// The socket of the next grammar; `None` once the server has closed its end.
+fn receive(control: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let received = loop {
+        match recvmsg(control, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            received => break received?,
+        }
+    };
+    let socket = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
+        _ => None,
+    });
+    match socket {
+        Some(socket) => Ok(Some(socket)),
+        None if received.bytes == 0 => Ok(None),
+        None => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Lets the system forget processes that have ended.
+fn reap(options: WaitOptions) {
+    while let Ok(Some(_)) | Err(Errno::INTR) = wait(options) {}
+}
+
+/// The life of a forked process.
+fn follow(stream: UnixStream, library: Library, start: &Start, used_bytes: u64) -> ! {
+    let code = match limited(&stream, library, start, used_bytes) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    };
+    std::process::exit(code)
+}
+
+fn limited(stream: &UnixStream, library: Library, start: &Start, used_bytes: u64) -> io::Result<()> {
+    limit(Resource::As, used_bytes + STACK as u64 + start.memory_bytes)?;
+    limit_softly(Resource::Cpu, u64::from(start.cpu_seconds))?;
+    let mut answers = stream.try_clone()?;
+    let work = move || {
+        // Where the server is gone there is nobody to tell.
+        let _ = answer(&mut answers, &library);
+        std::process::exit(0)
+    };
+    thread::Builder::new().name("grammar".to_owned()).stack_size(STACK).spawn(work)?;
+    // Only a hang-up is waited for: what comes is read by the other thread.
+    loop {
+        let mut watched = [PollFd::new(stream, PollFlags::RDHUP)];
+        match poll(&mut watched, None) {
+            Ok(_) | Err(Errno::INTR) if watched[0].revents().is_empty() => {}
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
+}
+
+/// A limit that the process may raise again.
+fn limit_softly(resource: Resource, most: u64) -> io::Result<()> {
+    Ok(setrlimit(resource, Rlimit { current: Some(most), ..getrlimit(resource) })?)
+}
+
+/// Reads a grammar and follows its answers.
+fn answer(stream: &mut UnixStream, library: &Library) -> io::Result<()> {
+    let form = form(&frame::read(stream)?).ok_or(io::ErrorKind::InvalidData)?;
+    let followed = match library.read(&form) {
+        Ok(followed) => followed,
+        Err(refusal) => return frame::write(stream, &[&[REFUSED], refusal.0.as_bytes()].concat()),
+    };
+    limit_softly(Resource::Cpu, FOLLOWING_SECONDS)?;
+    frame::write(stream, &[READ])?;
+    let mut answers = BTreeMap::from([(0, followed)]);
+    loop {
+        let reply = reply(&frame::read(stream)?, &mut answers).ok_or(io::ErrorKind::InvalidData)?;
+        if !reply.is_empty() {
+            frame::write(stream, &reply)?;
+        }
+    }
+}
+
+/// What the server asks for, the first thing.
+fn form(payload: &[u8]) -> Option<Form> {
+    let (&kind, text) = payload.split_first()?;
+    let text = || String::from_utf8(text.to_vec()).ok();
+    Some(match kind {
+        JSON_OBJECT => Form::JsonObject,
+        JSON_SCHEMA => Form::JsonSchema(serde_json::from_str(&text()?).ok()?),
+        LARK => Form::Lark(text()?),
+        REGEX => Form::Regex(text()?),
+        _ => return None,
+    })
+}
+
+/// Does what the server asks of an answer. A fork has no reply.
+fn reply(payload: &[u8], answers: &mut BTreeMap<u32, Followed>) -> Option<Vec<u8>> {
+    let (&kind, rest) = payload.split_first()?;
+    let mut fields = Fields(rest);
+    let number = fields.number()?;
+    if kind == FORK {
+        let copy = answers.get(&number)?.fork();
+        answers.insert(fields.number()?, copy);
+        return Some(Vec::new());
+    }
+    let (accepted, guess) = (fields.list()?, fields.list()?);
+    let followed = answers.get_mut(&number)?;
+    let mut reply = Vec::new();
+    frame::push(&mut reply, number);
+    match sets(followed, &accepted, &guess) {
+        Ok(sets) => {
+            frame::push(&mut reply, sets.len() as u32);
+            sets.iter().for_each(|set| frame::push_list(&mut reply, set));
+        }
+        Err(Lost) => frame::push(&mut reply, LOST),
+    }
+    Some(reply)
+}
+
+fn sets(followed: &mut Followed, accepted: &[u32], guess: &[u32]) -> Result<Vec<Vec<u32>>, Lost> {
+    accepted.iter().try_for_each(|&token| followed.accept(token))?;
+    followed.allowed(guess)
+}
