@@ -20,6 +20,14 @@ pub(crate) fn sampling(wish: u64, plain: &Sampling) -> Sampling {
     }
 }
 
+/// Whether the constraint of a request answers late at times.
+pub(crate) fn is_late(wish: u64) -> bool {
+    wish.is_multiple_of(2 * CONSTRAINED)
+}
+
+/// One in so many has a constraint.
+const CONSTRAINED: u64 = 17;
+
 /// A request with what is asked for.
 pub(crate) fn request(wish: u64, plain: Request) -> Request {
     let mut request = plain;
@@ -29,8 +37,8 @@ pub(crate) fn request(wish: u64, plain: Request) -> Request {
     if wish.is_multiple_of(13) {
         request = request.stopping_at(vec!["gh".to_owned(), "c".to_owned(), "aab".to_owned()]);
     }
-    if wish.is_multiple_of(17) {
-        request = request.constrained(Box::new(Thirds::default()));
+    if wish.is_multiple_of(CONSTRAINED) {
+        request = request.constrained(Box::new(Thirds { is_late: is_late(wish), ..Thirds::default() }));
     }
     request
 }
@@ -40,7 +48,8 @@ pub(crate) fn request(wish: u64, plain: Request) -> Request {
 pub(crate) struct Thirds {
     state: u32,
     guess: Vec<u32>,
-    /// Calls that find the sets not there yet: late ones change no event.
+    is_late: bool,
+    /// Looks until the sets are there.
     late: u32,
 }
 
@@ -65,7 +74,7 @@ impl Thirds {
 impl Constraint for Thirds {
     fn prepare(&mut self, guess: &[u32]) {
         self.guess = guess.to_vec();
-        self.late = (self.state / 7) % 4;
+        self.late = if self.is_late { (self.state / 7) % 4 } else { 0 };
     }
 
     fn is_ready(&mut self) -> bool {
