@@ -18,6 +18,7 @@ STOP_SECONDS = 60
 
 def pytest_addoption(parser):
     parser.addoption("--binary", required=True, help="the samosa binary to test")
+    parser.addoption("--forms", default=300, help="how many random schemas to try, and twice as many as grammars")
 
 
 @dataclasses.dataclass

@@ -139,6 +139,32 @@ def test_a_json_object_is_one(server):
     assert ended > 0, "none came to its end"
 
 
+@pytest.mark.parametrize("schema, words", [
+    ({"const": -9223372036854775808}, "the number -9223372036854775808 cannot be followed exactly"),
+    ({"enum": [-9223372036854775807]}, "the number -9223372036854775807 cannot be followed exactly"),
+    ({"type": "integer", "enum": [-1e19]}, "at /enum, the number"),
+    ({"const": 9007199254740993}, "the number 9007199254740993 cannot be followed exactly"),
+    ({"type": "integer", "minimum": 1200000000000000000, "maximum": 1200000000000000009}, "at /minimum, the number"),
+    ({"patternProperties": {"^[ab]$": {"const": 1}}, "additionalProperties": False, "minProperties": 2}, '"minProperties" is 2'),
+    ({"type": "string", "minLen": 3}, 'the keyword "minLen" is not supported'),
+    ({"type": "integer", "multipleOf": 10000019}, "reading it takes more than"),
+])  # fmt: skip
+def test_what_would_not_be_kept_or_not_be_read_is_refused(server, schema, words):
+    for _ in range(2):
+        response = ask(server, response_format=json_of(schema))
+        error = response.json()["error"]
+        assert response.status_code == 400 and words in error["message"], error
+    assert answer(server, response_format=json_of({"const": "on"}))[0] == '"on"'
+
+
+@pytest.mark.parametrize("pattern", ["^[\\x00-\\x1f]{2}$", "^[^\"]{3}$", "^[^\\\\]{3}$", "^\\W{2}$"])
+def test_classes_of_characters_are_kept(server, pattern):
+    for seed in range(4):
+        schema = {"type": "string", "pattern": pattern}
+        text, reason = answer(server, response_format=json_of(schema), seed=seed, temperature=2)
+        assert reason == "stop" and jsonschema_rs.is_valid(schema, json.loads(text)), text
+
+
 def test_streamed_and_not_the_same(server):
     schema = Maker(4).object(1)
     fields = {"response_format": json_of(schema), "seed": 4, "temperature": 1}

@@ -26,6 +26,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         "contract/settings.py",
         "contract/logs.py",
         "contract/forms.py",
+        "contract/random_forms.py",
     ];
     shell::run(text(&python)?, &[&pytest[..], &["--durations=3", "--binary", text(&binary)?]].concat())
 }

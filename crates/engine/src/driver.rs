@@ -407,14 +407,6 @@ struct Driver<B: Backend, F> {
     left: Left,
 }
 
-/// What a turn of the driver's loop came to.
-enum Turn {
-    /// A step, unless the engine was idle.
-    Stepped,
-    /// Nothing, though requests run: all of them wait for their constraints.
-    Waited,
-}
-
 /// Says that the thread has ended, however it ends, after its engine was freed.
 struct End(Arc<Shared>);
 
@@ -442,13 +434,8 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
             self.cancel_aborted();
             self.end_overdue();
             match catch_unwind(AssertUnwindSafe(|| self.step())) {
-                // What comes meanwhile goes first.
-                Ok(Turn::Waited) => {
-                    if let Ok(submission) = submissions.recv_timeout(CONSTRAINT_POLL) {
-                        self.accept(submission);
-                    }
-                }
-                Ok(Turn::Stepped) => {}
+                Ok(true) => {}
+                Ok(false) => submissions.recv_timeout(CONSTRAINT_POLL).map_or((), |it| self.accept(it)),
                 Err(_) => self.rebuild(),
             }
         }
@@ -496,14 +483,15 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         }
     }
 
-    fn step(&mut self) -> Turn {
+    /// Runs a step. Returns false if all that runs waits for its constraints.
+    fn step(&mut self) -> bool {
         let Some(engine) = self.engine.as_mut().filter(|engine| !engine.is_idle()) else {
-            return Turn::Stepped;
+            return true;
         };
         let begun = Instant::now();
         let stepped = engine.step();
         if stepped.is_idle() {
-            return Turn::Waited;
+            return false;
         }
         let (_, waiting) = engine.counts();
         // First, so that whoever sees a request run sees that it came.
@@ -525,7 +513,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         }
         let left = std::mem::take(&mut self.left);
         self.shared.backlog.note_step(waiting, begun.elapsed(), left);
-        Turn::Stepped
+        true
     }
 
     /// Tells each stream how many tokens the step has for it; the events of one lie side by side.

@@ -99,7 +99,8 @@ impl Scenario {
 
     /// The work of one request, in steps that do nothing else.
     fn work(&self) -> usize {
-        let work: usize = self.arrivals.iter().map(|arrival| arrival.request.total_tokens() + arrival.at).sum();
+        let work: usize =
+            self.arrivals.iter().map(|arrival| arrival.request.total_tokens() + arrival.at).sum();
         if self.has_late_constraints { 4 * work } else { work }
     }
 }

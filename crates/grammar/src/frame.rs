@@ -43,7 +43,9 @@ pub(crate) fn push(payload: &mut Vec<u8>, number: u32) {
 /// Appends numbers, their count first.
 pub(crate) fn push_list(payload: &mut Vec<u8>, numbers: &[u32]) {
     push(payload, numbers.len() as u32);
-    numbers.iter().for_each(|&number| push(payload, number));
+    for &number in numbers {
+        push(payload, number);
+    }
 }
 
 /// The numbers and bytes of a frame, in order; `None` where it is too short.

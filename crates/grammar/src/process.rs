@@ -16,7 +16,7 @@ use crate::frame;
 use crate::{Settings, worker};
 
 /// How long a worker may take until it has read the vocabulary.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// A running worker. It ends when this is dropped and the answers it follows are over.
 pub(crate) struct Worker {

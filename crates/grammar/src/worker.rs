@@ -38,8 +38,10 @@ pub(crate) const REFUSED: u8 = 0;
 /// The number of sets of an answer that cannot be followed any further.
 pub(crate) const LOST: u32 = u32::MAX;
 
-/// The lowest priority: answers that ask for no form go first.
-const NICE: i32 = 19;
+/// How far below others the priority of a worker is, so that answers that ask for no form go first; and how much further
+/// below it grammars are read, which takes longer than following them.
+const NICE: i32 = 10;
+const NICE_READING: i32 = 9;
 /// Bytes of the stack on which a grammar is read and followed: the library calls itself for definitions within
 /// definitions, and takes up to 10 kB for each.
 const STACK: usize = 64 << 20;
@@ -69,7 +71,9 @@ pub fn run(control: OwnedFd) -> io::Result<()> {
         match fork::fork()? {
             Fork::Child => {
                 drop(control);
-                follow(UnixStream::from(answers), library, &start, used_bytes);
+                // Where the server is gone, nobody is left to tell.
+                let _ = follow(UnixStream::from(answers), &library, &start, used_bytes);
+                std::process::exit(0);
             }
             Fork::Parent(_) => reap(WaitOptions::NOHANG),
         }
@@ -149,32 +153,46 @@ fn reap(options: WaitOptions) {
 }
 
 /// The life of a forked process.
-fn follow(stream: UnixStream, library: Library, start: &Start, used_bytes: u64) -> ! {
-    let code = match limited(&stream, library, start, used_bytes) {
-        Ok(()) => 0,
-        Err(_) => 1,
-    };
-    std::process::exit(code)
-}
-
-fn limited(stream: &UnixStream, library: Library, start: &Start, used_bytes: u64) -> io::Result<()> {
+fn follow(mut stream: UnixStream, library: &Library, start: &Start, used_bytes: u64) -> io::Result<()> {
     limit(Resource::As, used_bytes + STACK as u64 + start.memory_bytes)?;
     limit_softly(Resource::Cpu, u64::from(start.cpu_seconds))?;
-    let mut answers = stream.try_clone()?;
-    let work = move || {
-        // Where the server is gone there is nobody to tell.
-        let _ = answer(&mut answers, &library);
-        std::process::exit(0)
-    };
-    thread::Builder::new().name("grammar".to_owned()).stack_size(STACK).spawn(work)?;
-    // Only a hang-up is waited for: what comes is read by the other thread.
+    let watched = stream.try_clone()?;
+    thread::Builder::new().name("hang-up".to_owned()).spawn(move || end_at_hang_up(&watched))?;
+    let form = form(&frame::read(&mut stream)?).ok_or(io::ErrorKind::InvalidData)?;
+    let read = on_large_stack(|| {
+        // Of this thread alone.
+        let _ = rustix::process::nice(NICE_READING);
+        library.read(&form)
+    })?;
+    match read {
+        Ok(followed) => {
+            limit_softly(Resource::Cpu, FOLLOWING_SECONDS)?;
+            frame::write(&mut stream, &[READ])?;
+            on_large_stack(|| answer(&mut stream, followed))?
+        }
+        Err(refusal) => frame::write(&mut stream, &[&[REFUSED], refusal.0.as_bytes()].concat()),
+    }
+}
+
+/// Ends the process when the server closes its end of the socket.
+fn end_at_hang_up(stream: &UnixStream) -> ! {
     loop {
+        // What comes is for another thread.
         let mut watched = [PollFd::new(stream, PollFlags::RDHUP)];
         match poll(&mut watched, None) {
             Ok(_) | Err(Errno::INTR) if watched[0].revents().is_empty() => {}
-            _ => return Ok(()),
+            _ => std::process::exit(0),
         }
     }
+}
+
+/// Does some work on a stack that is large enough for the library.
+fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().name("grammar".to_owned()).stack_size(STACK);
+        let done = worker.spawn_scoped(scope, work)?.join();
+        done.map_err(|_| io::Error::other("the library panicked"))
+    })
 }
 
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
@@ -186,15 +204,8 @@ fn limit_softly(resource: Resource, most: u64) -> io::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: Some(most), ..getrlimit(resource) })?)
 }
 
-/// Reads a grammar and follows its answers.
-fn answer(stream: &mut UnixStream, library: &Library) -> io::Result<()> {
-    let form = form(&frame::read(stream)?).ok_or(io::ErrorKind::InvalidData)?;
-    let followed = match library.read(&form) {
-        Ok(followed) => followed,
-        Err(refusal) => return frame::write(stream, &[&[REFUSED], refusal.0.as_bytes()].concat()),
-    };
-    limit_softly(Resource::Cpu, FOLLOWING_SECONDS)?;
-    frame::write(stream, &[READ])?;
+/// Follows the answers of a grammar until the server closes its socket.
+fn answer(stream: &mut UnixStream, followed: Followed) -> io::Result<()> {
     let mut answers = BTreeMap::from([(0, followed)]);
     loop {
         let reply = reply(&frame::read(stream)?, &mut answers).ok_or(io::ErrorKind::InvalidData)?;
@@ -234,7 +245,9 @@ fn reply(payload: &[u8], answers: &mut BTreeMap<u32, Followed>) -> Option<Vec<u8
     match sets(followed, &accepted, &guess) {
         Ok(sets) => {
             frame::push(&mut reply, sets.len() as u32);
-            sets.iter().for_each(|set| frame::push_list(&mut reply, set));
+            for set in &sets {
+                frame::push_list(&mut reply, set);
+            }
         }
         Err(Lost) => frame::push(&mut reply, LOST),
     }

@@ -1,21 +1,21 @@
-//! `samosa grammar-worker`: the process that reads schemas and grammars for the server, which starts it.
+//! The process that reads schemas and grammars for the server, which starts it: this program with one argument, which is
+//! no command of a person's.
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
-use clap::Command;
 
-const NAME: &str = "grammar-worker";
-
-/// The command is for the server alone.
-pub(crate) fn command_line() -> Command {
-    Command::new(NAME).hide(true).about("Read schemas and grammars for the server (it starts this itself)")
-}
+const ARGUMENT: &str = "grammar-worker";
 
 /// What the server starts: this very program, also where its file was replaced by a newer one meanwhile.
 pub(crate) fn command() -> Vec<OsString> {
-    vec!["/proc/self/exe".into(), NAME.into()]
+    vec!["/proc/self/exe".into(), ARGUMENT.into()]
+}
+
+/// Whether this process is a worker.
+pub(crate) fn is_worker() -> bool {
+    std::env::args_os().nth(1).is_some_and(|argument| argument == ARGUMENT)
 }
 
 pub(crate) fn run() -> Result<()> {

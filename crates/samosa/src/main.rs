@@ -47,6 +47,9 @@ const INTERRUPTED: u8 = 130;
 const WRONG: u8 = 2;
 
 fn main() -> ExitCode {
+    if grammars::is_worker() {
+        return code_of(grammars::run());
+    }
     let matches = command().get_matches();
     let values = Values::collect(&matches);
     match matches.subcommand() {
@@ -54,7 +57,6 @@ fn main() -> ExitCode {
         Some(("doctor", matches)) => return diagnose(&values, matches),
         Some(("completions", matches)) => return code_of(completions::run(matches, command())),
         Some(("man", matches)) => return code_of(manual::run(matches, &command())),
-        Some(("grammar-worker", _)) => return code_of(grammars::run()),
         // Whoever asks knows 0 and 1 only.
         Some(("healthcheck", matches)) => return code_of(healthcheck::run(&values, matches)),
         _ => {}
@@ -165,7 +167,6 @@ fn command() -> Command {
             config::command(),
             doctor::command(),
             completions::command(),
-            grammars::command_line(),
             manual::command(),
             openapi,
             version,

@@ -190,6 +190,10 @@ fn what_takes_too_long_ends_at_the_deadline_with_its_process() {
 
 /// Processes with this argument that are no zombies.
 fn running(argument: &str) -> usize {
+    processes(argument).len()
+}
+
+fn processes(argument: &str) -> Vec<i32> {
     let pids =
         std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let has = |pid: &String| {
@@ -197,7 +201,7 @@ fn running(argument: &str) -> usize {
         // A zombie has no command line.
         read("cmdline").contains(argument) && !read("stat").contains(") Z ")
     };
-    pids.filter(has).count()
+    pids.filter(has).filter_map(|pid| pid.parse().ok()).collect()
 }
 
 #[test]
@@ -211,7 +215,29 @@ fn memory_has_a_bound() {
 }
 
 #[test]
-fn a_refusal_is_remembered_and_a_worker_that_died_is_replaced() {
+fn a_killed_worker_ends_what_it_follows_and_is_replaced() {
+    let mut settings = settings();
+    settings.command.push("of-the-killing-test".into());
+    let grammars = Grammars::new(&TOKENIZER, settings);
+    let mut followed = read(&grammars, &json!({ "type": "string" })).unwrap();
+    assert!(sets(&mut *followed, &[]).is_some());
+    for pid in processes("of-the-killing-test") {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    assert_eq!(sets(&mut *followed, &[]), None);
+    let mut next = read(&grammars, &json!({ "type": "string" })).unwrap();
+    assert!(sets(&mut *next, &[]).is_some());
+    drop((next, followed, grammars));
+    let begun = Instant::now();
+    while running("of-the-killing-test") > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "processes stay");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_refusal_is_remembered() {
     let grammars = Grammars::new(&TOKENIZER, settings());
     let wrong = json!({ "type": "integer", "multipleOf": 20_000_003 });
     let first = read(&grammars, &wrong).err().unwrap().to_string();

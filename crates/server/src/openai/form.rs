@@ -92,12 +92,15 @@ fn grammar(value: Value, at: &str) -> Result<grammar::Form, Problem> {
 pub(crate) struct Forms {
     grammars: Arc<Grammars>,
     /// How many may still be read at once.
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
 }
 
 impl Forms {
     pub(crate) fn new(tokenizer: &Tokenizer, settings: Settings, reads: usize) -> Self {
-        Self { grammars: Arc::new(Grammars::new(tokenizer, settings)), reads: Semaphore::new(reads) }
+        Self {
+            grammars: Arc::new(Grammars::new(tokenizer, settings)),
+            reads: Arc::new(Semaphore::new(reads)),
+        }
     }
 }
 
@@ -114,17 +117,23 @@ pub(crate) async fn constraint(
         grammar::Form::Regex(_) => (GRAMMAR, "regular expression"),
     };
     // It is never closed, so that its turn comes.
-    let _turn = generation.forms.reads.acquire().await;
+    let turn = Arc::clone(&generation.forms.reads).acquire_owned().await;
     let grammars = Arc::clone(&generation.forms.grammars);
-    // The read ends by its deadline, also where the caller has gone by then.
-    let read = tokio::task::spawn_blocking(move || grammars.read(&form)).await;
-    match read {
+    let read = move || {
+        // Held to the end of the read, also where the caller has gone by then.
+        let _turn = turn;
+        grammars.read(&form)
+    };
+    match tokio::task::spawn_blocking(read).await {
         Ok(Ok(constraint)) => Ok(Some(constraint)),
         Ok(Err(Error::Unavailable(error))) => {
             tracing::error!(%error, "grammar worker failed");
             Err(Problem::new(Code::Internal, format!("The {what} could not be read.")))
         }
         Ok(Err(error)) => {
+            if !matches!(error, Error::Refused(_)) {
+                tracing::warn!(%error, "grammar read stopped");
+            }
             let detail = format!("The {what} cannot be followed: {error}.");
             Err(Problem::new(Code::InvalidValue, detail).at(format!("/{field}")))
         }
