@@ -20,7 +20,7 @@ use crate::worker;
 const MOST_PATIENCE: Duration = Duration::from_millis(1);
 const LEAST_PATIENCE: Duration = Duration::from_micros(20);
 /// How long sets may take in all.
-const DEADLINE: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// One answer of a grammar.
 pub(crate) struct Remote {

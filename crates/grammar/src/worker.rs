@@ -15,7 +15,7 @@ use std::thread;
 
 use fork::Fork;
 use rustix::cmsg_space;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait};
@@ -47,6 +47,8 @@ const NICE_READING: i32 = 9;
 const STACK: usize = 64 << 20;
 /// Seconds of CPU time for following one grammar's answers, once it is read.
 const FOLLOWING_SECONDS: u64 = 600;
+/// How often processes that have ended are looked for.
+const REAP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// Signals that are the server's business: it closes the sockets when its streams are over.
 const IGNORED: [i32; 3] =
     [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP];
@@ -67,7 +69,14 @@ pub fn run(control: OwnedFd) -> io::Result<()> {
     };
     let used_bytes = used_bytes()?;
     frame::write(&mut control, b"")?;
-    while let Some(answers) = receive(&control)? {
+    let mut running = 0;
+    loop {
+        let has_more = readable(&control, (running > 0).then_some(REAP))?;
+        running -= reap(WaitOptions::NOHANG);
+        if !has_more {
+            continue;
+        }
+        let Some(answers) = receive(&control)? else { break };
         match fork::fork()? {
             Fork::Child => {
                 drop(control);
@@ -75,7 +84,7 @@ pub fn run(control: OwnedFd) -> io::Result<()> {
                 let _ = follow(UnixStream::from(answers), &library, &start, used_bytes);
                 std::process::exit(0);
             }
-            Fork::Parent(_) => reap(WaitOptions::NOHANG),
+            Fork::Parent(_) => running += 1,
         }
     }
     reap(WaitOptions::empty());
@@ -147,9 +156,25 @@ fn receive(control: &UnixStream) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Lets the system forget processes that have ended.
-fn reap(options: WaitOptions) {
-    while let Ok(Some(_)) | Err(Errno::INTR) = wait(options) {}
+/// Waits until there is something to read or the time is over.
+fn readable(stream: &UnixStream, at_most: Option<Timespec>) -> io::Result<bool> {
+    match poll(&mut [PollFd::new(stream, PollFlags::IN)], at_most.as_ref()) {
+        Ok(n) => Ok(n > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Lets the system forget processes that have ended. Returns how many.
+fn reap(options: WaitOptions) -> usize {
+    let mut ended = 0;
+    loop {
+        match wait(options) {
+            Ok(Some(_)) => ended += 1,
+            Err(Errno::INTR) => {}
+            Ok(None) | Err(_) => return ended,
+        }
+    }
 }
 
 /// The life of a forked process.
