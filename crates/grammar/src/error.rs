@@ -43,6 +43,9 @@ impl Refusal {
             .and_then(|line| line.split("; ").next())
             .unwrap_or_default()
             .trim_end_matches([' ', '.']);
+        if line.starts_with("oneOf constraints") {
+            return Self("oneOf of alternatives that may overlap is not supported; anyOf is".to_owned());
+        }
         // A single word of the library's is no explanation.
         let line = if line.contains(' ') { line } else { "nothing can be derived from it" };
         Self(line.chars().take(MAX_EXPLANATION).collect())

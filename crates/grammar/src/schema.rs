@@ -1,7 +1,8 @@
 //! JSON Schemas, checked and rewritten before the library reads them, so that an answer in the form of a schema fits it.
 //!
-//! The library ignores keywords it does not know, computes numbers in f64, counts a key that comes twice as two, and has
-//! formats that let February 29 pass in every year. Each of these is refused by name or rewritten here.
+//! The library ignores keywords it does not know, computes numbers in f64, counts a key that comes twice as two, has
+//! formats that let February 29 pass in every year, and takes bounds for excluded that a reader's f64 rounds to. Each of
+//! these is refused by name or rewritten here.
 
 use std::collections::BTreeSet;
 
@@ -56,6 +57,8 @@ const ANNOTATIONS: [&str; 13] = [
 const IDS: [&str; 2] = ["$id", "id"];
 /// The largest number up to which f64 tells all whole numbers apart.
 const LARGEST: f64 = 9_007_199_254_740_991.0;
+/// References that are replaced by what they lead to, in all.
+const MAX_EXPANDED: usize = 200;
 /// The smallest number that may stand in a schema, apart from 0.
 const SMALLEST: f64 = 1e-9;
 
@@ -72,7 +75,7 @@ pub(crate) fn prepare(schema: &Value) -> Result<Value, Refusal> {
     if !schema.is_object() {
         return Err(Refusal("a schema is a JSON object".to_owned()));
     }
-    let mut walk = Walk::default();
+    let mut walk = Walk { root: schema, ..Walk::default() };
     let prepared = walk.schema(schema, "")?;
     // A reference into data would be read as a schema that was never checked.
     match walk.references.iter().find(|(_, to)| !walk.schemas.contains(to)) {
@@ -82,15 +85,30 @@ pub(crate) fn prepare(schema: &Value) -> Result<Value, Refusal> {
 }
 
 /// What was seen on the way through a schema.
-#[derive(Default)]
-struct Walk {
+struct Walk<'a> {
+    root: &'a Value,
+    /// References that are being replaced, each within the one before; and how many were in all.
+    expanding: Vec<String>,
+    expanded: usize,
     /// Where schemas are, as JSON pointers.
     schemas: BTreeSet<String>,
     /// Where references are, and where they lead.
     references: Vec<(String, String)>,
 }
 
-impl Walk {
+impl Default for Walk<'_> {
+    fn default() -> Self {
+        Self {
+            root: &Value::Null,
+            expanding: Vec::new(),
+            expanded: 0,
+            schemas: BTreeSet::new(),
+            references: Vec::new(),
+        }
+    }
+}
+
+impl Walk<'_> {
     /// Checks one schema at a place. The depth is that of the JSON, which was bounded when it was read.
     fn schema(&mut self, schema: &Value, at: &str) -> Result<Value, Refusal> {
         self.schemas.insert(at.to_owned());
@@ -109,6 +127,7 @@ impl Walk {
             }
         }
         exact_format(&mut prepared);
+        exact_bounds(&mut prepared);
         Ok(Value::Object(prepared))
     }
 
@@ -116,6 +135,11 @@ impl Walk {
     fn keyword(&mut self, name: &str, value: &Value, at: &str) -> Result<Option<Value>, Refusal> {
         let below = format!("{at}/{name}");
         let value = match (name, value) {
+            ("oneOf", Value::Array(list)) => {
+                let options =
+                    list.iter().enumerate().map(|(i, option)| self.option(option, &format!("{below}/{i}")));
+                Value::Array(options.collect::<Result<_, _>>()?)
+            }
             (_, Value::Array(list)) if SCHEMAS.contains(&name) => {
                 let items =
                     list.iter().enumerate().map(|(i, item)| self.schema(item, &format!("{below}/{i}")));
@@ -147,6 +171,22 @@ impl Walk {
             _ => return Err(refusal(at, &format!("the keyword \"{name}\" is not supported"))),
         };
         Ok(Some(value))
+    }
+
+    /// One alternative of `oneOf`. A reference is replaced by what it leads to, since the library sees only then that the
+    /// alternatives exclude each other.
+    fn option(&mut self, option: &Value, at: &str) -> Result<Value, Refusal> {
+        let prepared = self.schema(option, at)?;
+        let Some(to) = only_reference(option) else { return Ok(prepared) };
+        let target = self.root.pointer(to).filter(|_| self.expanded < MAX_EXPANDED);
+        let Some(target) = target.filter(|_| !self.expanding.iter().any(|above| above == to)) else {
+            return Ok(prepared);
+        };
+        self.expanded += 1;
+        self.expanding.push(to.to_owned());
+        let expanded = self.schema(target, to);
+        self.expanding.pop();
+        expanded
     }
 
     fn named(&mut self, keyword: &str, named: &Map<String, Value>, at: &str) -> Result<Value, Refusal> {
@@ -189,7 +229,8 @@ fn reference(to: &str, at: &str) -> Result<String, Refusal> {
 /// Of keys that are not named one may come twice, and counts once for a reader: more than one of them cannot be demanded.
 fn countable(fields: &Map<String, Value>, at: &str) -> Result<(), Refusal> {
     let least = fields.get("minProperties").and_then(Value::as_u64).unwrap_or(0);
-    let required = fields.get("required").and_then(Value::as_array).map_or(0, Vec::len) as u64;
+    let required = fields.get("required").and_then(Value::as_array).into_iter().flatten();
+    let required = required.filter_map(Value::as_str).collect::<BTreeSet<_>>().len() as u64;
     let named_only = fields.get("additionalProperties") == Some(&Value::Bool(false))
         && !fields.contains_key("patternProperties");
     if named_only || least <= required + 1 {
@@ -201,6 +242,12 @@ fn countable(fields: &Map<String, Value>, at: &str) -> Result<(), Refusal> {
         required + 1
     );
     Err(refusal(at, &why))
+}
+
+/// Where a schema leads that is a reference and nothing else.
+fn only_reference(schema: &Value) -> Option<&str> {
+    let fields = schema.as_object().filter(|fields| fields.len() == 1)?;
+    fields.get("$ref")?.as_str()?.strip_prefix('#')
 }
 
 /// Fails if a number is in the value that f64 does not hold exactly.
@@ -242,6 +289,31 @@ fn exact_format(fields: &mut Map<String, Value>) {
     let all_of = fields.entry("allOf").or_insert_with(|| Value::Array(Vec::new()));
     if let Value::Array(all_of) = all_of {
         all_of.push(Value::Object(exact));
+    }
+}
+
+/// Puts the next number in the place of a bound that is excluded: 0.1 and twenty zeros and a 1 is more than 0.1, but not for
+/// a reader with f64.
+fn exact_bounds(fields: &mut Map<String, Value>) {
+    if fields.get("type").and_then(Value::as_str) == Some("integer") {
+        return;
+    }
+    for (excluded, included, next) in [
+        ("exclusiveMinimum", "minimum", f64::next_up as fn(f64) -> f64),
+        ("exclusiveMaximum", "maximum", f64::next_down),
+    ] {
+        // Older schemas say with a flag that the other bound is excluded.
+        let bound = match fields.get(excluded) {
+            Some(Value::Bool(true)) => fields.get(included).and_then(Value::as_f64),
+            Some(Value::Number(bound)) => bound.as_f64(),
+            _ => None,
+        };
+        let Some(bound) = bound else { continue };
+        let beyond = if bound == 0.0 { next(0.0).signum() * SMALLEST } else { next(bound) };
+        let tighter = |other: f64| if included == "minimum" { other.max(beyond) } else { other.min(beyond) };
+        let other = fields.get(included).and_then(Value::as_f64);
+        fields.shift_remove(excluded);
+        fields.insert(included.to_owned(), other.map_or(beyond, tighter).into());
     }
 }
 
@@ -306,6 +378,38 @@ mod tests {
         let expected =
             json!({ "type": "array", "items": { "$ref": "#/$defs/a" }, "$defs": { "a": { "const": 1 } } });
         assert_eq!(prepare(&schema).unwrap(), expected);
+    }
+
+    #[test]
+    fn alternatives_that_are_references_are_replaced_once() {
+        let cat = json!({ "properties": { "kind": { "const": "cat" } }, "required": ["kind"] });
+        let schema =
+            json!({ "$defs": { "cat": cat }, "oneOf": [{ "$ref": "#/$defs/cat" }, { "type": "null" }] });
+        assert_eq!(prepare(&schema).unwrap()["oneOf"][0], cat);
+        let endless =
+            json!({ "$defs": { "a": { "oneOf": [{ "$ref": "#/$defs/a" }, true] } }, "$ref": "#/$defs/a" });
+        let inner = json!({ "oneOf": [{ "$ref": "#/$defs/a" }, true] });
+        assert_eq!(prepare(&endless).unwrap()["$defs"]["a"]["oneOf"][0], inner);
+        // Each of these has two of the next.
+        let level = |i: usize| json!({ "oneOf": [{ "$ref": format!("#/$defs/{}", i + 1) }, { "$ref": format!("#/$defs/{}", i + 1) }] });
+        let levels: Map<String, Value> = (0..30).map(|i| (i.to_string(), level(i))).collect();
+        let wide = json!({ "$defs": levels, "$ref": "#/$defs/0" });
+        assert!(refused(&wide).contains("no schema at \"#/$defs/30\""));
+    }
+
+    #[test]
+    fn bounds_are_excluded_for_readers_too() {
+        let prepared = |schema: Value| prepare(&schema).unwrap();
+        assert_eq!(
+            prepared(json!({ "exclusiveMinimum": 0.1 })),
+            json!({ "minimum": 0.100_000_000_000_000_02 })
+        );
+        assert_eq!(prepared(json!({ "exclusiveMaximum": 0, "maximum": 5 })), json!({ "maximum": -1e-9 }));
+        assert_eq!(prepared(json!({ "minimum": 7, "exclusiveMinimum": 0.5 })), json!({ "minimum": 7.0 }));
+        let old = json!({ "type": "number", "minimum": 2, "exclusiveMinimum": true });
+        assert_eq!(prepared(old), json!({ "type": "number", "minimum": 2.000_000_000_000_000_4 }));
+        let whole = json!({ "type": "integer", "exclusiveMinimum": 2 });
+        assert_eq!(prepared(whole.clone()), whole);
     }
 
     #[test]

@@ -108,7 +108,10 @@ fn what_is_wrong_is_said_in_a_line() {
     assert_eq!(schema(json!({ "x-guidance": {} })), "the keyword \"x-guidance\" is not supported");
     assert_eq!(schema(json!({ "type": "strin" })), "Invalid type: strin");
     assert_eq!(schema(json!({ "not": {} })), "the keyword \"not\" is not supported");
-    assert_eq!(schema(json!({ "oneOf": [{}, {}] })), "oneOf constraints are not supported");
+    assert_eq!(
+        schema(json!({ "oneOf": [{}, {}] })),
+        "oneOf of alternatives that may overlap is not supported; anyOf is"
+    );
     assert_eq!(
         schema(json!({ "type": "string", "pattern": "(" })),
         "at /pattern, the regular expression is wrong at character 1: unclosed group"
