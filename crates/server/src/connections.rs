@@ -110,6 +110,14 @@ impl Link {
         *self.lock() = (Phase::Idle, clock::now());
     }
 
+    /// What came after its answer was the rest of its request. If another has begun since, that stands.
+    pub(crate) fn drained(&self) {
+        let mut phase = self.lock();
+        if phase.0 == Phase::Head {
+            *phase = (Phase::Idle, clock::now());
+        }
+    }
+
     /// Bytes wait for the peer.
     pub(crate) fn waits(&self) {
         self.sending.store(true, Ordering::Release);

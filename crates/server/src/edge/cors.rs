@@ -6,7 +6,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State as FromState};
 use axum::http::header::{
-    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, IF_MATCH, ORIGIN, RETRY_AFTER,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, IF_MATCH,
+    ORIGIN, RETRY_AFTER,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::{Next, from_fn_with_state};
@@ -27,6 +28,10 @@ const ALLOWED: [HeaderName; 9] = [
     HeaderName::from_static("x-seed"),
     HeaderName::from_static("x-trace-id"),
 ];
+/// What the names of headers of OpenAI's clients begin with; and how many are allowed, and characters of the rest of each.
+const THEIRS: &str = "x-stainless-";
+const MAX_THEIRS: usize = 32;
+const MAX_THEIR_NAME: usize = 64;
 const EXPOSED: [HeaderName; 3] =
     [RETRY_AFTER, HeaderName::from_static("x-request-id"), HeaderName::from_static("x-trace-id")];
 
@@ -66,20 +71,33 @@ pub(crate) fn around(router: Router, origins: &Origins) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(origins.0.clone())
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers(ALLOWED)
         .expose_headers(EXPOSED)
         .max_age(REMEMBERED);
     router.layer(from_fn_with_state(cors, answer))
 }
 
 /// Answers preflights, which carry no key, and marks the answers to what may follow them.
-async fn answer(FromState(cors): FromState<CorsLayer>, request: Request, next: Next) -> Response {
-    // The layer takes every OPTIONS for a preflight; others are for the router, which wants their key.
-    if request.method() == Method::OPTIONS && !is_preflight(request.headers()) {
-        return next.run(request).await;
+async fn answer(FromState(mut cors): FromState<CorsLayer>, request: Request, next: Next) -> Response {
+    if request.method() == Method::OPTIONS {
+        // The layer takes every OPTIONS for a preflight; others are for the router, which wants their key.
+        if !is_preflight(request.headers()) {
+            return next.run(request).await;
+        }
+        let allowed: Vec<HeaderName> = ALLOWED.into_iter().chain(of_openai(request.headers())).collect();
+        cors = cors.allow_headers(allowed);
     }
     let Ok(response) = cors.layer(next).oneshot(request).await;
     response
+}
+
+/// The headers that a preflight asks for and that OpenAI's clients describe themselves with. Each version has others.
+fn of_openai(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let lists = headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter().filter_map(|list| list.to_str().ok());
+    let names = lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok());
+    let is_theirs = |name: &HeaderName| {
+        name.as_str().strip_prefix(THEIRS).is_some_and(|rest| (1..=MAX_THEIR_NAME).contains(&rest.len()))
+    };
+    names.filter(is_theirs).take(MAX_THEIRS)
 }
 
 fn is_preflight(headers: &HeaderMap) -> bool {
