@@ -178,7 +178,6 @@ async fn leave_to_send_a_body_is_given_only_where_it_is_read() {
     assert_eq!(problem["detail"], "The body has 1048577 bytes, but at most 1048576 are allowed.");
 }
 
-
 #[tokio::test]
 async fn codings_that_are_not_decoded_are_refused_by_name() {
     let transfer = |value: &str| post(&format!("Transfer-Encoding: {value}\r\n"), OBJECT);
