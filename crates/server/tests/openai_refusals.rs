@@ -214,19 +214,10 @@ async fn forms_that_are_none_and_what_is_not_supported() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_a_chat() {
+async fn what_does_not_fit_a_message() {
     let server = Server::start(options()).await;
     let one = |message: Value| json!({ "messages": [message] });
-    let long = "word ".repeat(1500);
     let cases = [
-        (json!({ "messages": null }), "missing_required_parameter", "messages"),
-        (json!({ "messages": {} }), "invalid_type", "messages"),
-        (json!({ "messages": [] }), "empty_array", "messages"),
-        (
-            json!({ "messages": vec![json!({ "role": "user", "content": "x" }); 501] }),
-            "array_above_max_length",
-            "messages",
-        ),
         (one(json!("x")), "invalid_type", "messages[0]"),
         (one(json!({ "content": "x" })), "missing_required_parameter", "messages[0].role"),
         (one(json!({ "role": "user" })), "missing_required_parameter", "messages[0].content"),
@@ -286,6 +277,24 @@ async fn what_does_not_fit_a_chat() {
             "unsupported_parameter",
             "messages[0].refusal",
         ),
+        (one(json!({ "role": "user", "content": "x", "age": 7 })), "unknown_parameter", "messages[0].age"),
+    ];
+    check(&server, CHAT, &chat(), &cases).await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_a_chat() {
+    let server = Server::start(options()).await;
+    let long = "word ".repeat(1500);
+    let cases = [
+        (json!({ "messages": null }), "missing_required_parameter", "messages"),
+        (json!({ "messages": {} }), "invalid_type", "messages"),
+        (json!({ "messages": [] }), "empty_array", "messages"),
+        (
+            json!({ "messages": vec![json!({ "role": "user", "content": "x" }); 501] }),
+            "array_above_max_length",
+            "messages",
+        ),
         (json!({ "add_generation_prompt": 1 }), "invalid_type", "add_generation_prompt"),
         (json!({ "continue_final_message": "yes" }), "invalid_type", "continue_final_message"),
         (json!({ "continue_final_message": true }), "invalid_value", "continue_final_message"),
@@ -295,7 +304,6 @@ async fn what_does_not_fit_a_chat() {
             "invalid_value",
             "continue_final_message",
         ),
-        (one(json!({ "role": "user", "content": "x", "age": 7 })), "unknown_parameter", "messages[0].age"),
         (message("user", &json!(long)), "context_length_exceeded", "messages"),
         (json!({ "max_completion_tokens": 2 }), "invalid_value", "max_completion_tokens"),
         (json!({ "max_tokens": null, "max_completion_tokens": 0 }), "invalid_value", "max_completion_tokens"),
