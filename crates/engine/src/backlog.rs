@@ -14,7 +14,7 @@ use crate::limits::Limits;
 const PACE_HALF_LIFE_S: f64 = 20.0;
 /// Requests that must have left before their pace is believed.
 const PACE_REQUESTS: f64 = 8.0;
-/// The same where a wrong guess costs a retry and not a refusal.
+/// The same for `Retry-After`, where a wrong estimate costs one more retry and no refusal.
 const RETRY_PACE_REQUESTS: f64 = 0.5;
 
 /// Why a request was not taken.
@@ -67,7 +67,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// How long it takes until so many places were free.
+    /// Time in which so many reserved tokens are released.
     fn time_for(&self, tokens: usize) -> Duration {
         Duration::from_secs_f64((tokens as f64 * self.seconds / self.tokens.max(1.0)).min(1e6))
     }
@@ -118,10 +118,9 @@ impl Backlog {
         self.wait_behind(self.tokens())
     }
 
-    /// How long until those that wait now have left the queue, for clients that ask when to come back. A few requests that
-    /// left are enough to tell; before any has, nothing but how long they have waited is known, and as long again is as
-    /// good a guess as any: it doubles with each try, whereas the tokens that requests may come to hold are many times
-    /// what most of them do.
+    /// Estimate for `Retry-After`: how long until the requests that wait now have left the queue. One request that left is
+    /// enough for a rate. Before that only the time waited so far is known, and the estimate is as long again, so that it
+    /// doubles with each retry. The tokens reserved per request are no estimate: most answers end long before them.
     pub(crate) fn time_to_drain(&self) -> Duration {
         let pace = *self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = Duration::from_secs_f64(pace.seconds);
@@ -202,14 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn the_time_to_come_back_is_measured_from_the_first_that_left_and_before_that_as_long_as_the_wait() {
+    fn retry_after_follows_the_time_waited_until_a_request_has_left() {
         let backlog = Backlog::default();
         backlog.reserve(500_000, 0, &Limits::default()).unwrap();
-        assert_eq!(
-            backlog.time_to_drain(),
-            Duration::ZERO,
-            "nothing is known, whatever the queue stands for"
-        );
+        assert_eq!(backlog.time_to_drain(), Duration::ZERO, "no rate yet, whatever the queue has reserved");
         let waited = |backlog: &Backlog| backlog.time_to_drain().as_secs_f64();
         for second in 1..=4 {
             backlog.note_step(1, SECOND, Left::default());
@@ -222,7 +217,7 @@ mod tests {
             waited(&backlog)
         );
         backlog.note_step(1, 100 * SECOND, Left::default());
-        assert!(waited(&backlog) < 120.0, "one that left long ago tells nothing: {}", waited(&backlog));
+        assert!(waited(&backlog) < 120.0, "a departure long ago is no rate: {}", waited(&backlog));
     }
 
     #[test]

@@ -249,7 +249,7 @@ fn a_default_model_that_is_not_there_leaves_a_server_that_says_so() {
 }
 
 #[test]
-fn a_probe_that_is_told_to_wait_is_no_error_in_the_log() {
+fn a_probe_that_is_not_ready_logs_no_error() {
     let mut running = Running::start(&[("STARTUP_LOAD_ENABLED", "false"), ("LOG_LEVEL", "debug")]);
     assert_eq!(running.ask("GET", "/readyz", ("", "")).whole().0, 503);
     assert_eq!(running.generate(&message("Hello!", 8)).whole().0, 503);

@@ -1,12 +1,12 @@
 //! Drains the body of a request that was answered before all of it was read.
 //!
-//! A socket that is closed with bytes unread resets the connection, and a client that still sends may lose the answer with
-//! it: it reports a broken pipe instead of a status. So the rest of the body is read and thrown away while the answer goes
-//! out, up to bounds of bytes and time. A body that ends within them leaves the connection open for the next request.
+//! Closing a socket with unread bytes resets the connection, and the reset can discard the answer before the client has read
+//! it: the client reports a broken pipe instead of a status. So the rest of the body is read and discarded after the answer
+//! is written, up to a bound of bytes and one of time. A body that ends within them leaves the connection reusable.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -20,47 +20,48 @@ use tokio::time::timeout;
 const MAX_BYTES: u64 = 16 << 20;
 /// Longest time that draining takes.
 const MAX_TIME: Duration = Duration::from_secs(5);
-/// Without a byte for so long, the client has stopped sending.
+/// Silence after which the client counts as done with sending.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Where a connection keeps the body of the request that it answers, once the handler has dropped it unread. There is one
-/// at a time: the next request begins where this body ends.
+/// The body that the current request's handler dropped before its end. One per connection, since HTTP/1.1 cannot read the
+/// next request before this body has ended.
 #[derive(Clone, Default)]
 pub(crate) struct Unread(Arc<Mutex<Option<Rest>>>);
 
 struct Rest {
     body: Incoming,
-    /// Whether the client may wait for leave to send it.
-    is_held_back: bool,
+    /// Whether the client may be waiting for `100 Continue` before it sends the body.
+    awaits_continue: bool,
 }
 
-/// The body of a request, which goes to [`Unread`] when it is dropped before its end.
+/// The body of a request. Dropped before its end, it moves to [`Unread`].
 pub(crate) struct RequestBody {
-    /// Until it has ended.
+    /// `None` after the last frame.
     body: Option<Incoming>,
-    is_held_back: bool,
+    awaits_continue: bool,
     unread: Unread,
 }
 
 impl Unread {
-    /// The same request, whose body comes here if it is not read to its end.
+    /// Wraps the body of a request so that its unread rest is kept here.
     pub(crate) fn watch(&self, request: Request<Incoming>) -> Request<RequestBody> {
-        let is_held_back = expects_leave(request.headers());
-        request.map(|body| RequestBody { body: Some(body), is_held_back, unread: self.clone() })
+        let awaits_continue = expects_continue(request.headers());
+        request.map(|body| RequestBody { body: Some(body), awaits_continue, unread: self.clone() })
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Rest>> {
+    fn slot(&self) -> MutexGuard<'_, Option<Rest>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the connection cannot go on after the answer: the client may send the body or not, or too much of it.
+    /// Whether the answer must say `Connection: close`: the client may send the body or skip it, so the next request cannot
+    /// be told from it; or the body is longer than what is drained.
     pub(crate) fn ends_connection(&self) -> bool {
-        let is_endless = |rest: &Rest| rest.is_held_back || rest.body.size_hint().lower() > MAX_BYTES;
-        self.slot().as_ref().is_some_and(is_endless)
+        let must_close = |rest: &Rest| rest.awaits_continue || rest.body.size_hint().lower() > MAX_BYTES;
+        self.slot().as_ref().is_some_and(must_close)
     }
 
-    /// Drains what is left, if anything is. To be called when the answer is written: before, hyper would tell a client that
-    /// waits for leave to send its body to do so.
+    /// Drains the unread body, if there is one. Call it once the answer is written: polling the body earlier would make hyper
+    /// send `100 Continue`.
     pub(crate) fn drain(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         let mut body = self.slot().take()?.body;
         Some(async move {
@@ -74,14 +75,14 @@ impl Unread {
                     }
                 }
             };
-            // Dropping a body that goes on ends its connection.
+            // hyper closes the connection of a body that is dropped before its end.
             let _ = timeout(MAX_TIME, rest).await;
         })
     }
 }
 
-/// Whether a client waits for `100 Continue`.
-fn expects_leave(headers: &HeaderMap) -> bool {
+/// Whether the client asked for `100 Continue`.
+fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
@@ -93,10 +94,10 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        // The first look at it is the leave.
-        self.is_held_back = false;
+        // Polling makes hyper send `100 Continue`.
+        self.awaits_continue = false;
         let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
-        let frame = std::task::ready!(Pin::new(body).poll_frame(context));
+        let frame = ready!(Pin::new(body).poll_frame(context));
         if !matches!(frame, Some(Ok(_))) {
             self.body = None;
         }
@@ -115,7 +116,7 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
-            *self.unread.slot() = Some(Rest { body, is_held_back: self.is_held_back });
+            *self.unread.slot() = Some(Rest { body, awaits_continue: self.awaits_continue });
         }
     }
 }

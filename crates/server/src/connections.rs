@@ -110,7 +110,7 @@ impl Link {
         *self.lock() = (Phase::Idle, clock::now());
     }
 
-    /// What came after its answer was the rest of its request. If another has begun since, that stands.
+    /// The unread body of the answered request is drained. A request that began since keeps its phase.
     pub(crate) fn drained(&self) {
         let mut phase = self.lock();
         if phase.0 == Phase::Head {

@@ -115,7 +115,7 @@ pub(crate) async fn follow(
     let labels = HttpLabels { method, path, status };
     let took = begun.elapsed();
     log(&labels, &ids, took.as_secs_f64() * 1000.0, response.extensions().get::<Code>().copied());
-    if let Some(&code) = response.extensions().get::<Code>().filter(|_| !labels.is_probes_no()) {
+    if let Some(&code) = response.extensions().get::<Code>().filter(|_| !labels.is_not_ready_probe()) {
         state.metrics.refused(code);
     }
     if response.extensions().get::<Streams>().is_none() {
@@ -125,14 +125,14 @@ pub(crate) async fn follow(
     response
 }
 
-/// What is wrong with the head of a request, whatever it asks for.
+/// Checks of the request's head that hold on every route.
 fn refusal(state: &State, request: &Request) -> Option<Problem> {
     let (bytes, limit) = (header_bytes(request), state.options.limits.header_bytes);
     if bytes > limit {
         let detail = format!("The headers have {bytes} bytes, but at most {limit} are allowed.");
         return Some(Problem::new(Code::HeadersTooLarge, detail));
     }
-    let coding = start::foreign_coding(request.headers(), (&TRANSFER_ENCODING, "chunked"))?;
+    let coding = start::other_coding(request.headers(), &TRANSFER_ENCODING, "chunked")?;
     let detail = format!("The Transfer-Encoding has {coding}, but only chunked is supported.");
     Some(Problem::new(Code::UnsupportedTransferCoding, detail))
 }
@@ -184,8 +184,8 @@ fn header_bytes(request: &Request) -> usize {
 }
 
 impl HttpLabels {
-    /// Whether a probe was told that the server is not ready: an answer like any other.
-    fn is_probes_no(&self) -> bool {
+    /// Whether this is a probe's 503: expected while the server loads or drains, so neither an error nor a refusal.
+    fn is_not_ready_probe(&self) -> bool {
         self.status == StatusCode::SERVICE_UNAVAILABLE.as_u16() && crate::PUBLIC.contains(&self.path.as_str())
     }
 }
@@ -194,7 +194,7 @@ fn log(labels: &HttpLabels, ids: &RequestIds, duration_ms: f64, code: Option<Cod
     let HttpLabels { method, path, status } = labels;
     let (trace_id, request_id) = (ids.trace.as_str(), ids.request.as_str());
     let code = code.map(Code::as_str);
-    if *status >= 500 && *status != StatusCode::NOT_IMPLEMENTED.as_u16() && !labels.is_probes_no() {
+    if *status >= 500 && *status != StatusCode::NOT_IMPLEMENTED.as_u16() && !labels.is_not_ready_probe() {
         tracing::error!(
             trace_id,
             request_id,

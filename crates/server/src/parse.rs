@@ -79,7 +79,7 @@ pub(crate) fn json(body: &[u8]) -> Result<Value, Problem> {
     })
 }
 
-/// What serde_json's message says of a body. It has no enum for that.
+/// Classifies serde_json's message: its public error has no kind for these.
 fn what_is_wrong(message: &str) -> String {
     let begins = |start: &str| message.starts_with(start);
     if begins("number out of range") {
@@ -87,15 +87,15 @@ fn what_is_wrong(message: &str) -> String {
     } else if begins("recursion limit exceeded") {
         format!("is too deeply nested: more than {MAX_DEPTH} levels")
     } else if begins("lone leading surrogate") || begins("unexpected end of hex escape") {
-        // The second is said of a leading surrogate with something else than an escape after it, and of nothing else.
+        // The second is the message for a leading surrogate without an escape after it, and for nothing else.
         "holds a lone surrogate (\\uD800 to \\uDFFF come in pairs only)".to_owned()
     } else {
         "is not valid JSON".to_owned()
     }
 }
 
-/// Takes the field at a path out of an object: `name`, or `name.inner`, or `list[].inner` for that of every element.
-/// Returns whether there was any.
+/// Removes the field at a path from an object: `name`, `name.inner`, or `list[].inner` for every element of a list.
+/// Returns whether there was one.
 pub(crate) fn remove(fields: &mut Map<String, Value>, path: &str) -> bool {
     let Some((head, rest)) = path.split_once('.') else { return fields.shift_remove(path).is_some() };
     let within = |value: &mut Value| value.as_object_mut().is_some_and(|inner| remove(inner, rest));
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_json_is_is_said() {
+    fn invalid_json_is_classified() {
         let deep = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
         for (body, says) in [
             (deep(MAX_DEPTH + 1), "is too deeply nested: more than 127 levels at line 1, column 128."),

@@ -169,8 +169,8 @@ impl Shape {
 /// Paths outside `/v1` whose callers expect the same.
 const OPENAI_PATHS: [&str; 2] = ["/tokenize", "/detokenize"];
 
-/// Whether a path is one of OpenAI's without the `/v1` before it, as a client asks for whose base URL lacks that.
-/// `/models` and `/models/swap` are the contract's.
+/// Whether a path is one of OpenAI's without `/v1`: the client's base URL lacks it. `/models` and `/models/swap` are the
+/// contract's.
 fn lacks_v1(path: &str) -> bool {
     let is_model = path.strip_prefix("/models/").is_some_and(|name| !name.is_empty() && name != "swap");
     is_model || ["/chat/completions", "/completions"].contains(&path.trim_end_matches('/'))

@@ -38,7 +38,7 @@ pub(crate) trait Frames: Send {
     }
 }
 
-/// Writes one event of data, on one line by whatever rule a client splits lines.
+/// Writes one event of data: one line, also by Unicode's rules.
 pub(crate) fn data(out: &mut Vec<u8>, frame: &impl Serialize) {
     out.extend_from_slice(b"data: ");
     // Writing strings and numbers to a vector cannot fail.
@@ -46,10 +46,10 @@ pub(crate) fn data(out: &mut Vec<u8>, frame: &impl Serialize) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Writes JSON that is one line to clients that split where Unicode does.
+/// Formats JSON on one line by Unicode's rules.
 ///
-/// Server-sent events end lines at CR and LF alone, but Python's `str.splitlines`, and with it httpx's `aiter_lines`,
-/// splits at more characters. JSON escapes those below U+0020 anyway; these are the others.
+/// Server-sent events end lines at CR and LF only, but Python's `str.splitlines`, and with it httpx's `aiter_lines`, splits
+/// at more characters. JSON escapes those below U+0020 anyway; [`LINE_BREAKS`] are the others.
 struct OneLine;
 
 const LINE_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
@@ -240,7 +240,7 @@ mod tests {
                 format!("समोसा{c}🥟\"\\{c}"),
             ]
         });
-        for text in texts.chain(["".to_owned(), "plain é\u{84}\u{86}\u{2027}\u{202a}".to_owned()]) {
+        for text in texts.chain([String::new(), "plain é\u{84}\u{86}\u{2027}\u{202a}".to_owned()]) {
             let mut out = Vec::new();
             data(&mut out, &json!({ "token": text, text.clone(): [text] }));
             assert_eq!(read(&out), json!({ "token": text, text.clone(): [text] }));

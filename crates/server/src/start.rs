@@ -39,7 +39,7 @@ pub(crate) async fn read(
 pub(crate) async fn read_json_body(request: Request, limits: &Limits) -> Result<Bytes, Problem> {
     check_media(request.headers())?;
     let (body, most) = (request.into_body(), limits.body_bytes);
-    // A client that gives a length may wait for leave to send so much, or for nothing at all.
+    // Checked before the first read, which would send `100 Continue`.
     let length = body.size_hint().lower();
     if length > most as u64 {
         let detail = format!("The body has {length} bytes, but at most {most} are allowed.");
@@ -63,7 +63,7 @@ pub(crate) async fn read_json_body(request: Request, limits: &Limits) -> Result<
     }
 }
 
-/// Refuses bodies that are not JSON as it is.
+/// Refuses bodies that are not declared as JSON, and encoded ones.
 fn check_media(headers: &HeaderMap) -> Result<(), Problem> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
@@ -72,24 +72,19 @@ fn check_media(headers: &HeaderMap) -> Result<(), Problem> {
         let detail = format!("The Content-Type is {found}, but must be application/json.");
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
-    let Some(coding) = foreign_coding(headers, (&header::CONTENT_ENCODING, "identity")) else {
-        return Ok(());
-    };
+    let Some(coding) = other_coding(headers, &header::CONTENT_ENCODING, "identity") else { return Ok(()) };
     let detail = format!("The Content-Encoding is {coding}, but must be identity: bodies are not decoded.");
     Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
-/// The first coding that a header lists and that is not the `known` one.
-pub(crate) fn foreign_coding(
-    headers: &HeaderMap,
-    (name, known): (&HeaderName, &'static str),
-) -> Option<String> {
+/// The first coding in the list of a header that is not the `supported` one, shortened.
+pub(crate) fn other_coding(headers: &HeaderMap, name: &HeaderName, supported: &str) -> Option<String> {
     let lists = headers.get_all(name).iter();
     let mut codings =
         lists.flat_map(|list| list.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
-    let foreign =
-        codings.find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(known.as_bytes()))?;
-    Some(parse::short(&String::from_utf8_lossy(foreign)))
+    let other =
+        codings.find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(supported.as_bytes()))?;
+    Some(parse::short(&String::from_utf8_lossy(other)))
 }
 
 /// Counts a request that is about to become streams, unless the server takes no more.

@@ -206,7 +206,7 @@ async fn without_a_model_or_a_key_it_is_503_with_a_time_to_retry() {
     assert_eq!(server.send(Ask::new("GET", "/readyz")).await.status, 503);
     assert_eq!(server.send(Ask::new("GET", "/livez")).await.status, 200);
     let refused = "samosa_refused_total{reason=\"no_model\"}";
-    assert_eq!(server.metric(refused).await, 1.0, "a probe is no caller that was refused");
+    assert_eq!(server.metric(refused).await, 1.0, "a probe does not count as refused");
     let keyless = Server::start(Options { keys: Keys::default(), load_at_start: false, ..options() }).await;
     for path in ["/generate", "/nothing"] {
         assert!(unavailable(&keyless, Ask::new("POST", path), "not_configured").await > 0);

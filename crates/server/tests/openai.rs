@@ -465,7 +465,7 @@ async fn who_waits_hears_comments_and_then_the_answer_or_why_there_is_none() {
 }
 
 #[tokio::test]
-async fn every_line_break_of_pythons_comes_escaped_in_every_event() {
+async fn line_breaks_of_python_are_escaped_in_every_event() {
     let server = Server::start(options()).await;
     let breaks = "\n\r\u{b}\u{c}\u{1c}\u{1d}\u{1e}\u{85}\u{2028}\u{2029}";
     for c in breaks.chars() {
@@ -496,7 +496,7 @@ async fn every_line_break_of_pythons_comes_escaped_in_every_event() {
 }
 
 #[tokio::test]
-async fn what_clients_send_for_nothing_changes_nothing() {
+async fn fields_of_no_effect_change_no_answer() {
     let server = Server::start(options()).await;
     let expected = post(&server, CHAT, &with(chat("Who are you?"), &json!({ "max_tokens": 100 }))).await;
     let tool = json!({ "type": "function", "function": { "name": "f", "parameters": {} } });
@@ -540,7 +540,7 @@ async fn spelled(server: &Server, body: &Value) -> String {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_empty_may_come_back_in_the_history() {
+async fn empty_assistant_messages_are_accepted_in_the_history() {
     let server = Server::start(options()).await;
     let turns = |assistant: Value| json!({ "messages": [{ "role": "user", "content": "Hi" }, assistant, { "role": "user", "content": "Who?" }] });
     let empty = turns(json!({ "role": "assistant", "content": "" }));
@@ -572,7 +572,7 @@ async fn an_answer_that_was_empty_may_come_back_in_the_history() {
 }
 
 #[tokio::test]
-async fn a_last_message_of_the_assistants_is_continued() {
+async fn a_last_assistant_message_is_continued() {
     let server = Server::start(options()).await;
     let hello = "Hello! How can I help you today?";
     let messages = |text: &str| json!([{ "role": "user", "content": "Hello!" }, { "role": "assistant", "content": text }]);

@@ -504,7 +504,7 @@ async fn ignored_fields_are_passed_over_unless_they_are_known() {
 }
 
 #[tokio::test]
-async fn nested_fields_are_passed_over_by_their_path() {
+async fn nested_fields_are_ignored_by_path() {
     let paths = ["messages[].id", "messages[].content[].id", "stream_options.every", "messages[].name"];
     let ignored_fields = paths.map(str::to_owned).into();
     let server = Server::start(server::Options { ignored_fields, ..options() }).await;
@@ -530,7 +530,7 @@ async fn nested_fields_are_passed_over_by_their_path() {
 }
 
 #[tokio::test]
-async fn answers_that_no_idle_engine_has_room_for_are_refused_for_good() {
+async fn more_answers_than_idle_engines_accept_are_400() {
     let mut options = options();
     let engine = &mut options.limits.engine;
     (engine.max_running, engine.max_queued, engine.max_queued_tokens) = (1, 2, 1000);
@@ -556,7 +556,7 @@ async fn answers_that_no_idle_engine_has_room_for_are_refused_for_good() {
             chat(),
             json!({ "n": 2, "max_tokens": 4096 }),
             "n",
-            "stand for 1024 tokens with their prompts, but at most 1000",
+            "reserve 1024 tokens with their prompts, but at most 1000",
         ),
     ] {
         let reply = answers(path, base, fields).await;

@@ -116,7 +116,7 @@ async fn tenfold_overload_leaves_the_accepted_their_latency_and_refuses_the_rest
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_refusals_of_a_fresh_server_send_nobody_away_for_long() {
+async fn the_first_retry_after_of_a_fresh_server_is_no_worst_case() {
     let mut options = options();
     (options.limits.engine.max_running, options.limits.engine.max_queued) = (1, 16);
     let server = Arc::new(Server::start(options).await);

@@ -152,7 +152,7 @@ async fn a_body_has_one_length_or_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn leave_to_send_a_body_is_given_only_where_it_is_read() {
+async fn continue_is_sent_only_where_the_body_is_read() {
     const EXPECT: &str = "Expect: 100-Continue\r\n";
     let length = |bytes: usize| format!("Content-Length: {bytes}\r\n{EXPECT}");
     let most = 1 << 20;
@@ -179,7 +179,7 @@ async fn leave_to_send_a_body_is_given_only_where_it_is_read() {
 }
 
 #[tokio::test]
-async fn codings_that_are_not_decoded_are_refused_by_name() {
+async fn unsupported_codings_are_refused_by_name() {
     let transfer = |value: &str| post(&format!("Transfer-Encoding: {value}\r\n"), OBJECT);
     let content = |lines: &str| post(&format!("Content-Length: 2\r\n{lines}"), "{}");
     hold(vec![
@@ -190,7 +190,7 @@ async fn codings_that_are_not_decoded_are_refused_by_name() {
         ("empty items", transfer(", ,chunked"), &[422], Open),
         ("for a GET", get("Transfer-Encoding: gzip, chunked\r\n") + OBJECT, &[501], Open),
         ("and the next request", transfer("gzip, chunked") + &get(""), &[501, 200], Open),
-        // Where chunked is not the last, nobody can tell where the body ends: RFC 9112 wants 400 and a closed connection.
+        // Without chunked as the last coding the body has no end: RFC 9112, 6.3, demands 400 and a closed connection.
         ("gzip alone", transfer("gzip"), &[400], Closed),
         ("gzip after chunked", transfer("chunked, gzip"), &[400], Closed),
         ("a gzip body", content("Content-Encoding: gzip\r\n"), &[415], Open),
@@ -232,7 +232,7 @@ async fn a_client_that_sends_all_of_a_refused_body_reads_the_status() {
         ("another host", post(&length, &body).replace("localhost", "evil.example"), 403),
         ("wide headers", post(&wide, &body), 431),
     ] {
-        // As clients do that read nothing before they have written all; with another request after it.
+        // Like clients that write all before they read; with another request after it.
         let mut socket = TcpStream::connect(server.address).await.unwrap();
         let sent = timeout(SOON, socket.write_all((request + &get("")).as_bytes())).await.expect(name);
         assert!(sent.is_ok(), "{name}: {sent:?}");

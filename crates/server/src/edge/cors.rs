@@ -28,10 +28,11 @@ const ALLOWED: [HeaderName; 9] = [
     HeaderName::from_static("x-seed"),
     HeaderName::from_static("x-trace-id"),
 ];
-/// What the names of headers of OpenAI's clients begin with; and how many are allowed, and characters of the rest of each.
-const THEIRS: &str = "x-stainless-";
-const MAX_THEIRS: usize = 32;
-const MAX_THEIR_NAME: usize = 64;
+/// Prefix of the headers in which OpenAI's clients describe themselves. Each version has others, so they are allowed by
+/// prefix, up to a number of headers and of characters after the prefix.
+const STAINLESS: &str = "x-stainless-";
+const MAX_STAINLESS: usize = 32;
+const MAX_STAINLESS_CHARS: usize = 64;
 const EXPOSED: [HeaderName; 3] =
     [RETRY_AFTER, HeaderName::from_static("x-request-id"), HeaderName::from_static("x-trace-id")];
 
@@ -83,21 +84,22 @@ async fn answer(FromState(mut cors): FromState<CorsLayer>, request: Request, nex
         if !is_preflight(request.headers()) {
             return next.run(request).await;
         }
-        let allowed: Vec<HeaderName> = ALLOWED.into_iter().chain(of_openai(request.headers())).collect();
+        let allowed: Vec<HeaderName> = ALLOWED.into_iter().chain(stainless(request.headers())).collect();
         cors = cors.allow_headers(allowed);
     }
     let Ok(response) = cors.layer(next).oneshot(request).await;
     response
 }
 
-/// The headers that a preflight asks for and that OpenAI's clients describe themselves with. Each version has others.
-fn of_openai(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+/// The `x-stainless-*` headers that a preflight asks for.
+fn stainless(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
     let lists = headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter().filter_map(|list| list.to_str().ok());
     let names = lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok());
-    let is_theirs = |name: &HeaderName| {
-        name.as_str().strip_prefix(THEIRS).is_some_and(|rest| (1..=MAX_THEIR_NAME).contains(&rest.len()))
+    let is_stainless = |name: &HeaderName| {
+        let rest = name.as_str().strip_prefix(STAINLESS);
+        rest.is_some_and(|rest| (1..=MAX_STAINLESS_CHARS).contains(&rest.len()))
     };
-    names.filter(is_theirs).take(MAX_THEIRS)
+    names.filter(is_stainless).take(MAX_STAINLESS)
 }
 
 fn is_preflight(headers: &HeaderMap) -> bool {

@@ -167,14 +167,14 @@ fn prepare(
     Ok(Prepared { request, dropped_messages: 0 })
 }
 
-/// Refuses answers for which even idle engines have no room, since trying again would not help. The answers to one prompt
-/// go to one engine, and come before its next step makes room in the queue.
+/// Refuses more answers than idle engines accept, since a retry would not help. The answers to one prompt are queued with
+/// one engine, before its next step moves any of them out of the queue.
 fn check_capacity(generation: &Generation, groups: &[Vec<Prepared>]) -> Result<(), Problem> {
     let (limits, workers) = (generation.least_loaded().1.limits(), generation.workers.len());
     let (most, most_tokens) = (limits.max_running.max(limits.max_queued), limits.max_queued_tokens);
     let of_all =
         |of_group: fn(&[Prepared]) -> usize| groups.iter().map(|group| of_group(group)).sum::<usize>();
-    let check = |at: &str, (answers, tokens): (usize, usize), engines: usize| {
+    let check = |at: &str, answers: usize, tokens: usize, engines: usize| {
         let (most, most_tokens) = (most * engines, most_tokens.saturating_mul(engines));
         if answers > most {
             let detail = format!(
@@ -183,10 +183,10 @@ fn check_capacity(generation: &Generation, groups: &[Vec<Prepared>]) -> Result<(
             );
             return Err(invalid(at, detail));
         }
-        // A lone answer is taken however long.
+        // A lone request is accepted whatever it reserves.
         if answers > engines && tokens > most_tokens {
             let detail = format!(
-                "{answers} answers at once stand for {tokens} tokens with their prompts, but at most {most_tokens} may \
+                "{answers} answers at once reserve {tokens} tokens with their prompts, but at most {most_tokens} may \
                  wait; see MAX_QUEUED_TOKENS."
             );
             return Err(invalid(at, detail));
@@ -194,12 +194,12 @@ fn check_capacity(generation: &Generation, groups: &[Vec<Prepared>]) -> Result<(
         Ok(())
     };
     for group in groups {
-        check("/n", (group.len(), tokens(group)), 1)?;
+        check("/n", group.len(), tokens(group), 1)?;
     }
-    check("/prompt", (of_all(<[Prepared]>::len), of_all(tokens)), workers)
+    check("/prompt", of_all(<[Prepared]>::len), of_all(tokens), workers)
 }
 
-/// Tokens that requests stand for.
+/// Tokens that requests reserve.
 fn tokens(group: &[Prepared]) -> usize {
     group.iter().map(|prepared| prepared.request.total_tokens()).sum()
 }

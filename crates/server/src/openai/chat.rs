@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`: a conversation to answers, each a new message or the rest of the last one.
+//! `POST /v1/chat/completions`: a conversation to answers, each a new message or the continuation of the last one.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use crate::state::State;
 
 const OPERATION: Operation = Operation { path: "/v1/chat/completions", name: "chat" };
 const ASSISTANT: &str = "assistant";
-/// Fields of a message that the prompt has no place for: who of several users speaks, what was thought before an answer,
-/// and what concerns a provider's cache.
+/// Fields of a message that are accepted and that no chat template of nanochat renders: a participant's name, earlier
+/// reasoning, hints for a provider's cache.
 const NO_EFFECT: [(&str, Expected); 5] = [
     ("name", Expected::Text),
     ("cache_control", Expected::Object),
@@ -44,11 +44,11 @@ pub(crate) struct Conversation {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum PromptEnd {
     /// With the token that begins an answer.
-    NewMessage,
+    AssistantStart,
     /// Within the last message, without the token that ends it.
     OpenMessage,
     /// With the token that ends the last message.
-    ClosedMessage,
+    MessageEnd,
 }
 
 /// The handler.
@@ -106,8 +106,8 @@ impl Conversation {
         let mut ids = rendered.ids;
         // A rendered conversation ends with the last message's end and the answer's beginning, a token each.
         let left_out = match self.end {
-            PromptEnd::NewMessage => 0,
-            PromptEnd::ClosedMessage => 1,
+            PromptEnd::AssistantStart => 0,
+            PromptEnd::MessageEnd => 1,
             PromptEnd::OpenMessage => 2,
         };
         ids.truncate(ids.len() - left_out);
@@ -133,8 +133,8 @@ impl PromptEnd {
             }
             (_, Some(true)) => Ok(Self::OpenMessage),
             (None, None) if may_continue => Ok(Self::OpenMessage),
-            (Some(false), _) => Ok(Self::ClosedMessage),
-            (_, _) => Ok(Self::NewMessage),
+            (Some(false), _) => Ok(Self::MessageEnd),
+            (_, _) => Ok(Self::AssistantStart),
         }
     }
 }

@@ -68,7 +68,7 @@ fn stream(fields: &mut Fields) -> Result<Option<Stream>, Problem> {
     let mut options = Fields::of(options, at.clone())?;
     options.only(&["include_usage", "include_obfuscation"])?;
     let with_usage = options.flag("include_usage")?.unwrap_or(false);
-    // It would pad events with noise, which changes no answer.
+    // Padding of events: it changes no answer, and is not added.
     options.flag("include_obfuscation")?;
     if !streams {
         return Err(invalid(&at, "The parameter 'stream_options' is for streams: with 'stream' true only."));
@@ -76,8 +76,7 @@ fn stream(fields: &mut Fields) -> Result<Option<Stream>, Problem> {
     Ok(Some(if with_usage { Stream::WithUsage } else { Stream::Plain }))
 }
 
-/// The most tokens of an answer, which the context bounds: clients ask for what other models can do. Two names that say
-/// the same are one.
+/// The most tokens of an answer, with no upper bound: the context limits it. Several names must agree.
 pub(super) fn max_tokens(fields: &mut Fields, names: &[&str]) -> Result<Option<usize>, Problem> {
     let mut found: Option<i64> = None;
     for name in names {

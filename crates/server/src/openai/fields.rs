@@ -47,8 +47,8 @@ const TOKENIZE: &[&str] = &[
 ];
 const DETOKENIZE: &[&str] = &["model", "tokens"];
 
-/// Fields of both that have no effect: who the client's user is, where a provider would keep or look up what this server
-/// does neither keep nor look up, and how tools are called that never are.
+/// Fields of both that are accepted and have no effect on an answer: labels for the provider's storage, cache and abuse
+/// checks, and how tools are called, which never are.
 const NO_EFFECT: &[(&str, Expected)] = &[
     ("metadata", Expected::Texts),
     ("parallel_tool_calls", Expected::Boolean),
@@ -166,7 +166,7 @@ pub(crate) fn read(
     let unknown = ignored.iter().filter(|name| kind.known().all(|known| known != *name));
     let ignored = unknown.filter(|path| parse::remove(&mut fields.fields, path)).cloned().collect();
     if kind.is_completion() {
-        TOOLS.iter().try_for_each(|names| uncalled_tools(&mut fields, *names))?;
+        TOOLS.iter().try_for_each(|(name, choice)| uncalled_tools(&mut fields, name, choice))?;
     }
     fields.without_effect(kind.no_effect())?;
     for (name, neutral) in kind.unsupported() {
@@ -178,8 +178,8 @@ pub(crate) fn read(
     Ok((fields, ignored))
 }
 
-/// Tools ask for nothing if there are none, or if none may be called.
-fn uncalled_tools(fields: &mut Fields, (name, choice): (&str, &str)) -> Result<(), Problem> {
+/// Accepts an empty list of tools, and any list if `choice` is "none": then the model may not call them.
+fn uncalled_tools(fields: &mut Fields, name: &str, choice: &str) -> Result<(), Problem> {
     let at = fields.pointer(name);
     let tools = match fields.take(name) {
         None => return Ok(()),
@@ -234,7 +234,7 @@ impl Fields {
         Err(Problem::new(Code::UnknownField, detail).at(at))
     }
 
-    /// Takes fields out that have no effect, and refuses those of another type.
+    /// Removes fields that have no effect, after a check of their types.
     pub(crate) fn without_effect(&mut self, names: &[(&str, Expected)]) -> Result<(), Problem> {
         for (name, expected) in names {
             let Some(value) = self.take(name) else { continue };
