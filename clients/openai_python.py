@@ -260,6 +260,11 @@ def errors():
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
     refused("tools", bad, lambda: chat(tools=[tool]), param="tools")
     check("no tools are fine", bool(text(tools=[], temperature=0)))
+    check("and so are those that may not be called", bool(text(tools=[tool], tool_choice="none", temperature=0)))
+    bare = OpenAI(base_url=URL, api_key=KEY, timeout=TIMEOUT, max_retries=0)
+    lost = lambda: bare.chat.completions.create(model=MODEL, messages=CHAAT)
+    error = refused("a base URL without /v1", openai.NotFoundError, lost, code="not_found")
+    check("is told so", "base_url must end in /v1" in error.message, error.message)
     refused("a temperature of 3", bad, lambda: chat(temperature=3), param="temperature")
     refused("a temperature of words", bad, bodies(temperature="hot"), code="invalid_type", param="temperature")
     refused("no messages", bad, lambda: chat([]), param="messages")

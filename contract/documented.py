@@ -76,9 +76,15 @@ EVENT = {
 }
 
 TURN = {"$ref": "#/components/schemas/ChatMessage"}
-SYSTEM = {"allOf": [TURN, {"properties": {"role": {"enum": ["system"]}}}]}
-USER = {"allOf": [TURN, {"properties": {"role": {"enum": ["user"]}}}]}
-SPOKEN = {"allOf": [TURN, {"properties": {"role": {"enum": ["user", "assistant"]}}}]}
+
+
+def turn(role, least):
+    """A message of a role with at least so many characters."""
+    return {"allOf": [TURN, {"properties": {"role": {"enum": [role]}, "content": {"minLength": least}}}]}
+
+
+SYSTEM, USER, ASSISTANT = turn("system", 1), turn("user", 1), turn("assistant", 0)
+SPOKEN = {"anyOf": [USER, ASSISTANT]}
 
 
 def contract():
@@ -119,7 +125,7 @@ def documented():
 
 def bound_generate(schemas):
     """The ranges of /generate. What counts all messages together no schema can say."""
-    schemas["ChatMessage"]["properties"]["content"] |= {"minLength": 1, "maxLength": 8000}
+    schemas["ChatMessage"]["properties"]["content"] |= {"maxLength": 8000}
     properties = schemas["GenerateRequest"]["properties"]
     properties["messages"] = {
         "anyOf": [

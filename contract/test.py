@@ -126,6 +126,21 @@ def test_generate_refuses(server, fields, status, code, param):
     assert problem["param"] == param
 
 
+def test_an_empty_answer_may_come_back(server):
+    turns = [USER, {"role": "assistant", "content": ""}, USER]
+    with server.call("POST", "/generate", json={"messages": turns, "max_tokens": 1}, stream=True) as answer:
+        assert answer.status_code == 200
+        assert events(answer)[-1]["done"] is True
+
+
+def test_a_large_body_that_is_refused_is_no_broken_pipe(server):
+    body = b"[" + b" " * (5 << 20)
+    post = lambda **rest: server.call("POST", "/generate", data=body, **rest)
+    assert_problem(post(headers={"Content-Type": "application/json"}), 413, "body_too_large")
+    assert_problem(post(headers={"Content-Type": "text/plain"}), 415)
+    assert_problem(post(headers={"Content-Type": "application/json"}, key="wrong"), 401)
+
+
 def test_sentences_that_callers_look_for(server):
     refuse = lambda messages: server.call("POST", "/generate", json={"messages": messages}).json()["detail"]
     assert "At least one message is required" in refuse([])

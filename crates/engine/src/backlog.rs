@@ -14,6 +14,8 @@ use crate::limits::Limits;
 const PACE_HALF_LIFE_S: f64 = 20.0;
 /// Requests that must have left before their pace is believed.
 const PACE_REQUESTS: f64 = 8.0;
+/// The same for `Retry-After`, where a wrong estimate costs one more retry and no refusal.
+const RETRY_PACE_REQUESTS: f64 = 0.5;
 
 /// Why a request was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +66,13 @@ struct Pace {
     seconds: f64,
 }
 
+impl Pace {
+    /// Time in which so many reserved tokens are released.
+    fn time_for(&self, tokens: usize) -> Duration {
+        Duration::from_secs_f64((tokens as f64 * self.seconds / self.tokens.max(1.0)).min(1e6))
+    }
+}
+
 impl Backlog {
     /// Requests that wait.
     pub(crate) fn requests(&self) -> usize {
@@ -109,10 +118,19 @@ impl Backlog {
         self.wait_behind(self.tokens())
     }
 
+    /// Estimate for `Retry-After`: how long until the requests that wait now have left the queue. One request that left is
+    /// enough for a rate. Before that only the time waited so far is known, and the estimate is as long again, so that it
+    /// doubles with each retry. The tokens reserved per request are no estimate: most answers end long before them.
+    pub(crate) fn time_to_drain(&self) -> Duration {
+        let pace = *self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = Duration::from_secs_f64(pace.seconds);
+        if pace.requests < RETRY_PACE_REQUESTS { waited } else { pace.time_for(self.tokens()) }
+    }
+
     fn wait_behind(&self, tokens: usize) -> Option<Duration> {
         let pace = *self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         let known = pace.requests >= PACE_REQUESTS && pace.tokens > 0.0;
-        known.then(|| Duration::from_secs_f64((tokens as f64 * pace.seconds / pace.tokens).min(1e6)))
+        known.then(|| pace.time_for(tokens))
     }
 
     /// A step is over, after which so many wait, and in which these `left`. While nobody waits nothing is learned.
@@ -180,6 +198,26 @@ mod tests {
         assert_eq!((backlog.requests(), backlog.tokens()), (2, 800));
         backlog.release(400);
         backlog.reserve(100, 64, &limits).unwrap();
+    }
+
+    #[test]
+    fn retry_after_follows_the_time_waited_until_a_request_has_left() {
+        let backlog = Backlog::default();
+        backlog.reserve(500_000, 0, &Limits::default()).unwrap();
+        assert_eq!(backlog.time_to_drain(), Duration::ZERO, "no rate yet, whatever the queue has reserved");
+        let waited = |backlog: &Backlog| backlog.time_to_drain().as_secs_f64();
+        for second in 1..=4 {
+            backlog.note_step(1, SECOND, Left::default());
+            assert!((waited(&backlog) - f64::from(second)).abs() < 0.3, "{}", waited(&backlog));
+        }
+        backlog.note_step(1, SECOND, Left { requests: 1, tokens: 50_000 });
+        assert!(
+            (45.0..=50.0).contains(&waited(&backlog)),
+            "ten times 50,000 in 5 s each: {}",
+            waited(&backlog)
+        );
+        backlog.note_step(1, 100 * SECOND, Left::default());
+        assert!(waited(&backlog) < 120.0, "a departure long ago is no rate: {}", waited(&backlog));
     }
 
     #[test]

@@ -26,8 +26,6 @@ use crate::pace::Pace;
 use crate::request::{Event, Failure, FinishReason, Logprobs, Request, RequestId, Usage};
 use crate::step::{Counts, Engine, Stepped};
 
-/// Half-life of the measured decode rate.
-const RATE_HALF_LIFE: Duration = Duration::from_secs(5);
 /// How often constraints are looked at that all running requests wait for.
 const CONSTRAINT_POLL: Duration = Duration::from_micros(500);
 
@@ -139,8 +137,6 @@ struct Shared {
     progress_ms: AtomicU64,
     /// The same of the last step that admitted a request or brought a token.
     token_ms: AtomicU64,
-    /// Tokens per second over the last seconds, times 1000.
-    decode_rate_milli: AtomicU64,
     abort_all: AtomicBool,
     healthy: AtomicBool,
     ended: AtomicBool,
@@ -173,8 +169,6 @@ pub struct Snapshot {
     pub counts: Counts,
     /// The steps since the start.
     pub pace: Pace,
-    /// Tokens generated per second, lately.
-    pub decode_rate: f64,
     /// How long ago the last step ended, if there is work; zero otherwise.
     pub stuck_for: Duration,
     /// How long ago a step last admitted a request or brought a token, if there is work; zero otherwise.
@@ -252,13 +246,9 @@ impl Handle {
         Watch(Arc::clone(&self.shared))
     }
 
-    /// Seconds until the queue is likely to have drained: as requests left it lately or, where none had to wait,
-    /// its tokens over the measured rate of decoding.
+    /// Seconds until the queue is likely to have drained, as requests left it lately; from 1 to 600.
     pub fn seconds_to_drain(&self) -> u64 {
-        let Snapshot { queued_tokens, decode_rate, running, queue_wait, .. } = self.snapshot();
-        let decoded = (queued_tokens + running) as f64 / decode_rate.max(1.0);
-        let seconds = queue_wait.map_or(decoded, |wait| wait.as_secs_f64());
-        (seconds.ceil() as u64).clamp(1, 600)
+        (self.shared.backlog.time_to_drain().as_secs_f64().ceil() as u64).clamp(1, 600)
     }
 
     /// The bounds in force.
@@ -304,7 +294,6 @@ impl Shared {
             counts: Mutex::default(),
             progress_ms: AtomicU64::new(0),
             token_ms: AtomicU64::new(0),
-            decode_rate_milli: AtomicU64::new(0),
             abort_all: AtomicBool::new(false),
             healthy: AtomicBool::new(true),
             ended: AtomicBool::new(false),
@@ -357,7 +346,6 @@ impl Shared {
             generated_tokens: self.generated_tokens.load(Ordering::Acquire),
             counts,
             pace,
-            decode_rate: self.decode_rate_milli.load(Ordering::Acquire) as f64 / 1000.0,
             stuck_for: since(&self.progress_ms),
             last_token_age: since(&self.token_ms),
             healthy: self.healthy.load(Ordering::Acquire),
@@ -372,17 +360,6 @@ impl Shared {
         let mut counted = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counted.0 += stepped.counts;
         counted.1.add(took, stepped.prompt_rows + stepped.decode_rows);
-        drop(counted);
-        self.measure(tokens, took);
-    }
-
-    /// An exponential mean of tokens per second, over times with work.
-    fn measure(&self, tokens: usize, took: Duration) {
-        let keep = 0.5f64.powf(took.as_secs_f64() / RATE_HALF_LIFE.as_secs_f64());
-        let now = tokens as f64 / took.as_secs_f64().max(1e-6);
-        let before = self.decode_rate_milli.load(Ordering::Acquire) as f64 / 1000.0;
-        let mean = if before == 0.0 { now } else { before * keep + now * (1.0 - keep) };
-        self.decode_rate_milli.store((mean * 1000.0) as u64, Ordering::Release);
     }
 }
 

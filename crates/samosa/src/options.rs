@@ -23,8 +23,28 @@ use crate::settings::{self, Values, Wrong};
 const KV_CACHE_MB: u64 = 1024;
 const MEGABYTE: u64 = 1 << 20;
 
-/// What a request to generate consists of.
-const CONTRACT_FIELDS: [&str; 4] = ["messages", "temperature", "max_tokens", "top_k"];
+/// What a request to generate consists of, and what is read within fields: passed over, a request would ask for something
+/// else. Names that OpenAI's paths alone know are read there and passed over elsewhere.
+const READ_FIELDS: [&str; 16] = [
+    "messages",
+    "messages[].role",
+    "messages[].content",
+    "messages[].content[].type",
+    "messages[].content[].text",
+    "temperature",
+    "max_tokens",
+    "top_k",
+    "stream_options.include_usage",
+    "response_format.type",
+    "response_format.json_schema",
+    "response_format.json_schema.name",
+    "response_format.json_schema.schema",
+    "response_format.json_schema.strict",
+    "grammar.syntax",
+    "grammar.definition",
+];
+/// Fields within which all names are the client's own.
+const OPEN_FIELDS: [&str; 3] = ["logit_bias.", "metadata.", "response_format.json_schema.schema."];
 
 /// Everything `serve` needs.
 pub(crate) struct Serve {
@@ -152,13 +172,29 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
     })
 }
 
-/// Fields of a request that are passed over.
+/// Fields of a request that are passed over, as names or paths.
 fn ignored_fields(values: &Values) -> Result<BTreeSet<String>> {
     let fields: BTreeSet<String> = values.list("ignored_request_fields").map(str::to_owned).collect();
-    if CONTRACT_FIELDS.iter().any(|field| fields.contains(*field)) {
+    let is_open = |field: &String| OPEN_FIELDS.iter().any(|open| field.starts_with(open));
+    if fields.iter().any(|field| READ_FIELDS.contains(&field.as_str()) || is_open(field)) {
         return values.refuse("ignored_request_fields", "fields that the contract does not have");
     }
+    if !fields.iter().all(|field| is_path(field)) {
+        let expected = "names of fields, or paths of names with dots between them, as in messages[].id: a list's name ends \
+                        with [], and the last name is a field's";
+        return values.refuse("ignored_request_fields", expected);
+    }
     Ok(fields)
+}
+
+/// Whether this is a name, or names with dots between them, each but the last with or without `[]`.
+fn is_path(text: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || "[]".contains(c))
+    };
+    let (outer, last) = text.rsplit_once('.').map_or((None, text), |(outer, last)| (Some(outer), last));
+    let mut outer = outer.into_iter().flat_map(|outer| outer.split('.'));
+    is_name(last) && outer.all(|name| is_name(name.strip_suffix("[]").unwrap_or(name)))
 }
 
 /// Names of what serves beside its tag.
@@ -221,6 +257,7 @@ fn limits(values: &Values) -> Result<Limits> {
     };
     Ok(Limits {
         engine: engine.checked(),
+        message_chars: values.number("max_message_chars")? as usize,
         connections: values.number("max_connections")? as usize,
         header_timeout: seconds(values, "header_timeout")?,
         body_timeout: seconds(values, "body_timeout")?,

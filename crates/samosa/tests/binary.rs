@@ -249,6 +249,21 @@ fn a_default_model_that_is_not_there_leaves_a_server_that_says_so() {
 }
 
 #[test]
+fn a_probe_that_is_not_ready_logs_no_error() {
+    let mut running = Running::start(&[("STARTUP_LOAD_ENABLED", "false"), ("LOG_LEVEL", "debug")]);
+    assert_eq!(running.ask("GET", "/readyz", ("", "")).whole().0, 503);
+    assert_eq!(running.generate(&message("Hello!", 8)).whole().0, 503);
+    running.signal("TERM");
+    assert_eq!(running.ended(), Some(0));
+    let log = running.log();
+    let level = |path: &str| {
+        let line = log.iter().find(|line| line["path"] == path).unwrap();
+        (line["level"].as_str().unwrap(), line["status"].as_u64().unwrap())
+    };
+    assert_eq!((level("/readyz"), level("/generate")), (("DEBUG", 503), ("ERROR", 503)));
+}
+
+#[test]
 fn float16_is_taken_as_bfloat16_with_a_warning() {
     let running = Running::start(&[("NANOCHAT_DTYPE", "float16"), ("STARTUP_LOAD_ENABLED", "false")]);
     let log = running.log();

@@ -186,6 +186,42 @@ fn everything_that_is_wrong_is_listed() {
 }
 
 #[test]
+fn fields_to_pass_over_are_names_or_paths_that_nothing_reads() {
+    let mixed = Mixed::new();
+    for good in [
+        "force_web_search",
+        "messages[].id, messages[].content[].id, stream_options.include_obfuscation",
+        "messages[].name",
+        "a.b.c, chat-template, $ref",
+    ] {
+        let said = mixed.config(&[], &[("IGNORED_REQUEST_FIELDS", good)]);
+        assert_eq!((said.code, said.err.as_str()), (0, ""), "{good}");
+    }
+    for (wrong, says) in [
+        ("messages", "fields that the contract does not have"),
+        ("messages[].role", "fields that the contract does not have"),
+        ("x, messages[].content[].text", "fields that the contract does not have"),
+        ("stream_options.include_usage", "fields that the contract does not have"),
+        ("logit_bias.5", "fields that the contract does not have"),
+        ("response_format.json_schema.schema.title", "fields that the contract does not have"),
+        ("messages[]", "paths of names with dots between them"),
+        ("messages[0].id", "paths of names with dots between them"),
+        ("messages[].", "paths of names with dots between them"),
+        (".x", "paths of names with dots between them"),
+        ("[].x", "paths of names with dots between them"),
+        ("a..b", "paths of names with dots between them"),
+        ("a b", "paths of names with dots between them"),
+    ] {
+        let said = mixed.config(&[], &[("IGNORED_REQUEST_FIELDS", wrong)]);
+        assert!(said.code == 2 && said.err.contains(says), "{wrong}: {}", said.err);
+    }
+    for (chars, code) in [("1", 0), ("8400", 0), ("32000", 0), ("0", 2), ("32001", 2), ("8,400", 2)] {
+        assert_eq!(mixed.config(&[], &[("MAX_MESSAGE_CHARS", chars)]).code, code, "{chars}");
+    }
+    assert_eq!(server::Limits::default().conversation_chars, 32_000, "no message has more");
+}
+
+#[test]
 fn every_word_that_is_offered_is_understood() {
     let mixed = Mixed::new();
     let schema: Value = serde_json::from_str(&mixed.done(&["--schema"])).unwrap();

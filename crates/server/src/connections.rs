@@ -110,6 +110,14 @@ impl Link {
         *self.lock() = (Phase::Idle, clock::now());
     }
 
+    /// The unread body of the answered request is drained. A request that began since keeps its phase.
+    pub(crate) fn drained(&self) {
+        let mut phase = self.lock();
+        if phase.0 == Phase::Head {
+            *phase = (Phase::Idle, clock::now());
+        }
+    }
+
     /// Bytes wait for the peer.
     pub(crate) fn waits(&self) {
         self.sending.store(true, Ordering::Release);

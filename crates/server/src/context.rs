@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State as FromState};
-use axum::http::header::CONNECTION;
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::header::{CONNECTION, TRANSFER_ENCODING};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt;
@@ -16,6 +16,7 @@ use crate::edge::headers::{self, Transport};
 use crate::edge::host::Listening;
 use crate::metrics::HttpLabels;
 use crate::problem::{Code, Problem, Shape};
+use crate::start;
 use crate::state::State;
 use crate::trace::{TRACEPARENT, TraceContext};
 
@@ -89,11 +90,8 @@ pub(crate) async fn follow(
     let path = matched.map_or_else(|| "<unmatched>".to_owned(), |path| path.as_str().to_owned());
     let method = method(&request);
     let transport = transport(&state, &request);
-    let header_bytes = header_bytes(&request);
-    let limit = state.options.limits.header_bytes;
-    let mut response = if header_bytes > limit {
-        let detail = format!("The headers have {header_bytes} bytes, but at most {limit} are allowed.");
-        Problem::new(Code::HeadersTooLarge, detail).response(&ids)
+    let mut response = if let Some(problem) = refusal(&state, &request) {
+        problem.response(&ids)
     } else {
         // A panic is ours to explain, not the caller's to guess from a closed connection.
         AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
@@ -117,7 +115,7 @@ pub(crate) async fn follow(
     let labels = HttpLabels { method, path, status };
     let took = begun.elapsed();
     log(&labels, &ids, took.as_secs_f64() * 1000.0, response.extensions().get::<Code>().copied());
-    if let Some(&code) = response.extensions().get::<Code>() {
+    if let Some(&code) = response.extensions().get::<Code>().filter(|_| !labels.is_not_ready_probe()) {
         state.metrics.refused(code);
     }
     if response.extensions().get::<Streams>().is_none() {
@@ -125,6 +123,18 @@ pub(crate) async fn follow(
     }
     state.metrics.http(labels, took);
     response
+}
+
+/// Checks of the request's head that hold on every route.
+fn refusal(state: &State, request: &Request) -> Option<Problem> {
+    let (bytes, limit) = (header_bytes(request), state.options.limits.header_bytes);
+    if bytes > limit {
+        let detail = format!("The headers have {bytes} bytes, but at most {limit} are allowed.");
+        return Some(Problem::new(Code::HeadersTooLarge, detail));
+    }
+    let coding = start::other_coding(request.headers(), &TRANSFER_ENCODING, "chunked")?;
+    let detail = format!("The Transfer-Encoding has {coding}, but only chunked is supported.");
+    Some(Problem::new(Code::UnsupportedTransferCoding, detail))
 }
 
 /// Hands the span of an answered request to whoever collects them. Probes are not worth any.
@@ -173,11 +183,18 @@ fn header_bytes(request: &Request) -> usize {
     headers.sum::<usize>() + target + request.method().as_str().len()
 }
 
+impl HttpLabels {
+    /// Whether this is a probe's 503: expected while the server loads or drains, so neither an error nor a refusal.
+    fn is_not_ready_probe(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE.as_u16() && crate::PUBLIC.contains(&self.path.as_str())
+    }
+}
+
 fn log(labels: &HttpLabels, ids: &RequestIds, duration_ms: f64, code: Option<Code>) {
     let HttpLabels { method, path, status } = labels;
     let (trace_id, request_id) = (ids.trace.as_str(), ids.request.as_str());
     let code = code.map(Code::as_str);
-    if *status >= 500 {
+    if *status >= 500 && *status != StatusCode::NOT_IMPLEMENTED.as_u16() && !labels.is_not_ready_probe() {
         tracing::error!(
             trace_id,
             request_id,

@@ -18,6 +18,7 @@ pub mod swap;
 pub mod trace;
 
 mod auth;
+mod body_drain;
 mod clock;
 mod connections;
 mod context;

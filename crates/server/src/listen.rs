@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use crate::body_drain::Unread;
 use crate::clock;
 use crate::connections::{Closed, Connections, Link, Place};
 use crate::deadline::{Deadline, Missed};
@@ -218,21 +219,22 @@ impl Connection {
     + use<> {
         let (link, listening, state) =
             (Arc::clone(self.place.link()), self.listening, Arc::clone(&self.state));
-        let asked = Arc::clone(&link);
+        let (asked, unread) = (Arc::clone(&link), Unread::default());
+        let kept = unread.clone();
         self.app
             .clone()
             .map_request(move |mut request: Request<Incoming>| {
                 asked.began();
                 request.extensions_mut().insert(missed.clone());
                 request.extensions_mut().insert(listening);
-                request
+                kept.watch(request)
             })
             .map_response(move |mut response: Response<Body>| {
-                if state.is_ending() {
+                if state.is_ending() || unread.ends_connection() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                let link = Arc::clone(&link);
-                response.map(|body| Answer { body, link })
+                let (link, unread) = (Arc::clone(&link), unread.clone());
+                response.map(|body| Answer { body, link, unread })
             })
     }
 }
@@ -241,6 +243,7 @@ impl Connection {
 struct Answer {
     body: Body,
     link: Arc<Link>,
+    unread: Unread,
 }
 
 impl hyper::body::Body for Answer {
@@ -266,6 +269,13 @@ impl hyper::body::Body for Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         self.link.answered();
+        if let Some(drain) = self.unread.drain() {
+            let link = Arc::clone(&self.link);
+            tokio::spawn(async move {
+                drain.await;
+                link.drained();
+            });
+        }
     }
 }
 

@@ -7,11 +7,11 @@ const OPENAI: &str = include_str!("../../../contract/openai-api.yaml");
 
 /// Statuses an operation may answer with beside its success.
 const ERRORS: [(&str, &str, &[u16]); 5] = [
-    ("/health", "get", &[400, 403]),
-    ("/generate", "post", &[400, 401, 403, 408, 413, 415, 422, 500, 503]),
-    ("/models", "get", &[400, 401, 403, 500]),
-    ("/models/swap", "post", &[400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 500, 502, 503, 507]),
-    ("/stats", "get", &[400, 401, 403]),
+    ("/health", "get", &[400, 403, 501]),
+    ("/generate", "post", &[400, 401, 403, 408, 413, 415, 422, 500, 501, 503]),
+    ("/models", "get", &[400, 401, 403, 500, 501]),
+    ("/models/swap", "post", &[400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 500, 501, 502, 503, 507]),
+    ("/stats", "get", &[400, 401, 403, 501]),
 ];
 
 /// The contract of OpenAI's API.

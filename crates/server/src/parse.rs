@@ -11,6 +11,8 @@ use crate::problem::{Code, Problem};
 
 /// Characters of a caller's value that an error repeats.
 const MAX_ECHO: usize = 40;
+/// Levels of arrays and objects that serde_json reads.
+const MAX_DEPTH: usize = 127;
 
 /// A checked body of `POST /generate`.
 #[derive(Clone, PartialEq, Debug)]
@@ -34,7 +36,7 @@ pub(crate) struct Rules<'a> {
 pub(crate) fn generate(body: &[u8], rules: &Rules<'_>) -> Result<GenerateRequest, Problem> {
     let mut fields = object(json(body)?, "")?;
     let ignored: Vec<String> =
-        rules.ignored_fields.iter().filter(|f| fields.remove(*f).is_some()).cloned().collect();
+        rules.ignored_fields.iter().filter(|path| remove(&mut fields, path)).cloned().collect();
     only(&fields, &["messages", "temperature", "max_tokens", "top_k"], "")?;
     let messages = messages(fields.get("messages"))?;
     let temperature = number(fields.get("temperature"), "temperature")?;
@@ -72,13 +74,38 @@ pub(crate) fn json(body: &[u8]) -> Result<Value, Problem> {
     }
     serde_json::from_slice(body).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        let what = if error.to_string().starts_with("number out of range") {
-            "holds a number that is too large"
-        } else {
-            "is not valid JSON"
-        };
+        let what = what_is_wrong(&error.to_string());
         Problem::new(Code::InvalidJson, format!("The body {what} at line {line}, column {column}."))
     })
+}
+
+/// Classifies serde_json's message: its public error has no kind for these.
+fn what_is_wrong(message: &str) -> String {
+    let begins = |start: &str| message.starts_with(start);
+    if begins("number out of range") {
+        "holds a number that is too large".to_owned()
+    } else if begins("recursion limit exceeded") {
+        format!("is too deeply nested: more than {MAX_DEPTH} levels")
+    } else if begins("lone leading surrogate") || begins("unexpected end of hex escape") {
+        // The second is the message for a leading surrogate without an escape after it, and for nothing else.
+        "holds a lone surrogate (\\uD800 to \\uDFFF come in pairs only)".to_owned()
+    } else {
+        "is not valid JSON".to_owned()
+    }
+}
+
+/// Removes the field at a path from an object: `name`, `name.inner`, or `list[].inner` for every element of a list.
+/// Returns whether there was one.
+pub(crate) fn remove(fields: &mut Map<String, Value>, path: &str) -> bool {
+    let Some((head, rest)) = path.split_once('.') else { return fields.shift_remove(path).is_some() };
+    let within = |value: &mut Value| value.as_object_mut().is_some_and(|inner| remove(inner, rest));
+    match head.strip_suffix("[]") {
+        None => fields.get_mut(head).is_some_and(within),
+        Some(list) => {
+            let elements = fields.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
+            elements.map(within).filter(|removed| *removed).count() > 0
+        }
+    }
 }
 
 fn object(value: Value, pointer: &str) -> Result<Map<String, Value>, Problem> {
@@ -138,7 +165,9 @@ pub(crate) fn check_messages(
         let chars = content.chars().count();
         total += chars;
         let at = format!("/messages/{i}/content");
-        if chars == 0 {
+        let role = self::role(&role, i)?;
+        // An answer may be empty, and comes back in the history of the next request.
+        if chars == 0 && role != Role::Assistant {
             return Err(Problem::new(Code::EmptyMessage, format!("Message {i} has empty content.")).at(at));
         }
         if chars > limits.message_chars {
@@ -146,7 +175,7 @@ pub(crate) fn check_messages(
             let detail = format!("Message {i} has {chars} characters, but at most {limit} are allowed.");
             return Err(Problem::new(Code::MessageTooLong, detail).at(at));
         }
-        checked.push((self::role(&role, i)?, content));
+        checked.push((role, content));
     }
     if total > limits.conversation_chars {
         let limit = limits.conversation_chars;
@@ -325,6 +354,7 @@ mod tests {
             (r#"{"messages":[]}"#, "no_messages", "At least one message is required"),
             (&many(501, 1), "too_many_messages", "501 messages, but at most 500"),
             (&message("user", ""), "empty_message", "Message 0"),
+            (&message("system", ""), "empty_message", "Message 0"),
             (&message("tool", "x"), "invalid_role", "invalid role \"tool\""),
             (&message("system", "x"), "invalid_role", "invalid role"),
             (&many(1, 8001), "message_too_long", "8001 characters, but at most 8000"),
@@ -339,6 +369,84 @@ mod tests {
             assert!(detail.contains(part), "{detail}");
         }
         assert!(read(&many(4, 8000)).is_ok() && read(&many(500, 1)).is_ok());
+    }
+
+    #[test]
+    fn an_assistant_message_may_be_empty() {
+        let turns = |roles: &str| {
+            let turn = |role: char| {
+                let name = if role == 'a' { "assistant" } else { "user" };
+                format!(r#"{{"role":"{name}","content":""}}"#)
+            };
+            let hello = r#"{"role":"user","content":"x"}"#.to_owned();
+            let turns: Vec<String> =
+                roles.chars().map(|role| if role == 'x' { hello.clone() } else { turn(role) }).collect();
+            read(&format!(r#"{{"messages":[{}]}}"#, turns.join(",")))
+        };
+        for good in ["a", "xa", "xax", "xaax"] {
+            assert!(turns(good).unwrap().messages.iter().any(|(_, content)| content.is_empty()), "{good}");
+        }
+        for wrong in ["u", "xau", "xu"] {
+            assert_eq!(turns(wrong).unwrap_err().code, Code::EmptyMessage, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn invalid_json_is_classified() {
+        let deep = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
+        for (body, says) in [
+            (deep(MAX_DEPTH + 1), "is too deeply nested: more than 127 levels at line 1, column 128."),
+            ("{\"a\":".repeat(200), "is too deeply nested"),
+            (r#"{"a":"\ud800"}"#.to_owned(), "holds a lone surrogate"),
+            (r#"{"a":"\uDFFF"}"#.to_owned(), "holds a lone surrogate"),
+            (r#"{"a":"\ud83d\ud83d"}"#.to_owned(), "holds a lone surrogate"),
+            (r#"{"a":"\ud83dx"}"#.to_owned(), "holds a lone surrogate"),
+            (r#"{"a":"\ud83d\n"}"#.to_owned(), "holds a lone surrogate"),
+            (r#"{"\udc00":1}"#.to_owned(), "holds a lone surrogate"),
+            (r#"{"a":"\ud8"}"#.to_owned(), "is not valid JSON"),
+            (r#"{"a":"\ud800"#.to_owned(), "is not valid JSON"),
+            ("1e999".to_owned(), "holds a number that is too large"),
+            ("{".to_owned(), "is not valid JSON"),
+        ] {
+            let problem = json(body.as_bytes()).unwrap_err();
+            assert_eq!(problem.code, Code::InvalidJson);
+            assert!(
+                problem.detail.contains(says) && problem.detail.contains("line 1"),
+                "{body}: {problem:?}"
+            );
+        }
+        assert!(json(deep(MAX_DEPTH).as_bytes()).is_ok());
+        assert_eq!(json(r#""\ud83e\udd5f""#.as_bytes()).unwrap(), "🥟");
+    }
+
+    #[test]
+    fn fields_are_removed_by_their_path() {
+        let body = serde_json::json!({
+            "a": 1, "b": { "c": 2, "d": { "e": 3 } }, "l": [{ "x": 1, "y": [{ "z": 1 }] }, 7, { "x": 2 }, { "y": 0 }],
+        });
+        for (path, gone) in [
+            ("a", &["/a"][..]),
+            ("b", &["/b"]),
+            ("b.c", &["/b/c"]),
+            ("b.d.e", &["/b/d/e"]),
+            ("l[].x", &["/l/0/x", "/l/2/x"]),
+            ("l[].y[].z", &["/l/0/y/0/z"]),
+            ("c", &[]),
+            ("a.c", &[]),
+            ("b[].c", &[]),
+            ("l.x", &[]),
+            ("l[].z", &[]),
+            ("b.d.f", &[]),
+        ] {
+            let Value::Object(mut fields) = body.clone() else { panic!() };
+            assert_eq!(remove(&mut fields, path), !gone.is_empty(), "{path}");
+            let mut expected = body.clone();
+            for pointer in gone {
+                let (parent, name) = pointer.rsplit_once('/').unwrap();
+                expected.pointer_mut(parent).unwrap().as_object_mut().unwrap().shift_remove(name).unwrap();
+            }
+            assert_eq!(Value::Object(fields), expected, "{path}");
+        }
     }
 
     #[test]

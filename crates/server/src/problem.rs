@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::context::RequestIds;
 use crate::openai::error;
+use crate::parse::short;
 use crate::sse::data;
 
 /// What a caller without a key is asked for.
@@ -110,8 +111,10 @@ codes! {
     PreconditionFailed, "precondition_failed", PRECONDITION_FAILED, false;
     /// The body is over the limit.
     BodyTooLarge, "body_too_large", PAYLOAD_TOO_LARGE, false;
-    /// The body is not declared as JSON.
+    /// The body is not declared as JSON, or is encoded.
     UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, false;
+    /// A transfer coding other than chunked.
+    UnsupportedTransferCoding, "unsupported_transfer_coding", NOT_IMPLEMENTED, false;
     /// The headers are over the limit.
     HeadersTooLarge, "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, false;
     /// The checkpoint cannot be served.
@@ -159,12 +162,19 @@ impl Shape {
     /// At a path, whether there is anything at it or not.
     pub(crate) fn at(path: &str) -> Self {
         let is_openai = path == "/v1" || path.starts_with("/v1/") || OPENAI_PATHS.contains(&path);
-        if is_openai { Self::OpenAi } else { Self::Details }
+        if is_openai || lacks_v1(path) { Self::OpenAi } else { Self::Details }
     }
 }
 
 /// Paths outside `/v1` whose callers expect the same.
 const OPENAI_PATHS: [&str; 2] = ["/tokenize", "/detokenize"];
+
+/// Whether a path is one of OpenAI's without `/v1`: the client's base URL lacks it. `/models` and `/models/swap` are the
+/// contract's.
+fn lacks_v1(path: &str) -> bool {
+    let is_model = path.strip_prefix("/models/").is_some_and(|name| !name.is_empty() && name != "swap");
+    is_model || ["/chat/completions", "/completions"].contains(&path.trim_end_matches('/'))
+}
 
 /// An error on its way to a caller.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -279,7 +289,18 @@ struct ErrorFields<'a> {
 
 /// No such path.
 pub(crate) async fn not_found(request: Request) -> Response {
-    Problem::new(Code::NotFound, "There is nothing at this path.").response(&RequestIds::of(&request))
+    let path = request.uri().path();
+    let detail = if lacks_v1(path) {
+        let path = short(path);
+        format!(
+            "There is nothing at {path}; OpenAI's API is at /v1{path}: the client's base_url must end in /v1."
+        )
+    } else if path.starts_with("/v1/v1/") {
+        "There is nothing at this path; the client's base_url must end in /v1, and has it twice.".to_owned()
+    } else {
+        "There is nothing at this path.".to_owned()
+    };
+    Problem::new(Code::NotFound, detail).response(&RequestIds::of(&request))
 }
 
 /// The path exists; `Allow` is added by the router.

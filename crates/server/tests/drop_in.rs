@@ -69,6 +69,7 @@ async fn values_out_of_range_are_400_with_the_exact_sentences() {
     for (body, code, says) in [
         (conversation(&vec![("user", "x"); 501]), "too_many_messages", "501"),
         (conversation(&[("user", "")]), "empty_message", "empty"),
+        (conversation(&[("user", "x"), ("assistant", ""), ("user", "")]), "empty_message", "Message 2"),
         (conversation(&[("user", &long)]), "message_too_long", "8001"),
         (conversation(&[("user", full.as_str()); 5]), "conversation_too_long", "40000"),
         (with("temperature", json!(2.01)), "invalid_temperature", "2.01"),
@@ -87,6 +88,23 @@ async fn values_out_of_range_are_400_with_the_exact_sentences() {
     for broken in ["", "{", "nonsense", "{\"messages\":[}", "\u{0}"] {
         refused(&server, generate(&json!({})).body(broken.as_bytes()), (400, "invalid_json")).await;
     }
+}
+
+#[tokio::test]
+async fn the_bound_of_a_message_is_a_setting() {
+    let limits = Limits { message_chars: 8400, ..Limits::default() };
+    let server = Server::start(Options { load_at_start: false, limits, ..options() }).await;
+    let of = |chars: usize| "x".repeat(chars);
+    refused(&server, generate(&conversation(&[("user", &of(8318))])), (503, "no_model")).await;
+    refused(&server, generate(&conversation(&[("user", &of(8400))])), (503, "no_model")).await;
+    let problem =
+        refused(&server, generate(&conversation(&[("user", &of(8401))])), (400, "message_too_long"));
+    assert_eq!(problem.await["detail"], "Message 0 has 8401 characters, but at most 8400 are allowed.");
+    let (long, full) = (of(8400), of(32_001));
+    let messages = [("user", long.as_str()); 4];
+    refused(&server, generate(&conversation(&messages)), (400, "conversation_too_long")).await;
+    refused(&server, generate(&conversation(&[("user", &full)])), (400, "message_too_long")).await;
+    assert_eq!(server.get("/stats").await["limits"]["message_chars"], 8400, "where the page reads it");
 }
 
 #[tokio::test]
@@ -187,6 +205,8 @@ async fn without_a_model_or_a_key_it_is_503_with_a_time_to_retry() {
     assert!(health["reason"].is_string() && health["current_model"].is_null(), "{health}");
     assert_eq!(server.send(Ask::new("GET", "/readyz")).await.status, 503);
     assert_eq!(server.send(Ask::new("GET", "/livez")).await.status, 200);
+    let refused = "samosa_refused_total{reason=\"no_model\"}";
+    assert_eq!(server.metric(refused).await, 1.0, "a probe does not count as refused");
     let keyless = Server::start(Options { keys: Keys::default(), load_at_start: false, ..options() }).await;
     for path in ["/generate", "/nothing"] {
         assert!(unavailable(&keyless, Ask::new("POST", path), "not_configured").await > 0);

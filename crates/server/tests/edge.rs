@@ -167,6 +167,33 @@ async fn pages_of_listed_origins_may_call_and_no_others() {
 }
 
 #[tokio::test]
+async fn headers_of_openais_clients_pass_within_bounds() {
+    let edge = Edge { cors_origins: PAGE.parse().unwrap(), ..Edge::default() };
+    let server = Server::start(unloaded(edge)).await;
+    let allowed = async |asked: &str| {
+        let request = preflight("/v1/chat/completions", PAGE).header("Access-Control-Request-Headers", asked);
+        let reply = server.send(request).await;
+        assert_eq!((reply.status, reply.header("access-control-allow-origin")), (200, Some(PAGE)));
+        let allowed = reply.header("access-control-allow-headers").unwrap().to_ascii_lowercase();
+        allowed.split(',').map(|name| name.trim().to_owned()).collect::<Vec<String>>()
+    };
+    let usual = allowed("").await;
+    let theirs =
+        "authorization,content-type,x-stainless-arch, X-Stainless-OS ,x-stainless-a-name-of-tomorrow";
+    let found = allowed(theirs).await;
+    let more = ["x-stainless-arch", "x-stainless-os", "x-stainless-a-name-of-tomorrow"];
+    assert_eq!(found, [&usual[..], &more.map(str::to_owned)].concat());
+    let long = format!("x-stainless-{}", "a".repeat(65));
+    for other in
+        ["x-stainless", "x-stainless-", "x-other", "x-stainless-a b", "x-stainless-é", "*", "cookie", &long]
+    {
+        assert_eq!(allowed(other).await, usual, "{other}");
+    }
+    let many: Vec<String> = (0..100).map(|i| format!("x-stainless-{i}")).collect();
+    assert_eq!(allowed(&many.join(",")).await.len(), usual.len() + 32);
+}
+
+#[tokio::test]
 async fn every_answer_tells_browsers_to_make_nothing_of_it() {
     let server = Server::start(options()).await;
     let generate = || Ask::new("POST", "/generate").json(&ask("Hi", 0.0, 1));

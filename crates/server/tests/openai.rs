@@ -463,3 +463,159 @@ async fn who_waits_hears_comments_and_then_the_answer_or_why_there_is_none() {
     );
     drop(running);
 }
+
+#[tokio::test]
+async fn line_breaks_of_python_are_escaped_in_every_event() {
+    let server = Server::start(options()).await;
+    let breaks = "\n\r\u{b}\u{c}\u{1c}\u{1d}\u{1e}\u{85}\u{2028}\u{2029}";
+    for c in breaks.chars() {
+        let forced = json!({ "grammar": { "syntax": "regex", "definition": format!("a{c}{c}b{c}") } });
+        for (path, base) in [
+            (CHAT, with(chat("x"), &json!({ "logprobs": true, "top_logprobs": 20 }))),
+            (TEXT, json!({ "model": MODEL, "prompt": "x", "max_tokens": 64, "logprobs": 20 })),
+        ] {
+            let body = with(base, &with(forced.clone(), &json!({ "stream": true })));
+            let bytes = server.send(Ask::new("POST", path).json(&body)).await.rest().await;
+            let text = String::from_utf8(bytes).unwrap();
+            let events: Vec<&str> = text
+                .strip_suffix("\n\n")
+                .unwrap()
+                .split("\n\n")
+                .map(|event| event.strip_prefix("data: ").unwrap())
+                .collect();
+            assert!(
+                events.iter().all(|event| !event.contains(|c| breaks.contains(c))),
+                "{path} {c:?}: {text:?}"
+            );
+            let read: Vec<Value> =
+                events.iter().filter_map(|event| serde_json::from_str(event).ok()).collect();
+            assert_eq!(read.len() + 1, events.len(), "all but [DONE] is JSON");
+            assert_eq!(joined(&read, 0).0, format!("a{c}{c}b{c}"), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn fields_of_no_effect_change_no_answer() {
+    let server = Server::start(options()).await;
+    let expected = post(&server, CHAT, &with(chat("Who are you?"), &json!({ "max_tokens": 100 }))).await;
+    let tool = json!({ "type": "function", "function": { "name": "f", "parameters": {} } });
+    for fields in [
+        json!({ "tools": [tool], "tool_choice": "none", "parallel_tool_calls": true }),
+        json!({ "functions": [{ "name": "f" }], "function_call": "none" }),
+        json!({ "tools": [], "tool_choice": "auto", "functions": [], "parallel_tool_calls": false }),
+        json!({ "verbosity": "medium", "prompt_cache_key": "k", "safety_identifier": "s", "user": "u" }),
+        json!({ "prompt_cache_retention": "in_memory", "metadata": { "a": "b" }, "store": false }),
+        json!({ "service_tier": "auto", "modalities": ["text"], "prediction": null, "stop": null, "n": 1 }),
+        json!({ "logprobs": false, "top_logprobs": 0, "reasoning_effort": "none", "audio": null, "seed": null }),
+        json!({ "stream": false, "max_tokens": null, "max_completion_tokens": 100_000 }),
+        json!({ "max_tokens": u64::MAX, "max_completion_tokens": u64::MAX }),
+        json!({ "max_tokens": i64::MAX }),
+        json!({ "max_tokens": 1e30 }),
+        json!({ "add_generation_prompt": true, "continue_final_message": false }),
+    ] {
+        let answer = post(&server, CHAT, &with(chat("Who are you?"), &fields)).await;
+        assert_eq!(answer["choices"], expected["choices"], "{fields}");
+    }
+    let streamed = json!({ "stream_options": { "include_obfuscation": false, "include_usage": true } });
+    for obfuscated in [json!(false), json!(true), Value::Null] {
+        let mut fields = streamed.clone();
+        fields["stream_options"]["include_obfuscation"] = obfuscated;
+        let events = stream(&server, CHAT, &with(chat("Who are you?"), &fields)).await;
+        assert_eq!(joined(&events, 0).0, content(&expected));
+    }
+    let ephemeral = json!({ "type": "ephemeral" });
+    let message = json!({
+        "role": "user", "name": "sam", "cache_control": ephemeral, "refusal": null, "tool_calls": null, "annotations": [],
+        "content": [{ "type": "text", "text": "Who are you?", "cache_control": ephemeral }],
+    });
+    let answer = post(&server, CHAT, &with(chat(""), &json!({ "messages": [message] }))).await;
+    assert_eq!(answer["choices"], expected["choices"]);
+}
+
+/// The tokens that a chat becomes, spelled out.
+async fn spelled(server: &Server, body: &Value) -> String {
+    let answer = post(server, "/tokenize", &with(body.clone(), &json!({ "return_token_strs": true }))).await;
+    answer["token_strs"].as_array().unwrap().iter().map(|token| token.as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn empty_assistant_messages_are_accepted_in_the_history() {
+    let server = Server::start(options()).await;
+    let turns = |assistant: Value| json!({ "messages": [{ "role": "user", "content": "Hi" }, assistant, { "role": "user", "content": "Who?" }] });
+    let empty = turns(json!({ "role": "assistant", "content": "" }));
+    assert_eq!(
+        spelled(&server, &empty).await,
+        "<|bos|><|user_start|>Hi<|user_end|><|assistant_start|><|assistant_end|><|user_start|>Who?<|user_end|>\
+         <|assistant_start|>"
+    );
+    let base = json!({ "model": MODEL, "temperature": 0 });
+    let expected = post(&server, CHAT, &with(base.clone(), &empty)).await;
+    for assistant in [
+        json!({ "role": "assistant", "content": null }),
+        json!({ "role": "assistant" }),
+        json!({ "role": "assistant", "content": [] }),
+        json!({ "role": "assistant", "content": [{ "type": "text", "text": "" }] }),
+        json!({ "role": "assistant", "content": null, "tool_calls": [], "function_call": null, "audio": null }),
+        json!({ "role": "assistant", "content": "", "reasoning_content": "Hm.", "reasoning": "Hm." }),
+        json!({ "role": "assistant", "content": "", "provider_specific_fields": { "refusal": null } }),
+    ] {
+        let answer = post(&server, CHAT, &with(base.clone(), &turns(assistant.clone()))).await;
+        assert_eq!(
+            (&answer["choices"], &answer["usage"]["prompt_tokens"]),
+            (&expected["choices"], &expected["usage"]["prompt_tokens"]),
+            "{assistant}"
+        );
+    }
+    let told = server.told(&with(empty, &json!({ "temperature": 0 }))).await;
+    assert_eq!(told.text(), content(&expected), "on /generate too");
+}
+
+#[tokio::test]
+async fn a_last_assistant_message_is_continued() {
+    let server = Server::start(options()).await;
+    let hello = "Hello! How can I help you today?";
+    let messages = |text: &str| json!([{ "role": "user", "content": "Hello!" }, { "role": "assistant", "content": text }]);
+    let base = |text: &str| json!({ "model": MODEL, "messages": messages(text), "temperature": 0 });
+    for (begun, rest) in [
+        ("Hello! How can", " I help you today?"),
+        ("Hello! How can I help you today", "?"),
+        ("", hello),
+        (hello, ""),
+    ] {
+        let whole = post(&server, CHAT, &base(begun)).await;
+        assert_eq!(
+            (content(&whole), &whole["choices"][0]["finish_reason"]),
+            (rest, &json!("stop")),
+            "{begun:?}"
+        );
+        assert_eq!(joined(&stream(&server, CHAT, &base(begun)).await, 0).0, rest, "only what is new");
+    }
+    let open = "<|bos|><|user_start|>Hello!<|user_end|><|assistant_start|>Hello! How can";
+    let closed = format!("{open}<|assistant_end|>");
+    let new = format!("{closed}<|assistant_start|>");
+    for (fields, expected) in [
+        (json!({}), open),
+        (json!({ "continue_final_message": true }), open),
+        (json!({ "continue_final_message": true, "add_generation_prompt": false }), open),
+        (json!({ "continue_final_message": false }), new.as_str()),
+        (json!({ "add_generation_prompt": true }), &new),
+        (json!({ "add_generation_prompt": true, "continue_final_message": false }), &new),
+        (json!({ "add_generation_prompt": false }), &closed),
+        (json!({ "add_generation_prompt": false, "continue_final_message": false }), &closed),
+    ] {
+        let chat = with(json!({ "messages": messages("Hello! How can") }), &fields);
+        assert_eq!(spelled(&server, &chat).await, expected, "{fields}");
+        let answer =
+            post(&server, CHAT, &with(base("Hello! How can"), &with(fields, &json!({ "max_tokens": 1 }))))
+                .await;
+        let count = post(&server, "/tokenize", &chat).await["count"].clone();
+        assert_eq!(answer["usage"]["prompt_tokens"], count, "a chat has the prompt that /tokenize shows");
+    }
+    let user =
+        json!({ "messages": [{ "role": "user", "content": "Hello!" }], "add_generation_prompt": false });
+    assert_eq!(spelled(&server, &user).await, "<|bos|><|user_start|>Hello!<|user_end|>");
+    let again = server.told(&json!({ "messages": messages(""), "temperature": 0 })).await;
+    let fresh = post(&server, CHAT, &with(base(""), &json!({ "add_generation_prompt": true }))).await;
+    assert_eq!(again.text(), content(&fresh), "/generate always begins a message");
+}

@@ -123,7 +123,8 @@ async fn every_field_is_read() {
     for path in POSTED {
         let contract = contract();
         let schema = body(&contract, path);
-        let wrong = |name: &str| if name == "user" || name == "model" { json!(7) } else { json!("\u{1}") };
+        let texts = ["user", "model", "prompt_cache_key", "safety_identifier"];
+        let wrong = |name: &str| if texts.contains(&name) { json!(7) } else { json!("\u{1}") };
         for name in schema["properties"].as_object().unwrap().keys() {
             let needed = |name: &str| match path {
                 "/v1/chat/completions" => ["model", "messages"].contains(&name),

@@ -92,8 +92,14 @@ async fn what_does_not_fit_a_completion_of_either_kind() {
             "invalid_type",
             "stream_options.include_usage",
         ),
+        (
+            json!({ "stream": true, "stream_options": { "include_obfuscation": "no" } }),
+            "invalid_type",
+            "stream_options.include_obfuscation",
+        ),
         (json!({ "max_tokens": 0 }), "invalid_value", "max_tokens"),
-        (json!({ "max_tokens": 4097 }), "invalid_value", "max_tokens"),
+        (json!({ "max_tokens": -1 }), "invalid_value", "max_tokens"),
+        (json!({ "max_tokens": -1e300 }), "invalid_value", "max_tokens"),
         (json!({ "max_tokens": 1.5 }), "invalid_type", "max_tokens"),
         (json!({ "max_tokens": "7" }), "invalid_type", "max_tokens"),
         (json!({ "n": 0 }), "invalid_value", "n"),
@@ -127,6 +133,14 @@ async fn what_does_not_fit_a_completion_of_either_kind() {
         (json!({ "seed": 1e19 }), "invalid_value", "seed"),
         (json!({ "seed": "7" }), "invalid_type", "seed"),
         (json!({ "user": 7 }), "invalid_type", "user"),
+        (json!({ "prompt_cache_key": 7 }), "invalid_type", "prompt_cache_key"),
+        (json!({ "safety_identifier": ["x"] }), "invalid_type", "safety_identifier"),
+        (json!({ "metadata": "x" }), "invalid_type", "metadata"),
+        (json!({ "metadata": { "x": 7 } }), "invalid_type", "metadata"),
+        (json!({ "parallel_tool_calls": "yes" }), "invalid_type", "parallel_tool_calls"),
+        (json!({ "tools": {}, "tool_choice": "none" }), "invalid_type", "tools"),
+        (json!({ "tools": [7], "tool_choice": "none" }), "invalid_type", "tools[0]"),
+        (json!({ "functions": [{}, "x"], "function_call": "none" }), "invalid_type", "functions[1]"),
     ];
     for (path, base) in [(CHAT, chat()), (TEXT, text())] {
         check(&server, path, &base, &cases).await;
@@ -171,8 +185,21 @@ async fn forms_that_are_none_and_what_is_not_supported() {
             "grammar",
         ),
         (json!({ "tools": [{ "type": "function" }] }), "unsupported_parameter", "tools"),
+        (
+            json!({ "tools": [{ "type": "function" }], "tool_choice": "auto" }),
+            "unsupported_parameter",
+            "tools",
+        ),
+        (json!({ "tools": [{}], "function_call": "none" }), "unsupported_parameter", "tools"),
+        (json!({ "functions": [{ "name": "f" }] }), "unsupported_parameter", "functions"),
+        (json!({ "functions": [{}], "tool_choice": "none" }), "unsupported_parameter", "functions"),
         (json!({ "tool_choice": "required" }), "unsupported_parameter", "tool_choice"),
-        (json!({ "parallel_tool_calls": true }), "unsupported_parameter", "parallel_tool_calls"),
+        (json!({ "tool_choice": { "type": "function" } }), "unsupported_parameter", "tool_choice"),
+        (json!({ "verbosity": "high" }), "unsupported_parameter", "verbosity"),
+        (json!({ "prompt_cache_retention": "24h" }), "unsupported_parameter", "prompt_cache_retention"),
+        (json!({ "reasoning_effort": "high" }), "unsupported_parameter", "reasoning_effort"),
+        (json!({ "modalities": ["text", "audio"] }), "unsupported_parameter", "modalities"),
+        (json!({ "prediction": { "type": "content" } }), "unsupported_parameter", "prediction"),
         (json!({ "best_of": 2 }), "unsupported_parameter", "best_of"),
         (json!({ "echo": true }), "unsupported_parameter", "echo"),
         (json!({ "suffix": "x" }), "unsupported_parameter", "suffix"),
@@ -187,27 +214,21 @@ async fn forms_that_are_none_and_what_is_not_supported() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_a_chat() {
+async fn what_does_not_fit_a_message() {
     let server = Server::start(options()).await;
     let one = |message: Value| json!({ "messages": [message] });
-    let long = "word ".repeat(1500);
     let cases = [
-        (json!({ "messages": null }), "missing_required_parameter", "messages"),
-        (json!({ "messages": {} }), "invalid_type", "messages"),
-        (json!({ "messages": [] }), "empty_array", "messages"),
-        (
-            json!({ "messages": vec![json!({ "role": "user", "content": "x" }); 501] }),
-            "array_above_max_length",
-            "messages",
-        ),
         (one(json!("x")), "invalid_type", "messages[0]"),
         (one(json!({ "content": "x" })), "missing_required_parameter", "messages[0].role"),
         (one(json!({ "role": "user" })), "missing_required_parameter", "messages[0].content"),
         (
-            one(json!({ "role": "assistant", "content": null })),
+            one(json!({ "role": "user", "content": null })),
             "missing_required_parameter",
             "messages[0].content",
         ),
+        (one(json!({ "role": "assistant", "content": 7 })), "invalid_type", "messages[0].content"),
+        (message("system", &json!("")), "invalid_value", "messages[0].content"),
+        (message("user", &json!([{ "type": "text", "text": "" }])), "invalid_value", "messages[0].content"),
         (message("user", &json!("")), "invalid_value", "messages[0].content"),
         (message("user", &json!([])), "invalid_value", "messages[0].content"),
         (message("user", &json!(7)), "invalid_type", "messages[0].content"),
@@ -230,24 +251,62 @@ async fn what_does_not_fit_a_chat() {
         (message("user", &json!(["x"])), "invalid_type", "messages[0].content[0]"),
         (message("tool", &json!("x")), "invalid_value", "messages[0].role"),
         (message("developer", &json!("x")), "invalid_value", "messages[0].role"),
+        (one(json!({ "role": "user", "content": "x", "name": 7 })), "invalid_type", "messages[0].name"),
         (
-            one(json!({ "role": "user", "content": "x", "name": "n" })),
-            "unsupported_parameter",
-            "messages[0].name",
+            one(json!({ "role": "user", "content": "x", "cache_control": "ephemeral" })),
+            "invalid_type",
+            "messages[0].cache_control",
         ),
         (
-            one(json!({ "role": "assistant", "content": "x", "tool_calls": [{}] })),
+            message("user", &json!([{ "type": "text", "text": "x", "cache_control": true }])),
+            "invalid_type",
+            "messages[0].content[0].cache_control",
+        ),
+        (
+            one(json!({ "role": "assistant", "content": "x", "reasoning_content": ["x"] })),
+            "invalid_type",
+            "messages[0].reasoning_content",
+        ),
+        (
+            one(json!({ "role": "assistant", "content": null, "tool_calls": [{}] })),
             "unsupported_parameter",
             "messages[0].tool_calls",
         ),
+        (
+            one(json!({ "role": "assistant", "content": "x", "refusal": "I may not." })),
+            "unsupported_parameter",
+            "messages[0].refusal",
+        ),
         (one(json!({ "role": "user", "content": "x", "age": 7 })), "unknown_parameter", "messages[0].age"),
+    ];
+    check(&server, CHAT, &chat(), &cases).await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_a_chat() {
+    let server = Server::start(options()).await;
+    let long = "word ".repeat(1500);
+    let cases = [
+        (json!({ "messages": null }), "missing_required_parameter", "messages"),
+        (json!({ "messages": {} }), "invalid_type", "messages"),
+        (json!({ "messages": [] }), "empty_array", "messages"),
+        (
+            json!({ "messages": vec![json!({ "role": "user", "content": "x" }); 501] }),
+            "array_above_max_length",
+            "messages",
+        ),
+        (json!({ "add_generation_prompt": 1 }), "invalid_type", "add_generation_prompt"),
+        (json!({ "continue_final_message": "yes" }), "invalid_type", "continue_final_message"),
+        (json!({ "continue_final_message": true }), "invalid_value", "continue_final_message"),
+        (
+            json!({ "messages": [{ "role": "assistant", "content": "x" }], "continue_final_message": true,
+                "add_generation_prompt": true }),
+            "invalid_value",
+            "continue_final_message",
+        ),
         (message("user", &json!(long)), "context_length_exceeded", "messages"),
         (json!({ "max_completion_tokens": 2 }), "invalid_value", "max_completion_tokens"),
-        (
-            json!({ "max_tokens": null, "max_completion_tokens": 5000 }),
-            "invalid_value",
-            "max_completion_tokens",
-        ),
+        (json!({ "max_tokens": null, "max_completion_tokens": 0 }), "invalid_value", "max_completion_tokens"),
         (json!({ "logprobs": 1 }), "invalid_type", "logprobs"),
         (json!({ "top_logprobs": 1 }), "invalid_value", "top_logprobs"),
         (json!({ "logprobs": true, "top_logprobs": 21 }), "invalid_value", "top_logprobs"),
@@ -291,6 +350,7 @@ async fn what_does_not_fit_a_text() {
         (json!({ "prompt": 7 }), "invalid_type", "prompt"),
         (json!({ "prompt": "x", "messages": [] }), "invalid_value", "prompt"),
         (json!({ "prompt": "x", "add_generation_prompt": true }), "invalid_value", "prompt"),
+        (json!({ "prompt": "x", "continue_final_message": false }), "invalid_value", "prompt"),
         (json!({ "messages": [], "add_special_tokens": true }), "invalid_value", "add_special_tokens"),
         (json!({ "prompt": "x", "model": "y" }), "model_not_found", "model"),
         (json!({ "prompt": "x", "n": 1 }), "unknown_parameter", "n"),
@@ -310,27 +370,30 @@ async fn bodies_that_are_none() {
     let mut options = options();
     options.limits.body_timeout = Duration::from_millis(200);
     let server = Server::start(options).await;
-    let json = |body: &[u8]| Ask::new("POST", CHAT).body(body).header("Content-Type", "application/json");
+    let ask = |body: &[u8]| Ask::new("POST", CHAT).body(body).header("Content-Type", "application/json");
     let deep = [b"[".repeat(100_000), b"]".repeat(100_000)].concat();
     let deep_field = [&b"{\"x\":"[..], &deep, b"}"].concat();
-    for (body, code) in [
-        (&b""[..], "invalid_json"),
-        (b"{", "invalid_json"),
-        (b"{\"model\":\"\xff\"}", "invalid_json"),
-        (b"{\"model\":\"\\ud800\"}", "invalid_json"),
-        (&deep, "invalid_json"),
-        (&deep_field, "invalid_json"),
-        (b"[]", "invalid_type"),
-        (b"{\"n\":1e999}", "invalid_json"),
+    for (body, code, says) in [
+        (&b""[..], "invalid_json", "is empty"),
+        (b"{", "invalid_json", "is not valid JSON"),
+        (b"{\"model\":\"\xff\"}", "invalid_json", "is not valid JSON"),
+        (b"{\"model\":\"\\ud800\"}", "invalid_json", "lone surrogate"),
+        (b"{\"model\":\"x\\udc00y\"}", "invalid_json", "lone surrogate"),
+        (&deep, "invalid_json", "too deeply nested"),
+        (&deep_field, "invalid_json", "too deeply nested"),
+        (b"[]", "invalid_type", "an object"),
+        (b"{\"n\":1e999}", "invalid_json", "too large"),
     ] {
-        assert_eq!(refused(&server, json(body)).await, (400, code.to_owned(), String::new()));
+        let (status, error) = error(server.send(ask(body)).await).await;
+        assert_eq!((status, &error["code"], &error["param"]), (400, &json!(code), &Value::Null));
+        assert!(error["message"].as_str().unwrap().contains(says), "{error:?}");
     }
     let large = vec![b' '; (1 << 20) + 1];
-    assert_eq!(refused(&server, json(&large)).await.0, 413);
+    assert_eq!(refused(&server, ask(&large)).await.0, 413);
     let plain = Ask::new("POST", CHAT).body(b"{}").header("Content-Type", "text/plain");
     assert_eq!(refused(&server, plain).await, (415, "unsupported_media_type".to_owned(), String::new()));
     let mut socket = TcpStream::connect(server.address).await.unwrap();
-    let whole = json(b"{\"model\":1}").bytes();
+    let whole = ask(b"{\"model\":1}").bytes();
     socket.write_all(&whole[..whole.len() - 4]).await.unwrap();
     let (status, error) = error(Reply::read(socket).await).await;
     assert_eq!((status, &error["code"]), (408, &json!("request_timeout")));
@@ -355,6 +418,20 @@ async fn whoever_refuses_says_so_in_one_shape() {
     for path in ["/v1", "/v1/", "/v1/embeddings", "/v1/chat/completions/", "/v1/models/"] {
         assert_eq!(refused(&server, Ask::new("POST", path)).await.1, "not_found", "{path}");
     }
+    for (method, path, hint) in [
+        ("POST", "/chat/completions", "/v1/chat/completions: the client's base_url must end in /v1"),
+        ("GET", "/chat/completions/", "/v1/chat/completions/"),
+        ("POST", "/completions", "/v1/completions"),
+        ("GET", "/models/gpt-4o", "/v1/models/gpt-4o"),
+        ("DELETE", "/models/org/name", "/v1/models/org/name"),
+        ("POST", "/v1/v1/chat/completions", "has it twice"),
+    ] {
+        let (status, error) = error(server.send(Ask::new(method, path)).await).await;
+        assert_eq!((status, &error["code"]), (404, &json!("not_found")), "{path}");
+        assert!(error["message"].as_str().unwrap().contains(hint), "{path}: {error:?}");
+        let keyless = refused(&server, Ask::new(method, path).without("X-Internal-API-Key")).await;
+        assert_eq!((keyless.0, keyless.1.as_str()), (401, "invalid_api_key"), "{path}");
+    }
     for (path, body) in [(CHAT, chat()), (TEXT, text()), ("/tokenize", json!({ "prompt": "x" }))] {
         assert_eq!(
             refused(&server, Ask::new("POST", path).json(&body)).await,
@@ -364,7 +441,12 @@ async fn whoever_refuses_says_so_in_one_shape() {
     assert_eq!(refused(&server, Ask::new("GET", "/v1/models/x")).await.0, 503);
     assert_eq!(server.get("/v1/models").await, json!({ "object": "list", "data": [] }));
     // Elsewhere nothing has changed.
-    assert_eq!(server.send(Ask::new("GET", "/nothing")).await.problem().await["code"], "not_found");
+    for path in ["/nothing", "/models/", "/chat", "/completions/x"] {
+        assert_eq!(server.send(Ask::new("GET", path)).await.problem().await["code"], "not_found", "{path}");
+    }
+    assert!(server.get("/models").await["models"].is_array());
+    let swap = server.send(Ask::new("GET", "/models/swap")).await;
+    assert_eq!(swap.problem().await["code"], "method_not_allowed");
     let reply = server.send(Ask::new("POST", "/generate").without("X-Internal-API-Key")).await;
     assert_eq!(reply.header("www-authenticate"), Some("ApiKey header=\"X-Internal-API-Key\""));
     assert_eq!(reply.problem().await["detail"], "Invalid internal API key");
@@ -421,12 +503,91 @@ async fn ignored_fields_are_passed_over_unless_they_are_known() {
     assert_eq!(refused(&server, Ask::new("POST", CHAT).json(&body)).await.2, "stop");
 }
 
+#[tokio::test]
+async fn nested_fields_are_ignored_by_path() {
+    let paths = ["messages[].id", "messages[].content[].id", "stream_options.every", "messages[].name"];
+    let ignored_fields = paths.map(str::to_owned).into();
+    let server = Server::start(server::Options { ignored_fields, ..options() }).await;
+    let mut body = chat();
+    let content = json!([{ "type": "text", "text": "x", "id": 1 }, { "type": "text", "text": "y" }]);
+    body["messages"] = json!([
+        { "role": "user", "content": content, "id": "a" },
+        { "role": "assistant", "content": "z", "id": null },
+        { "role": "user", "content": "x", "id": "b", "name": 7 },
+    ]);
+    assert_eq!(server.send(Ask::new("POST", CHAT).json(&body)).await.status, 200);
+    for (path, count) in paths.into_iter().zip([1.0, 1.0, 0.0, 1.0]) {
+        let series = format!("samosa_ignored_fields_total{{field=\"{path}\"}}");
+        assert_eq!(server.metric(&series).await, count, "{path}: once a request, however many there are");
+    }
+    (body["stream"], body["stream_options"]) = (json!(true), json!({ "every": 2 }));
+    assert_eq!(server.send(Ask::new("POST", CHAT).json(&body)).await.status, 200);
+    body["messages"][1]["age"] = json!(1);
+    assert_eq!(refused(&server, Ask::new("POST", CHAT).json(&body)).await.2, "messages[1].age");
+    let generate = json!({ "messages": [{ "role": "user", "content": "x", "id": 1 }], "max_tokens": 1 });
+    assert_eq!(server.send(Ask::new("POST", "/generate").json(&generate)).await.status, 200);
+    assert_eq!(server.metric("samosa_ignored_fields_total{field=\"messages[].id\"}").await, 3.0);
+}
+
+#[tokio::test]
+async fn more_answers_than_idle_engines_accept_are_400() {
+    let mut options = options();
+    let engine = &mut options.limits.engine;
+    (engine.max_running, engine.max_queued, engine.max_queued_tokens) = (1, 2, 1000);
+    let server = Server::start(server::Options { workers: 2, ..options }).await;
+    let answers = |path: &str, base: Value, fields: Value| {
+        let mut body = base;
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        server.send(Ask::new("POST", path).json(&body))
+    };
+    for (path, base, fields, param, says) in [
+        (CHAT, chat(), json!({ "n": 3 }), "n", "3 answers are asked for at once, but at most 2 can be"),
+        (CHAT, chat(), json!({ "n": 8, "stream": true }), "n", "8 answers"),
+        (TEXT, text(), json!({ "n": 3 }), "n", "3 answers"),
+        (
+            TEXT,
+            text(),
+            json!({ "prompt": vec!["x"; 5] }),
+            "prompt",
+            "5 answers are asked for at once, but at most 4",
+        ),
+        (
+            CHAT,
+            chat(),
+            json!({ "n": 2, "max_tokens": 4096 }),
+            "n",
+            "reserve 1024 tokens with their prompts, but at most 1000",
+        ),
+    ] {
+        let reply = answers(path, base, fields).await;
+        assert_eq!(reply.header("retry-after"), None, "it would not help");
+        let (status, error) = error(reply).await;
+        assert_eq!((status, &error["code"], &error["param"]), (400, &json!("invalid_value"), &json!(param)));
+        assert!(error["message"].as_str().unwrap().contains(says), "{error:?}");
+    }
+    for (path, base, fields) in [
+        (CHAT, chat(), json!({ "n": 2 })),
+        (CHAT, chat(), json!({ "n": 1, "max_tokens": 4096 })),
+        (TEXT, text(), json!({ "prompt": vec!["x"; 4] })),
+    ] {
+        let idle = |stats: &Value| stats["running"] == 0 && stats["queue"]["requests"] == 0;
+        server.until("it is idle", idle).await;
+        assert_eq!(answers(path, base, fields.clone()).await.status, 200, "{fields}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn choices_are_queued_all_or_none() {
     let storage = long_storage();
     let mut options = long_options(storage.path());
-    (options.limits.engine.max_running, options.limits.engine.max_queued) = (1, 2);
+    (options.limits.engine.max_running, options.limits.engine.max_queued) = (1, 8);
     let server = Server::start(options).await;
+    let long = json!({ "messages": [{ "role": "user", "content": "Hello!" }], "max_tokens": 4096 });
+    let mut first = server.send(Ask::new("POST", "/generate").json(&long)).await;
+    assert!(first.piece().await.is_some(), "it runs");
+    let mut second = TcpStream::connect(server.address).await.unwrap();
+    second.write_all(&Ask::new("POST", "/generate").json(&long).bytes()).await.unwrap();
+    server.until("one waits", |stats| stats["queue"]["requests"] == 1).await;
     let body = json!({ "model": "long", "messages": [{ "role": "user", "content": "Hello!" }], "n": 8, "max_tokens": 4096 });
     for stream in [false, true] {
         let mut body = body.clone();
@@ -435,12 +596,13 @@ async fn choices_are_queued_all_or_none() {
         assert!(reply.header("retry-after").is_some());
         let (status, error) = error(reply).await;
         assert_eq!((status, &error["code"]), (503, &json!("queue_full")));
-        let idle = |stats: &Value| stats["running"] == 0 && stats["queue"]["requests"] == 0;
+        let idle = |stats: &Value| stats["running"] == 1 && stats["queue"]["requests"] == 1;
         server.until("those that were taken are given up", idle).await;
     }
     let stats = server.get("/stats").await;
     let aborted = stats["requests"]["aborted"].as_u64().unwrap();
-    assert!((2..=8).contains(&aborted) && stats["requests"]["client_gone"] == 0, "{}", stats["requests"]);
-    assert_eq!(server.metric("active_generations").await, 0.0);
+    assert!(aborted == 14 && stats["requests"]["client_gone"] == 0, "{}", stats["requests"]);
+    assert_eq!(server.metric("active_generations").await, 2.0);
+    drop((first, second));
     assert_eq!(server.metric("samosa_refused_total{reason=\"queue_full\"}").await, 2.0);
 }

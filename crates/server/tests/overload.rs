@@ -116,6 +116,33 @@ async fn tenfold_overload_leaves_the_accepted_their_latency_and_refuses_the_rest
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_retry_after_of_a_fresh_server_is_no_worst_case() {
+    let mut options = options();
+    (options.limits.engine.max_running, options.limits.engine.max_queued) = (1, 16);
+    let server = Arc::new(Server::start(options).await);
+    let begun = now();
+    let calls = (0..64).map(|i| {
+        let server = Arc::clone(&server);
+        tokio::spawn(async move {
+            let body = ask(&format!("Tell me about the number {i}."), 0.8, 4096);
+            let reply = server.send(Ask::new("POST", "/generate").json(&body)).await;
+            let retry_after = reply.header("retry-after").map(|seconds| seconds.parse::<u64>().unwrap());
+            assert_eq!(retry_after.is_some(), reply.status == 503);
+            drop(reply.rest().await);
+            retry_after
+        })
+    });
+    let mut said = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        said.extend(call.await.unwrap());
+    }
+    let took = begun.elapsed().as_secs() + 1;
+    println!("the queue took {took} s; {} refusals said {said:?}", said.len());
+    assert!(said.len() > 16, "it was full");
+    assert!(said.iter().all(|seconds| *seconds <= 2 * took), "{said:?} of {took}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_too_long_for_a_place_or_an_answer_hears_why() {
     let storage = long_storage();
     let mut options = long_options(storage.path());

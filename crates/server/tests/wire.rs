@@ -135,7 +135,7 @@ async fn a_body_has_one_length_or_ends_the_connection() {
         ("no digits", length(""), &[400], Closed),
         ("2^64", length("18446744073709551616"), &[400], Closed),
         ("2^64 - 1", length("18446744073709551615"), &[431], Closed),
-        ("2^64 - 3, never sent", length("18446744073709551613"), &[408], Closed),
+        ("2^64 - 3, never sent", length("18446744073709551613"), &[413], Closed),
         ("a space before the colon", post("Content-Length : 2\r\n", "{}"), &[400], Closed),
         ("shorter than its length", post("Content-Length: 3\r\n", "{}"), &[408], Closed),
         ("a request as a GET's body", get(&format!("Content-Length: {hidden}\r\n")) + HIDDEN, &[200], Open),
@@ -149,6 +149,121 @@ async fn a_body_has_one_length_or_ends_the_connection() {
         ("leave to go on", post("Content-Length: 2\r\nExpect: 100-continue\r\n", "{}"), &[100, 422], Open),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn continue_is_sent_only_where_the_body_is_read() {
+    const EXPECT: &str = "Expect: 100-Continue\r\n";
+    let length = |bytes: usize| format!("Content-Length: {bytes}\r\n{EXPECT}");
+    let most = 1 << 20;
+    hold(vec![
+        ("too large", post(&length(most + 1), ""), &[413], Closed),
+        ("too large, and sent all the same", post(&length(most + 1), &"x".repeat(most + 1)), &[413], Closed),
+        ("as large as may be, and never sent", post(&length(most), ""), &[100, 408], Closed),
+        ("no key", post(&length(HIDDEN.len()), HIDDEN).replace(KEY, "wrong"), &[401], Closed),
+        ("no JSON", post(&length(2), "{}").replace("application/json", "text/plain"), &[415], Closed),
+        ("no length", post(&format!("{CHUNKED}{EXPECT}"), OBJECT), &[100, 422], Open),
+    ])
+    .await;
+    let server = server().await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    socket.write_all(post(&length(most + 1), "").as_bytes()).await.unwrap();
+    let reply = support::Reply::read(socket).await;
+    assert_eq!(
+        (reply.status, reply.header("connection")),
+        (413, Some("close")),
+        "at once, and no 100 before"
+    );
+    let problem = reply.problem().await;
+    assert_eq!(problem["detail"], "The body has 1048577 bytes, but at most 1048576 are allowed.");
+}
+
+#[tokio::test]
+async fn unsupported_codings_are_refused_by_name() {
+    let transfer = |value: &str| post(&format!("Transfer-Encoding: {value}\r\n"), OBJECT);
+    let content = |lines: &str| post(&format!("Content-Length: 2\r\n{lines}"), "{}");
+    hold(vec![
+        ("gzip, then chunked", transfer("gzip, chunked"), &[501], Open),
+        ("on two lines", post(&format!("Transfer-Encoding: br\r\n{CHUNKED}"), OBJECT), &[501], Open),
+        ("with a parameter", transfer("deflate;q=1, chunked"), &[501], Open),
+        ("identity, then chunked", transfer("identity, chunked"), &[501], Open),
+        ("empty items", transfer(", ,chunked"), &[422], Open),
+        ("for a GET", get("Transfer-Encoding: gzip, chunked\r\n") + OBJECT, &[501], Open),
+        ("and the next request", transfer("gzip, chunked") + &get(""), &[501, 200], Open),
+        // Without chunked as the last coding the body has no end: RFC 9112, 6.3, demands 400 and a closed connection.
+        ("gzip alone", transfer("gzip"), &[400], Closed),
+        ("gzip after chunked", transfer("chunked, gzip"), &[400], Closed),
+        ("a gzip body", content("Content-Encoding: gzip\r\n"), &[415], Open),
+        ("an identity body", content("Content-Encoding: Identity\r\n"), &[422], Open),
+        ("both", content("Content-Encoding: identity, br\r\n"), &[415], Open),
+        ("on two lines", content("Content-Encoding: identity\r\nContent-Encoding: zstd\r\n"), &[415], Open),
+        ("no name", content("Content-Encoding: \r\n"), &[422], Open),
+        ("for a GET", get("Content-Encoding: gzip\r\n"), &[200], Open),
+    ])
+    .await;
+    let server = server().await;
+    let gzip = || support::Ask::new("POST", "/generate").json(&serde_json::json!({}));
+    let problem = server.send(gzip().header("Content-Encoding", "x-GZip")).await.problem().await;
+    assert_eq!(problem["code"], "unsupported_media_type");
+    assert_eq!(
+        problem["detail"],
+        "The Content-Encoding is x-GZip, but must be identity: bodies are not decoded."
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_sends_all_of_a_refused_body_reads_the_status() {
+    let server = server().await;
+    let body = "x".repeat(6 << 20);
+    let length = format!("Content-Length: {}\r\n", body.len());
+    let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let wide = format!("{length}X: {}\r\n", "a".repeat(17_000));
+    let plain = |text: String| text.replace("application/json", "text/plain");
+    for (name, request, status) in [
+        ("too large", post(&length, &body), 413),
+        ("too large, in chunks", post(CHUNKED, &chunks), 413),
+        ("no key", post(&length, &body).replace(KEY, "wrong"), 401),
+        ("no key, in chunks", post(CHUNKED, &chunks).replace(KEY, "wrong"), 401),
+        ("no JSON", plain(post(&length, &body)), 415),
+        ("packed", post(&format!("{length}Content-Encoding: gzip\r\n"), &body), 415),
+        ("another coding", post("Transfer-Encoding: gzip, chunked\r\n", &chunks), 501),
+        ("no such path", post(&length, &body).replace("/models/swap", "/nothing"), 404),
+        ("no such method", post(&length, &body).replace("/models/swap", "/models"), 405),
+        ("another host", post(&length, &body).replace("localhost", "evil.example"), 403),
+        ("wide headers", post(&wide, &body), 431),
+    ] {
+        // Like clients that write all before they read; with another request after it.
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        let sent = timeout(SOON, socket.write_all((request + &get("")).as_bytes())).await.expect(name);
+        assert!(sent.is_ok(), "{name}: {sent:?}");
+        let mut answers = Vec::new();
+        let mut buffer = vec![0; 16 << 10];
+        while let Ok(Ok(read @ 1..)) = timeout(SILENCE, socket.read(&mut buffer)).await {
+            answers.extend_from_slice(&buffer[..read]);
+        }
+        let text = String::from_utf8(answers).unwrap();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {text}");
+        assert!(text.contains("HTTP/1.1 200 OK"), "{name}: the connection goes on: {text}");
+    }
+    assert_eq!(hidden(&server).await.len(), 1, "the path that there is not");
+}
+
+#[tokio::test]
+async fn a_refused_body_is_drained_to_a_bound_of_bytes_and_time() {
+    let server = server().await;
+    let endless = post("Content-Length: 1000000000000\r\n", "");
+    let (taken, answer) = pour(&server, &endless, &[b'x'; 4096]).await;
+    assert!((16 << 20..32 << 20).contains(&taken), "{taken}");
+    assert!(answer.is_empty() || answer.contains("connection: close"), "{answer}");
+    // A byte now and then does not hold the connection for longer than some seconds.
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    socket.write_all(post("Content-Length: 10000000\r\n", "").as_bytes()).await.unwrap();
+    let trickle = async {
+        while socket.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    timeout(Duration::from_secs(12), trickle).await.expect("it is closed");
 }
 
 #[tokio::test]

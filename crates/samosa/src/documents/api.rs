@@ -70,7 +70,11 @@ fn bounded(mut document: Value) -> Value {
         json!({ "enum": ["user", "assistant", "system"],
         "description": "A `system` message may only lead, with a `user`'s after it." }),
     );
-    extend(&mut turn["content"], json!({ "minLength": 1, "maxLength": limits.message_chars }));
+    extend(
+        &mut turn["content"],
+        json!({ "minLength": 1, "maxLength": limits.message_chars,
+        "description": "An `assistant`'s may be empty. `MAX_MESSAGE_CHARS` sets the limit." }),
+    );
     let fields = &mut schemas["GenerateRequest"]["properties"];
     let together = format!("{} characters together at most.", limits.conversation_chars);
     extend(

@@ -20,6 +20,9 @@ const INSTRUCTION_SETS: &[&str] = &[
     "neon-i8mm",
 ];
 
+/// Characters of a conversation: no message of it has more.
+const MAX_MESSAGE_CHARS: u64 = 32_000;
+
 /// All settings, by theme.
 pub(crate) const GROUPS: &[Group] = &[
     Group {
@@ -204,7 +207,8 @@ pub(crate) const GROUPS: &[Group] = &[
                 "ignored_request_fields",
                 "",
                 List("NAME"),
-                "Fields outside the contract that are passed over instead of refused",
+                "Fields outside the contract that are passed over instead of refused; nested ones by path, as in \
+                 messages[].id or stream_options.x",
             )
             .such_as("force_web_search"),
         ],
@@ -227,6 +231,12 @@ pub(crate) const GROUPS: &[Group] = &[
                 "How long a request may wait for its place; one that would wait longer is refused at once",
             ),
             setting("request_timeout", "600", Whole(1..=86_400, "SECONDS"), "How long a request may take in all"),
+            setting(
+                "max_message_chars",
+                "8000",
+                Whole(1..=MAX_MESSAGE_CHARS, "COUNT"),
+                "Characters of one message; all of a conversation have 32,000 at most",
+            ),
             setting(
                 "max_connections",
                 "1024",

@@ -6,7 +6,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State as FromState};
 use axum::http::header::{
-    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, IF_MATCH, ORIGIN, RETRY_AFTER,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, IF_MATCH,
+    ORIGIN, RETRY_AFTER,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::{Next, from_fn_with_state};
@@ -27,6 +28,11 @@ const ALLOWED: [HeaderName; 9] = [
     HeaderName::from_static("x-seed"),
     HeaderName::from_static("x-trace-id"),
 ];
+/// Prefix of the headers in which OpenAI's clients describe themselves. Each version has others, so they are allowed by
+/// prefix, up to a number of headers and of characters after the prefix.
+const STAINLESS: &str = "x-stainless-";
+const MAX_STAINLESS: usize = 32;
+const MAX_STAINLESS_CHARS: usize = 64;
 const EXPOSED: [HeaderName; 3] =
     [RETRY_AFTER, HeaderName::from_static("x-request-id"), HeaderName::from_static("x-trace-id")];
 
@@ -66,20 +72,34 @@ pub(crate) fn around(router: Router, origins: &Origins) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(origins.0.clone())
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers(ALLOWED)
         .expose_headers(EXPOSED)
         .max_age(REMEMBERED);
     router.layer(from_fn_with_state(cors, answer))
 }
 
 /// Answers preflights, which carry no key, and marks the answers to what may follow them.
-async fn answer(FromState(cors): FromState<CorsLayer>, request: Request, next: Next) -> Response {
-    // The layer takes every OPTIONS for a preflight; others are for the router, which wants their key.
-    if request.method() == Method::OPTIONS && !is_preflight(request.headers()) {
-        return next.run(request).await;
+async fn answer(FromState(mut cors): FromState<CorsLayer>, request: Request, next: Next) -> Response {
+    if request.method() == Method::OPTIONS {
+        // The layer takes every OPTIONS for a preflight; others are for the router, which wants their key.
+        if !is_preflight(request.headers()) {
+            return next.run(request).await;
+        }
+        let allowed: Vec<HeaderName> = ALLOWED.into_iter().chain(stainless(request.headers())).collect();
+        cors = cors.allow_headers(allowed);
     }
     let Ok(response) = cors.layer(next).oneshot(request).await;
     response
+}
+
+/// The `x-stainless-*` headers that a preflight asks for.
+fn stainless(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let lists = headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter().filter_map(|list| list.to_str().ok());
+    let names = lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok());
+    let is_stainless = |name: &HeaderName| {
+        let rest = name.as_str().strip_prefix(STAINLESS);
+        rest.is_some_and(|rest| (1..=MAX_STAINLESS_CHARS).contains(&rest.len()))
+    };
+    names.filter(is_stainless).take(MAX_STAINLESS)
 }
 
 fn is_preflight(headers: &HeaderMap) -> bool {

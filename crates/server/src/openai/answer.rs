@@ -12,8 +12,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use engine::{Constraint, Sampling};
 use futures_util::future::try_join_all;
-use tokenizer::{Role, Tokenizer};
+use tokenizer::Tokenizer;
 
+use super::chat::Conversation;
 use super::chunks::Chunks;
 use super::common::{Common, seed_of};
 use super::fields::invalid;
@@ -21,7 +22,7 @@ use super::form::constraint;
 use super::likely::Waiting;
 use super::whole::{self, Whole};
 use super::wire::{Head, Kind};
-use super::{chat, completions, models};
+use super::{completions, models};
 use crate::context::Streams;
 use crate::events::{EventStream, Said};
 use crate::generation::Generation;
@@ -46,7 +47,7 @@ pub(crate) struct Asked {
 
 /// What is to be gone on with.
 pub(crate) enum Prompts {
-    Chat(Vec<(Role, String)>),
+    Chat(Conversation),
     Texts(Vec<String>),
     /// Token ids, as they are.
     Tokens(Vec<u32>),
@@ -125,7 +126,7 @@ async fn begin(
     models::check(&state, &generation, &asked.common.model)?;
     check_bias(&generation, &asked.common.sampling)?;
     let (kind, prompts) = match &asked.prompts {
-        Prompts::Chat(messages) => (Kind::Chat, vec![chat::render(&generation, messages)?]),
+        Prompts::Chat(conversation) => (Kind::Chat, vec![conversation.render(&generation)?]),
         Prompts::Texts(_) | Prompts::Tokens(_) | Prompts::Ids(_) => {
             (Kind::Text, completions::render(&generation, &asked.prompts).await?)
         }
@@ -137,6 +138,7 @@ async fn begin(
         let prepared = |seed| prepare(&generation, (&asked, &origin), &prompt, (seed, constraint.clone()));
         groups.push(seeds.map(prepared).collect::<Result<Vec<_>, _>>()?);
     }
+    check_capacity(&generation, &groups)?;
     let head = Head::new(kind, &origin.ids.request, &generation);
     let tokenizer = asked.likely.map(|_| Arc::clone(&generation.model.tokenizer));
     let answers = start::submit(&state, &generation, origin, groups)?;
@@ -163,6 +165,43 @@ fn prepare(
         request = request.constrained(constraint);
     }
     Ok(Prepared { request, dropped_messages: 0 })
+}
+
+/// Refuses more answers than idle engines accept, since a retry would not help. The answers to one prompt are queued with
+/// one engine, before its next step moves any of them out of the queue.
+fn check_capacity(generation: &Generation, groups: &[Vec<Prepared>]) -> Result<(), Problem> {
+    let (limits, workers) = (generation.least_loaded().1.limits(), generation.workers.len());
+    let (most, most_tokens) = (limits.max_running.max(limits.max_queued), limits.max_queued_tokens);
+    let of_all =
+        |of_group: fn(&[Prepared]) -> usize| groups.iter().map(|group| of_group(group)).sum::<usize>();
+    let check = |at: &str, answers: usize, tokens: usize, engines: usize| {
+        let (most, most_tokens) = (most * engines, most_tokens.saturating_mul(engines));
+        if answers > most {
+            let detail = format!(
+                "{answers} answers are asked for at once, but at most {most} can be; see MAX_RUNNING_REQUESTS and \
+                 MAX_QUEUED_REQUESTS."
+            );
+            return Err(invalid(at, detail));
+        }
+        // A lone request is accepted whatever it reserves.
+        if answers > engines && tokens > most_tokens {
+            let detail = format!(
+                "{answers} answers at once reserve {tokens} tokens with their prompts, but at most {most_tokens} may \
+                 wait; see MAX_QUEUED_TOKENS."
+            );
+            return Err(invalid(at, detail));
+        }
+        Ok(())
+    };
+    for group in groups {
+        check("/n", group.len(), tokens(group), 1)?;
+    }
+    check("/prompt", of_all(<[Prepared]>::len), of_all(tokens), workers)
+}
+
+/// Tokens that requests reserve.
+fn tokens(group: &[Prepared]) -> usize {
+    group.iter().map(|prepared| prepared.request.total_tokens()).sum()
 }
 
 /// Nothing is left out of a prompt here: it fits, or is refused.

@@ -56,8 +56,6 @@ impl Common {
         let choices = fields.whole("n", 1..=MAX_CHOICES)?.unwrap_or(1) as usize;
         let sampling = sampling(fields, rules)?;
         let stops = stops(fields)?;
-        // Who the caller's user is makes no difference here.
-        fields.text("user")?;
         let form = form::read(fields)?;
         Ok(Self { model, stream, choices, sampling, stops, form })
     }
@@ -68,19 +66,21 @@ fn stream(fields: &mut Fields) -> Result<Option<Stream>, Problem> {
     let at = fields.pointer("stream_options");
     let Some(options) = fields.take("stream_options") else { return Ok(streams.then_some(Stream::Plain)) };
     let mut options = Fields::of(options, at.clone())?;
-    options.only(&["include_usage"])?;
+    options.only(&["include_usage", "include_obfuscation"])?;
     let with_usage = options.flag("include_usage")?.unwrap_or(false);
+    // Padding of events: it changes no answer, and is not added.
+    options.flag("include_obfuscation")?;
     if !streams {
         return Err(invalid(&at, "The parameter 'stream_options' is for streams: with 'stream' true only."));
     }
     Ok(Some(if with_usage { Stream::WithUsage } else { Stream::Plain }))
 }
 
-/// The most tokens of an answer. Two names that say the same are one.
-pub(super) fn max_tokens(fields: &mut Fields, names: &[&str], limit: u64) -> Result<Option<usize>, Problem> {
+/// The most tokens of an answer, with no upper bound: the context limits it. Several names must agree.
+pub(super) fn max_tokens(fields: &mut Fields, names: &[&str]) -> Result<Option<usize>, Problem> {
     let mut found: Option<i64> = None;
     for name in names {
-        let Some(value) = fields.whole(name, 1..=limit as i64)? else { continue };
+        let Some(value) = fields.whole(name, 1..=i64::MAX)? else { continue };
         if found.is_some_and(|found| found != value) {
             let detail = format!("The parameters {} have different values.", names.join(" and "));
             return Err(invalid(&fields.pointer(name), detail));

@@ -36,7 +36,7 @@ fn read(body: &[u8], rules: &Rules<'_>) -> Result<Asked, Problem> {
     let limits = rules.limits;
     let (mut fields, ignored) = fields::read(body, Body::Completions, rules.ignored_fields)?;
     let common = Common::read(&mut fields, rules)?;
-    let max_tokens = max_tokens(&mut fields, &["max_tokens"], limits.max_tokens)?;
+    let max_tokens = max_tokens(&mut fields, &["max_tokens"])?;
     let max_tokens = max_tokens.unwrap_or(DEFAULT_MAX_TOKENS.min(limits.max_tokens as usize));
     let likely = fields.whole("logprobs", 0..=MAX_LIKELY)?.map(|top| top as usize);
     let prompts = prompts(&mut fields, limits)?;
@@ -130,7 +130,7 @@ pub(super) async fn render(generation: &Generation, prompts: &Prompts) -> Result
             check(generation, prompt, AT)?;
             rendered.push(prompt.clone());
         }
-        Prompts::Chat(messages) => rendered.push(super::chat::render(generation, messages)?),
+        Prompts::Chat(conversation) => rendered.push(conversation.render(generation)?),
     }
     Ok(rendered)
 }

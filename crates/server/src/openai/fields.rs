@@ -1,5 +1,6 @@
 //! Reading the fields of a body, one by one. `null` counts as absent. What is not known is refused by name, and so is
-//! what OpenAI has and this server has not, unless it asks for nothing.
+//! what OpenAI has and this server has not, unless it asks for nothing. What has no effect on an answer anywhere, such as
+//! the name of the client's user, is taken if its type is right.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -10,7 +11,8 @@ use crate::parse::{self, short};
 use crate::problem::{Code, Problem};
 
 /// Fields of `POST /v1/chat/completions` alone.
-const CHAT: &[&str] = &["messages", "top_logprobs", "max_completion_tokens"];
+const CHAT: &[&str] =
+    &["messages", "top_logprobs", "max_completion_tokens", "add_generation_prompt", "continue_final_message"];
 /// Fields of `POST /v1/completions` alone.
 const COMPLETIONS: &[&str] = &["prompt"];
 /// Fields of both.
@@ -31,13 +33,42 @@ const BOTH: &[&str] = &[
     "logprobs",
     "stop",
     "seed",
-    "user",
     "response_format",
     "grammar",
 ];
-const TOKENIZE: &[&str] =
-    &["model", "prompt", "messages", "add_special_tokens", "add_generation_prompt", "return_token_strs"];
+const TOKENIZE: &[&str] = &[
+    "model",
+    "prompt",
+    "messages",
+    "add_special_tokens",
+    "add_generation_prompt",
+    "continue_final_message",
+    "return_token_strs",
+];
 const DETOKENIZE: &[&str] = &["model", "tokens"];
+
+/// Fields of both that are accepted and have no effect on an answer: labels for the provider's storage, cache and abuse
+/// checks, and how tools are called, which never are.
+const NO_EFFECT: &[(&str, Expected)] = &[
+    ("metadata", Expected::Texts),
+    ("parallel_tool_calls", Expected::Boolean),
+    ("prompt_cache_key", Expected::Text),
+    ("safety_identifier", Expected::Text),
+    ("user", Expected::Text),
+];
+
+/// The type of a value that has no effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Expected {
+    Boolean,
+    Text,
+    Object,
+    /// An object whose values are texts.
+    Texts,
+}
+
+/// Lists of tools, each with the field that says whether they are called.
+const TOOLS: [(&str, &str); 2] = [("tools", "tool_choice"), ("functions", "function_call")];
 
 /// Fields that others support, each with the values that ask for nothing, as JSON.
 const UNSUPPORTED: &[(&str, &str)] = &[
@@ -45,22 +76,16 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("best_of", "[1]"),
     ("echo", "[false]"),
     ("function_call", r#"["none", "auto"]"#),
-    ("functions", "[[]]"),
-    ("metadata", "[{}]"),
     ("modalities", r#"[["text"]]"#),
     ("moderation", "[]"),
-    ("parallel_tool_calls", "[]"),
     ("prediction", "[]"),
-    ("prompt_cache_key", "[]"),
-    ("prompt_cache_retention", "[]"),
+    ("prompt_cache_retention", r#"["in_memory", "in-memory"]"#),
     ("reasoning_effort", r#"["none"]"#),
-    ("safety_identifier", "[]"),
     ("service_tier", r#"["auto", "default"]"#),
     ("store", "[false]"),
     ("suffix", r#"[""]"#),
     ("tool_choice", r#"["none", "auto"]"#),
-    ("tools", "[[]]"),
-    ("verbosity", "[]"),
+    ("verbosity", r#"["medium"]"#),
     ("web_search_options", "[]"),
 ];
 
@@ -74,6 +99,7 @@ pub(crate) enum Body {
 }
 
 impl Body {
+    /// Fields that an answer depends on.
     fn known(self) -> impl Iterator<Item = &'static str> {
         let (own, shared) = match self {
             Self::Chat => (CHAT, BOTH),
@@ -84,11 +110,22 @@ impl Body {
         own.iter().chain(shared).copied()
     }
 
+    /// These, and those that are taken and of no effect.
+    fn taken(self) -> impl Iterator<Item = &'static str> {
+        let tools = TOOLS.iter().map(|(name, _)| *name).filter(move |_| self.is_completion());
+        self.known().chain(tools).chain(self.no_effect().iter().map(|(name, _)| *name))
+    }
+
+    fn is_completion(self) -> bool {
+        matches!(self, Self::Chat | Self::Completions)
+    }
+
+    fn no_effect(self) -> &'static [(&'static str, Expected)] {
+        if self.is_completion() { NO_EFFECT } else { &[] }
+    }
+
     fn unsupported(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Chat | Self::Completions => UNSUPPORTED,
-            Self::Tokenize | Self::Detokenize => &[],
-        }
+        if self.is_completion() { UNSUPPORTED } else { &[] }
     }
 }
 
@@ -109,7 +146,7 @@ pub fn parameters(path: &str) -> Option<Parameters> {
         "/detokenize" => Body::Detokenize,
         _ => return None,
     };
-    Some(Parameters { taken: body.known().collect(), unsupported: body.unsupported() })
+    Some(Parameters { taken: body.taken().collect(), unsupported: body.unsupported() })
 }
 
 /// The fields of an object.
@@ -127,15 +164,38 @@ pub(crate) fn read(
 ) -> Result<(Fields, Vec<String>), Problem> {
     let mut fields = Fields::of(parse::json(body)?, String::new())?;
     let unknown = ignored.iter().filter(|name| kind.known().all(|known| known != *name));
-    let ignored = unknown.filter(|name| fields.fields.remove(*name).is_some()).cloned().collect();
+    let ignored = unknown.filter(|path| parse::remove(&mut fields.fields, path)).cloned().collect();
+    if kind.is_completion() {
+        TOOLS.iter().try_for_each(|(name, choice)| uncalled_tools(&mut fields, name, choice))?;
+    }
+    fields.without_effect(kind.no_effect())?;
     for (name, neutral) in kind.unsupported() {
         if let Some(value) = fields.take(name) {
             refuse_unless(&value, name, neutral)?;
         }
     }
-    let known: Vec<&str> = kind.known().collect();
-    fields.only(&known)?;
+    fields.only(&kind.taken().collect::<Vec<_>>())?;
     Ok((fields, ignored))
+}
+
+/// Accepts an empty list of tools, and any list if `choice` is "none": then the model may not call them.
+fn uncalled_tools(fields: &mut Fields, name: &str, choice: &str) -> Result<(), Problem> {
+    let at = fields.pointer(name);
+    let tools = match fields.take(name) {
+        None => return Ok(()),
+        Some(Value::Array(tools)) => tools,
+        Some(other) => return Err(wrong_type(&at, "an array of objects", &other)),
+    };
+    if let Some((i, other)) = tools.iter().enumerate().find(|(_, tool)| !tool.is_object()) {
+        return Err(wrong_type(&format!("{at}/{i}"), "an object", other));
+    }
+    if tools.is_empty() || fields.fields.get(choice).is_some_and(|value| value == "none") {
+        return Ok(());
+    }
+    let detail = format!(
+        "The parameter '{name}' is not supported by this server, only empty or with '{choice}' \"none\"."
+    );
+    Err(Problem::new(Code::UnsupportedField, detail).at(at))
 }
 
 /// Refuses a field that is not supported, unless its value asks for nothing.
@@ -172,6 +232,26 @@ impl Fields {
         let detail =
             format!("Unknown parameter: '{}'; those known here are {}.", short(name), known.join(", "));
         Err(Problem::new(Code::UnknownField, detail).at(at))
+    }
+
+    /// Removes fields that have no effect, after a check of their types.
+    pub(crate) fn without_effect(&mut self, names: &[(&str, Expected)]) -> Result<(), Problem> {
+        for (name, expected) in names {
+            let Some(value) = self.take(name) else { continue };
+            let (fits, what) = match expected {
+                Expected::Boolean => (value.is_boolean(), "a boolean"),
+                Expected::Text => (value.is_string(), "a string"),
+                Expected::Object => (value.is_object(), "an object"),
+                Expected::Texts => {
+                    let are_texts = |values: &Map<String, Value>| values.values().all(Value::is_string);
+                    (value.as_object().is_some_and(are_texts), "an object of strings")
+                }
+            };
+            if !fits {
+                return Err(wrong_type(&self.pointer(name), what, &value));
+            }
+        }
+        Ok(())
     }
 
     /// Where one of the fields is.
@@ -253,13 +333,17 @@ pub(crate) fn whole(value: &Value, at: &str, bounds: RangeInclusive<i64>) -> Res
         let detail = format!("Invalid type for '{}': {found} is no integer.", name_of(at));
         return Err(Problem::new(Code::WrongType, detail).at(at));
     }
-    // What is out of the type's range is out of the bounds too.
+    // What is out of the type's range becomes its end: out of the bounds, unless they have none.
     let exact = value.as_i64().unwrap_or(found as i64);
     if bounds.contains(&exact) {
         return Ok(exact);
     }
-    let (name, start, end) = (name_of(at), bounds.start(), bounds.end());
-    Err(invalid(at, format!("Invalid value for '{name}': {value}; it must be between {start} and {end}.")))
+    let (name, start) = (name_of(at), bounds.start());
+    let range = match *bounds.end() {
+        i64::MAX => format!("at least {start}"),
+        end => format!("between {start} and {end}"),
+    };
+    Err(invalid(at, format!("Invalid value for '{name}': {value}; it must be {range}.")))
 }
 
 /// A value of the right type that does not do.

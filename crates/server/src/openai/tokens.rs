@@ -7,10 +7,10 @@ use axum::extract::{Request, State as FromState};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
-use tokenizer::Role;
 
+use super::chat::{ADD, CONTINUE, Conversation};
 use super::fields::{self, Body, invalid, wrong_type};
-use super::{chat, completions, models};
+use super::{completions, models};
 use crate::context::RequestIds;
 use crate::parse::Rules;
 use crate::problem::Problem;
@@ -28,8 +28,7 @@ enum Added {
 enum Text {
     /// A text, after the token that begins all texts or not.
     Prompt(String, Added),
-    /// A conversation, with the token that begins the answer or not.
-    Chat(Vec<(Role, String)>, Added),
+    Chat(Conversation),
 }
 
 struct Asked {
@@ -70,11 +69,7 @@ async fn tokens(state: &State, request: Request) -> Result<Tokenized, Problem> {
     let tokens = match &asked.text {
         Text::Prompt(text, Added::Yes) => completions::encode(&generation, text),
         Text::Prompt(text, Added::No) => tokenizer.encode(text),
-        Text::Chat(messages, added) => {
-            let mut tokens = chat::render(&generation, messages)?;
-            tokens.truncate(tokens.len() - usize::from(*added == Added::No));
-            tokens
-        }
+        Text::Chat(conversation) => conversation.render(&generation)?,
     };
     let token_strs = asked.spelled.then(|| tokens.iter().map(|&token| tokenizer.decode(&[token])).collect());
     Ok(Tokenized { count: tokens.len(), max_model_len: generation.sequence_len(), tokens, token_strs })
@@ -89,9 +84,8 @@ fn read(state: &State, body: &[u8]) -> Result<Asked, Problem> {
     }
     let model = fields.text("model")?;
     let spelled = fields.flag("return_token_strs")?.unwrap_or(false);
-    let mut added =
-        |name| fields.flag(name).map(|flag| flag.map(|flag| if flag { Added::Yes } else { Added::No }));
-    let (special, generation) = (added("add_special_tokens")?, added("add_generation_prompt")?);
+    let special = fields.flag("add_special_tokens")?;
+    let special = special.map(|flag| if flag { Added::Yes } else { Added::No });
     let text = match fields.text("prompt")? {
         None if special.is_some() => {
             let detail =
@@ -100,14 +94,16 @@ fn read(state: &State, body: &[u8]) -> Result<Asked, Problem> {
         }
         None => {
             let rules = Rules { limits, defaults, ignored_fields };
-            Text::Chat(chat::messages(&mut fields, &rules)?, generation.unwrap_or(Added::Yes))
-        }
-        Some(_) if fields.take("messages").is_some() || generation.is_some() => {
-            let detail =
-                "What becomes tokens is a 'prompt', or 'messages' with 'add_generation_prompt', not both.";
-            return Err(invalid("/prompt", detail));
+            Text::Chat(Conversation::read(&mut fields, &rules)?)
         }
         Some(text) => {
+            let is_chat = fields.take("messages").is_some();
+            if fields.flag(ADD)?.is_some() | fields.flag(CONTINUE)?.is_some() | is_chat {
+                let detail = format!(
+                    "What becomes tokens is a 'prompt', or 'messages' with '{ADD}' and '{CONTINUE}', not both."
+                );
+                return Err(invalid("/prompt", detail));
+            }
             Text::Prompt(completions::bounded(text, "/prompt", limits)?, special.unwrap_or(Added::Yes))
         }
     };

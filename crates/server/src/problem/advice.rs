@@ -9,7 +9,7 @@ impl Code {
             Self::InvalidJson => "Send one JSON object; the sentence has line and column.",
             Self::NoMessages => "Send at least one message.",
             Self::TooManyMessages | Self::ConversationTooLong => "Leave the oldest messages out.",
-            Self::EmptyMessage => "Send no message without text.",
+            Self::EmptyMessage => "Send no message without text; only an assistant's may be empty.",
             Self::MessageTooLong => "Shorten the message, or cut it into several turns.",
             Self::InvalidRole => {
                 "Use `user` and `assistant`; a `system` message may only lead, with a user's after it."
@@ -39,7 +39,10 @@ impl Code {
             Self::SwapInProgress => "Wait for the swap to end; `/stats` shows how far it is.",
             Self::PreconditionFailed => "Ask `/stats` what serves, and decide anew.",
             Self::BodyTooLarge => "Send less: the sentence names the limit.",
-            Self::UnsupportedMediaType => "Send `Content-Type: application/json`.",
+            Self::UnsupportedMediaType => "Send `Content-Type: application/json`, and no `Content-Encoding`.",
+            Self::UnsupportedTransferCoding => {
+                "Send a `Content-Length`, or `Transfer-Encoding: chunked` alone."
+            }
             Self::HeadersTooLarge => "Send fewer or shorter headers: cookies, mostly.",
             Self::BadCheckpoint => "Mend the files: `samosa models verify TAG` says what is wrong with them.",
             Self::NoModel => "Swap to a model that loads; `/health` says why there is none.",
