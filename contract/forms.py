@@ -174,6 +174,23 @@ def test_streamed_and_not_the_same(server):
     assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == whole
 
 
+@pytest.mark.parametrize("path, fields", [
+    ("/v1/chat/completions", {"logprobs": True, "top_logprobs": 20}),
+    ("/v1/completions", {"logprobs": 20, "prompt": "x"}),
+])
+def test_clients_that_split_lines_as_unicode_does_read_every_event(server, path, fields):
+    for character in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029":
+        text = f"a{character}{character}b{character}"
+        grammar = {"syntax": "regex", "definition": text}
+        response = ask(server, path=path, stream=True, grammar=grammar, **fields)
+        # As httpx's aiter_lines does.
+        lines = [line for line in response.content.decode().splitlines() if line]
+        assert all(line.startswith("data: ") for line in lines), (character, lines)
+        choices = [choice for line in lines[:-1] for choice in json.loads(line[6:])["choices"]]
+        parts = [choice["delta"].get("content") if "delta" in choice else choice["text"] for choice in choices]
+        assert "".join(part or "" for part in parts) == text, (character, lines)
+
+
 @pytest.mark.parametrize("grammar, pattern", [
     ('start: "Yes" | "No, " /[a-z]{3,9}/', r"Yes|No, [a-z]{3,9}"),
     ({"syntax": "lark", "definition": 'start: item ("," item)*\nitem: /[0-9]/'}, r"[0-9](,[0-9])*"),

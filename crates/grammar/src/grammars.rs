@@ -14,8 +14,12 @@ use tokenizer::Tokenizer;
 use crate::process::Worker;
 use crate::remote::Remote;
 use crate::worker::{self, Start};
-use crate::{Error, Form, Settings, frame};
+use crate::{Error, Form, Refusal, Settings, frame};
 
+/// Bytes of a schema as text, of a grammar and of a regular expression.
+const MAX_SCHEMA_BYTES: usize = 64 << 10;
+const MAX_GRAMMAR_BYTES: usize = 16 << 10;
+pub(crate) const MAX_REGEX_BYTES: usize = 4 << 10;
 /// A byte that no text has: it marks what is no text for the library.
 const NO_TEXT: u8 = 0xff;
 /// Refused grammars that are remembered.
@@ -47,7 +51,7 @@ impl Grammars {
     /// Reads a grammar, and returns once it can be followed or its process has ended. Blocks for at most the deadline,
     /// and for what starting and ending processes takes.
     pub fn read(&self, form: &Form) -> Result<Box<dyn Constraint>, Error> {
-        let request = request(form);
+        let request = request(form)?;
         let hash = Sha256::digest(&request).into();
         if let Some(why) = self.refused().find(&hash) {
             return Err(Error::Refused(why));
@@ -94,14 +98,24 @@ impl Grammars {
 }
 
 /// The first frame for a forked process.
-fn request(form: &Form) -> Vec<u8> {
-    let (kind, text) = match form {
-        Form::JsonObject => (worker::JSON_OBJECT, String::new()),
-        Form::JsonSchema(schema) => (worker::JSON_SCHEMA, schema.to_string()),
-        Form::Lark(grammar) => (worker::LARK, grammar.clone()),
-        Form::Regex(regex) => (worker::REGEX, regex.clone()),
+fn request(form: &Form) -> Result<Vec<u8>, Error> {
+    let (kind, text, most) = match form {
+        Form::JsonObject => (worker::JSON_OBJECT, String::new(), 0),
+        Form::JsonSchema(schema) => (worker::JSON_SCHEMA, schema.to_string(), MAX_SCHEMA_BYTES),
+        Form::Lark(grammar) => (worker::LARK, grammar.clone(), MAX_GRAMMAR_BYTES),
+        Form::Regex(regex) => (worker::REGEX, regex.clone(), MAX_REGEX_BYTES),
     };
-    [&[kind], text.as_bytes()].concat()
+    bounded(text.len(), most).map_err(|Refusal(why)| Error::Refused(why))?;
+    Ok([&[kind], text.as_bytes()].concat())
+}
+
+/// Fails if there are more bytes than allowed.
+pub(crate) fn bounded(bytes: usize, most: usize) -> Result<(), Refusal> {
+    if bytes <= most {
+        Ok(())
+    } else {
+        Err(Refusal(format!("it has {bytes} bytes, but at most {most} are allowed")))
+    }
 }
 
 /// Closes a process' socket and waits until the process is gone, so that no more of them run than are waited for.

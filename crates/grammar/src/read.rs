@@ -1,5 +1,5 @@
-//! Grammars read by the library, in the worker. What a caller sends is bounded in size here; what the library does with
-//! it is bounded by the limits of the process.
+//! Grammars read by the library, in the worker. What the library does with them is bounded by the limits of the process,
+//! and following them by counts of its own.
 
 use std::sync::Arc;
 
@@ -20,12 +20,6 @@ const STEP_ITEMS: usize = 20_000;
 const ROW_ITEMS: usize = 300;
 /// States of the lexer, one or two kilobytes each, that an answer may come to hold.
 const LEXER_STATES: usize = 10_000;
-/// Bytes of a schema as text.
-const MAX_SCHEMA_BYTES: usize = 64 << 10;
-/// Bytes of a grammar.
-const MAX_GRAMMAR_BYTES: usize = 16 << 10;
-/// Bytes of a regular expression.
-pub(crate) const MAX_REGEX_BYTES: usize = 4 << 10;
 /// Work to read a grammar, in the library's units: some 20 ms.
 const READING_FUEL: u64 = 300_000;
 /// Tokens that a grammar is followed for before its answer begins: what is too costly most often shows at once.
@@ -61,10 +55,7 @@ impl Library {
             Form::JsonObject => self::schema(&json!({ "type": "object" })),
             Form::JsonSchema(schema) => self::schema(schema),
             Form::Lark(grammar) => lark(grammar),
-            Form::Regex(regex) => {
-                bounded(regex.len(), MAX_REGEX_BYTES)?;
-                Ok(TopLevelGrammar::from_regex(regex))
-            }
+            Form::Regex(regex) => Ok(TopLevelGrammar::from_regex(regex)),
         }?;
         let end = self.factory.tok_env().tok_trie().eos_token();
         let matcher = Matcher::new(self.factory.create_parser(grammar));
@@ -76,7 +67,6 @@ impl Library {
 /// JSON on one line, with a space after each comma and colon: a model that may put as much space as it likes between two
 /// values may never come to the second.
 fn schema(schema: &Value) -> Result<TopLevelGrammar, Refusal> {
-    bounded(schema.to_string().len(), MAX_SCHEMA_BYTES)?;
     let mut schema = schema::prepare(schema)?;
     schema[schema::OPTIONS] =
         json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
@@ -84,7 +74,6 @@ fn schema(schema: &Value) -> Result<TopLevelGrammar, Refusal> {
 }
 
 fn lark(grammar: &str) -> Result<TopLevelGrammar, Refusal> {
-    bounded(grammar.len(), MAX_GRAMMAR_BYTES)?;
     // It would be read without the checks of a schema.
     if grammar.contains("%json") {
         return Err(Refusal(
@@ -101,13 +90,4 @@ fn probe(mut matcher: Matcher, end: u32) -> Result<(), Refusal> {
         matcher.consume_token(token).map_err(|error| Refusal::of(&error))?;
     }
     Ok(())
-}
-
-/// Fails if there are more bytes than allowed.
-pub(crate) fn bounded(bytes: usize, most: usize) -> Result<(), Refusal> {
-    if bytes <= most {
-        Ok(())
-    } else {
-        Err(Refusal(format!("it has {bytes} bytes, but at most {most} are allowed")))
-    }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Number, Value};
 
-use crate::read::{MAX_REGEX_BYTES, bounded};
+use crate::grammars::{MAX_REGEX_BYTES, bounded};
 use crate::{Refusal, pattern};
 
 /// The library's own options inside a schema; ours alone to give.

@@ -465,37 +465,6 @@ async fn who_waits_hears_comments_and_then_the_answer_or_why_there_is_none() {
 }
 
 #[tokio::test]
-async fn line_breaks_of_python_are_escaped_in_every_event() {
-    let server = Server::start(options()).await;
-    let breaks = "\n\r\u{b}\u{c}\u{1c}\u{1d}\u{1e}\u{85}\u{2028}\u{2029}";
-    for c in breaks.chars() {
-        let forced = json!({ "grammar": { "syntax": "regex", "definition": format!("a{c}{c}b{c}") } });
-        for (path, base) in [
-            (CHAT, with(chat("x"), &json!({ "logprobs": true, "top_logprobs": 20 }))),
-            (TEXT, json!({ "model": MODEL, "prompt": "x", "max_tokens": 64, "logprobs": 20 })),
-        ] {
-            let body = with(base, &with(forced.clone(), &json!({ "stream": true })));
-            let bytes = server.send(Ask::new("POST", path).json(&body)).await.rest().await;
-            let text = String::from_utf8(bytes).unwrap();
-            let events: Vec<&str> = text
-                .strip_suffix("\n\n")
-                .unwrap()
-                .split("\n\n")
-                .map(|event| event.strip_prefix("data: ").unwrap())
-                .collect();
-            assert!(
-                events.iter().all(|event| !event.contains(|c| breaks.contains(c))),
-                "{path} {c:?}: {text:?}"
-            );
-            let read: Vec<Value> =
-                events.iter().filter_map(|event| serde_json::from_str(event).ok()).collect();
-            assert_eq!(read.len() + 1, events.len(), "all but [DONE] is JSON");
-            assert_eq!(joined(&read, 0).0, format!("a{c}{c}b{c}"), "{path}");
-        }
-    }
-}
-
-#[tokio::test]
 async fn fields_of_no_effect_change_no_answer() {
     let server = Server::start(options()).await;
     let expected = post(&server, CHAT, &with(chat("Who are you?"), &json!({ "max_tokens": 100 }))).await;
