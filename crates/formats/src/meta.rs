@@ -81,7 +81,12 @@ fn read(bytes: &[u8]) -> Result<Meta, Error> {
     let (texts, val_bpb) = (fields.texts("architectures"), outer.number("val_bpb"));
     Ok(Meta {
         file: String::new(),
-        sequence_len: fields.first_size(&["sequence_len", "n_positions", "n_ctx", "max_position_embeddings"])?,
+        sequence_len: fields.first_size(&[
+            "sequence_len",
+            "n_positions",
+            "n_ctx",
+            "max_position_embeddings",
+        ])?,
         vocab_size: fields.size(&["vocab_size"])?,
         n_layer: fields.size(&["n_layer", "num_hidden_layers"])?,
         n_head,

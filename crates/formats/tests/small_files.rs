@@ -1,7 +1,8 @@
 //! Tokenizer and meta files in each way they are written, made up here in full.
 
 use formats::{
-    ErrorKind, JsonFault, LIMITS, TokenizerFault, TokenizerFile, read_meta, read_shard_index, read_tokenizer_json,
+    ErrorKind, JsonFault, LIMITS, TokenizerFault, TokenizerFile, read_meta, read_shard_index,
+    read_tokenizer_json,
 };
 use serde_json::{Value, json};
 
@@ -188,7 +189,9 @@ fn flat_meta_and_hugging_face_config() {
 #[test]
 fn two_names_of_one_size_agree_or_are_refused() {
     let read = |text: &str| read_meta("m.json", text.as_bytes());
-    let meta = read(r#"{"n_head": 4, "num_attention_heads": 4, "sequence_len": 512, "max_position_embeddings": 2048}"#);
+    let meta = read(
+        r#"{"n_head": 4, "num_attention_heads": 4, "sequence_len": 512, "max_position_embeddings": 2048}"#,
+    );
     let meta = meta.unwrap();
     assert_eq!((meta.n_head, meta.sequence_len), (Some(4), Some(512)), "windows follow sequence_len");
     let error = read(r#"{"n_head": 4, "num_attention_heads": 8}"#).unwrap_err().to_string();
