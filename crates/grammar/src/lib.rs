@@ -56,7 +56,7 @@ impl Grammars {
     /// Takes a model's tokens. An answer ends with the end of the assistant's turn.
     pub fn new(tokenizer: &Tokenizer) -> Result<Self, Error> {
         let words: Vec<Vec<u8>> = (0..tokenizer.vocab_size() as u32).map(|id| word(tokenizer, id)).collect();
-        let info = TokRxInfo::new(words.len() as u32, tokenizer.special().assistant_end);
+        let info = TokRxInfo::new(words.len() as u32, tokenizer.special().end_of_answer());
         let tokens: TokEnv = Arc::new(ApproximateTokEnv::new(TokTrie::from(&info, &words)));
         let slices = SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&tokens, InferenceCapabilities::default(), &slices)

@@ -130,6 +130,11 @@ impl Config {
                 &format!("{found}, as the tensors say"),
             )
         };
+        if let Some(other) = meta.companion.as_deref() {
+            let agreed = other.n_head.is_none_or(|heads| heads == self.n_head as u64);
+            let expected = format!("{}, as {} says, and not that of {}", self.n_head, meta.file, other.file);
+            expect(agreed, "n_head", other.n_head.unwrap_or(0) as usize, &expected)?;
+        }
         told("n_layer", meta.n_layer, self.n_layer)?;
         told("n_embd", meta.n_embd, self.n_embd)?;
         // A file that does not say is read as if every head had its own keys; the tensors know better.
@@ -368,7 +373,10 @@ fn windows(
     overrides: &Overrides,
     notes: &mut Vec<String>,
 ) -> Result<Vec<usize>, Error> {
-    let told = overrides.window_pattern.as_deref().or(meta.window_pattern.as_deref());
+    let told = match overrides.window_pattern.as_deref() {
+        Some(over) => Some(over),
+        None => metadata::window_pattern(meta)?,
+    };
     if told.is_none() && seen.gate_channels > 0 {
         notes.push(
             "the metadata has no window_pattern, so every layer sees the whole context; the base model was \

@@ -164,6 +164,20 @@ fn constant_of(meta: &Meta, constant: &Constant) -> Result<Option<f32>, Error> {
     Ok(found.map(|(number, _)| number))
 }
 
+/// The window pattern, which both files must agree on.
+pub(crate) fn window_pattern(meta: &Meta) -> Result<Option<&str>, Error> {
+    let mut told = files(meta).filter_map(|file| Some((file.window_pattern.as_deref()?, &file.file)));
+    let (first, second) = (told.next(), told.next());
+    if let (Some((pattern, file)), Some((other, there))) = (first, second)
+        && !pattern.eq_ignore_ascii_case(other)
+    {
+        let place = |pattern: &str, file: &str| format!("`window_pattern` is {} in {file}", short(pattern));
+        let (first, second, over) = (place(pattern, file), place(other, there), "window_pattern");
+        return Err(Error::Contradiction { first, second, over });
+    }
+    Ok(first.map(|(pattern, _)| pattern))
+}
+
 fn read(value: &Value, constant: &Constant) -> Result<Option<f32>, ()> {
     match value {
         Value::Null => Ok(constant.null),

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ use super::store::Store;
 use super::web::{Version, shown};
 use super::{FetchSettings, Wanted};
 use crate::catalog::depth;
-use crate::checkpoint::{Chosen, Listing};
+use crate::checkpoint::{Chosen, Listing, Said};
 use crate::models_file::Pins;
 use crate::provenance::{Asked, hex};
 use crate::{Tag, places};
@@ -73,7 +73,9 @@ impl Plan {
         let (source, revision) = wanted.source_and_revision();
         let listed = store.list(retries).await?;
         let (directory, chosen) = choose(&listed, &source, wanted)?;
-        let mut paths = vec![chosen.meta.clone(), chosen.tokenizer.clone(), chosen.weights.clone()];
+        let mut paths = vec![chosen.meta.clone()];
+        paths.extend(chosen.companion.iter().chain(&chosen.tokenizer).cloned());
+        paths.push(chosen.weights.clone());
         if chosen.weights.ends_with(".index.json") {
             paths.extend(shards(store, &listed, &chosen.weights, retries).await?);
         }
@@ -175,8 +177,11 @@ fn choose(listed: &RemoteFiles, source: &str, wanted: &Wanted) -> Result<(String
 /// A tokenizer may be called after the directory it was made for, or after our tag.
 fn choose_in(listing: &Listing, directory: &str, wanted: &Wanted) -> Result<Chosen, String> {
     let own = Tag::new(last_part(directory)).unwrap_or_else(|| wanted.tag.clone());
-    let chosen = listing.choose(directory, &own, wanted.step);
-    chosen.or_else(|missing| listing.choose(directory, &wanted.tag, wanted.step).map_err(|_| missing))
+    // Where it is does not matter to what is fetched.
+    let tokenizer = wanted.has_tokenizer.then(PathBuf::new);
+    let said = Said { step: wanted.step, tokenizer, ..Said::default() };
+    let chosen = listing.choose(directory, &own, &said);
+    chosen.or_else(|missing| listing.choose(directory, &wanted.tag, &said).map_err(|_| missing))
 }
 
 /// The order in which directories are tried, the best first: called like the tag, the most finished, the
@@ -244,6 +249,7 @@ mod tests {
             directory: None,
             step: None,
             sha256: None,
+            has_tokenizer: false,
         }
     }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::extract::{Request, State as FromState};
 use axum::response::Response;
 use serde_json::Value;
-use tokenizer::{Message, Role};
+use tokenizer::{ChatError, Message, Role};
 
 use super::answer::{self, Asked, Prompts};
 use super::common::{Common, MAX_LIKELY, max_tokens};
 use super::fields::{self, Body, Fields, invalid, wrong_type};
 use crate::context::RequestIds;
+use crate::generate::no_chat;
 use crate::generation::Generation;
 use crate::parse::{self, Rules};
 use crate::problem::{Code, Problem};
@@ -99,9 +100,12 @@ fn part(mut fields: Fields) -> Result<String, Problem> {
 pub(super) fn render(generation: &Generation, messages: &[(Role, String)]) -> Result<Vec<u32>, Problem> {
     let messages: Vec<Message<'_>> =
         messages.iter().map(|(role, content)| Message { role: *role, content }).collect();
-    let rendered = generation.model.tokenizer.render_chat(&messages, None).map_err(|error| {
-        let detail = format!("The messages have an invalid role order: {error}.");
-        Problem::new(Code::InvalidRole, detail).at("/messages")
-    })?;
-    Ok(rendered.ids)
+    match generation.model.tokenizer.render_chat(&messages, None) {
+        Ok(rendered) => Ok(rendered.ids),
+        Err(ChatError::NoChatTokens) => Err(no_chat()),
+        Err(error) => {
+            let detail = format!("The messages have an invalid role order: {error}.");
+            Err(Problem::new(Code::InvalidRole, detail).at("/messages"))
+        }
+    }
 }

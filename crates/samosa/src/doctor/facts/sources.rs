@@ -121,7 +121,9 @@ fn offered(options: &Options, catalog: &Catalog) -> BTreeMap<String, (Source, Ve
     let named = catalog.models_file().map(|file| file.models).unwrap_or_default();
     let named = named.into_iter().filter_map(|said| {
         let (source, shown) = (said.source.clone()?, said.shown_source()?);
+        let has_tokenizer = said.has_tokenizer();
         let wanted = Wanted {
+            has_tokenizer,
             revision: said.revision,
             directory: said.directory,
             step: said.step,
@@ -142,7 +144,7 @@ fn offered(options: &Options, catalog: &Catalog) -> BTreeMap<String, (Source, Ve
 }
 
 fn wanted(tag: Tag, source: Source) -> Wanted {
-    Wanted { tag, source, revision: None, directory: None, step: None, sha256: None }
+    Wanted { tag, source, revision: None, directory: None, step: None, sha256: None, has_tokenizer: false }
 }
 
 /// Asks one source, step by step.
