@@ -27,6 +27,7 @@ mod pull;
 mod reload;
 mod serve;
 mod settings;
+mod storage;
 mod swap;
 mod text;
 mod top;
@@ -38,7 +39,7 @@ use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use registry::Tag;
-use settings::Values;
+use settings::{Values, Wrong};
 
 /// The exit code of what Ctrl-C ended, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -109,6 +110,7 @@ fn code_of(outcome: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Wrong>() => wrong(&error),
         Err(error) => {
             complain(&format!("{error:#}"));
             let interrupted = error.is::<pull::Interrupted>() || error.is::<ask::Interrupted>();
@@ -146,7 +148,8 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .after_help("Run `samosa --help` to see every setting.")
         .after_long_help(
-            "With no settings at all it serves the built-in model on 127.0.0.1:8003.\n\n\
+            "With no settings at all it serves the built-in model on 127.0.0.1:8003; where MODEL_STORAGE_PATH is set, a \
+             model from there.\n\n\
              Exit codes: 0 done; 1 failed; 2 settings or arguments are wrong; 130 interrupted.",
         )
         .args(settings::arguments())

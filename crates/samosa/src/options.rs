@@ -17,6 +17,7 @@ use crate::edge;
 use crate::logs;
 use crate::reload::Watched;
 use crate::settings::{self, Values, Wrong};
+use crate::storage;
 
 /// Memory for keys and values if nothing is said.
 const KV_CACHE_MB: u64 = 1024;
@@ -86,6 +87,8 @@ const CHECKS: &[fn(&Values) -> Result<()>] = &[
     |values| fetcher(values).map(drop),
     |values| isa(values).map(drop),
     |values| options(values).map(drop),
+    // Settings that are wrong say nothing about the storage.
+    |values| options(values).map_or(Ok(()), |options| storage::check(&options)),
 ];
 
 fn check_host_without_keys(host: IpAddr) -> Result<()> {

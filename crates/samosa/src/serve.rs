@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::options::Serve;
 use crate::reload;
+use crate::storage;
 use otlp::Otlp;
 
 /// Threads that speak HTTP. They only move bytes; the cores belong to the engines.
@@ -61,6 +62,7 @@ async fn serve(settings: Serve) -> Result<()> {
     if let Some((_, Some(model))) = &predecessor {
         options.default_tag = Some(model.clone());
     }
+    storage::check(&options)?;
     files::allow_for(options.limits.connections);
     let state = State::new(options);
     log_start(&state, address);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use server::Options;
 
 use super::{megabytes, print_json};
+use crate::storage;
 
 /// One line.
 struct Row {
@@ -36,6 +37,9 @@ pub(super) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
         print_json(&json!({ "default": default.as_str(), "models": models }))?;
     } else {
         print(&rows, &default)?;
+    }
+    if let Some(why) = storage::nothing_to_load(options) {
+        writeln!(std::io::stderr(), "samosa: {why}")?;
     }
     catalog.models_file()?;
     Ok(())

@@ -10,6 +10,8 @@ use registry::plan::{Memory, Needs, Plan, Shortage, Wish, plan};
 use registry::{Catalog, Entry, Error, Identity, LoadOptions, Location, Tag, memory};
 use server::Options;
 
+use crate::storage;
+
 /// A model that was looked for.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct ModelFacts {
@@ -22,6 +24,8 @@ pub(crate) struct ModelFacts {
 /// What was found.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Model {
+    /// A start has none to load.
+    Nothing,
     /// It cannot be loaded, for this reason.
     Broken(String),
     /// It has to be fetched from there first.
@@ -78,6 +82,9 @@ impl ModelFacts {
     pub(crate) fn look(options: &Options, asked: Option<&Tag>) -> Self {
         let first = options.first_tag();
         let is_first = asked.is_none_or(|tag| first.as_ref().is_ok_and(|first| first == tag));
+        if asked.is_none() && storage::nothing_to_load(options).is_some() {
+            return Self { tag: "none".to_owned(), is_first, model: Model::Nothing };
+        }
         let tag = asked.cloned().map_or(first, Ok);
         let (tag, model) = match tag {
             Ok(tag) => (tag.to_string(), find(options, &tag).unwrap_or_else(|error| broken(&error))),

@@ -28,6 +28,8 @@ pub(crate) struct SourcesFacts {
     pub(crate) storage: Option<(String, Storage)>,
     /// What is wrong with `models.toml`, or how many models it names.
     pub(crate) models_file: Option<Result<usize, String>>,
+    /// Why a start has no model to load, and whether it would load one.
+    pub(crate) empty: Option<(String, bool)>,
     /// Models that are there in part, with what is wrong with each.
     pub(crate) partial: Vec<(String, String)>,
     pub(crate) sources: Vec<SourceFacts>,
@@ -100,6 +102,7 @@ impl SourcesFacts {
         Ok(Self {
             storage,
             models_file,
+            empty: crate::storage::nothing_to_load(options).map(|why| (why, options.load_at_start)),
             partial: partial.into_iter().map(|(tag, error)| (tag.to_string(), error.to_string())).collect(),
             sources: sources.collect(),
             left_out,

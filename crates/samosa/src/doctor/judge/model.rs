@@ -17,6 +17,10 @@ const AS_GOOD: f64 = 1.1;
 pub(crate) fn model(facts: &ModelFacts, format_origin: &str, speed: Option<&Speed>) -> Vec<Finding> {
     let tag = &facts.tag;
     match &facts.model {
+        Model::Nothing => {
+            let advice = "See what is said of the storage; name a model to look at it, as in `samosa doctor samosa-mini`.";
+            vec![Finding::note("model", "a start has no model to load", advice)]
+        }
         Model::Broken(why) => {
             let text = format!("{tag} cannot be loaded: {why}");
             let advice = "Mend or replace it; `samosa models list` shows what else there is, `samosa models verify` reads all of one.";
