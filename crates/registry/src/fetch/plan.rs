@@ -302,6 +302,21 @@ mod tests {
     }
 
     #[test]
+    fn a_source_needs_no_tokenizer_where_there_is_one_here() {
+        let paths = ["d20/model_000001.pt", "d20/meta_000001.json", "d20/config.json"];
+        let error = choose(&listed(&paths), "a/b", &wanted("x")).unwrap_err().to_string();
+        assert!(error.contains("a/b has no tokenizer"), "{error}");
+        let with = Wanted { has_tokenizer: true, ..wanted("x") };
+        let (directory, chosen) = choose(&listed(&paths), "a/b", &with).unwrap();
+        assert_eq!((directory.as_str(), chosen.tokenizer), ("d20", None));
+        assert_eq!(
+            chosen.companion.as_deref(),
+            Some("d20/config.json"),
+            "what is compared here is fetched too"
+        );
+    }
+
+    #[test]
     fn names_must_differ_and_be_plain() {
         let paths = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert!(check_names("s", &paths(&["a/x.json", "b/y.json"])).is_ok());
