@@ -87,7 +87,7 @@ fn sizes(opened: &Opened) -> Map<String, Value> {
 
 /// A number with the digits that tell it from other numbers of its kind.
 fn shortest(number: f32) -> Value {
-    number.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+    serde_json::from_str(&number.to_string()).unwrap_or(Value::Null)
 }
 
 /// A letter for each layer, and how far back those with an S see.

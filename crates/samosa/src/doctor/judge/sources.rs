@@ -83,6 +83,10 @@ fn storage(facts: &SourcesFacts) -> Vec<Finding> {
 /// A storage without a model, which stops a start that should load one.
 fn empty(facts: &SourcesFacts) -> Option<Finding> {
     let (why, loads) = facts.empty.as_ref()?;
+    if facts.storage.as_ref().is_some_and(|(_, storage)| !storage.exists) {
+        // That was said.
+        return None;
+    }
     Some(if *loads {
         let advice = "Put a model there or name the directory that holds it; DEFAULT_MODEL_TAG=samosa-mini serves the built-in one.";
         Finding::wrong("no_model", why.clone(), advice)
