@@ -47,6 +47,9 @@ pub(crate) fn run(settings: Serve) -> Result<()> {
 
 async fn serve(settings: Serve) -> Result<()> {
     let Serve { host, port, mut options, collector, handover, made_up_key, watched } = settings;
+    if handover.is_none() {
+        storage::check(&options)?;
+    }
     let traces = collector.as_deref().map(Otlp::start).transpose()?.map(Arc::new);
     options.spans = traces.clone().map(|traces| traces as Arc<dyn Collector>);
     let Socket { listener, predecessor, ending } =
@@ -62,6 +65,7 @@ async fn serve(settings: Serve) -> Result<()> {
     if let Some((_, Some(model))) = &predecessor {
         options.default_tag = Some(model.clone());
     }
+    // A running process may have said which model serves.
     storage::check(&options)?;
     files::allow_for(options.limits.connections);
     let state = State::new(options);

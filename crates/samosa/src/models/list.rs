@@ -38,10 +38,10 @@ pub(super) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
     } else {
         print(&rows, &default)?;
     }
+    catalog.models_file()?;
     if let Some(why) = storage::nothing_to_load(options) {
         writeln!(std::io::stderr(), "samosa: {why}")?;
     }
-    catalog.models_file()?;
     Ok(())
 }
 
