@@ -59,5 +59,4 @@ async fn texts_are_completed_and_messages_are_refused() {
     let choice = &answer["choices"][0];
     let ended = (&choice["finish_reason"], choice["text"].as_str());
     assert!(status == 200 && ended.0 == "stop" && [Some("yes"), Some("no")].contains(&ended.1), "{answer}");
-    server.stopped().await;
 }
