@@ -75,6 +75,8 @@ const HARMLESS: &[&str] = &[
     "sequence_len n_positions n_ctx max_position_embeddings vocab_size n_layer num_hidden_layers \
      n_head num_attention_heads n_kv_head num_key_value_heads n_embd hidden_size window_pattern \
      padded_vocab_size text_vocab_size pad_vocab_to_multiple pad_vocab_size_to",
+    // Where there are none of what they describe.
+    "sliding_window attention_window window_size ve_gate_channels",
     // What the model is called, and by what it was written.
     "model_type architectures auto_map transformers_version _name_or_path name_or_path rotary_base \
      _commit_hash tokenizer_class torch_dtype dtype use_bfloat16 torchscript return_dict",
@@ -99,6 +101,7 @@ const HARMLESS: &[&str] = &[
 ];
 
 /// The value under which a field describes the model that is computed here.
+#[derive(Clone)]
 enum Neutral {
     /// null, false or 0.
     Off,
@@ -117,6 +120,38 @@ enum Neutral {
     /// null or false; true only if the output matrix is the embedding.
     Tied,
 }
+
+/// Fields that would change the mathematics, whatever the model's sizes; names have spaces between them.
+const SWITCHES: &[(&str, Neutral)] = &[
+    (
+        "attention_bias qkv_bias use_qkv_bias attn_bias mlp_bias use_bias bias add_bias_linear layer_norm_bias \
+         norm_bias elementwise_affine n_experts num_experts num_local_experts n_routed_experts n_shared_experts \
+         num_shared_experts use_moe attn_logit_softcapping attn_logit_softcap attention_softcap attn_softcap \
+         quantization quantization_config parallel_residual use_parallel_residual alibi use_alibi clip_qkv \
+         use_swiglu swiglu use_sliding_window no_rope_layers num_nextn_predict_layers scale_embedding \
+         scale_embeddings",
+        Neutral::Off,
+    ),
+    ("rotary use_rope use_rotary qk_norm use_qk_norm use_rmsnorm is_causal", Neutral::On),
+    (
+        "partial_rotary_factor rotary_pct rotary_percent embedding_multiplier residual_multiplier logits_scaling \
+         logit_scale embed_scale",
+        Neutral::Number(1),
+    ),
+    ("mlp_ratio mlp_mult ffn_mult", Neutral::Number(4)),
+    ("smear_gate_channels", Neutral::Number(SMEAR_CHANNELS)),
+    (
+        "rms_norm_eps rms_eps norm_eps norm_epsilon layer_norm_eps layer_norm_epsilon",
+        Neutral::UpTo(MAX_EPSILON),
+    ),
+    (
+        "hidden_act hidden_activation activation_function activation mlp_activation",
+        Neutral::Word(&["relu2", "relu^2", "relusquared", "squaredrelu", "relusquare", "relusq", "sqrelu"]),
+    ),
+    ("norm_type normalization", Neutral::Word(&["rmsnorm", "rms"])),
+    ("position_embedding_type", Neutral::Word(&["rope", "rotary"])),
+    ("tie_word_embeddings tie_embeddings tied_embeddings tie_weights", Neutral::Tied),
+];
 
 /// The constants that the model's files state, but for those that are overridden.
 pub(crate) fn stated(meta: &Meta, overrides: &Overrides) -> Result<Stated, Error> {
@@ -225,80 +260,26 @@ pub(crate) fn check(meta: &Meta, config: &Config, table: &TensorTable) -> Result
 fn is_known(key: &str) -> bool {
     let constants = [&ROPE_BASE, &QK_SCALE, &SOFTCAP];
     // nanochat's evaluations are called after their task.
-    HARMLESS.iter().any(|names| names.split(' ').any(|name| name == key))
+    HARMLESS.iter().any(|names| is_among(names, key))
         || key.ends_with("_acc")
         || constants.iter().any(|constant| constant.names.contains(&key))
 }
 
+/// Whether a name is one of several with spaces between them.
+fn is_among(names: &str, name: &str) -> bool {
+    names.split(' ').any(|other| other == name)
+}
+
 /// What a field must be, if it is one that would change the mathematics.
 fn neutral(key: &str, place: &Map<String, Value>, config: &Config) -> Option<Neutral> {
-    let dim = config.head_dim() as u64;
+    if let Some((_, neutral)) = SWITCHES.iter().find(|(names, _)| is_among(names, key)) {
+        return Some(neutral.clone());
+    }
     Some(match key {
-        "attention_bias"
-        | "qkv_bias"
-        | "use_qkv_bias"
-        | "attn_bias"
-        | "mlp_bias"
-        | "use_bias"
-        | "bias"
-        | "add_bias_linear"
-        | "layer_norm_bias"
-        | "norm_bias"
-        | "elementwise_affine"
-        | "n_experts"
-        | "num_experts"
-        | "num_local_experts"
-        | "n_routed_experts"
-        | "n_shared_experts"
-        | "num_shared_experts"
-        | "use_moe"
-        | "attn_logit_softcapping"
-        | "attn_logit_softcap"
-        | "attention_softcap"
-        | "attn_softcap"
-        | "quantization"
-        | "quantization_config"
-        | "parallel_residual"
-        | "use_parallel_residual"
-        | "alibi"
-        | "use_alibi"
-        | "clip_qkv"
-        | "use_swiglu"
-        | "swiglu"
-        | "use_sliding_window"
-        | "no_rope_layers"
-        | "num_nextn_predict_layers"
-        | "scale_embedding"
-        | "scale_embeddings" => Neutral::Off,
-        "rotary" | "use_rope" | "use_rotary" | "qk_norm" | "use_qk_norm" | "use_rmsnorm" | "is_causal" => {
-            Neutral::On
+        "head_dim" | "head_size" | "d_head" | "rotary_dim" | "query_pre_attn_scalar" => {
+            Neutral::Number(config.head_dim() as u64)
         }
-        "partial_rotary_factor"
-        | "rotary_pct"
-        | "rotary_percent"
-        | "embedding_multiplier"
-        | "residual_multiplier"
-        | "logits_scaling"
-        | "logit_scale"
-        | "embed_scale" => Neutral::Number(1),
-        "head_dim" | "head_size" | "d_head" | "rotary_dim" | "query_pre_attn_scalar" => Neutral::Number(dim),
         "intermediate_size" | "n_inner" | "ffn_dim" => Neutral::Number(4 * config.n_embd as u64),
-        "mlp_ratio" | "mlp_mult" | "ffn_mult" => Neutral::Number(4),
-        "rms_norm_eps" | "rms_eps" | "norm_eps" | "norm_epsilon" | "layer_norm_eps"
-        | "layer_norm_epsilon" => Neutral::UpTo(MAX_EPSILON),
-        "hidden_act" | "hidden_activation" | "activation_function" | "activation" | "mlp_activation" => {
-            Neutral::Word(&[
-                "relu2",
-                "relu^2",
-                "relusquared",
-                "squaredrelu",
-                "relusquare",
-                "relusq",
-                "sqrelu",
-            ])
-        }
-        "norm_type" | "normalization" => Neutral::Word(&["rmsnorm", "rms"]),
-        "position_embedding_type" => Neutral::Word(&["rope", "rotary"]),
         "sliding_window" | "attention_window" | "window_size" => match place.get("use_sliding_window") {
             Some(Value::Bool(false)) => return None,
             _ => Neutral::OffOrFrom(config.sequence_len as u64),
@@ -310,8 +291,6 @@ fn neutral(key: &str, place: &Map<String, Value>, config: &Config) -> Option<Neu
         "ve_gate_channels" if config.value_gate_channels > 0 => {
             Neutral::Number(config.value_gate_channels as u64)
         }
-        "smear_gate_channels" => Neutral::Number(SMEAR_CHANNELS),
-        "tie_word_embeddings" | "tie_embeddings" | "tied_embeddings" | "tie_weights" => Neutral::Tied,
         _ => return None,
     })
 }

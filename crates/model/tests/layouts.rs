@@ -386,3 +386,25 @@ fn backout_or_smear_means_g7_and_a_part_of_a_set_is_refused() {
         }
     }
 }
+
+/// A `config.json` as nanoswe's exporter writes it, by `PretrainedConfig.to_dict`.
+#[test]
+fn every_key_that_nanoswe_writes_is_known() {
+    let (table, _) = golden("g7");
+    let text = json!({
+        "vocab_size": 701, "padded_vocab_size": 704, "hidden_size": 64, "num_hidden_layers": 5,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048, "intermediate_size": 256,
+        "rope_theta": 1_000_000, "window_pattern": "SSSL", "sequence_len": 512, "smear_gate_channels": 24,
+        "ve_gate_channels": 12, "qk_norm_scale": 1.5, "logit_softcap": 0.0, "pad_vocab_to_multiple": 64,
+        "head_dim": 16, "value_embed_layers": [0, 2, 4], "n_experts": 0, "n_experts_active": 2, "n_shared_experts": 0,
+        "expert_hidden_mult": 0.25, "expert_hidden": 0, "return_dict": true, "output_hidden_states": false,
+        "torch_dtype": null, "tie_word_embeddings": false, "chunk_size_feed_forward": 0, "is_encoder_decoder": false,
+        "architectures": ["NanoChatForCausalLM"], "finetuning_task": null, "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0}, "problem_type": null, "_name_or_path": "", "transformers_version": "5.7.0",
+        "model_type": "nanochat", "output_attentions": false, "use_sliding_window": false, "sliding_window": 4096,
+    });
+    let meta = formats::read_meta("config.json", text.to_string().as_bytes()).unwrap();
+    let config = config(&table, &meta).unwrap();
+    assert_eq!((constants(&config), config.unknown_keys), ((1e6, 1.5, None), vec![]));
+    assert_eq!((config.sequence_len, config.windows[0]), (512, 128), "windows follow sequence_len");
+}
