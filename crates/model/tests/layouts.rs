@@ -170,8 +170,10 @@ fn what_is_wrong_is_named() {
 /// The metadata of a file with these fields in its `model_config`, or beside it.
 fn described(meta: &Meta, fields: Value, beside: Value) -> Meta {
     let (mut model, mut outer) = (meta.model.clone(), meta.beside.clone());
-    model.extend(fields.as_object().unwrap().clone());
-    outer.extend(beside.as_object().unwrap().clone());
+    for (to, from) in [(&mut model, fields), (&mut outer, beside)] {
+        let Value::Object(from) = from else { panic!("fields are an object") };
+        to.extend(from);
+    }
     outer.insert("model_config".to_owned(), Value::Object(model));
     formats::read_meta("meta.json", Value::Object(outer).to_string().as_bytes()).unwrap()
 }

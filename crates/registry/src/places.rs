@@ -72,8 +72,9 @@ pub(crate) fn below(root: &Path) -> Result<Vec<Place>, Error> {
     let mut places = laid_out(root)?;
     let path = |place: &Place| place.location.path().map(Path::to_owned);
     let known: BTreeSet<PathBuf> = places.iter().skip(1).filter_map(path).collect();
-    let found = walk::models(root).into_iter().filter(|walked| !known.contains(&walked.path)).collect();
-    places.extend(named(root, found));
+    let mut found = walk::models(root);
+    found.retain(|walked| !known.contains(&walked.path));
+    places.extend(named(root, &found));
     Ok(places)
 }
 
@@ -116,7 +117,7 @@ fn laid_out(root: &Path) -> Result<Vec<Place>, Error> {
 /// Directories of models with names for them. One that two or more would have is nobody's: a further release must not
 /// take over the name of the first. Then all above the model belong to its name, and the last resort is a hash of where
 /// it is.
-fn named(root: &Path, found: Vec<Walked>) -> Vec<Place> {
+fn named(root: &Path, found: &[Walked]) -> Vec<Place> {
     let names: Vec<Names> = found.iter().map(|walked| Names::of(root, &walked.path)).collect();
     let count = |name: fn(&Names) -> &Tag| {
         names.iter().fold(BTreeMap::<Tag, usize>::new(), |mut counts, names| {
@@ -153,7 +154,7 @@ impl Names {
     fn of(root: &Path, directory: &Path) -> Self {
         let below = directory.strip_prefix(root).unwrap_or(directory);
         let (mut parts, mut last, mut at) = (Vec::new(), None, root.to_owned());
-        for part in below.iter() {
+        for part in below {
             at.push(part);
             let said = said(&at);
             // A stage tells models of one name apart, but no model is called after it.

@@ -264,7 +264,8 @@ fn base_tokenizer(path: &Path, encode: fn(&[u8]) -> String) {
 }
 
 fn hex(token: &[u8]) -> String {
-    token.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |digit: u8| char::from_digit(digit.into(), 16).unwrap();
+    token.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).collect()
 }
 
 fn base64(token: &[u8]) -> String {

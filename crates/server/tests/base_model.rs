@@ -14,7 +14,8 @@ use support::{Ask, Server, goldens, options_in, storage};
 fn base_tokenizer(path: &Path) {
     let bytes = std::fs::read(goldens().join("tokenizer/tokenizer.pkl")).unwrap();
     let read = formats::read_tokenizer_pickle("tokenizer.pkl", &bytes).unwrap();
-    let hex = |token: &[u8]| token.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digit = |digit: u8| char::from_digit(digit.into(), 16).unwrap();
+    let hex = |token: &[u8]| token.iter().flat_map(|b| [b >> 4, b & 15]).map(digit).collect::<String>();
     let ranks: serde_json::Map<_, _> =
         read.ranks.iter().map(|(token, rank)| (hex(token), (*rank).into())).collect();
     let special: serde_json::Map<_, _> =
