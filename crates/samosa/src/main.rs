@@ -101,7 +101,11 @@ fn main() -> ExitCode {
         Some(("version", _)) => show_version(),
         Some((other, _)) => unreachable!("clap knows no command {other}"),
     };
-    code_of(outcome)
+    match outcome {
+        // A storage without a model is found when the start has begun.
+        Err(error) if error.is::<Wrong>() => wrong(&error),
+        outcome => code_of(outcome),
+    }
 }
 
 /// The exit code of a command that was begun; says what went wrong.
@@ -110,7 +114,6 @@ fn code_of(outcome: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Wrong>() => wrong(&error),
         Err(error) => {
             complain(&format!("{error:#}"));
             let interrupted = error.is::<pull::Interrupted>() || error.is::<ask::Interrupted>();
