@@ -1,6 +1,5 @@
-//! What metadata says of the mathematics, beside sizes: constants, which are used whatever the tensors are called;
-//! fields of other architectures, which are refused by name unless they are off; and keys that nobody here knows,
-//! which are reported. Not sizes: those are in `config`.
+//! Metadata beside sizes: constants, which are used whatever the tensors are called; fields of other architectures,
+//! which are refused by name unless they are off; and unknown keys, which are reported. Not sizes: those are in `config`.
 
 use formats::{Meta, TensorTable};
 use serde_json::{Map, Value};
@@ -68,7 +67,7 @@ const SOFTCAP: Constant = Constant {
 /// Objects that hold constants of rotary embeddings.
 const ROPE_OBJECTS: [&str; 2] = ["rope_parameters", "rope_scaling"];
 
-/// Fields that say nothing about the mathematics, or say again what is read elsewhere, with spaces between them.
+/// Fields that do not change the computation, or repeat what is read elsewhere, with spaces between them.
 /// `rotary_base` is written by an importer that never looked at the model.
 const HARMLESS: &[&str] = &[
     // Sizes, which `config` compares with the tensors.
@@ -121,7 +120,7 @@ enum Neutral {
     Tied,
 }
 
-/// Fields that would change the mathematics, whatever the model's sizes; names have spaces between them.
+/// Fields that would change the computation, whatever the model's sizes; names have spaces between them.
 const SWITCHES: &[(&str, Neutral)] = &[
     (
         "attention_bias qkv_bias use_qkv_bias attn_bias mlp_bias use_bias bias add_bias_linear layer_norm_bias \
@@ -166,7 +165,7 @@ pub(crate) fn stated(meta: &Meta, overrides: &Overrides) -> Result<Stated, Error
     })
 }
 
-/// Whether a file describes the Hugging Face class, which knows generation G0 alone. Beside newer weights it
+/// Whether a file describes the Hugging Face class, which computes generation G0 alone. Beside newer weights it
 /// belongs to what a converter made of them.
 pub(crate) fn describes_other_weights(meta: &Meta, generation: Generation) -> bool {
     generation != Generation::G0 && meta.model.contains_key("hidden_act")
@@ -201,8 +200,8 @@ fn constant_of(meta: &Meta, constant: &Constant) -> Result<Option<f32>, Error> {
 
 /// The window pattern, which both files must agree on.
 pub(crate) fn window_pattern(meta: &Meta) -> Result<Option<&str>, Error> {
-    let mut told = files(meta).filter_map(|file| Some((file.window_pattern.as_deref()?, &file.file)));
-    let (first, second) = (told.next(), told.next());
+    let mut stated = files(meta).filter_map(|file| Some((file.window_pattern.as_deref()?, &file.file)));
+    let (first, second) = (stated.next(), stated.next());
     if let (Some((pattern, file)), Some((other, there))) = (first, second)
         && !pattern.eq_ignore_ascii_case(other)
     {
@@ -270,7 +269,7 @@ fn is_among(names: &str, name: &str) -> bool {
     names.split(' ').any(|other| other == name)
 }
 
-/// What a field must be, if it is one that would change the mathematics.
+/// What a field must be, if it is one that would change the computation.
 fn neutral(key: &str, place: &Map<String, Value>, config: &Config) -> Option<Neutral> {
     if let Some((_, neutral)) = SWITCHES.iter().find(|(names, _)| is_among(names, key)) {
         return Some(neutral.clone());

@@ -17,7 +17,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::checkpoint::{self, CheckpointFiles, Said};
+use crate::checkpoint::{self, CheckpointFiles, FileOptions};
 use crate::models_file::{ModelEntry, ModelsFile};
 use crate::places::{self, Place};
 use crate::provenance::Provenance;
@@ -82,12 +82,12 @@ struct Found {
 }
 
 impl Location {
-    /// The model's files, at the step that is said or the latest that is whole; none of the built-in model.
-    pub(crate) fn files(&self, tag: &Tag, said: &Said) -> Result<Option<CheckpointFiles>, Error> {
+    /// The model's files, at the step asked for or the latest that is whole; none of the built-in model.
+    pub(crate) fn files(&self, tag: &Tag, options: &FileOptions) -> Result<Option<CheckpointFiles>, Error> {
         match self {
             Self::Builtin => Ok(None),
-            Self::Directory(directory) => checkpoint::find(tag, directory, said).map(Some),
-            Self::File(file) => checkpoint::find_file(tag, file, said).map(Some),
+            Self::Directory(directory) => checkpoint::find(tag, directory, options).map(Some),
+            Self::File(file) => checkpoint::find_file(tag, file, options).map(Some),
             Self::Absent => Err(Error::NotFetched { tag: tag.clone() }),
         }
     }
@@ -253,9 +253,12 @@ impl Catalog {
         (tag, location): (&Tag, Location),
     ) -> Result<(), Error> {
         let entry = models.entry(tag.as_str());
-        let said = entry.zip(self.directory()).map(|(entry, directory)| entry.said(directory)).transpose()?;
+        let options = entry
+            .zip(self.directory())
+            .map(|(entry, directory)| entry.file_options(directory))
+            .transpose()?;
         // Whether there is any step will do here.
-        location.files(tag, &Said { step: None, ..said.unwrap_or_default() })?;
+        location.files(tag, &FileOptions { step: None, ..options.unwrap_or_default() })?;
         found.partial.remove(tag);
         let (source, path) = (source(&location), self.relative(&location));
         found.whole.insert(tag.clone(), Entry { tag: tag.clone(), location, source, path });
@@ -433,7 +436,7 @@ mod tests {
             assert_eq!(listed(&catalog), expected, "{}", root.display());
             let found = &catalog.list().unwrap()[0];
             assert_eq!(catalog.find(&found.tag).unwrap(), *found);
-            let files = found.location.files(&found.tag, &Said::default()).unwrap().unwrap();
+            let files = found.location.files(&found.tag, &FileOptions::default()).unwrap().unwrap();
             let step = match root.file_name().unwrap().to_str().unwrap() {
                 "d20" | "chatsft_checkpoints" => Some(2),
                 "hf_000001" | "model_000001.pt" => Some(1),
@@ -470,7 +473,7 @@ mod tests {
         ]);
         let here = catalog(root.path());
         assert_eq!(listed(&here), expected);
-        // A second release takes no name from the first, and says nothing of a model of its own.
+        // With a second release the short name belongs to neither.
         models(root.path(), &["release-2/d8"]);
         let both: Vec<(String, String)> =
             listed(&here).into_iter().filter(|(_, path)| path.starts_with("release")).collect();
@@ -554,7 +557,7 @@ mod tests {
         assert_eq!(listed(&catalog), []);
         let text = |path: &str| format!("[[model]]\ntag = \"d20\"\ntokenizer = \"{path}\"\n");
         says(root.path(), &text("shared"));
-        assert_eq!(listed(&catalog), pairs(&[("d20", "d20")]), "it says nothing of d12");
+        assert_eq!(listed(&catalog), pairs(&[("d20", "d20")]), "d12 is another model");
         says(root.path(), &text("shred"));
         let error = catalog.find(&tag("d20")).unwrap_err().to_string();
         assert!(error.contains("models.toml: line 3: tokenizer is \"shred\", but no such file"), "{error}");
@@ -585,7 +588,7 @@ mod tests {
                 .find(&tag("h"))
                 .unwrap()
                 .location
-                .files(&tag("h"), &Said::default())
+                .files(&tag("h"), &FileOptions::default())
                 .unwrap()
                 .unwrap()
                 .step,
@@ -608,7 +611,7 @@ mod tests {
             .find(&tag("h"))
             .unwrap()
             .location
-            .files(&tag("h"), &Said { step: Some(2), ..Said::default() })
+            .files(&tag("h"), &FileOptions { step: Some(2), ..FileOptions::default() })
             .unwrap_err()
             .to_string();
         assert!(error.contains("the file ends early"), "{error}");
@@ -668,7 +671,7 @@ mod tests {
         assert_eq!(gone, "`gone` has no file of weights there");
         let absent = catalog.find(&tag("far")).unwrap();
         assert!(matches!(
-            absent.location.files(&tag("far"), &Said::default()),
+            absent.location.files(&tag("far"), &FileOptions::default()),
             Err(Error::NotFetched { .. })
         ));
     }

@@ -47,14 +47,14 @@ pub struct CheckpointFiles {
     pub step: Option<u64>,
 }
 
-/// What an operator says of a model's files.
+/// How a model's files are chosen, as `models.toml` and the settings ask.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Said {
+pub struct FileOptions {
     /// The training step, instead of the latest that is complete.
     pub step: Option<u64>,
     /// A tokenizer elsewhere on this machine, instead of the model's own.
     pub tokenizer: Option<PathBuf>,
-    /// Whether the longest sequence is said, so that the metadata need not tell it.
+    /// Whether `models.toml` has the longest sequence, so that the metadata need not.
     pub has_length: bool,
 }
 
@@ -71,7 +71,7 @@ pub struct Chosen {
     pub meta: String,
     /// The other file that describes these weights.
     pub companion: Option<String>,
-    /// A pickled or JSON tokenizer; `None` where one elsewhere is said.
+    /// A pickled or JSON tokenizer; `None` where one elsewhere is named.
     pub tokenizer: Option<String>,
     /// The training step in a name.
     pub step: Option<u64>,
@@ -147,12 +147,13 @@ impl Listing {
 
     /// The files of the model in `directory`: of the step asked for, else of the highest step that is complete.
     /// The error says what is missing, as the object of a sentence.
-    pub fn choose(&self, directory: &str, tag: &Tag, said: &Said) -> Result<Chosen, String> {
-        let step = said.step;
+    pub fn choose(&self, directory: &str, tag: &Tag, options: &FileOptions) -> Result<Chosen, String> {
+        let step = options.step;
         let mut candidates = self.candidates(directory);
         candidates.retain(|candidate| step.is_none() || candidate.step == step);
         candidates.sort_by_key(|candidate| (Reverse(candidate.step), candidate.rank));
-        let mut found = candidates.iter().map(|candidate| self.complete(candidate, directory, (tag, said)));
+        let mut found =
+            candidates.iter().map(|candidate| self.complete(candidate, directory, (tag, options)));
         match (found.next(), step) {
             (Some(Ok(best)), _) => Ok(best),
             // What the best lacks is what is said.
@@ -165,10 +166,10 @@ impl Listing {
     }
 
     /// The files of the model whose weights are this file.
-    pub fn choose_file(&self, weights: &str, tag: &Tag, said: &Said) -> Result<Chosen, String> {
+    pub fn choose_file(&self, weights: &str, tag: &Tag, options: &FileOptions) -> Result<Chosen, String> {
         let step = step_of(last_part(weights));
         let candidate = Candidate { weights: weights.to_owned(), step, rank: 0 };
-        self.complete(&candidate, parent(weights).unwrap_or_default(), (tag, said))
+        self.complete(&candidate, parent(weights).unwrap_or_default(), (tag, options))
     }
 
     fn candidates(&self, directory: &str) -> Vec<Candidate> {
@@ -199,7 +200,7 @@ impl Listing {
         &self,
         candidate: &Candidate,
         directory: &str,
-        (tag, said): (&Tag, &Said),
+        (tag, options): (&Tag, &FileOptions),
     ) -> Result<Chosen, String> {
         let home = parent(&candidate.weights).unwrap_or_default();
         let of_step = candidate.step.map(|step| join(home, &format!("meta_{step:06}.json")));
@@ -207,7 +208,7 @@ impl Listing {
         let meta = self
             .first(metas)
             .ok_or_else(|| "no metadata (meta_<step>.json, meta.json or config.json)".to_owned())?;
-        let tokenizer = match said.tokenizer {
+        let tokenizer = match options.tokenizer {
             Some(_) => None,
             None => Some(
                 self.first(tokenizers(home, directory, tag).into_iter())
@@ -218,7 +219,7 @@ impl Listing {
         Ok(Chosen { weights, meta, companion, tokenizer, step: candidate.step })
     }
 
-    /// The other file that describes the same weights. Of several of nanochat's, none can be told to be it.
+    /// The other file that describes the same weights. Which of several of nanochat's it would be is not known.
     fn companion(&self, meta: &str, home: &str) -> Option<String> {
         if last_part(meta) != CONFIG {
             return self.first(std::iter::once(join(home, CONFIG)));
@@ -249,16 +250,16 @@ impl Listing {
     }
 }
 
-/// Finds the files of the model in `directory`, at the step that is said or the latest that is whole.
-pub fn find(tag: &Tag, directory: &Path, said: &Said) -> Result<CheckpointFiles, Error> {
+/// Finds the files of the model in `directory`, at the step asked for or the latest that is whole.
+pub fn find(tag: &Tag, directory: &Path, options: &FileOptions) -> Result<CheckpointFiles, Error> {
     let (root, name, mut listing) = Listing::local(directory, tag)?;
     let mut best = None;
     loop {
-        let files = match listing.choose(&name, tag, said) {
-            Ok(chosen) => located(&root, chosen, said),
+        let files = match listing.choose(&name, tag, options) {
+            Ok(chosen) => located(&root, chosen, options),
             Err(missing) => return Err(best.unwrap_or(Error::Incomplete { tag: tag.clone(), missing })),
         };
-        match whole::check(tag, &files, said) {
+        match whole::check(tag, &files, options) {
             Ok(()) => return Ok(files),
             // What the best lacks is what is said.
             Err(error) => best.get_or_insert(error),
@@ -268,18 +269,18 @@ pub fn find(tag: &Tag, directory: &Path, said: &Said) -> Result<CheckpointFiles,
 }
 
 /// Finds the rest of the model whose weights are this file.
-pub fn find_file(tag: &Tag, weights: &Path, said: &Said) -> Result<CheckpointFiles, Error> {
+pub fn find_file(tag: &Tag, weights: &Path, options: &FileOptions) -> Result<CheckpointFiles, Error> {
     let (root, name, listing) = Listing::local(weights.parent().unwrap_or(Path::new("/")), tag)?;
     let name = join(&name, file_name(weights));
     let there = listing.contains(&name);
     let chosen = if there {
-        listing.choose_file(&name, tag, said)
+        listing.choose_file(&name, tag, options)
     } else {
         Err("no file of weights there".to_owned())
     };
     let chosen = chosen.map_err(|missing| Error::Incomplete { tag: tag.clone(), missing })?;
-    let files = located(&root, chosen, said);
-    whole::check(tag, &files, said).map(|()| files)
+    let files = located(&root, chosen, options);
+    whole::check(tag, &files, options).map(|()| files)
 }
 
 /// Whether a directory has files of weights, whatever else is missing there.
@@ -287,13 +288,13 @@ pub(crate) fn has_weights(tag: &Tag, directory: &Path) -> bool {
     Listing::local(directory, tag).is_ok_and(|(_, name, listing)| !listing.candidates(&name).is_empty())
 }
 
-fn located(root: &Path, chosen: Chosen, said: &Said) -> CheckpointFiles {
+fn located(root: &Path, chosen: Chosen, options: &FileOptions) -> CheckpointFiles {
     let own = chosen.tokenizer.map(|name| root.join(name));
     CheckpointFiles {
         weights: root.join(chosen.weights),
         meta: root.join(chosen.meta),
         companion: chosen.companion.map(|name| root.join(name)),
-        tokenizer: own.or_else(|| said.tokenizer.clone()).unwrap_or_default(),
+        tokenizer: own.or_else(|| options.tokenizer.clone()).unwrap_or_default(),
         step: chosen.step,
     }
 }
@@ -359,7 +360,7 @@ fn tokenizers(home: &str, directory: &str, tag: &Tag) -> Vec<String> {
 }
 
 /// How far above a model's directory a file itself may be its tokenizer: beside the directory, or one more where the
-/// directory's name only tells the format.
+/// directory is called after a format.
 fn levels_of_files(name: &str) -> usize {
     if is_plain_name(name) { 2 } else { 1 }
 }
@@ -450,8 +451,8 @@ mod tests {
     /// The least metadata that pass for whole.
     const SIZES: &[u8] = br#"{"n_head": 2, "sequence_len": 64}"#;
 
-    fn at(step: u64) -> Said {
-        Said { step: Some(step), ..Said::default() }
+    fn at(step: u64) -> FileOptions {
+        FileOptions { step: Some(step), ..FileOptions::default() }
     }
 
     fn touch(root: &Path, names: &[&str]) {
@@ -473,7 +474,7 @@ mod tests {
         let files = ["model_000900.pt", "model_001000.pt", "model_1000000.pt", "optim_2000000_rank0.pt"];
         touch(root.path(), &files);
         touch(root.path(), &["meta_1000000.json", "meta_000900.json", "tokenizer.pkl"]);
-        let found = find(&tag(), root.path(), &Said::default()).unwrap();
+        let found = find(&tag(), root.path(), &FileOptions::default()).unwrap();
         assert_eq!((found.step, found.weights), (Some(1_000_000), root.path().join("model_1000000.pt")));
         let found = find(&tag(), root.path(), &at(900)).unwrap();
         assert_eq!(found.meta, root.path().join("meta_000900.json"));
@@ -487,10 +488,10 @@ mod tests {
         touch(root.path(), &["tokenizer/tokenizer.pkl", "chatsft_checkpoints/d20/model_000001.pt"]);
         touch(root.path(), &["chatsft_checkpoints/d20/meta_000001.json"]);
         let directory = root.path().join("chatsft_checkpoints/d20");
-        let found = find(&tag(), &directory, &Said::default()).unwrap();
+        let found = find(&tag(), &directory, &FileOptions::default()).unwrap();
         assert_eq!(found.tokenizer, root.path().join("tokenizer/tokenizer.pkl"));
         touch(root.path(), &["tokenizer_d20/tokenizer.pkl"]);
-        let found = find(&tag(), &directory, &Said::default()).unwrap();
+        let found = find(&tag(), &directory, &FileOptions::default()).unwrap();
         assert_eq!(found.tokenizer, root.path().join("tokenizer_d20/tokenizer.pkl"));
     }
 
@@ -498,7 +499,7 @@ mod tests {
     fn a_step_that_is_still_being_written_is_passed_over() {
         let root = tempfile::tempdir().unwrap();
         touch(root.path(), &["model_000900.pt", "meta_000900.json", "model_001000.pt", "tokenizer.pkl"]);
-        assert_eq!(find(&tag(), root.path(), &Said::default()).unwrap().step, Some(900));
+        assert_eq!(find(&tag(), root.path(), &FileOptions::default()).unwrap().step, Some(900));
         let error = find(&tag(), root.path(), &at(1000)).unwrap_err().to_string();
         assert!(error.contains("no metadata"), "{error}");
     }
@@ -509,14 +510,14 @@ mod tests {
         touch(root.path(), &["model_000900.pt", "meta_000900.json", "tokenizer.pkl"]);
         touch(root.path(), &["hf_000900/model.safetensors", "hf_000900/config.json"]);
         assert_eq!(
-            find(&tag(), root.path(), &Said::default()).unwrap().weights,
+            find(&tag(), root.path(), &FileOptions::default()).unwrap().weights,
             root.path().join("model_000900.pt")
         );
         touch(
             root.path(),
             &["hf_001000/model.safetensors", "hf_001000/config.json", "hf_001000/tokenizer.json"],
         );
-        let found = find(&tag(), root.path(), &Said::default()).unwrap();
+        let found = find(&tag(), root.path(), &FileOptions::default()).unwrap();
         assert_eq!(
             (found.step, found.weights),
             (Some(1000), root.path().join("hf_001000/model.safetensors"))
@@ -529,7 +530,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         touch(root.path(), &["d20/model_000900.pt", "d20/model_000100.pt", "d20/meta_000100.json"]);
         touch(root.path(), &["tokenizer/tokenizer.pkl"]);
-        let found = find_file(&tag(), &root.path().join("d20/model_000100.pt"), &Said::default()).unwrap();
+        let found =
+            find_file(&tag(), &root.path().join("d20/model_000100.pt"), &FileOptions::default()).unwrap();
         assert_eq!((found.step, found.meta), (Some(100), root.path().join("d20/meta_000100.json")));
     }
 
@@ -543,29 +545,30 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let root = tempfile::tempdir().unwrap();
-        let error = || find(&tag(), root.path(), &Said::default()).unwrap_err().to_string();
+        let error = || find(&tag(), root.path(), &FileOptions::default()).unwrap_err().to_string();
         assert!(error().contains("no weights"), "{}", error());
         touch(root.path(), &["model.safetensors"]);
         assert!(error().contains("no metadata"), "{}", error());
         touch(root.path(), &["config.json"]);
         assert!(error().contains("no tokenizer"), "{}", error());
         touch(root.path(), &["tokenizer.json"]);
-        assert_eq!(find(&tag(), root.path(), &Said::default()).unwrap().step, None);
+        assert_eq!(find(&tag(), root.path(), &FileOptions::default()).unwrap().step, None);
     }
 
     #[test]
-    fn a_tokenizer_may_lie_above_the_directory_or_be_said() {
+    fn a_tokenizer_may_lie_above_the_directory_or_be_named() {
         let root = tempfile::tempdir().unwrap();
         touch(root.path(), &["d20/pt/model_000001.pt", "d20/pt/meta_000001.json"]);
         let pt = root.path().join("d20/pt");
-        let tokenizer = || find(&tag(), &pt, &Said::default()).map(|files| files.tokenizer);
+        let tokenizer = || find(&tag(), &pt, &FileOptions::default()).map(|files| files.tokenizer);
         assert!(tokenizer().unwrap_err().to_string().contains("no tokenizer"));
         touch(root.path(), &["tokenizer.json"]);
-        assert_eq!(tokenizer().unwrap(), root.path().join("tokenizer.json"), "pt tells the format alone");
+        assert_eq!(tokenizer().unwrap(), root.path().join("tokenizer.json"), "pt is a format and no tag");
         touch(root.path(), &["d20/tokenizer.pkl"]);
         assert_eq!(tokenizer().unwrap(), root.path().join("d20/tokenizer.pkl"));
-        let said = Said { tokenizer: Some(root.path().join("tokenizer.json")), ..Said::default() };
-        assert_eq!(find(&tag(), &pt, &said).unwrap().tokenizer, root.path().join("tokenizer.json"));
+        let options =
+            FileOptions { tokenizer: Some(root.path().join("tokenizer.json")), ..FileOptions::default() };
+        assert_eq!(find(&tag(), &pt, &options).unwrap().tokenizer, root.path().join("tokenizer.json"));
     }
 
     #[test]
@@ -578,7 +581,7 @@ mod tests {
         );
         touch(root.path(), &["c/model.pt", "c/meta.json", "c/tokenizer.pkl"]);
         let companion = |name: &str| {
-            let files = find(&tag(), &root.path().join(name), &Said::default()).unwrap();
+            let files = find(&tag(), &root.path().join(name), &FileOptions::default()).unwrap();
             files.companion.as_deref().map(|path| file_name(path).to_owned())
         };
         assert_eq!(companion("a").as_deref(), Some("config.json"));
@@ -604,11 +607,11 @@ mod tests {
             (r#"{"model_config": null, "n_head": 4, "n_ctx": 64}"#, None),
         ] {
             std::fs::write(&meta, text).unwrap();
-            let found = find(&tag(), root.path(), &Said::default());
+            let found = find(&tag(), root.path(), &FileOptions::default());
             assert_eq!(found.err().map(|error| error.to_string()).as_deref(), error, "{text}");
         }
         std::fs::write(&meta, r#"{"n_head": 4}"#).unwrap();
-        let said = Said { has_length: true, ..Said::default() };
-        assert!(find(&tag(), root.path(), &said).is_ok(), "an override says it");
+        let options = FileOptions { has_length: true, ..FileOptions::default() };
+        assert!(find(&tag(), root.path(), &options).is_ok(), "an override has it");
     }
 }

@@ -47,7 +47,7 @@ impl Catalog {
     }
 }
 
-/// What keeps a directory from being looked at; nothing of one that was, which says itself what it lacks.
+/// Why a directory is not searched; `None` for one that is, whose own error stands among the incomplete models.
 fn out_of_sight(root: &Path, walked: &Walked) -> Option<String> {
     let Walked { path, depth, is_hidden, odd_file } = walked;
     let below = path.strip_prefix(root).unwrap_or(path);

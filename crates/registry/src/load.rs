@@ -11,7 +11,9 @@ use model::{Compute, Config, KvLayout, Overrides, PAGE, WeightFormat, Weights};
 use tokenizer::{Tokenizer, Vocabulary};
 
 use crate::catalog::{Catalog, Entry, Location};
-use crate::checkpoint::{CheckpointFiles, Said, file_name, has_extension, is_export, read_small, step_of};
+use crate::checkpoint::{
+    CheckpointFiles, FileOptions, file_name, has_extension, is_export, read_small, step_of,
+};
 use crate::fetch::Wanted;
 use crate::identity::{self, HashCache, Hashes, Identity};
 use crate::models_file::{ModelEntry, Pins};
@@ -116,8 +118,9 @@ pub fn find(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<F
     let asked = said.and_then(|said| said.step).or(options.step);
     // What was fetched at this step lies there alone, and its name may have lost the step.
     let step = asked.filter(|step| fetched.as_ref().is_none_or(|fetched| fetched.step != Some(*step)));
-    let of_files = said.zip(catalog.directory()).map(|(said, directory)| said.said(directory)).transpose()?;
-    let files = entry.location.files(&entry.tag, &Said { step, ..of_files.unwrap_or_default() })?;
+    let of_files =
+        said.zip(catalog.directory()).map(|(said, directory)| said.file_options(directory)).transpose()?;
+    let files = entry.location.files(&entry.tag, &FileOptions { step, ..of_files.unwrap_or_default() })?;
     let paths = files.as_ref().map_or_else(|| Ok(Vec::new()), CheckpointFiles::all)?;
     let fingerprint = Fingerprint {
         files: paths

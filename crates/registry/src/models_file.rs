@@ -26,7 +26,7 @@ use model::{Generation, Overrides, ShortWindow};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::checkpoint::{Said, tokenizer_at};
+use crate::checkpoint::{FileOptions, tokenizer_at};
 use crate::{Error, Source, Tag, builtin};
 
 /// Name of the file.
@@ -62,7 +62,7 @@ pub struct ModelEntry {
     overrides: OverrideFields,
 }
 
-/// Where a tokenizer is, and the line that says so.
+/// The path of a tokenizer, and its line in the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct TokenizerPath {
     path: String,
@@ -278,12 +278,15 @@ impl ModelEntry {
         Some(source.at_revision(self.revision.as_deref()))
     }
 
-    /// What it says of the model's files, in this storage directory. A tokenizer that is not there is no mistake of
-    /// the whole file: it concerns this model alone.
-    pub(crate) fn said(&self, directory: &Path) -> Result<Said, Error> {
+    /// How the model's files are chosen in this storage directory.
+    ///
+    /// # Errors
+    /// `ModelsFile` with the line for a tokenizer that is not there: it concerns this model alone, and not the others
+    /// of the file.
+    pub(crate) fn file_options(&self, directory: &Path) -> Result<FileOptions, Error> {
         let has_length = self.overrides.sequence_len.is_some();
         let Some(TokenizerPath { path, line }) = &self.tokenizer else {
-            return Ok(Said { step: self.step, tokenizer: None, has_length });
+            return Ok(FileOptions { step: self.step, tokenizer: None, has_length });
         };
         let tokenizer = tokenizer_at(&directory.join(path)).ok_or_else(|| Error::ModelsFile {
             path: directory.join(FILE_NAME),
@@ -292,7 +295,7 @@ impl ModelEntry {
                  tokenizer.pkl or tokenizer.json"
             ),
         })?;
-        Ok(Said { step: self.step, tokenizer: Some(tokenizer), has_length })
+        Ok(FileOptions { step: self.step, tokenizer: Some(tokenizer), has_length })
     }
 
     /// Whether it names a tokenizer.
@@ -402,7 +405,7 @@ mod tests {
         let absolute = elsewhere.display().to_string();
         let said = |path: &str| {
             let text = format!("[[model]]\ntag = \"a\"\ntokenizer = \"{path}\"\n");
-            ModelsFile::parse(&text).unwrap().models[0].said(root.path())
+            ModelsFile::parse(&text).unwrap().models[0].file_options(root.path())
         };
         let missing = said("shared").unwrap_err().to_string();
         assert!(

@@ -32,7 +32,7 @@ const STAGES: [([&str; 2], [&str; 2]); 4] = [
 const OWN_DIRECTORY: usize = 0;
 /// Directory of copies of stages.
 const COPIES: &str = "native_checkpoints";
-/// Names of directories that say nothing of the model in them.
+/// Names of directories that do not identify the model in them.
 const PLAIN_NAMES: [&str; 14] = [
     "pt",
     "pth",
@@ -53,7 +53,7 @@ const PLAIN_NAMES: [&str; 14] = [
 const HUB: &str = "models--";
 /// Where it keeps revisions.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
-/// Characters of a revision that tell it from others.
+/// Characters of a revision in a tag.
 const REVISION_CHARS: usize = 8;
 
 /// A directory or file that may be a model.
@@ -114,9 +114,8 @@ fn laid_out(root: &Path) -> Result<Vec<Place>, Error> {
     Ok(places)
 }
 
-/// Directories of models with names for them. One that two or more would have is nobody's: a further release must not
-/// take over the name of the first. Then all above the model belong to its name, and the last resort is a hash of where
-/// it is.
+/// Directories of models with names for them. A short name is used only where it is unique, so that a new directory never
+/// takes over the tag of an old one; else the name has all directories above the model, and at last a hash of its path.
 fn named(root: &Path, found: &[Walked]) -> Vec<Place> {
     let names: Vec<Names> = found.iter().map(|walked| Names::of(root, &walked.path)).collect();
     let count = |name: fn(&Names) -> &Tag| {
@@ -144,7 +143,7 @@ fn named(root: &Path, found: &[Walked]) -> Vec<Place> {
 struct Names {
     /// After the directory alone.
     short: Tag,
-    /// After all directories that say something, with dots between.
+    /// After all directories that identify it, with dots between.
     long: Tag,
     /// The same with a hash of where it is.
     hashed: Tag,
@@ -156,12 +155,12 @@ impl Names {
         let (mut parts, mut last, mut at) = (Vec::new(), None, root.to_owned());
         for part in below {
             at.push(part);
-            let said = said(&at);
-            // A stage tells models of one name apart, but no model is called after it.
-            last = said.clone().filter(|_| stage_of_name(file_name(&at)).is_none()).or(last);
-            parts.extend(said);
+            let name = tag_part(&at);
+            // A stage is a part of the long name, but no model is called after it.
+            last = name.clone().filter(|_| stage_of_name(file_name(&at)).is_none()).or(last);
+            parts.extend(name);
         }
-        let own = last.or_else(|| said(root)).unwrap_or_else(|| "model".to_owned());
+        let own = last.or_else(|| tag_part(root)).unwrap_or_else(|| "model".to_owned());
         let long = if parts.is_empty() { own.clone() } else { parts.join(".") };
         let hash = &hex(&Sha256::digest(below.as_os_str().as_encoded_bytes()))[..6];
         let hashed = nearest_tag(&format!("{}-{hash}", long.chars().take(90).collect::<String>()));
@@ -169,9 +168,9 @@ impl Names {
     }
 }
 
-/// What a directory's name says of the model in it: a repository of the Hub's cache its name, a stage what it is
-/// called, a revision nothing if it is the one that the cache holds for `main`.
-fn said(directory: &Path) -> Option<String> {
+/// What a directory adds to the tag of a model in it: its name; of a repository in the Hub's cache the repository's, of a
+/// stage the stage's; nothing of a format, nor of the revision that the cache holds for `main`.
+fn tag_part(directory: &Path) -> Option<String> {
     let name = file_name(directory);
     if PLAIN_NAMES.contains(&name) || name == SNAPSHOTS || is_export(name) {
         return None;
@@ -209,7 +208,7 @@ fn is_main(repository: &Path, revision: &str) -> bool {
     main.is_some_and(|main| main.trim() == revision) || only()
 }
 
-/// Whether a directory's name says nothing of the model in it.
+/// Whether a directory's name does not identify the model in it.
 pub(crate) fn is_plain_name(name: &str) -> bool {
     PLAIN_NAMES.contains(&name)
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use formats::{ErrorKind, JsonFault, TensorTable, ZipFault};
 
-use crate::checkpoint::{CheckpointFiles, Said, file_name, read_small};
+use crate::checkpoint::{CheckpointFiles, FileOptions, file_name, read_small};
 use crate::stamp::{self, Stamp};
 use crate::{Error, Tag};
 
@@ -28,9 +28,9 @@ const COMMENT_BYTES: u64 = 65_535;
 static WHOLE: Mutex<BTreeSet<Stamp>> = Mutex::new(BTreeSet::new());
 
 /// Fails with what is missing or cut short.
-pub(crate) fn check(tag: &Tag, files: &CheckpointFiles, said: &Said) -> Result<(), Error> {
-    if said.has_length {
-        // It is not remembered as whole, since that holds only as long as this is said.
+pub(crate) fn check(tag: &Tag, files: &CheckpointFiles, options: &FileOptions) -> Result<(), Error> {
+    if options.has_length {
+        // It is not remembered as whole: that holds only as long as models.toml has it.
         metadata(tag, &files.meta, &["n_head"])?;
     } else {
         once(&files.meta, |path| metadata(tag, path, &["n_head", "sequence_len"]))?;
@@ -68,7 +68,7 @@ fn once(path: &Path, check: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(
     Ok(())
 }
 
-/// Whether a file can be read, and has the sizes that tensors do not tell.
+/// Checks that a file can be read and has the sizes that cannot be read off tensors.
 fn metadata(tag: &Tag, path: &Path, needed: &[&str]) -> Result<(), Error> {
     let name = file_name(path);
     let meta = formats::read_meta(name, &read_small(path)?)?;

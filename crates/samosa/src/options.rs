@@ -87,7 +87,7 @@ const CHECKS: &[fn(&Values) -> Result<()>] = &[
     |values| fetcher(values).map(drop),
     |values| isa(values).map(drop),
     |values| options(values).map(drop),
-    // Settings that are wrong say nothing about the storage.
+    // With settings that are wrong the storage is not looked at.
     |values| options(values).map_or(Ok(()), |options| storage::check(&options)),
 ];
 

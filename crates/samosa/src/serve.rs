@@ -65,7 +65,7 @@ async fn serve(settings: Serve) -> Result<()> {
     if let Some((_, Some(model))) = &predecessor {
         options.default_tag = Some(model.clone());
     }
-    // A running process may have said which model serves.
+    // With a predecessor, its model is the one to load.
     storage::check(&options)?;
     files::allow_for(options.limits.connections);
     let state = State::new(options);

@@ -1,5 +1,5 @@
-//! Whether there is a model to begin with. A storage that holds none is a mistake of the setting, and the small built-in
-//! model in place of the operator's would hide it.
+//! Whether a start has a model to load. A storage without one is a mistake in the setting, which the small built-in model
+//! in place of the operator's would hide.
 
 use anyhow::Result;
 use registry::{builtin, last_model};
@@ -7,7 +7,7 @@ use server::Options;
 
 use crate::settings::Wrong;
 
-/// Why a start has no model to load, though the settings say where models are: a line without its full stop. `None` where
+/// Why a start has no model to load although a storage is set: a line without its full stop. `None` where
 /// there is one, where the settings or the last run name one, and where no storage is set.
 pub(crate) fn nothing_to_load(options: &Options) -> Option<String> {
     if options.default_tag.is_some() {

@@ -157,7 +157,7 @@ fn a_storage_without_a_model_is_wrong() {
     assert_eq!(empty.code, 1, "{}", empty.text);
     empty.says(("sources", "no_model"), "wrong", "holds no model: d2: `d2` has no metadata");
     empty.says(("model", "model"), "note", "a start has no model to load");
-    assert!(empty.all("settings", "setting").is_empty(), "it is said once");
+    assert!(empty.all("settings", "setting").is_empty(), "it is reported once");
     let named = doctor(&["--offline"], &[("MODEL_STORAGE_PATH", at), ("DEFAULT_MODEL_TAG", "samosa-mini")]);
     assert_eq!(named.code, 0, "{}", named.text);
 }

@@ -14,7 +14,7 @@ use super::store::Store;
 use super::web::{Version, shown};
 use super::{FetchSettings, Wanted};
 use crate::catalog::depth;
-use crate::checkpoint::{Chosen, Listing, Said};
+use crate::checkpoint::{Chosen, FileOptions, Listing};
 use crate::models_file::Pins;
 use crate::provenance::{Asked, hex};
 use crate::{Tag, places};
@@ -179,9 +179,9 @@ fn choose_in(listing: &Listing, directory: &str, wanted: &Wanted) -> Result<Chos
     let own = Tag::new(last_part(directory)).unwrap_or_else(|| wanted.tag.clone());
     // Where it is does not matter to what is fetched.
     let tokenizer = wanted.has_tokenizer.then(PathBuf::new);
-    let said = Said { step: wanted.step, tokenizer, ..Said::default() };
-    let chosen = listing.choose(directory, &own, &said);
-    chosen.or_else(|missing| listing.choose(directory, &wanted.tag, &said).map_err(|_| missing))
+    let options = FileOptions { step: wanted.step, tokenizer, ..FileOptions::default() };
+    let chosen = listing.choose(directory, &own, &options);
+    chosen.or_else(|missing| listing.choose(directory, &wanted.tag, &options).map_err(|_| missing))
 }
 
 /// The order in which directories are tried, the best first: called like the tag, the most finished, the

@@ -10,7 +10,7 @@ use crate::checkpoint::{has_extension, is_export, is_weights};
 
 /// Directories between the root and a model, the model's included. A revision in the Hub's cache counts as one.
 pub(crate) const MAX_DEPTH: usize = 4;
-/// The same where it is only looked for what to say.
+/// The same for a search that only reports.
 const MAX_DEPTH_SEEN: usize = 8;
 /// Directories that are looked into.
 const MAX_DIRECTORIES: usize = 2000;

@@ -85,7 +85,7 @@ fn sizes(opened: &Opened) -> Map<String, Value> {
     }))
 }
 
-/// A number with the digits that tell it from other numbers of its kind.
+/// A number with the fewest digits that give it back as f32.
 fn shortest(number: f32) -> Value {
     serde_json::from_str(&number.to_string()).unwrap_or(Value::Null)
 }

@@ -57,7 +57,7 @@ impl SettingsFacts {
         Self {
             set: set.collect(),
             values: plain.map(|setting| (setting.key, values.shown(setting).to_owned())).collect(),
-            // What is in the storage is told of the sources.
+            // The storage has findings of its own among the sources.
             wrong: options::wrong(values)
                 .into_iter()
                 .filter(|wrong| wrong.key != Some(storage::SETTING))

@@ -18,7 +18,7 @@ pub(crate) fn model(facts: &ModelFacts, format_origin: &str, speed: Option<&Spee
     let tag = &facts.tag;
     match &facts.model {
         Model::Nothing => {
-            let advice = "See what is said of the storage; name a model to look at it, as in `samosa doctor samosa-mini`.";
+            let advice = "The finding `no_model` of the storage has the reason; `samosa doctor TAG` looks at one model.";
             vec![Finding::note("model", "a start has no model to load", advice)]
         }
         Model::Broken(why) => {

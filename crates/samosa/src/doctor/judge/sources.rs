@@ -84,14 +84,14 @@ fn storage(facts: &SourcesFacts) -> Vec<Finding> {
 fn empty(facts: &SourcesFacts) -> Option<Finding> {
     let (why, loads) = facts.empty.as_ref()?;
     if facts.storage.as_ref().is_some_and(|(_, storage)| !storage.exists) {
-        // That was said.
+        // The finding of the storage has it.
         return None;
     }
     Some(if *loads {
         let advice = "Put a model there or name the directory that holds it; DEFAULT_MODEL_TAG=samosa-mini serves the built-in one.";
         Finding::wrong("no_model", why.clone(), advice)
     } else {
-        let advice = "The server waits for a swap, as STARTUP_LOAD_ENABLED=false says.";
+        let advice = "With STARTUP_LOAD_ENABLED=false the server waits for a swap.";
         Finding::note("no_model", why.clone(), advice)
     })
 }
