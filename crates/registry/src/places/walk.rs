@@ -16,8 +16,8 @@ const MAX_DEPTH_SEEN: usize = 8;
 const MAX_DIRECTORIES: usize = 2000;
 /// Entries of one directory.
 const MAX_ENTRIES: usize = 10_000;
-/// What files of weights end in, whatever they are called.
-const EXTENSIONS: [&str; 6] = ["pt", "pth", "bin", "safetensors", "ckpt", "gguf"];
+/// What files of weights end in, whatever they are called. Files that end in `bin` are often something else.
+const EXTENSIONS: [&str; 5] = ["pt", "pth", "safetensors", "ckpt", "gguf"];
 /// What the file system keeps for itself.
 const LOST: &str = "lost+found";
 
@@ -118,5 +118,6 @@ fn entries(path: &Path) -> Entries {
 /// Whether a file may be weights under a name that is not looked for.
 fn is_odd(name: &str) -> bool {
     let other = name.starts_with("optim") || name == "token_bytes.pt";
-    !other && EXTENSIONS.iter().any(|extension| has_extension(name, extension))
+    let is_model = name.contains("model") && has_extension(name, "bin");
+    !other && (is_model || EXTENSIONS.iter().any(|extension| has_extension(name, extension)))
 }
