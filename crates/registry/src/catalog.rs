@@ -535,6 +535,9 @@ mod tests {
         let file = root.path().join("notes.txt");
         let metadata = "`notes` has no metadata (meta_<step>.json, meta.json or config.json)";
         assert_eq!(why(&file), Some(format!("{at}/notes.txt holds no model: notes.txt: {metadata}")));
+        let named = tempfile::tempdir().unwrap();
+        models(named.path(), &["samosa-mini"]);
+        assert!(why(named.path()).unwrap().contains("samosa-mini has the name of the built-in model"));
         for i in 0..10 {
             touch(root.path(), &[&format!("n{i}/model_000001.pt")]);
         }

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::file_name;
 use crate::places::walk::{self, MAX_DEPTH, Walked};
-use crate::{Catalog, Error, Location};
+use crate::{Catalog, Error, Location, builtin};
 
 /// Checkpoints that are named.
 const MAX_NAMED: usize = 5;
@@ -57,6 +58,9 @@ fn out_of_sight(root: &Path, walked: &Walked) -> Option<String> {
             "{place} has {file}, which is no name of weights (model_<step>.pt, model.pt, model.safetensors, \
              pytorch_model.bin)"
         ));
+    }
+    if *depth == 1 && file_name(path) == builtin::TAG {
+        return Some(format!("{place} has the name of the built-in model, which no other may have"));
     }
     if *is_hidden {
         return Some(format!("{place} is hidden: its path has a name that begins with a dot"));

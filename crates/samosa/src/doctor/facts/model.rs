@@ -139,7 +139,7 @@ fn whole(
         layers: config.n_layer,
         width: config.n_embd,
         sequence_len: config.sequence_len,
-        notes: config.notes.clone(),
+        notes: notes(config),
         format: load.format.name(),
         hashes,
         needs,
@@ -153,6 +153,15 @@ fn whole(
         // A multiplication and an addition for each number of four bytes.
         token_operations: matrices(WeightFormat::F32) / 2,
     })
+}
+
+/// What was assumed, and what of the metadata is not used.
+fn notes(config: &model::Config) -> Vec<String> {
+    let mut notes = config.notes.clone();
+    if !config.unknown_keys.is_empty() {
+        notes.push(format!("metadata keys are not known and not used: {}", config.unknown_keys.join(", ")));
+    }
+    notes
 }
 
 /// How it can be loaded where nothing serves, and then be replaced by one of its size.
