@@ -67,6 +67,8 @@ def environment(folder, port):
         "PORT": str(port),
         "INTERNAL_API_KEY": KEY,
         "MODEL_STORAGE_PATH": str(folder / "models"),
+        # There is no model yet: without a name the start would be refused.
+        "DEFAULT_MODEL_TAG": "samosa-mini",
         # A generated request seldom names max_tokens: short answers keep the run short.
         "DEFAULT_MAX_TOKENS": "16",
     }

@@ -134,7 +134,8 @@ impl Server {
         let mut command = Command::new(binary.canonicalize()?);
         command.arg("serve").env_clear().current_dir(scratch).envs(settings.iter().copied());
         command.env("PORT", address.port().to_string()).env("INTERNAL_API_KEY", KEY);
-        command.env("MODEL_STORAGE_PATH", scratch.join("models"));
+        // An empty storage: the built-in model has to be named.
+        command.env("MODEL_STORAGE_PATH", scratch.join("models")).env("DEFAULT_MODEL_TAG", "samosa-mini");
         let process = Process::start(&mut command, &scratch.join(format!("{name}.log")))?;
         let is_ready = || http::get(address, "/readyz").is_ok_and(|reply| reply.status == 200);
         process::wait("a server to be ready", START, is_ready).with_context(|| process.said())?;

@@ -10,6 +10,11 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use crate::limits::LIMITS;
 
+/// The text after a UTF-8 byte order mark, which some editors put at the start of a file and JSON does not allow.
+pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
 /// A JSON object as pairs in file order; duplicate keys are kept for the caller to judge. At most
 /// `LIMITS.tokens` pairs, which no other table of this crate exceeds.
 #[derive(Debug)]

@@ -1,10 +1,12 @@
 //! `meta_*.json` and `config.json`: what a checkpoint's sizes are, in any of the ways they are written.
 //!
-//! Names are resolved and types checked here; whether the sizes fit together is for the model crate.
+//! Names of sizes are resolved and their types checked here. Whether they fit together, and what the constants and
+//! switches beside them mean, is for the model crate, which gets them as they are.
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind};
+use crate::json::without_mark;
 use crate::limits::LIMITS;
 use crate::reader::widen;
 use crate::table::check_small;
@@ -12,7 +14,9 @@ use crate::table::check_small;
 /// What a meta or config file says. Every field is optional: files differ in what they leave out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Meta {
-    /// Positions: `sequence_len`, `n_positions`, `n_ctx` or `max_position_embeddings`.
+    /// The file's name.
+    pub file: String,
+    /// Positions: `sequence_len`, `n_positions`, `n_ctx` or `max_position_embeddings`, the first that is there.
     pub sequence_len: Option<u64>,
     /// Token ids. Some exporters write the padded size here; see `text_vocab_size`.
     pub vocab_size: Option<u64>,
@@ -24,8 +28,6 @@ pub struct Meta {
     pub n_kv_head: Option<u64>,
     /// Width: `n_embd` or `hidden_size`.
     pub n_embd: Option<u64>,
-    /// Width of the MLP: `intermediate_size`.
-    pub intermediate_size: Option<u64>,
     /// One letter a layer, repeated.
     pub window_pattern: Option<String>,
     /// Rows of the embedding table, where a fork writes it.
@@ -38,112 +40,118 @@ pub struct Meta {
     pub model_type: Option<String>,
     /// Hugging Face's `architectures`.
     pub architectures: Vec<String>,
-    /// `rope_theta`, also inside `rope_parameters`, or `rotary_base`.
-    pub rope_theta: Option<f64>,
-    /// `logits_soft_cap` or `final_logit_softcapping`.
-    pub logits_soft_cap: Option<f64>,
-    /// `rms_norm_eps`.
-    pub rms_norm_eps: Option<f64>,
-    /// `tie_word_embeddings`.
-    pub tie_word_embeddings: Option<bool>,
-    /// `attention_bias` or `qkv_bias`.
-    pub attention_bias: Option<bool>,
     /// `val_bpb`, if it is a number.
     pub val_bpb: Option<f64>,
     /// The trainer's settings, as they are.
     pub user_config: Map<String, Value>,
+    /// The object that describes the model, as it is: `model_config`, or all of a file that has none.
+    pub model: Map<String, Value>,
+    /// What is written beside `model_config`, as it is; empty where there is none.
+    pub beside: Map<String, Value>,
+    /// The other file that describes the same weights, where there is one.
+    pub companion: Option<Box<Meta>>,
 }
 
-/// Reads a meta or config file. `NaN`, `Infinity` and `-Infinity`, which Python writes, are read as null.
+/// Reads a meta or config file. `NaN`, `Infinity` and `-Infinity`, which Python writes, are read as texts of that
+/// name; a byte order mark at the start is passed over.
 ///
 /// # Errors
-/// `Json` for what is not a JSON object, `Field` for a size of another type, `TooLarge`.
+/// `Json` for what is not a JSON object, `Field` for a size of another type or two names of one size that differ,
+/// `TooLarge`.
 pub fn read_meta(file_name: &str, bytes: &[u8]) -> Result<Meta, Error> {
-    read(bytes).map_err(|error| error.in_file(file_name))
+    let meta = read(without_mark(bytes)).map_err(|error| error.in_file(file_name))?;
+    Ok(Meta { file: file_name.to_owned(), ..meta })
 }
 
 fn read(bytes: &[u8]) -> Result<Meta, Error> {
     check_small(bytes, "meta_bytes", LIMITS.meta_bytes)?;
     let text = without_python_numbers(bytes)?;
-    let mut top: Map<String, Value> = serde_json::from_slice(&text)?;
-    let user_config = match top.remove("user_config") {
+    let mut beside: Map<String, Value> = serde_json::from_slice(&text)?;
+    let user_config = match beside.remove("user_config") {
         Some(Value::Object(map)) => map,
         _ => Map::new(),
     };
-    let outer = Fields(&top);
-    let model = match top.get("model_config") {
-        None | Some(Value::Null) => Fields(&top),
-        Some(Value::Object(map)) => Fields(map),
+    let model = match beside.remove("model_config") {
+        None | Some(Value::Null) => std::mem::take(&mut beside),
+        Some(Value::Object(map)) => map,
         Some(_) => return Err(ErrorKind::Field { field: "model_config", expected: "an object" }.into()),
     };
-    let rope = match model.0.get("rope_parameters").or_else(|| model.0.get("rope_scaling")) {
-        Some(Value::Object(map)) => Fields(map).number(&["rope_theta"])?,
-        _ => None,
-    };
-    let n_head = model.size(&["n_head", "num_attention_heads"])?;
+    let (fields, outer) = (Fields(&model), Fields(if beside.is_empty() { &model } else { &beside }));
+    let n_head = fields.size(&["n_head", "num_attention_heads"])?;
+    let (texts, val_bpb) = (fields.texts("architectures"), outer.number("val_bpb"));
     Ok(Meta {
-        sequence_len: model.size(&["sequence_len", "n_positions", "n_ctx", "max_position_embeddings"])?,
-        vocab_size: model.size(&["vocab_size"])?,
-        n_layer: model.size(&["n_layer", "num_hidden_layers"])?,
+        file: String::new(),
+        sequence_len: fields.first_size(&[
+            "sequence_len",
+            "n_positions",
+            "n_ctx",
+            "max_position_embeddings",
+        ])?,
+        vocab_size: fields.size(&["vocab_size"])?,
+        n_layer: fields.size(&["n_layer", "num_hidden_layers"])?,
         n_head,
-        n_kv_head: model.size(&["n_kv_head", "num_key_value_heads"])?.or(n_head),
-        n_embd: model.size(&["n_embd", "hidden_size"])?,
-        intermediate_size: model.size(&["intermediate_size"])?,
-        window_pattern: model.text("window_pattern")?,
-        padded_vocab_size: model.size(&["padded_vocab_size"])?,
-        text_vocab_size: model.size(&["text_vocab_size"])?,
+        n_kv_head: fields.size(&["n_kv_head", "num_key_value_heads"])?.or(n_head),
+        n_embd: fields.size(&["n_embd", "hidden_size"])?,
+        window_pattern: fields.text("window_pattern")?,
+        padded_vocab_size: fields.size(&["padded_vocab_size"])?,
+        text_vocab_size: fields.size(&["text_vocab_size"])?,
         step: outer.size(&["step"])?,
-        model_type: model.text("model_type")?,
-        architectures: model.texts("architectures"),
-        rope_theta: model.number(&["rope_theta", "rotary_base"])?.or(rope),
-        logits_soft_cap: model.number(&["logits_soft_cap", "final_logit_softcapping"])?,
-        rms_norm_eps: model.number(&["rms_norm_eps"])?,
-        tie_word_embeddings: model.flag("tie_word_embeddings")?,
-        attention_bias: match model.flag("attention_bias")? {
-            None => model.flag("qkv_bias")?,
-            found => found,
-        },
-        val_bpb: outer.number(&["val_bpb"])?,
+        model_type: fields.text("model_type")?,
+        architectures: texts,
+        val_bpb,
         user_config,
+        model,
+        beside,
+        companion: None,
     })
 }
 
-/// Looks fields up under several names; null counts as absent.
+/// Looks fields up; null counts as absent.
 struct Fields<'a>(&'a Map<String, Value>);
 
 impl Fields<'_> {
     fn find<T>(
         &self,
-        names: &[&'static str],
+        field: &'static str,
         expected: &'static str,
         convert: impl Fn(&Value) -> Option<T>,
     ) -> Result<Option<T>, Error> {
-        for field in names {
-            match self.0.get(*field) {
-                None | Some(Value::Null) => {}
-                Some(value) => match convert(value) {
-                    Some(value) => return Ok(Some(value)),
-                    None => return Err(ErrorKind::Field { field, expected }.into()),
-                },
+        match self.0.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => {
+                convert(value).map(Some).ok_or_else(|| ErrorKind::Field { field, expected }.into())
             }
         }
-        Ok(None)
     }
 
+    /// A size that all of its names that are there agree on.
     fn size(&self, names: &[&'static str]) -> Result<Option<u64>, Error> {
-        self.find(names, "a whole number", Value::as_u64)
+        let mut found = None;
+        for field in names {
+            let size = self.find(field, "a whole number", Value::as_u64)?;
+            if size.is_some() && found.is_some_and(|found| Some(found) != size) {
+                return Err(ErrorKind::Field { field, expected: "what its other name says" }.into());
+            }
+            found = found.or(size);
+        }
+        Ok(found)
     }
 
-    fn number(&self, names: &[&'static str]) -> Result<Option<f64>, Error> {
-        self.find(names, "a number", Value::as_f64)
+    /// A size under the first of several names, which need not mean the same.
+    fn first_size(&self, names: &[&'static str]) -> Result<Option<u64>, Error> {
+        let mut found = None;
+        for field in names {
+            found = found.or(self.find(field, "a whole number", Value::as_u64)?);
+        }
+        Ok(found)
     }
 
-    fn flag(&self, name: &'static str) -> Result<Option<bool>, Error> {
-        self.find(&[name], "true or false", Value::as_bool)
+    fn number(&self, name: &str) -> Option<f64> {
+        self.0.get(name).and_then(Value::as_f64)
     }
 
     fn text(&self, name: &'static str) -> Result<Option<String>, Error> {
-        self.find(&[name], "a text", |value| value.as_str().map(str::to_owned))
+        self.find(name, "a text", |value| value.as_str().map(str::to_owned))
     }
 
     fn texts(&self, name: &str) -> Vec<String> {
@@ -152,7 +160,7 @@ impl Fields<'_> {
     }
 }
 
-/// The text with Python's non-numbers replaced by null, outside of strings. Also bounds the containers, each
+/// The text with Python's non-numbers put between quotation marks, outside of strings. Also bounds the containers, each
 /// of which costs the JSON tree far more memory than it costs the file.
 fn without_python_numbers(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let mut text = Vec::with_capacity(bytes.len());
@@ -172,8 +180,11 @@ fn without_python_numbers(bytes: &[u8]) -> Result<Vec<u8>, Error> {
             b'{' | b'[' if !in_string => containers = containers.saturating_add(1),
             b'N' | b'I' | b'-' if !in_string => {
                 let words: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
-                if let Some(tail) = words.iter().find_map(|word| rest.strip_prefix(*word)) {
-                    text.extend(b"null");
+                let word = words.iter().find_map(|word| Some((*word, rest.strip_prefix(*word)?)));
+                if let Some((word, tail)) = word {
+                    text.push(b'"');
+                    text.extend(word);
+                    text.push(b'"');
                     rest = tail;
                     continue;
                 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::error::{Error, ErrorKind, SafetensorsFault, short};
-use crate::json::Pairs;
+use crate::json::{Pairs, without_mark};
 use crate::limits::LIMITS;
 use crate::reader::{Reader, narrow, read_range, widen};
 use crate::table::{Input, TensorTable, check_small};
@@ -53,7 +53,7 @@ pub(crate) fn read(input: &Input) -> Result<TensorTable, Error> {
 /// # Errors
 /// `ShardName` for any other name; `Json`, `TooLarge`.
 pub fn read_shard_index(file_name: &str, bytes: &[u8]) -> Result<Vec<String>, Error> {
-    shard_names(bytes).map_err(|error| error.in_file(file_name))
+    shard_names(without_mark(bytes)).map_err(|error| error.in_file(file_name))
 }
 
 fn shard_names(bytes: &[u8]) -> Result<Vec<String>, Error> {

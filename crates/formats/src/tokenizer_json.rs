@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
 
 use crate::error::{Error, TokenizerFault};
-use crate::json::Pairs;
+use crate::json::{Pairs, without_mark};
 use crate::limits::LIMITS;
 use crate::table::check_small;
 use crate::tokenizer_pickle::{TokenizerFile, check_tokens, unique};
@@ -25,7 +25,7 @@ const GPT2_PATTERN: &str = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\
 /// `Json` for what is not one of them, `Tokenizer` with `Unsupported` for a Hugging Face tokenizer that does
 /// more than byte-level BPE, `TooLarge`.
 pub fn read_tokenizer_json(file_name: &str, bytes: &[u8]) -> Result<TokenizerFile, Error> {
-    read(bytes).map_err(|error| error.in_file(file_name))
+    read(without_mark(bytes)).map_err(|error| error.in_file(file_name))
 }
 
 fn read(bytes: &[u8]) -> Result<TokenizerFile, Error> {

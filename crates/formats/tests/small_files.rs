@@ -1,6 +1,9 @@
 //! Tokenizer and meta files in each way they are written, made up here in full.
 
-use formats::{ErrorKind, JsonFault, LIMITS, TokenizerFault, TokenizerFile, read_meta, read_tokenizer_json};
+use formats::{
+    ErrorKind, JsonFault, LIMITS, TokenizerFault, TokenizerFile, read_meta, read_shard_index,
+    read_tokenizer_json,
+};
 use serde_json::{Value, json};
 
 const PATTERN: &str = r"\p{N}{1,2}|\s+(?!\S)";
@@ -149,7 +152,10 @@ fn native_meta_with_numbers_only_python_reads() {
     assert_eq!((meta.n_head, meta.n_kv_head, meta.n_embd), (Some(10), Some(5), Some(1280)));
     assert_eq!(meta.window_pattern.as_deref(), Some("SSSL"));
     assert_eq!(meta.user_config["run"], "NaN \" Infinity \\");
-    assert_eq!(meta.user_config["lr"], Value::Null);
+    assert_eq!(meta.user_config["lr"], "NaN", "a constant that is none can be refused by its value");
+    assert_eq!(meta.beside.keys().collect::<Vec<_>>(), ["step", "val_bpb", "loop_state"]);
+    let nan = read_meta("m.json", b"{\"n_layer\": NaN}").unwrap_err();
+    assert_eq!(nan.to_string(), "m.json: the field \"n_layer\" is not a whole number");
     for text in ["{\"a\": NaNa}", "{\"a\": nan}", "{\"a\": --Infinity}", "{\"a\": Inf}"] {
         assert!(read_meta("m.json", text.as_bytes()).is_err(), "{text}");
     }
@@ -171,14 +177,36 @@ fn flat_meta_and_hugging_face_config() {
         "padded_vocab_size": 65600, "text_vocab_size": 65529,
     });
     let meta = read_meta("config.json", config.to_string().as_bytes()).unwrap();
-    assert_eq!((meta.n_embd, meta.intermediate_size, meta.n_layer), (Some(1280), Some(5120), Some(20)));
+    assert_eq!((meta.n_embd, meta.n_layer), (Some(1280), Some(20)));
     assert_eq!((meta.n_head, meta.n_kv_head, meta.sequence_len), (Some(10), Some(10), Some(2048)));
-    assert_eq!(
-        (meta.rope_theta, meta.logits_soft_cap, meta.rms_norm_eps),
-        (Some(10000.0), Some(15.0), Some(1e-6))
-    );
+    assert_eq!(Value::Object(meta.model.clone()), config, "constants are left to the model crate");
+    assert!(meta.beside.is_empty());
     assert_eq!((meta.padded_vocab_size, meta.text_vocab_size), (Some(65600), Some(65529)));
-    assert_eq!((meta.tie_word_embeddings, meta.attention_bias), (Some(false), Some(false)));
     assert_eq!(meta.architectures, ["NanoChatForCausalLM"]);
     assert_eq!(meta.model_type.as_deref(), Some("nanochat"));
+}
+
+#[test]
+fn two_names_of_one_size_agree_or_are_refused() {
+    let read = |text: &str| read_meta("m.json", text.as_bytes());
+    let meta = read(
+        r#"{"n_head": 4, "num_attention_heads": 4, "sequence_len": 512, "max_position_embeddings": 2048}"#,
+    );
+    let meta = meta.unwrap();
+    assert_eq!((meta.n_head, meta.sequence_len), (Some(4), Some(512)), "windows follow sequence_len");
+    let error = read(r#"{"n_head": 4, "num_attention_heads": 8}"#).unwrap_err().to_string();
+    assert_eq!(error, "m.json: the field \"num_attention_heads\" is not what its other name says");
+}
+
+#[test]
+fn a_byte_order_mark_is_passed_over() {
+    let marked = |text: &str| [b"\xef\xbb\xbf", text.as_bytes()].concat();
+    let meta = read_meta("m.json", &marked(r#"{"model_config": {"n_head": 4}}"#)).unwrap();
+    assert_eq!(meta.n_head, Some(4));
+    assert_eq!(read_shard_index("i.json", &marked(r#"{"weight_map": {"x": "a.pt"}}"#)).unwrap(), ["a.pt"]);
+    let file = hugging_face().to_string();
+    let read = read_tokenizer_json("tokenizer.json", &marked(&file)).unwrap();
+    assert_eq!(read, tokenizer(&hugging_face()).unwrap());
+    let utf16: Vec<u8> = "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert!(read_meta("m.json", &utf16).unwrap_err().to_string().contains("it is not JSON"));
 }

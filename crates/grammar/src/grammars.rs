@@ -36,13 +36,13 @@ pub struct Grammars {
 }
 
 impl Grammars {
-    /// Takes a model's tokens. An answer ends with the end of the assistant's turn.
+    /// Takes a model's tokens. An answer ends with the end of the assistant's turn, or with BOS where there is none.
     pub fn new(tokenizer: &Tokenizer, settings: Settings) -> Self {
         let words = (0..tokenizer.vocab_size() as u32).map(|id| word(tokenizer, id)).collect();
         let start = Start {
             memory_bytes: settings.memory_bytes,
             cpu_seconds: settings.deadline.as_secs_f64().ceil().max(1.0) as u32,
-            end: tokenizer.special().assistant_end,
+            end: tokenizer.special().end_of_answer(),
             words,
         };
         Self { settings, start, worker: Mutex::default(), refused: Mutex::default() }

@@ -6,6 +6,7 @@ use formats::{Meta, TensorTable};
 
 use crate::Error;
 use crate::generation::{Constants, Generation, ShortWindow};
+use crate::metadata;
 use crate::names::{self, Parameter};
 
 /// Upper bounds of the sizes this server takes on; a file that asks for more is refused before anything is
@@ -22,7 +23,7 @@ const NAMED_STRANGERS: usize = 6;
 pub struct Overrides {
     /// Constants of this generation instead of the detected one's.
     pub generation: Option<Generation>,
-    /// Cap of the logits (15 or 20 where the file cannot tell).
+    /// Cap of the logits (15 or 20 where the file cannot tell); 0 is none.
     pub softcap: Option<f32>,
     /// Base of the rotary frequencies.
     pub rope_base: Option<f32>,
@@ -63,34 +64,30 @@ pub struct Config {
     pub value_gate_channels: usize,
     /// What was assumed because the file does not tell, in sentences for the log.
     pub notes: Vec<String>,
+    /// Keys of the metadata that are neither used nor known to be harmless, with their values.
+    pub unknown_keys: Vec<String>,
 }
 
 impl Config {
     /// Reads the blueprint off a checkpoint's metadata and tensors.
     pub fn read(table: &TensorTable, meta: &Meta, overrides: &Overrides) -> Result<Self, Error> {
         let seen = Seen::look(table)?;
-        let generation = overrides.generation.unwrap_or_else(|| seen.generation(meta));
-        let mut constants = generation.constants();
-        if seen.hugging_face {
-            constants.rope_base = meta.rope_theta.map_or(constants.rope_base, |base| base as f32);
-            constants.softcap = meta.logits_soft_cap.map_or(constants.softcap, |cap| cap as f32);
-        }
-        constants = Constants {
-            rope_base: overrides.rope_base.unwrap_or(constants.rope_base),
-            qk_scale: overrides.qk_scale.unwrap_or(constants.qk_scale),
-            softcap: overrides.softcap.unwrap_or(constants.softcap),
-            value_gate_scale: overrides.value_gate_scale.unwrap_or(constants.value_gate_scale),
-            short_window: overrides.short_window.unwrap_or(constants.short_window),
+        let generation = match overrides.generation {
+            Some(generation) => generation,
+            None => seen.generation(meta)?,
         };
+        let mut notes = Vec::new();
+        let meta = &describing(meta, generation, &mut notes);
+        let constants = constants(generation, meta, overrides)?;
         let n_embd = seen.width;
         let n_head = size("n_head", meta.n_head, None, MAX_WIDTH)?;
         let sequence_len = size("sequence_len", meta.sequence_len, overrides.sequence_len, MAX_SEQUENCE)?;
         let vocab = meta.text_vocab_size.or(meta.vocab_size);
         let vocab_size = size("vocab_size", vocab.or(Some(seen.rows as u64)), None, MAX_VOCAB)?;
-        let mut notes = assumptions(generation, meta, overrides);
+        notes.extend(assumptions(generation, meta, overrides)?);
         let windows =
             windows(&seen, generation, sequence_len, constants.short_window, meta, overrides, &mut notes)?;
-        let config = Self {
+        let mut config = Self {
             generation,
             constants,
             sequence_len,
@@ -102,8 +99,10 @@ impl Config {
             windows,
             value_gate_channels: seen.gate_channels,
             notes,
+            unknown_keys: Vec::new(),
         };
         config.check(&seen, meta)?;
+        config.unknown_keys = metadata::check(meta, &config, table)?;
         Ok(config)
     }
 
@@ -131,6 +130,11 @@ impl Config {
                 &format!("{found}, as the tensors say"),
             )
         };
+        if let Some(other) = meta.companion.as_deref() {
+            let agreed = other.n_head.is_none_or(|heads| heads == self.n_head as u64);
+            let expected = format!("{}, as {} says, and not that of {}", self.n_head, meta.file, other.file);
+            expect(agreed, "n_head", other.n_head.unwrap_or(0) as usize, &expected)?;
+        }
         told("n_layer", meta.n_layer, self.n_layer)?;
         told("n_embd", meta.n_embd, self.n_embd)?;
         // A file that does not say is read as if every head had its own keys; the tensors know better.
@@ -167,11 +171,50 @@ impl Config {
         )?;
         let channels = self.value_gate_channels;
         expect(channels <= self.n_embd, "value gate channels", channels, "at most n_embd")?;
-        expect(self.generation < Generation::G7 || self.n_embd >= 24, "n_embd", self.n_embd, "at least 24")?;
-        let finite = [self.constants.softcap, self.constants.rope_base, self.constants.qk_scale];
-        let positive = finite.iter().all(|c| c.is_finite() && *c > 0.0);
-        expect(positive, "softcap, rope_base or qk_scale", 0, "a positive number")
+        expect(!seen.smear || self.n_embd >= 24, "n_embd", self.n_embd, "at least 24")
     }
+}
+
+/// The metadata without a companion that describes other weights than these.
+fn describing(meta: &Meta, generation: Generation, notes: &mut Vec<String>) -> Meta {
+    let foreign = |other: &&Meta| metadata::describes_other_weights(other, generation);
+    let Some(other) = meta.companion.as_deref().filter(foreign) else { return meta.clone() };
+    notes.push(format!(
+        "{} beside these weights describes the Hugging Face class, which is generation g0, and these are {}: it is \
+         not used",
+        other.file,
+        generation.name()
+    ));
+    Meta { companion: None, ..meta.clone() }
+}
+
+/// The generation's constants, under those that the metadata states, under those that an operator does.
+fn constants(generation: Generation, meta: &Meta, overrides: &Overrides) -> Result<Constants, Error> {
+    let (base, stated) = (generation.constants(), metadata::stated(meta, overrides)?);
+    let positive = |field: &'static str, over: Option<f32>| match over {
+        Some(value) if !(value.is_finite() && value > 0.0) => {
+            let expected = "a positive number".to_owned();
+            Err(Error::InvalidField { field, value: value.to_string(), expected })
+        }
+        over => Ok(over),
+    };
+    let softcap = overrides.softcap.or(stated.softcap);
+    if softcap.is_some_and(|cap| !cap.is_finite()) {
+        let value = softcap.unwrap_or_default().to_string();
+        return Err(Error::InvalidField {
+            field: "softcap",
+            value,
+            expected: "a number; 0 is no cap".to_owned(),
+        });
+    }
+    Ok(Constants {
+        rope_base: positive("rope_base", overrides.rope_base.or(stated.rope_base))?.unwrap_or(base.rope_base),
+        qk_scale: positive("qk_scale", overrides.qk_scale.or(stated.qk_scale))?.unwrap_or(base.qk_scale),
+        softcap: softcap.map_or(base.softcap, |cap| (cap > 0.0).then_some(cap)),
+        value_gate_scale: positive("value_gate_scale", overrides.value_gate_scale)?
+            .unwrap_or(base.value_gate_scale),
+        short_window: overrides.short_window.unwrap_or(base.short_window),
+    })
 }
 
 /// What the names and shapes of the tensors tell.
@@ -183,7 +226,7 @@ struct Seen {
     gate_channels: usize,
     lambdas: bool,
     smear: bool,
-    hugging_face: bool,
+    backout: bool,
 }
 
 impl Seen {
@@ -230,7 +273,7 @@ impl Seen {
         // Every second layer, the last included, or none: `Weights` misses a gate where one should be.
         let gate = names.iter().find(|n| matches!(names::parse(n), Some(Parameter::ValueGate(_))));
         let gate_channels = gate.map(|name| shape(name)).transpose()?.map_or(0, |[_, channels]| channels);
-        Ok(Self {
+        let seen = Self {
             rows,
             width,
             layers,
@@ -238,33 +281,58 @@ impl Seen {
             gate_channels,
             lambdas: names.contains("resid_lambdas"),
             smear: names.contains("smear_lambda"),
-            hugging_face: table.get("embed_tokens.weight").is_some(),
+            backout: names.contains("backout_lambda"),
+        };
+        seen.check_sets(&names)?;
+        Ok(seen)
+    }
+
+    /// Tensors that nanochat never wrote one without the other: a file with a part of them was cut, or is a fork.
+    /// Backout stands alone in nanochat's variant without smear.
+    fn check_sets(&self, names: &BTreeSet<String>) -> Result<(), Error> {
+        let newer = self.gate_channels > 0 || self.smear || self.backout;
+        let gate = names.contains("smear_gate.weight");
+        let needs = [
+            ("smear_lambda", "smear_gate.weight", gate),
+            ("smear_gate.weight", "smear_lambda", self.smear),
+            ("backout_lambda", "smear_gate.weight", gate),
+            ("x0_lambdas", "resid_lambdas", self.lambdas),
+            ("resid_lambdas", "x0_lambdas", names.contains("x0_lambdas")),
+            ("resid_lambdas", "value embeddings, smear or backout", newer),
+        ];
+        let missing = needs.iter().find(|(name, _, needed)| *needed && !names.contains(*name));
+        missing.map_or(Ok(()), |(name, beside, _)| {
+            Err(Error::IncompleteSet { name: (*name).to_owned(), beside })
         })
     }
 
-    fn generation(&self, meta: &Meta) -> Generation {
-        match self.gate_channels {
-            _ if self.smear => Generation::G7,
+    fn generation(&self, meta: &Meta) -> Result<Generation, Error> {
+        Ok(match self.gate_channels {
+            _ if self.smear || self.backout => Generation::G7,
             12 => Generation::G6,
             0 if self.lambdas => Generation::G1,
             0 => Generation::G0,
-            _ if trained_with_cap_20(meta) => Generation::G5,
-            _ => Generation::G3,
-        }
+            32 if trained_with_cap_20(meta) => Generation::G5,
+            32 => Generation::G3,
+            other => {
+                let expected =
+                    "12 or 32, unless an override `generation` says whose constants to use".to_owned();
+                let (field, value) = ("value gate channels", other.to_string());
+                return Err(Error::InvalidField { field, value, expected });
+            }
+        })
     }
 }
 
 /// What is assumed for want of evidence.
-fn assumptions(generation: Generation, meta: &Meta, overrides: &Overrides) -> Vec<String> {
-    let mut notes = Vec::new();
-    if generation == Generation::G3 && overrides.softcap.is_none() && meta.user_config.is_empty() {
-        notes.push(
-            "the logit cap of this generation is 15 or 20 and the metadata does not tell; 15 is used, and an \
-             override `softcap` can say otherwise"
-                .to_owned(),
-        );
-    }
-    notes
+fn assumptions(generation: Generation, meta: &Meta, overrides: &Overrides) -> Result<Option<String>, Error> {
+    let stated = overrides.softcap.or(metadata::stated(meta, overrides)?.softcap);
+    let unsure = generation == Generation::G3 && stated.is_none() && meta.user_config.is_empty();
+    Ok(unsure.then(|| {
+        "the logit cap of this generation is 15 or 20 and the metadata does not tell; 15 is used, and an override \
+         `softcap` can say otherwise"
+            .to_owned()
+    }))
 }
 
 /// A tensor by its native name, whatever its file calls it.
@@ -305,7 +373,10 @@ fn windows(
     overrides: &Overrides,
     notes: &mut Vec<String>,
 ) -> Result<Vec<usize>, Error> {
-    let told = overrides.window_pattern.as_deref().or(meta.window_pattern.as_deref());
+    let told = match overrides.window_pattern.as_deref() {
+        Some(over) => Some(over),
+        None => metadata::window_pattern(meta)?,
+    };
     if told.is_none() && seen.gate_channels > 0 {
         notes.push(
             "the metadata has no window_pattern, so every layer sees the whole context; the base model was \

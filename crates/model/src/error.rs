@@ -23,6 +23,34 @@ pub enum Error {
         /// What is allowed.
         expected: String,
     },
+    /// A field of the metadata that asks for what this server does not compute.
+    #[error("the metadata's `{field}` is {value}, but only {expected} is supported")]
+    Unsupported {
+        /// Its name.
+        field: String,
+        /// The value found, as JSON.
+        value: String,
+        /// What is supported.
+        expected: String,
+    },
+    /// A constant that is written in two places, and not the same.
+    #[error("{first}, but {second}; an override `{over}` in models.toml can say which is right")]
+    Contradiction {
+        /// One value and its file.
+        first: String,
+        /// The other.
+        second: String,
+        /// The override.
+        over: &'static str,
+    },
+    /// Tensors of a set, without one that always comes with them.
+    #[error("tensor `{name}` is missing, which comes with {beside}")]
+    IncompleteSet {
+        /// Its name, prefixes stripped.
+        name: String,
+        /// What is there of the set.
+        beside: &'static str,
+    },
     /// A tensor that every model of this generation has.
     #[error("tensor `{name}` is missing")]
     MissingTensor {

@@ -232,9 +232,10 @@ impl Session {
         });
         self.logits.resize(wanted.len() * vocab, 0.0);
         matmul(compute, &self.normed, &weights.head, Epilogue::Store, &mut self.logits);
-        let logits = Rows { data: &mut self.logits, width: vocab };
-        let cap = weights.config.constants.softcap;
-        compute.pool.rows(wanted.len(), [logits], |_, [logits]| rows::softcap(compute.isa, logits, cap));
+        if let Some(cap) = weights.config.constants.softcap {
+            let logits = Rows { data: &mut self.logits, width: vocab };
+            compute.pool.rows(wanted.len(), [logits], |_, [logits]| rows::softcap(compute.isa, logits, cap));
+        }
         &self.logits
     }
 }

@@ -13,7 +13,7 @@ pub enum Generation {
     G5,
     /// 2026-03-09: rotary base 100,000, QK scale 1.15, 12 gate channels, a third of the context for S layers.
     G6,
-    /// 2026-03-14: smear and backout, QK scale 1.2, a quarter of the context for S layers.
+    /// 2026-03-14: smear and backout, or backout alone, QK scale 1.2, a quarter of the context for S layers.
     G7,
 }
 
@@ -35,8 +35,8 @@ pub struct Constants {
     pub rope_base: f32,
     /// Factor on queries and keys after their norm.
     pub qk_scale: f32,
-    /// Logits are capped to ± this.
-    pub softcap: f32,
+    /// Logits are capped to ± this; without it they are as they come.
+    pub softcap: Option<f32>,
     /// Upper end of the gate on value embeddings.
     pub value_gate_scale: f32,
     /// Reach of an S layer.
@@ -69,14 +69,14 @@ impl Generation {
         let early = Constants {
             rope_base: 10_000.0,
             qk_scale: 1.0,
-            softcap: 15.0,
+            softcap: Some(15.0),
             value_gate_scale: 2.0,
             short_window: ShortWindow::Half,
         };
         let late = Constants { rope_base: 100_000.0, value_gate_scale: 3.0, ..early };
         match self {
             Self::G0 | Self::G1 | Self::G3 => early,
-            Self::G5 => Constants { softcap: 20.0, ..early },
+            Self::G5 => Constants { softcap: Some(20.0), ..early },
             Self::G6 => Constants { qk_scale: 1.15, short_window: ShortWindow::Third, ..late },
             Self::G7 => Constants { qk_scale: 1.2, short_window: ShortWindow::Quarter, ..late },
         }

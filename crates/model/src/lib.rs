@@ -16,6 +16,7 @@ pub mod kv;
 pub mod weights;
 
 mod error;
+mod metadata;
 mod names;
 
 pub use config::{Config, Overrides};

@@ -12,7 +12,8 @@ use model::{
 };
 use serde_json::Value;
 
-const CASES: [&str; 7] = ["g0", "g1", "g3", "g5", "g6", "g7", "g7-wide-heads"];
+const CASES: [&str; 10] =
+    ["g0", "g1", "g3", "g5", "g6", "g7", "g7-wide-heads", "g7-constants", "g7-softcap-30", "g7-backout"];
 
 struct Golden {
     weights: Weights,

@@ -11,6 +11,7 @@ use model::{
     Compute, Config, Generation, Isa, KvCache, KvLayout, LogitRows, Overrides, SequenceRows, Session,
     WeightFormat, Weights,
 };
+use serde_json::{Value, json};
 
 const TOKENS: [u32; 5] = [692, 17, 300, 5, 691];
 
@@ -130,7 +131,10 @@ fn overrides_change_what_they_name() {
         Overrides { generation: Some(Generation::G5), sequence_len: Some(256), ..Overrides::default() };
     let config = Config::read(&table, &meta, &overrides).unwrap();
     assert_eq!((config.generation, config.sequence_len), (Generation::G5, 256));
-    assert_eq!((config.constants.softcap, config.windows.as_slice()), (20.0, [128, 256, 256].as_slice()));
+    assert_eq!(
+        (config.constants.softcap, config.windows.as_slice()),
+        (Some(20.0), [128, 256, 256].as_slice())
+    );
     let capped =
         logits(&Weights::load(&Compute::new(Isa::SCALAR, 1), &table, config, WeightFormat::F32).unwrap());
     assert_ne!(capped, logits(&plain));
@@ -161,4 +165,248 @@ fn what_is_wrong_is_named() {
     assert!(error.contains("no `sequence_len`"), "{error}");
     let error = refusal(&table, &Meta { window_pattern: Some("SXL".to_owned()), ..meta });
     assert!(error.contains("`window_pattern` is SXL"), "{error}");
+}
+
+/// The metadata of a file with these fields in its `model_config`, or beside it.
+fn described(meta: &Meta, fields: Value, beside: Value) -> Meta {
+    let (mut model, mut outer) = (meta.model.clone(), meta.beside.clone());
+    for (to, from) in [(&mut model, fields), (&mut outer, beside)] {
+        let Value::Object(from) = from else { panic!("fields are an object") };
+        to.extend(from);
+    }
+    outer.insert("model_config".to_owned(), Value::Object(model));
+    formats::read_meta("meta.json", Value::Object(outer).to_string().as_bytes()).unwrap()
+}
+
+fn config(table: &TensorTable, meta: &Meta) -> Result<Config, model::Error> {
+    Config::read(table, meta, &Overrides::default())
+}
+
+/// Base, scale and cap.
+fn constants(config: &Config) -> (f32, f32, Option<f32>) {
+    (config.constants.rope_base, config.constants.qk_scale, config.constants.softcap)
+}
+
+#[test]
+fn constants_of_the_metadata_count_whatever_the_tensors_are_called() {
+    let (table, meta) = golden("g7");
+    for (fields, beside, expected) in [
+        (json!({}), json!({}), (1e5, 1.2, Some(15.0))),
+        (
+            json!({"rope_theta": 1_000_000, "logit_softcap": 0, "qk_norm_scale": 1.5}),
+            json!({}),
+            (1e6, 1.5, None),
+        ),
+        (json!({"logit_softcap": -1.0}), json!({"rope_theta": 5e5, "qk_norm_scale": 1}), (5e5, 1.0, None)),
+        (json!({"final_logit_softcapping": null}), json!({}), (1e5, 1.2, None)),
+        (json!({"logits_soft_cap": 30}), json!({"logit_softcap": 30.0}), (1e5, 1.2, Some(30.0))),
+        (
+            json!({"rope_parameters": {"rope_theta": 2e4, "rope_type": "default"}}),
+            json!({}),
+            (2e4, 1.2, Some(15.0)),
+        ),
+        (
+            json!({"rope_scaling": {"rope_theta": 2e4}, "rope_theta": 20000}),
+            json!({}),
+            (2e4, 1.2, Some(15.0)),
+        ),
+        (
+            json!({"rotary_base": 7, "rope_theta": null, "qk_norm_scale": null}),
+            json!({}),
+            (1e5, 1.2, Some(15.0)),
+        ),
+    ] {
+        let config = config(&table, &described(&meta, fields.clone(), beside)).unwrap();
+        assert_eq!(constants(&config), expected, "{fields}");
+        assert_eq!(config.unknown_keys, [""; 0], "{fields}");
+    }
+    let stated =
+        described(&meta, json!({"rope_theta": 1e6, "logit_softcap": 30, "qk_norm_scale": 1.5}), json!({}));
+    let overrides =
+        Overrides { rope_base: Some(3e4), qk_scale: Some(1.1), softcap: Some(0.0), ..Overrides::default() };
+    let config = Config::read(&table, &stated, &overrides).unwrap();
+    assert_eq!(constants(&config), (3e4, 1.1, None), "an override outranks the file");
+}
+
+#[test]
+fn constants_that_make_no_sense_are_refused_by_name_and_value() {
+    let (table, meta) = golden("g7");
+    for (field, value, shown) in [
+        ("rope_theta", json!(-1e6), "-1000000.0"),
+        ("rope_theta", json!(0), "0"),
+        ("rope_theta", json!("1000000"), "\"1000000\""),
+        ("rope_theta", json!("NaN"), "NaN"),
+        ("rope_theta", json!(1e300), "1e+300"),
+        ("rope_theta", json!(true), "true"),
+        ("rope_theta", json!([1e6]), "[1000000.0]"),
+        ("qk_norm_scale", json!(0), "0"),
+        ("qk_norm_scale", json!("Infinity"), "Infinity"),
+        ("logit_softcap", json!("off"), "\"off\""),
+        ("final_logit_softcapping", json!("NaN"), "NaN"),
+    ] {
+        for beside in [false, true] {
+            let fields = json!({field: value});
+            let (model, outer) = if beside { (json!({}), fields) } else { (fields, json!({})) };
+            let error = config(&table, &described(&meta, model, outer)).unwrap_err().to_string();
+            let expected = format!("the metadata's `{field}` is {shown}, but only ");
+            assert!(error.starts_with(&expected), "{error}, and not {expected}");
+        }
+    }
+    // As Python writes it: no JSON, so it has to come from a file.
+    let text = r#"{"model_config": {"n_head": 4, "sequence_len": 512, "logit_softcap": NaN}}"#;
+    let meta = formats::read_meta("meta.json", text.as_bytes()).unwrap();
+    let error = config(&table, &meta).unwrap_err().to_string();
+    assert!(error.contains("`logit_softcap` is NaN"), "{error}");
+}
+
+#[test]
+fn places_that_contradict_each_other_are_refused_unless_an_override_says_which() {
+    let (table, meta) = golden("g7");
+    let other = |fields: Value| {
+        Some(Box::new(formats::read_meta("config.json", fields.to_string().as_bytes()).unwrap()))
+    };
+    let stated = described(&meta, json!({"rope_theta": 1e6}), json!({}));
+    let with = |fields: Value| Meta { companion: other(fields), ..stated.clone() };
+    let agreed = config(&table, &with(json!({"rope_theta": 1_000_000, "qk_norm_scale": 1.5}))).unwrap();
+    assert_eq!(constants(&agreed), (1e6, 1.5, Some(15.0)), "what one file alone states counts too");
+    let torn = with(json!({"rope_theta": 10000.0}));
+    let error = config(&table, &torn).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "`rope_theta` is 1000000.0 in meta.json, but `rope_theta` is 10000.0 in config.json; an override \
+         `rope_base` in models.toml can say which is right"
+    );
+    let overrides = Overrides { rope_base: Some(1e6), ..Overrides::default() };
+    assert_eq!(Config::read(&table, &torn, &overrides).unwrap().constants.rope_base, 1e6);
+    let within = described(&meta, json!({"rope_theta": 1e6}), json!({"rope_theta": 1e5}));
+    assert!(config(&table, &within).unwrap_err().to_string().contains("can say which is right"));
+    // A conversion to the Hugging Face class beside newer weights does not describe them.
+    let class = json!({"hidden_act": "relu2", "rope_theta": 10000.0, "final_logit_softcapping": 15.0});
+    let config = config(&table, &Meta { companion: other(class), ..meta }).unwrap();
+    assert_eq!(constants(&config), (1e5, 1.2, Some(15.0)));
+    assert!(config.notes.iter().any(|note| note.starts_with("config.json beside")), "{:?}", config.notes);
+}
+
+#[test]
+fn fields_of_other_architectures_are_refused_unless_they_are_off() {
+    let (table, meta) = golden("g7");
+    for (field, value) in [
+        ("rope_scaling", json!({"type": "linear", "factor": 2.0})),
+        ("rope_scaling", json!({"rope_type": "default", "factor": 2.0})),
+        ("rope_scaling", json!("yarn")),
+        ("rope_parameters", json!({"rope_type": "llama3"})),
+        ("rope_parameters", json!({"full_attention": {"rope_theta": 1e6}})),
+        ("attention_bias", json!(true)),
+        ("qkv_bias", json!(true)),
+        ("attention_bias", json!("no")),
+        ("rms_norm_eps", json!(1e-3)),
+        ("rms_norm_eps", json!("NaN")),
+        ("hidden_act", json!("silu")),
+        ("activation_function", json!("gelu_new")),
+        ("partial_rotary_factor", json!(0.5)),
+        ("head_dim", json!(32)),
+        ("sliding_window", json!(128)),
+        ("tie_word_embeddings", json!(true)),
+        ("n_experts", json!(8)),
+        ("attn_logit_softcapping", json!(50.0)),
+        ("intermediate_size", json!(8192)),
+        ("use_qk_norm", json!(false)),
+        ("layer_types", json!(vec!["sliding_attention"; 5])),
+        ("value_embed_layers", json!([1, 3])),
+        ("ve_gate_channels", json!(32)),
+        ("quantization", json!({"bits": 4})),
+    ] {
+        for beside in [false, true] {
+            let fields = json!({field: value});
+            let (model, outer) = if beside { (json!({}), fields) } else { (fields, json!({})) };
+            let error = config(&table, &described(&meta, model, outer)).unwrap_err().to_string();
+            assert!(error.contains(field) && error.contains("is supported"), "{field} {value}: {error}");
+        }
+    }
+    let off = json!({
+        "rope_scaling": null, "rope_parameters": {"rope_type": "default"}, "attention_bias": false, "qkv_bias": null,
+        "rms_norm_eps": 1e-5, "hidden_act": "relu_squared", "activation_function": "relu^2", "head_dim": 16,
+        "partial_rotary_factor": 1.0, "sliding_window": null, "window_size": 512, "tie_word_embeddings": false,
+        "n_experts": 0, "n_experts_active": 2, "intermediate_size": 256, "rotary": true, "rotary_base": 10000,
+        "layer_types": vec!["full_attention"; 5], "value_embed_layers": [0, 2, 4], "ve_gate_channels": 12,
+        "smear_gate_channels": 24, "torch_dtype": "bfloat16", "transformers_version": "5.0", "id2label": {"0": "x"},
+    });
+    let config = config(&table, &described(&meta, off, json!({"arc_easy_acc": 0.5}))).unwrap();
+    assert_eq!((constants(&config), config.unknown_keys), ((1e5, 1.2, Some(15.0)), vec![]));
+}
+
+#[test]
+fn an_output_matrix_may_be_tied_if_it_is_the_embedding() {
+    let (table, meta) = golden("g7");
+    let tied = described(&meta, json!({"tie_word_embeddings": true}), json!({}));
+    let embedding = table.get("transformer.wte.weight").unwrap().read().unwrap();
+    assert!(config(&with_numbers(&table, "lm_head.weight", &embedding), &tied).is_ok());
+    let mut other = embedding;
+    *other.last_mut().unwrap() += 1.0;
+    assert!(config(&with_numbers(&table, "lm_head.weight", &other), &tied).is_err());
+    let headless = safetensors(&table, |name| (name != "lm_head.weight").then(|| name.to_owned()));
+    let error = config(&headless, &tied).unwrap_err().to_string();
+    assert!(error.contains("`tie_word_embeddings` is true"), "{error}");
+}
+
+#[test]
+fn keys_that_are_not_known_are_reported_with_their_values() {
+    let (table, meta) = golden("g7");
+    let odd =
+        described(&meta, json!({"attn_temperature": 0.7, "xsa": {"on": true}}), json!({"note": "x\ny"}));
+    let config = config(&table, &odd).unwrap();
+    assert_eq!(config.unknown_keys, ["attn_temperature = 0.7", "note = \"x\\ny\"", "xsa = {\"on\":true}"]);
+}
+
+#[test]
+fn backout_or_smear_means_g7_and_a_part_of_a_set_is_refused() {
+    let (table, meta) = golden("g7");
+    let without =
+        |gone: &[&str]| safetensors(&table, |name| (!gone.contains(&name)).then(|| name.to_owned()));
+    let backout_alone = config(&without(&["smear_gate.weight", "smear_lambda"]), &meta).unwrap();
+    assert_eq!(
+        (backout_alone.generation, constants(&backout_alone)),
+        (Generation::G7, (1e5, 1.2, Some(15.0)))
+    );
+    assert_eq!(backout_alone.windows[0], 128, "a quarter of 512, and not the third of g6");
+    for (gone, missing) in [
+        (&["smear_lambda"][..], "smear_lambda"),
+        (&["smear_gate.weight"], "smear_gate.weight"),
+        (&["backout_lambda"], "backout_lambda"),
+        (&["smear_lambda", "backout_lambda"], "smear_lambda"),
+        (&["smear_gate.weight", "backout_lambda"], "smear_gate.weight"),
+        (&["x0_lambdas"], "x0_lambdas"),
+        (&["resid_lambdas"], "resid_lambdas"),
+        (&["resid_lambdas", "x0_lambdas"], "resid_lambdas"),
+    ] {
+        let table = without(gone);
+        for generation in std::iter::once(None).chain(Generation::ALL.map(Some)) {
+            let overrides = Overrides { generation, ..Overrides::default() };
+            let error = Config::read(&table, &meta, &overrides).unwrap_err().to_string();
+            let expected = format!("tensor `{missing}` is missing, which comes with ");
+            assert!(error.starts_with(&expected), "{gone:?} {generation:?}: {error}");
+        }
+    }
+}
+
+/// A `config.json` as nanoswe's exporter writes it, by `PretrainedConfig.to_dict`.
+#[test]
+fn every_key_that_nanoswe_writes_is_known() {
+    let (table, _) = golden("g7");
+    let text = json!({
+        "vocab_size": 701, "padded_vocab_size": 704, "hidden_size": 64, "num_hidden_layers": 5,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048, "intermediate_size": 256,
+        "rope_theta": 1_000_000, "window_pattern": "SSSL", "sequence_len": 512, "smear_gate_channels": 24,
+        "ve_gate_channels": 12, "qk_norm_scale": 1.5, "logit_softcap": 0.0, "pad_vocab_to_multiple": 64,
+        "head_dim": 16, "value_embed_layers": [0, 2, 4], "n_experts": 0, "n_experts_active": 2, "n_shared_experts": 0,
+        "expert_hidden_mult": 0.25, "expert_hidden": 0, "return_dict": true, "output_hidden_states": false,
+        "torch_dtype": null, "tie_word_embeddings": false, "chunk_size_feed_forward": 0, "is_encoder_decoder": false,
+        "architectures": ["NanoChatForCausalLM"], "finetuning_task": null, "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0}, "problem_type": null, "_name_or_path": "", "transformers_version": "5.7.0",
+        "model_type": "nanochat", "output_attentions": false, "use_sliding_window": false, "sliding_window": 4096,
+    });
+    let meta = formats::read_meta("config.json", text.to_string().as_bytes()).unwrap();
+    let config = config(&table, &meta).unwrap();
+    assert_eq!((constants(&config), config.unknown_keys), ((1e6, 1.5, None), vec![]));
+    assert_eq!((config.sequence_len, config.windows[0]), (512, 128), "windows follow sequence_len");
 }

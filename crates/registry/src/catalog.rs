@@ -17,7 +17,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::checkpoint::{self, CheckpointFiles};
+use crate::checkpoint::{self, CheckpointFiles, FileOptions};
 use crate::models_file::{ModelEntry, ModelsFile};
 use crate::places::{self, Place};
 use crate::provenance::Provenance;
@@ -75,19 +75,19 @@ pub enum Location {
 #[derive(Default)]
 struct Found {
     whole: BTreeMap<Tag, Entry>,
-    /// Models that are there in part, with what is wrong with them.
-    partial: BTreeMap<Tag, Error>,
+    /// Models that are there in part, with where they are and what is wrong with them.
+    partial: BTreeMap<Tag, (String, Error)>,
     /// What is wrong with `models.toml`.
     mistake: Option<Error>,
 }
 
 impl Location {
-    /// The model's files, at `step` or the latest that is whole; none of the built-in model.
-    pub(crate) fn files(&self, tag: &Tag, step: Option<u64>) -> Result<Option<CheckpointFiles>, Error> {
+    /// The model's files, at the step asked for or the latest that is whole; none of the built-in model.
+    pub(crate) fn files(&self, tag: &Tag, options: &FileOptions) -> Result<Option<CheckpointFiles>, Error> {
         match self {
             Self::Builtin => Ok(None),
-            Self::Directory(directory) => checkpoint::find(tag, directory, step).map(Some),
-            Self::File(file) => checkpoint::find_file(tag, file).map(Some),
+            Self::Directory(directory) => checkpoint::find(tag, directory, options).map(Some),
+            Self::File(file) => checkpoint::find_file(tag, file, options).map(Some),
             Self::Absent => Err(Error::NotFetched { tag: tag.clone() }),
         }
     }
@@ -123,6 +123,11 @@ impl Catalog {
         self.offers.iter().find(|offer| offer.tag == *tag).map(|offer| offer.source.clone())
     }
 
+    /// Where models are looked for.
+    pub(crate) fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
     /// The directory of `models.toml`, of fetched models and of what is remembered of files: the root, or where
     /// it is if it is a file.
     pub fn directory(&self) -> Option<&Path> {
@@ -146,7 +151,12 @@ impl Catalog {
 
     /// Models that are there in part, with what is wrong with each.
     pub fn partial(&self) -> Result<Vec<(Tag, Error)>, Error> {
-        Ok(self.look()?.partial.into_iter().take(MAX_MODELS).collect())
+        Ok(self.look()?.partial.into_iter().map(|(tag, (_, error))| (tag, error)).take(MAX_MODELS).collect())
+    }
+
+    /// Where they are, as callers see it, and what is wrong with each.
+    pub(crate) fn partial_places(&self) -> Result<Vec<(String, Error)>, Error> {
+        Ok(self.look()?.partial.into_values().collect())
     }
 
     /// The model called `tag`. A directory of this name that has weights, but not all of a model, is an error
@@ -161,7 +171,8 @@ impl Catalog {
             return Err(mistake);
         }
         let unknown = || Error::UnknownTag { tag: tag.clone() };
-        found.whole.remove(tag).ok_or_else(|| found.partial.remove(tag).unwrap_or_else(unknown))
+        let partial = |found: &mut Found| found.partial.remove(tag).map(|(_, error)| error);
+        found.whole.remove(tag).ok_or_else(|| partial(&mut found).unwrap_or_else(unknown))
     }
 
     /// What `models.toml` says.
@@ -189,13 +200,13 @@ impl Catalog {
         match self.models_file() {
             Ok(models) => {
                 self.add_paths(&mut found, &models);
-                self.add_places(&mut found)?;
+                self.add_places(&mut found, &models)?;
                 self.add_absent(&mut found, &models);
             }
             Err(mistake) => {
                 warn_once(&mistake.to_string());
                 found.mistake = Some(mistake);
-                self.add_places(&mut found)?;
+                self.add_places(&mut found, &ModelsFile::default())?;
             }
         }
         Ok(found)
@@ -207,14 +218,14 @@ impl Catalog {
             let Some(Source::Path(path)) = &said.source else { continue };
             let path = said.directory.as_ref().map_or_else(|| path.clone(), |below| path.join(below));
             let location = if path.is_dir() { Location::Directory(path) } else { Location::File(path) };
-            if let Err(error) = self.add(found, &said.tag, location) {
-                found.partial.entry(said.tag.clone()).or_insert(error);
+            if let Err(error) = self.add(found, models, (&said.tag, location)) {
+                found.partial.entry(said.tag.clone()).or_insert((String::new(), error));
             }
         }
     }
 
     /// Models below the root, each under the first of its names that is free.
-    fn add_places(&self, found: &mut Found) -> Result<(), Error> {
+    fn add_places(&self, found: &mut Found, models: &ModelsFile) -> Result<(), Error> {
         for place in self.root.as_deref().map_or_else(|| Ok(Vec::new()), places::below)? {
             let Place { names, location } = place;
             let free = |tag: &&Tag| !found.whole.contains_key(*tag) && **tag != builtin::tag();
@@ -225,17 +236,29 @@ impl Catalog {
                 continue;
             };
             let directory = location.path().filter(|path| path.is_dir()).map(Path::to_owned);
-            let Err(error) = self.add(found, tag, location) else { continue };
+            let path = self.relative(&location);
+            let Err(error) = self.add(found, models, (tag, location)) else { continue };
             if directory.is_none_or(|directory| checkpoint::has_weights(tag, &directory)) {
-                found.partial.entry(tag.clone()).or_insert(error);
+                found.partial.entry(tag.clone()).or_insert((path, error));
             }
         }
         Ok(())
     }
 
     /// Adds the model in a place, if there is a whole one; else says what is wrong with it.
-    fn add(&self, found: &mut Found, tag: &Tag, location: Location) -> Result<(), Error> {
-        location.files(tag, None)?;
+    fn add(
+        &self,
+        found: &mut Found,
+        models: &ModelsFile,
+        (tag, location): (&Tag, Location),
+    ) -> Result<(), Error> {
+        let entry = models.entry(tag.as_str());
+        let options = entry
+            .zip(self.directory())
+            .map(|(entry, directory)| entry.file_options(directory))
+            .transpose()?;
+        // Whether there is any step will do here.
+        location.files(tag, &FileOptions { step: None, ..options.unwrap_or_default() })?;
         found.partial.remove(tag);
         let (source, path) = (source(&location), self.relative(&location));
         found.whole.insert(tag.clone(), Entry { tag: tag.clone(), location, source, path });
@@ -309,9 +332,10 @@ fn warn_once(what: &str) {
     }
 }
 
-/// The depth in names such as `d20` and `d24-sft`.
+/// The depth in names such as `d20`, `d24-sft` and `base.d20`.
 pub(crate) fn depth(name: &str) -> Option<u32> {
-    let digits: String = name.strip_prefix('d')?.chars().take_while(char::is_ascii_digit).collect();
+    let own = name.rsplit_once('.').map_or(name, |(_, own)| own);
+    let digits: String = own.strip_prefix('d')?.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
 
@@ -325,7 +349,7 @@ mod tests {
             let path = root.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             let json = path.extension().is_some_and(|extension| extension == "json");
-            std::fs::write(path, if json { "{}" } else { "." }).unwrap();
+            std::fs::write(path, if json { r#"{"n_head": 2, "sequence_len": 64}"# } else { "." }).unwrap();
         }
     }
 
@@ -399,7 +423,7 @@ mod tests {
         );
         touch(base.path(), &["flat/pytorch_model.bin", "flat/config.json", "flat/tokenizer.json"]);
         for (root, expected) in [
-            (stage.clone(), pairs(&[("d20", "d20"), ("d24", "d24")])),
+            (stage.clone(), pairs(&[("d20", "d20"), ("d24", "d24"), ("odd-one", "odd one")])),
             (stage.join("d20"), pairs(&[("d20", "")])),
             (stage.join("d20/hf_000001"), pairs(&[("d20", "")])),
             (stage.join("d20/model_000001.pt"), pairs(&[("d20", "model_000001.pt")])),
@@ -412,7 +436,7 @@ mod tests {
             assert_eq!(listed(&catalog), expected, "{}", root.display());
             let found = &catalog.list().unwrap()[0];
             assert_eq!(catalog.find(&found.tag).unwrap(), *found);
-            let files = found.location.files(&found.tag, None).unwrap().unwrap();
+            let files = found.location.files(&found.tag, &FileOptions::default()).unwrap().unwrap();
             let step = match root.file_name().unwrap().to_str().unwrap() {
                 "d20" | "chatsft_checkpoints" => Some(2),
                 "hf_000001" | "model_000001.pt" => Some(1),
@@ -420,6 +444,130 @@ mod tests {
             };
             assert_eq!(files.step, step, "{}", root.display());
         }
+    }
+
+    #[test]
+    fn models_further_down_are_listed_by_the_names_that_say_something() {
+        let root = tempfile::tempdir().unwrap();
+        let hub = "hub/models--you--swe/snapshots/0123456789abcdef0123456789abcdef01234567";
+        models(root.path(), &["d20/pt", "checkpoints/d12", "my model", "my-model", "release-1/d8", hub]);
+        models(
+            root.path(),
+            &["sft_checkpoints/d26", "base_checkpoints/d26", "runs/base_checkpoints/d4/ckpt"],
+        );
+        models(
+            root.path(),
+            &["a/b/c/d", "a/b/c/e/f", ".cache/d30", "d20/pt/older", "hub/models--you--swe/blobs/x"],
+        );
+        let expected = pairs(&[
+            ("base.d26", "base_checkpoints/d26"),
+            ("d", "a/b/c/d"),
+            ("d12", "checkpoints/d12"),
+            ("d20", "d20/pt"),
+            ("d26", "sft_checkpoints/d26"),
+            ("d4", "runs/base_checkpoints/d4/ckpt"),
+            ("d8", "release-1/d8"),
+            ("my-model", "my-model"),
+            ("my-model-76eeb0", "my model"),
+            ("swe", hub),
+        ]);
+        let here = catalog(root.path());
+        assert_eq!(listed(&here), expected);
+        // With a second release the short name belongs to neither.
+        models(root.path(), &["release-2/d8"]);
+        let both: Vec<(String, String)> =
+            listed(&here).into_iter().filter(|(_, path)| path.starts_with("release")).collect();
+        assert_eq!(both, pairs(&[("release-1.d8", "release-1/d8"), ("release-2.d8", "release-2/d8")]));
+        assert_eq!(here.find(&tag("d8")).unwrap_err().to_string(), "no model is called `d8`");
+    }
+
+    #[test]
+    fn revisions_in_the_cache_of_the_hub_are_links_and_have_the_name_of_the_repository() {
+        let root = tempfile::tempdir().unwrap();
+        let repository = root.path().join("models--you--d20-chat");
+        let (old, new) = ("a".repeat(40), "b".repeat(40));
+        models(root.path(), &["models--you--d20-chat/blobs"]);
+        for revision in [&old, &new] {
+            let snapshot = repository.join("snapshots").join(revision);
+            std::fs::create_dir_all(&snapshot).unwrap();
+            for name in ["model_000001.pt", "meta_000001.json", "tokenizer.pkl"] {
+                std::os::unix::fs::symlink(format!("../../blobs/{name}"), snapshot.join(name)).unwrap();
+            }
+        }
+        let path = |revision: &str| format!("models--you--d20-chat/snapshots/{revision}");
+        std::fs::create_dir(repository.join("refs")).unwrap();
+        std::fs::write(repository.join("refs/main"), &new).unwrap();
+        let expected = [("aaaaaaaa".to_owned(), path(&old)), ("d20-chat".to_owned(), path(&new))];
+        assert_eq!(listed(&catalog(root.path())), expected);
+        assert_eq!(catalog(root.path()).default_tag().unwrap(), tag("d20-chat"));
+        for at in [repository.clone(), repository.join("snapshots").join(&new)] {
+            let own = listed(&catalog(&at));
+            assert!(own.iter().any(|(_, path)| path.is_empty() || path.ends_with(&new)), "{own:?}");
+        }
+        std::fs::remove_dir_all(repository.join("snapshots").join(&old)).unwrap();
+        std::fs::remove_file(repository.join("refs/main")).unwrap();
+        assert_eq!(
+            listed(&catalog(root.path())),
+            [("d20-chat".to_owned(), path(&new))],
+            "it is the only one"
+        );
+    }
+
+    #[test]
+    fn a_storage_without_a_model_says_what_is_there_instead() {
+        let root = tempfile::tempdir().unwrap();
+        let why = |root: &Path| catalog(root).empty().unwrap().map(|empty| empty.to_string());
+        let at = root.path().display().to_string();
+        assert_eq!(why(root.path()), Some(format!("{at} holds no model")));
+        let nowhere = root.path().join("nowhere");
+        assert_eq!(why(&nowhere), Some(format!("{at}/nowhere does not exist or cannot be entered")));
+        touch(root.path(), &["a/b/model_000001.pt", "notes.txt", ".staging/d1/model_000001.pt"]);
+        models(root.path(), &["v/w/x/y/z", ".cache/d20", "late/ckpt"]);
+        std::fs::rename(root.path().join("late/ckpt/model_000001.pt"), root.path().join("late/ckpt/last.pt"))
+            .unwrap();
+        let expected = format!(
+            "{at} holds no model: a/b: `b` has no metadata (meta_<step>.json, meta.json or config.json); .cache/d20 \
+             is hidden: its path has a name that begins with a dot; late/ckpt has last.pt, which is no name of \
+             weights (model_<step>.pt, model.pt, model.safetensors, pytorch_model.bin); v/w/x/y/z is 5 directories \
+             down, of which 4 are searched"
+        );
+        assert_eq!(why(root.path()), Some(expected));
+        let file = root.path().join("notes.txt");
+        let metadata = "`notes` has no metadata (meta_<step>.json, meta.json or config.json)";
+        assert_eq!(why(&file), Some(format!("{at}/notes.txt holds no model: notes.txt: {metadata}")));
+        let named = tempfile::tempdir().unwrap();
+        models(named.path(), &["samosa-mini"]);
+        assert!(why(named.path()).unwrap().contains("samosa-mini has the name of the built-in model"));
+        for i in 0..10 {
+            touch(root.path(), &[&format!("n{i}/model_000001.pt")]);
+        }
+        assert!(why(root.path()).unwrap().ends_with("; and 9 more"), "{:?}", why(root.path()));
+        says(root.path(), "[[model]]\ntag = \"far\"\nsource = \"huggingface:o/far\"\n");
+        assert_eq!(why(root.path()), None, "one is named that can be fetched");
+        says(root.path(), "[[model]]\ntag = 5\n");
+        assert!(catalog(root.path()).empty().unwrap_err().to_string().contains("line 2"));
+        models(root.path(), &["d20"]);
+        assert_eq!(why(root.path()), None);
+        assert_eq!(Catalog::new(None).empty().unwrap(), None, "none was to be expected");
+    }
+
+    #[test]
+    fn a_tokenizer_that_models_toml_names_makes_a_model_whole() {
+        let root = tempfile::tempdir().unwrap();
+        touch(root.path(), &["d20/model_000001.pt", "d20/meta_000001.json", "d12/model_000001.pt"]);
+        touch(root.path(), &["d12/meta_000001.json", "shared/tokenizer.pkl"]);
+        let catalog = catalog(root.path());
+        assert_eq!(listed(&catalog), []);
+        let text = |path: &str| format!("[[model]]\ntag = \"d20\"\ntokenizer = \"{path}\"\n");
+        says(root.path(), &text("shared"));
+        assert_eq!(listed(&catalog), pairs(&[("d20", "d20")]), "d12 is another model");
+        says(root.path(), &text("shred"));
+        let error = catalog.find(&tag("d20")).unwrap_err().to_string();
+        assert!(error.contains("models.toml: line 3: tokenizer is \"shred\", but no such file"), "{error}");
+        assert!(
+            catalog.find(&tag("d12")).unwrap_err().to_string().contains("no tokenizer"),
+            "nor hides it that"
+        );
     }
 
     #[test]
@@ -439,7 +587,14 @@ mod tests {
         let catalog = catalog(root.path());
         assert_eq!(listed(&catalog), pairs(&[("h", "h")]), "of which the step before is whole");
         assert_eq!(
-            catalog.find(&tag("h")).unwrap().location.files(&tag("h"), None).unwrap().unwrap().step,
+            catalog
+                .find(&tag("h"))
+                .unwrap()
+                .location
+                .files(&tag("h"), &FileOptions::default())
+                .unwrap()
+                .unwrap()
+                .step,
             Some(1)
         );
         for (name, expected) in [
@@ -455,8 +610,13 @@ mod tests {
             let error = catalog.find(&tag(name)).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}, and not {expected}");
         }
-        let error =
-            catalog.find(&tag("h")).unwrap().location.files(&tag("h"), Some(2)).unwrap_err().to_string();
+        let error = catalog
+            .find(&tag("h"))
+            .unwrap()
+            .location
+            .files(&tag("h"), &FileOptions { step: Some(2), ..FileOptions::default() })
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("the file ends early"), "{error}");
         let partial: Vec<String> =
             catalog.partial().unwrap().iter().map(|(tag, _)| tag.to_string()).collect();
@@ -513,7 +673,10 @@ mod tests {
         let gone = catalog.find(&tag("gone")).unwrap_err().to_string();
         assert_eq!(gone, "`gone` has no file of weights there");
         let absent = catalog.find(&tag("far")).unwrap();
-        assert!(matches!(absent.location.files(&tag("far"), None), Err(Error::NotFetched { .. })));
+        assert!(matches!(
+            absent.location.files(&tag("far"), &FileOptions::default()),
+            Err(Error::NotFetched { .. })
+        ));
     }
 
     #[test]

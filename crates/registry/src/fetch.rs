@@ -71,6 +71,8 @@ pub struct Wanted {
     pub step: Option<u64>,
     /// What the files must hash to.
     pub sha256: Option<Pins>,
+    /// Whether there is a tokenizer on this machine, so that the source need not have one.
+    pub has_tokenizer: bool,
 }
 
 impl Wanted {

@@ -4,13 +4,14 @@
 //! (names), [`catalog`] (what is in the storage directory, and the built-in model), [`checkpoint`] (which
 //! files make a model), [`load`] (files to weights and tokenizer), [`self_test`], [`swap`] (the transaction
 //! that replaces one model by another, as far as it does not need an engine), [`memory`], [`process`], and for whoever
-//! looks for what is wrong, [`machine`] and [`storage`].
+//! looks for what is wrong, [`machine`], [`storage`] and [`empty`].
 
 #![forbid(unsafe_code)]
 
 pub mod builtin;
 pub mod catalog;
 pub mod checkpoint;
+pub mod empty;
 pub mod fetch;
 pub mod identity;
 pub mod last_model;

@@ -11,7 +11,9 @@ use model::{Compute, Config, KvLayout, Overrides, PAGE, WeightFormat, Weights};
 use tokenizer::{Tokenizer, Vocabulary};
 
 use crate::catalog::{Catalog, Entry, Location};
-use crate::checkpoint::{CheckpointFiles, file_name, has_extension, is_export, read_small, step_of};
+use crate::checkpoint::{
+    CheckpointFiles, FileOptions, file_name, has_extension, is_export, read_small, step_of,
+};
 use crate::fetch::Wanted;
 use crate::identity::{self, HashCache, Hashes, Identity};
 use crate::models_file::{ModelEntry, Pins};
@@ -89,6 +91,7 @@ pub fn offered(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Resul
         directory: said.and_then(|said| said.directory.clone()),
         step: said.and_then(|said| said.step).or(options.step),
         sha256: said.and_then(|said| said.sha256.clone()),
+        has_tokenizer: said.is_some_and(ModelEntry::has_tokenizer),
     }))
 }
 
@@ -115,7 +118,9 @@ pub fn find(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<F
     let asked = said.and_then(|said| said.step).or(options.step);
     // What was fetched at this step lies there alone, and its name may have lost the step.
     let step = asked.filter(|step| fetched.as_ref().is_none_or(|fetched| fetched.step != Some(*step)));
-    let files = entry.location.files(&entry.tag, step)?;
+    let of_files =
+        said.zip(catalog.directory()).map(|(said, directory)| said.file_options(directory)).transpose()?;
+    let files = entry.location.files(&entry.tag, &FileOptions { step, ..of_files.unwrap_or_default() })?;
     let paths = files.as_ref().map_or_else(|| Ok(Vec::new()), CheckpointFiles::all)?;
     let fingerprint = Fingerprint {
         files: paths
@@ -245,6 +250,10 @@ impl Found {
         let tokenizer = Tokenizer::new(Vocabulary { pattern, ranks, special, merges })?;
         let mut config = Config::read(&table, &meta, &self.fingerprint.overrides)?;
         agree(&mut config, &tokenizer)?;
+        if !tokenizer.special().has_chat() {
+            let note = "the tokenizer has no chat tokens: this model completes texts and takes no messages";
+            config.notes.push(note.to_owned());
+        }
         config.notes.extend(self.files.as_ref().and_then(|files| lost_in_export(files, &table)));
         Ok(Opened { found: self, step, config, table, tokenizer })
     }
@@ -354,6 +363,10 @@ impl Verified {
         for note in &config.notes {
             tracing::warn!(model_tag = %found.entry.tag, "{note}");
         }
+        if !config.unknown_keys.is_empty() {
+            let keys = config.unknown_keys.join(", ");
+            tracing::warn!(model_tag = %found.entry.tag, keys, "metadata keys are not known and not used");
+        }
         let weights = Weights::load(compute, &table, config, found.format)?;
         // What was hashed is what was read, unless somebody wrote to it meanwhile.
         if let Some(path) = found.fingerprint.changed() {
@@ -429,7 +442,9 @@ fn open_table(path: &Path) -> Result<TensorTable, Error> {
 }
 
 fn read_meta(files: &CheckpointFiles) -> Result<Meta, Error> {
-    Ok(formats::read_meta(file_name(&files.meta), &read_small(&files.meta)?)?)
+    let read = |path: &Path| Ok::<_, Error>(formats::read_meta(file_name(path), &read_small(path)?)?);
+    let companion = files.companion.as_deref().map(read).transpose()?.map(Box::new);
+    Ok(Meta { companion, ..read(&files.meta)? })
 }
 
 fn read_tokenizer(files: &CheckpointFiles) -> Result<TokenizerFile, Error> {

@@ -13,6 +13,7 @@
 //! source = "huggingface:karpathy/nanochat-d32"
 //! revision = "main"
 //! sha256 = { "model_000650.pt" = "<64 hexadecimal digits>" }
+//! tokenizer = "tokenizer_d32"
 //! ```
 //!
 //! The tag of the built-in model is refused: whatever a disk says, it stays the model to fall back on.
@@ -25,6 +26,7 @@ use model::{Generation, Overrides, ShortWindow};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::checkpoint::{FileOptions, tokenizer_at};
 use crate::{Error, Source, Tag, builtin};
 
 /// Name of the file.
@@ -54,8 +56,17 @@ pub struct ModelEntry {
     pub step: Option<u64>,
     /// What its files must hash to.
     pub sha256: Option<Pins>,
+    /// A tokenizer instead of the model's own.
+    tokenizer: Option<TokenizerPath>,
     /// Constants over those of the detected generation.
     overrides: OverrideFields,
+}
+
+/// The path of a tokenizer, and its line in the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct TokenizerPath {
+    path: String,
+    line: usize,
 }
 
 /// The file as it is written, with places for messages.
@@ -75,6 +86,7 @@ struct WrittenEntry {
     directory: Option<Spanned<String>>,
     step: Option<u64>,
     sha256: Option<Spanned<Pins>>,
+    tokenizer: Option<Spanned<String>>,
     #[serde(default)]
     overrides: OverrideFields,
 }
@@ -133,7 +145,7 @@ impl ModelsFile {
         let mut models: Vec<ModelEntry> = Vec::new();
         for written in written.models {
             let span = written.tag.span();
-            let entry = written.checked().map_err(at)?;
+            let entry = written.checked(text).map_err(at)?;
             if models.iter().any(|other| other.tag == entry.tag) {
                 return Err(at(Fault(span, format!("tag \"{}\" is there twice", entry.tag))));
             }
@@ -149,7 +161,7 @@ impl ModelsFile {
 }
 
 impl WrittenEntry {
-    fn checked(self) -> Result<ModelEntry, Fault> {
+    fn checked(self, text: &str) -> Result<ModelEntry, Fault> {
         let tag = Tag::new(self.tag.get_ref()).ok_or_else(|| {
             let expected = "up to 100 letters, digits, dots, underscores and dashes, a letter or digit first";
             fault(&self.tag, format!("tag is \"{}\", but must be {expected}", self.tag.get_ref()))
@@ -166,6 +178,7 @@ impl WrittenEntry {
             let message = format!("directory is \"{}\", but must be {expected}", directory.get_ref());
             return Err(fault(directory, message));
         }
+        let tokenizer = self.tokenizer.map(|written| tokenizer_path(&written, text)).transpose()?;
         let sha256 = self.sha256.map(|pins| pins.get_ref().checked().map_err(|error| fault(&pins, error)));
         Ok(ModelEntry {
             tag,
@@ -174,6 +187,7 @@ impl WrittenEntry {
             directory: self.directory.map(Spanned::into_inner),
             step: self.step,
             sha256: sha256.transpose()?,
+            tokenizer,
             overrides: self.overrides,
         })
     }
@@ -218,6 +232,19 @@ impl Pins {
     }
 }
 
+/// A path of a tokenizer: below the storage, or an absolute one as in sources.
+fn tokenizer_path(written: &Spanned<String>, text: &str) -> Result<TokenizerPath, Fault> {
+    let path = written.get_ref();
+    let named = path.strip_prefix("local:");
+    let absolute = named.unwrap_or(path);
+    if !Path::new(absolute).is_absolute() && (named.is_some() || !is_plain(path)) {
+        let expected =
+            "names below the storage with slashes between them, none of them . or .., or an absolute path";
+        return Err(fault(written, format!("tokenizer is \"{path}\", but must be {expected}")));
+    }
+    Ok(TokenizerPath { path: absolute.to_owned(), line: line_of(text, written.span().start) })
+}
+
 fn fault<T>(at: &Spanned<T>, message: String) -> Fault {
     Fault(at.span(), message)
 }
@@ -229,10 +256,14 @@ fn is_plain(path: &str) -> bool {
     path.split('/').all(plain) && parts == path.split('/').count()
 }
 
+/// The line of a place in the text.
+fn line_of(text: &str, place: usize) -> usize {
+    text.get(..place).unwrap_or_default().matches('\n').count() + 1
+}
+
 /// A message with its line, and with the line's key where it has none of its own.
 fn place(text: &str, span: &Range<usize>, message: &str) -> String {
-    let before = text.get(..span.start).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
+    let line = line_of(text, span.start);
     let key = text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
     match key.filter(|key| !message.contains(key)) {
         Some(key) => format!("line {line}: {key}: {message}"),
@@ -245,6 +276,31 @@ impl ModelEntry {
     pub fn shown_source(&self) -> Option<Source> {
         let source = self.source.clone()?;
         Some(source.at_revision(self.revision.as_deref()))
+    }
+
+    /// How the model's files are chosen in this storage directory.
+    ///
+    /// # Errors
+    /// `ModelsFile` with the line for a tokenizer that is not there: it concerns this model alone, and not the others
+    /// of the file.
+    pub(crate) fn file_options(&self, directory: &Path) -> Result<FileOptions, Error> {
+        let has_length = self.overrides.sequence_len.is_some();
+        let Some(TokenizerPath { path, line }) = &self.tokenizer else {
+            return Ok(FileOptions { step: self.step, tokenizer: None, has_length });
+        };
+        let tokenizer = tokenizer_at(&directory.join(path)).ok_or_else(|| Error::ModelsFile {
+            path: directory.join(FILE_NAME),
+            reason: format!(
+                "line {line}: tokenizer is \"{path}\", but no such file is there, nor a directory with \
+                 tokenizer.pkl or tokenizer.json"
+            ),
+        })?;
+        Ok(FileOptions { step: self.step, tokenizer: Some(tokenizer), has_length })
+    }
+
+    /// Whether it names a tokenizer.
+    pub fn has_tokenizer(&self) -> bool {
+        self.tokenizer.is_some()
     }
 
     /// The overrides, as the model crate takes them.
@@ -329,11 +385,43 @@ mod tests {
             ("[[model]]\ntag = \"a\"\nsha256 = \"abc\"\n", "line 3: sha256 is \"abc\", but must be 64"),
             ("[[model]]\ntag = \"a\"\nsha256 = { \"m.pt\" = \"abc\" }\n", "line 3: sha256 is \"abc\""),
             ("[[model]]\ntag = \"a\"\nsha256 = 5\n", "line 3: sha256 is a hash, or a table"),
+            ("[[model]]\ntag = \"a\"\ntokenizer = \"../b\"\n", "line 3: tokenizer is \"../b\", but must be"),
+            ("[[model]]\ntag = \"a\"\ntokenizer = \"\"\n", "line 3: tokenizer is \"\", but must be"),
+            ("[[model]]\ntag = \"a\"\ntokenizer = \"local:b\"\n", "line 3: tokenizer is \"local:b\", but"),
             ("[[model]]\ntag = \"a\"\n[model.overrides]\ngeneration = \"g9\"\n", "line 4: generation: `g9`"),
             ("[[model]\n", "line 1: "),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}, and not {expected}");
+        }
+    }
+
+    #[test]
+    fn a_tokenizer_is_a_file_or_a_directory_below_the_storage_or_anywhere() {
+        let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir(root.path().join("shared")).unwrap();
+        let below = root.path().join("shared/tokenizer.json");
+        let elsewhere = other.path().join("my.pkl");
+        let absolute = elsewhere.display().to_string();
+        let said = |path: &str| {
+            let text = format!("[[model]]\ntag = \"a\"\ntokenizer = \"{path}\"\n");
+            ModelsFile::parse(&text).unwrap().models[0].file_options(root.path())
+        };
+        let missing = said("shared").unwrap_err().to_string();
+        assert!(
+            missing.contains("models.toml: line 3: tokenizer is \"shared\", but no such file"),
+            "{missing}"
+        );
+        for path in [&below, &elsewhere] {
+            std::fs::write(path, "").unwrap();
+        }
+        for (path, expected) in [
+            ("shared", &below),
+            ("shared/tokenizer.json", &below),
+            (absolute.as_str(), &elsewhere),
+            (&format!("local:{absolute}"), &elsewhere),
+        ] {
+            assert_eq!(said(path).unwrap().tokenizer.as_ref(), Some(expected), "{path}");
         }
     }
 

@@ -3,27 +3,58 @@
 //!
 //! The root may be nanochat's base directory (`chatsft_checkpoints/<tag>` and so on, or what a synchroniser of
 //! such directories writes, `native_checkpoints/<stage>/<tag>`), one of its stages, a directory of models, or
-//! itself a model: flat, exported, a tag of a stage, or a file of weights.
+//! itself a model: flat, exported, a tag of a stage, or a file of weights. What is none of these is searched for
+//! in the directories further down ([`walk`]): `<tag>/pt`, `checkpoints/<tag>`, `<release>/<tag>`, the Hub's cache.
 
+pub(crate) mod walk;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
 
 use crate::catalog::Location;
 use crate::checkpoint::{file_name, is_export, step_of};
-use crate::{Error, Tag};
+use crate::provenance::hex;
+use crate::{Error, Tag, builtin};
+use walk::Walked;
 
 /// Models that are looked at.
 const MAX_MODELS: usize = 1000;
-/// Stages of training, the most finished first: the directory, and what a stage is called elsewhere.
-const STAGES: [(&str, [&str; 2]); 4] = [
-    ("chatrl_checkpoints", ["chatrl", "rl"]),
-    ("chatsft_checkpoints", ["chatsft", "sft"]),
-    ("mid_checkpoints", ["mid", "mid_train"]),
-    ("base_checkpoints", ["base", "base_train"]),
+/// Stages of training, the most finished first: its directories, and what a stage is called elsewhere.
+const STAGES: [([&str; 2], [&str; 2]); 4] = [
+    (["chatrl_checkpoints", "rl_checkpoints"], ["chatrl", "rl"]),
+    (["chatsft_checkpoints", "sft_checkpoints"], ["chatsft", "sft"]),
+    (["mid_checkpoints", "mid_train_checkpoints"], ["mid", "mid_train"]),
+    (["base_checkpoints", "base_train_checkpoints"], ["base", "base_train"]),
 ];
 /// How finished a model in a directory of its own counts as: what an operator put there is meant to be served.
 const OWN_DIRECTORY: usize = 0;
 /// Directory of copies of stages.
 const COPIES: &str = "native_checkpoints";
+/// Names of directories that do not identify the model in them.
+const PLAIN_NAMES: [&str; 14] = [
+    "pt",
+    "pth",
+    "ckpt",
+    "ckpts",
+    "checkpoint",
+    "checkpoints",
+    "model",
+    "models",
+    "weights",
+    "safetensors",
+    "hf",
+    "latest",
+    "final",
+    COPIES,
+];
+/// How the Hub's cache calls the directory of a repository, `models--OWNER--NAME`.
+const HUB: &str = "models--";
+/// Where it keeps revisions.
+pub(crate) const SNAPSHOTS: &str = "snapshots";
+/// Characters of a revision in a tag.
+const REVISION_CHARS: usize = 8;
 
 /// A directory or file that may be a model.
 pub(crate) struct Place {
@@ -38,12 +69,24 @@ pub(crate) fn below(root: &Path) -> Result<Vec<Place>, Error> {
     if root.is_file() {
         return Ok(vec![of_file(root)]);
     }
+    let mut places = laid_out(root)?;
+    let path = |place: &Place| place.location.path().map(Path::to_owned);
+    let known: BTreeSet<PathBuf> = places.iter().skip(1).filter_map(path).collect();
+    let mut found = walk::models(root);
+    found.retain(|walked| !known.contains(&walked.path));
+    places.extend(named(root, &found));
+    Ok(places)
+}
+
+/// Those whose names follow from the layout: the root itself, directories in it, and stages.
+fn laid_out(root: &Path) -> Result<Vec<Place>, Error> {
     let mut places = Vec::new();
     if root.is_dir() {
         places.push(of_root(root));
     }
     let mut add = |directory: PathBuf, names: &[String]| {
-        let names: Vec<Tag> = names.iter().filter_map(|name| Tag::new(name)).collect();
+        // What cannot be a tag is given one by `named`.
+        let names: Vec<Tag> = names.iter().map_while(|name| Tag::new(name)).collect();
         if !names.is_empty() && !is_export(file_name(&directory)) {
             places.push(Place { names, location: Location::Directory(directory) });
         }
@@ -51,10 +94,12 @@ pub(crate) fn below(root: &Path) -> Result<Vec<Place>, Error> {
     for (name, directory) in directories(root)? {
         add(directory, &[name]);
     }
-    for (stage, [short, _]) in STAGES {
-        for (name, directory) in directories(&root.join(stage))? {
-            let long = format!("{short}.{name}");
-            add(directory, &[name, long]);
+    for (places, short) in STAGES {
+        for (stage, short) in places.into_iter().zip(short) {
+            for (name, directory) in directories(&root.join(stage))? {
+                let long = format!("{short}.{name}");
+                add(directory, &[name, long]);
+            }
         }
     }
     let mut copies = directories(&root.join(COPIES))?;
@@ -69,6 +114,105 @@ pub(crate) fn below(root: &Path) -> Result<Vec<Place>, Error> {
     Ok(places)
 }
 
+/// Directories of models with names for them. A short name is used only where it is unique, so that a new directory never
+/// takes over the tag of an old one; else the name has all directories above the model, and at last a hash of its path.
+fn named(root: &Path, found: &[Walked]) -> Vec<Place> {
+    let names: Vec<Names> = found.iter().map(|walked| Names::of(root, &walked.path)).collect();
+    let count = |name: fn(&Names) -> &Tag| {
+        names.iter().fold(BTreeMap::<Tag, usize>::new(), |mut counts, names| {
+            *counts.entry(name(names).clone()).or_default() += 1;
+            counts
+        })
+    };
+    let (short, long) = (count(|names| &names.short), count(|names| &names.long));
+    let place = |(walked, names): (&Walked, &Names)| {
+        let alone = |counts: &BTreeMap<Tag, usize>, name: &Tag| counts.get(name) == Some(&1);
+        let mut all = Vec::new();
+        all.extend(Some(&names.short).filter(|name| alone(&short, name)).cloned());
+        all.extend(
+            Some(&names.long).filter(|name| alone(&long, name) && !short.contains_key(*name)).cloned(),
+        );
+        all.push(names.hashed.clone());
+        all.retain(|name| *name != builtin::tag());
+        Place { names: all, location: Location::Directory(walked.path.clone()) }
+    };
+    found.iter().zip(&names).map(place).collect()
+}
+
+/// What a model in a directory may be called.
+struct Names {
+    /// After the directory alone.
+    short: Tag,
+    /// After all directories that identify it, with dots between.
+    long: Tag,
+    /// The same with a hash of where it is.
+    hashed: Tag,
+}
+
+impl Names {
+    fn of(root: &Path, directory: &Path) -> Self {
+        let below = directory.strip_prefix(root).unwrap_or(directory);
+        let (mut parts, mut last, mut at) = (Vec::new(), None, root.to_owned());
+        for part in below {
+            at.push(part);
+            let name = tag_part(&at);
+            // A stage is a part of the long name, but no model is called after it.
+            last = name.clone().filter(|_| stage_of_name(file_name(&at)).is_none()).or(last);
+            parts.extend(name);
+        }
+        let own = last.or_else(|| tag_part(root)).unwrap_or_else(|| "model".to_owned());
+        let long = if parts.is_empty() { own.clone() } else { parts.join(".") };
+        let hash = &hex(&Sha256::digest(below.as_os_str().as_encoded_bytes()))[..6];
+        let hashed = nearest_tag(&format!("{}-{hash}", long.chars().take(90).collect::<String>()));
+        Self { short: nearest_tag(&own), long: nearest_tag(&long), hashed }
+    }
+}
+
+/// What a directory adds to the tag of a model in it: its name; of a repository in the Hub's cache the repository's, of a
+/// stage the stage's; nothing of a format, nor of the revision that the cache holds for `main`.
+fn tag_part(directory: &Path) -> Option<String> {
+    let name = file_name(directory);
+    if PLAIN_NAMES.contains(&name) || name == SNAPSHOTS || is_export(name) {
+        return None;
+    }
+    if let Some(repository) = name.strip_prefix(HUB) {
+        return repository.split("--").last().map(str::to_owned);
+    }
+    if let Some(stage) = stage_of_name(name) {
+        return Some(stage.to_owned());
+    }
+    match repository_of(directory) {
+        Some(repository) if is_main(&repository, name) => None,
+        Some(_) => Some(name.chars().take(REVISION_CHARS).collect()),
+        None => Some(name.to_owned()),
+    }
+}
+
+/// The repository's directory in the Hub's cache that a directory is a revision of.
+fn repository_of(directory: &Path) -> Option<PathBuf> {
+    let snapshots = directory.parent().filter(|parent| file_name(parent) == SNAPSHOTS)?;
+    snapshots.parent().filter(|above| is_repository(file_name(above))).map(Path::to_owned)
+}
+
+/// Whether a name is that of a repository in the Hub's cache.
+pub(crate) fn is_repository(name: &str) -> bool {
+    name.starts_with(HUB)
+}
+
+/// Whether a revision is that of the main branch, or the only one.
+fn is_main(repository: &Path, revision: &str) -> bool {
+    let main = repository.join("refs/main");
+    let small = main.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= 1000);
+    let main = small.then(|| std::fs::read_to_string(main).ok()).flatten();
+    let only = || directories(&repository.join(SNAPSHOTS)).is_ok_and(|all| all.len() == 1);
+    main.is_some_and(|main| main.trim() == revision) || only()
+}
+
+/// Whether a directory's name does not identify the model in it.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    PLAIN_NAMES.contains(&name)
+}
+
 /// How finished the model in a place is, the most finished at 0.
 pub(crate) fn stage(location: &Location) -> usize {
     home(location).map_or(OWN_DIRECTORY, stage_of)
@@ -76,17 +220,31 @@ pub(crate) fn stage(location: &Location) -> usize {
 
 /// The same of a model's directory, here or in a listing from elsewhere.
 pub(crate) fn stage_of(directory: &Path) -> usize {
-    let Some(parent) = directory.parent() else { return OWN_DIRECTORY };
-    if let Some(stage) = STAGES.iter().position(|(stage, _)| *stage == file_name(parent)) {
+    let parent = |path: &Path| path.parent().map(Path::to_owned);
+    let tag =
+        if is_plain_name(file_name(directory)) { parent(directory) } else { Some(directory.to_owned()) };
+    let Some(above) = tag.as_deref().and_then(Path::parent) else { return OWN_DIRECTORY };
+    if let Some(stage) = stage_of_directory(file_name(above)) {
         return stage + 1;
     }
-    let copied = parent.parent().is_some_and(|above| file_name(above) == COPIES);
-    if copied { stage_called(file_name(parent)) } else { OWN_DIRECTORY }
+    let copied = above.parent().is_some_and(|above| file_name(above) == COPIES);
+    if copied { stage_called(file_name(above)) } else { OWN_DIRECTORY }
+}
+
+/// A stage by its directory's name, counted from 0.
+fn stage_of_directory(name: &str) -> Option<usize> {
+    STAGES.iter().position(|(directories, _)| directories.contains(&name))
+}
+
+/// What the stage of a directory's name is called.
+fn stage_of_name(name: &str) -> Option<&'static str> {
+    let (directories, short) = &STAGES[stage_of_directory(name)?];
+    directories.iter().position(|directory| *directory == name).map(|at| short[at])
 }
 
 /// A stage by any of its names, counted from 1; others come last.
 fn stage_called(name: &str) -> usize {
-    let found = STAGES.iter().position(|(stage, short)| *stage == name || short.contains(&name));
+    let found = STAGES.iter().position(|(stage, short)| stage.contains(&name) || short.contains(&name));
     found.map_or(STAGES.len() + 1, |stage| stage + 1)
 }
 
@@ -115,7 +273,7 @@ fn of_root(root: &Path) -> Place {
     Place { names: vec![nearest_tag(name)], location }
 }
 
-/// The tag that looks most like a name: a model that is named by a setting is not lost for a space.
+/// The tag that looks most like a name: a model is not lost for a space.
 fn nearest_tag(name: &str) -> Tag {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let name: String = name.chars().map(|c| if allowed(c) { c } else { '-' }).take(100).collect();

@@ -171,6 +171,7 @@ mod tests {
             directory: None,
             step: None,
             sha256: None,
+            has_tokenizer: false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Whether a model's files are all there and came to their end: a few small reads for each, no more.
 //!
-//! A copy or a download that runs, or was cut short, is no model yet and is not listed. What is wrong in other
-//! ways is listed and says so when it is loaded.
+//! A copy or a download that runs, or was cut short, is no model yet and is not listed; nor is one whose metadata
+//! cannot be read or lack sizes. What is wrong in other ways is listed and says so when it is loaded.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use formats::{ErrorKind, JsonFault, TensorTable, ZipFault};
 
-use crate::checkpoint::{CheckpointFiles, file_name, read_small};
+use crate::checkpoint::{CheckpointFiles, FileOptions, file_name, read_small};
 use crate::stamp::{self, Stamp};
 use crate::{Error, Tag};
 
@@ -28,10 +28,16 @@ const COMMENT_BYTES: u64 = 65_535;
 static WHOLE: Mutex<BTreeSet<Stamp>> = Mutex::new(BTreeSet::new());
 
 /// Fails with what is missing or cut short.
-pub(crate) fn check(tag: &Tag, files: &CheckpointFiles) -> Result<(), Error> {
-    once(&files.meta, |path| {
-        formats::read_meta(file_name(path), &read_small(path)?).map(drop).or_else(unless_cut_short)
-    })?;
+pub(crate) fn check(tag: &Tag, files: &CheckpointFiles, options: &FileOptions) -> Result<(), Error> {
+    if options.has_length {
+        // It is not remembered as whole: that holds only as long as models.toml has it.
+        metadata(tag, &files.meta, &["n_head"])?;
+    } else {
+        once(&files.meta, |path| metadata(tag, path, &["n_head", "sequence_len"]))?;
+    }
+    if let Some(companion) = &files.companion {
+        once(companion, |path| metadata(tag, path, &[]))?;
+    }
     once(&files.tokenizer, tokenizer)?;
     let Some(shards) = files.shards()? else { return once(&files.weights, weights) };
     for shard in shards {
@@ -60,6 +66,20 @@ fn once(path: &Path, check: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(
     }
     whole.insert(stamp);
     Ok(())
+}
+
+/// Checks that a file can be read and has the sizes that cannot be read off tensors.
+fn metadata(tag: &Tag, path: &Path, needed: &[&str]) -> Result<(), Error> {
+    let name = file_name(path);
+    let meta = formats::read_meta(name, &read_small(path)?)?;
+    let is_there = |field: &str| match field {
+        "n_head" => meta.n_head.is_some(),
+        _ => meta.sequence_len.is_some(),
+    };
+    match needed.iter().find(|field| !is_there(field)) {
+        Some(field) => Err(Error::Incomplete { tag: tag.clone(), missing: format!("no {field} in {name}") }),
+        None => Ok(()),
+    }
 }
 
 /// Archives end with a record of their own, which is written last. The other formats say at their head how

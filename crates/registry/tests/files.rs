@@ -247,3 +247,110 @@ fn files_that_change_between_hashing_and_reading_are_refused() {
     let error = opened.load(&Compute::new(Isa::SCALAR, 1)).err().unwrap();
     assert_eq!(error.to_string(), "model_000100.pt changed while it was being read");
 }
+
+/// The golden tokenizer as a base model of autoresearch has it, in hexadecimal or base64: no token for conversations.
+fn base_tokenizer(path: &Path, encode: fn(&[u8]) -> String) {
+    let bytes = std::fs::read(golden("tokenizer/tokenizer.pkl")).unwrap();
+    let read = formats::read_tokenizer_pickle("tokenizer.pkl", &bytes).unwrap();
+    let ranks: serde_json::Map<_, _> =
+        read.ranks.iter().map(|(token, rank)| (encode(token), (*rank).into())).collect();
+    let special: serde_json::Map<_, _> =
+        (0..9).map(|i| (format!("<|reserved_{i}|>"), (692 + i).into())).collect();
+    let file = serde_json::json!({
+        "name": "rustbpe", "pattern": read.pattern, "mergeable_ranks": ranks, "special_tokens": special,
+    });
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, file.to_string()).unwrap();
+}
+
+fn hex(token: &[u8]) -> String {
+    let digit = |digit: u8| char::from_digit(digit.into(), 16).unwrap();
+    token.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).collect()
+}
+
+fn base64(token: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |group: &[u8]| {
+        let bits =
+            group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        let digit = |i: usize| char::from(DIGITS[(bits >> (18 - 6 * i)) as usize & 63]);
+        (0..4).map(|i| if i <= group.len() { digit(i) } else { '=' }).collect::<String>()
+    };
+    token.chunks(3).map(group).collect()
+}
+
+#[test]
+fn a_base_model_has_the_token_that_begins_a_text_alone_and_passes_its_self_test() {
+    for encode in [hex, base64] {
+        let root = storage("g7");
+        let with_chat = model(root.path(), "d2");
+        base_tokenizer(&root.path().join("d2/tokenizer.json"), encode);
+        let base = model(root.path(), "d2");
+        assert_eq!((base.tokenizer.special().bos, base.tokenizer.special().has_chat()), (692, false));
+        assert_eq!(base.tokenizer.encode("Hello!"), with_chat.tokenizer.encode("Hello!"));
+        assert_eq!(logits(&base), logits(&with_chat));
+        let notes = &base.weights.config.notes;
+        assert!(notes.iter().any(|note| note.contains("has no chat tokens")), "{notes:?}");
+        registry::self_test::run(&base, &Compute::new(Isa::detect(), 1)).unwrap();
+    }
+}
+
+#[test]
+fn a_tokenizer_that_models_toml_names_is_part_of_the_model() {
+    let root = storage("g7");
+    let own = model(root.path(), "d2");
+    std::fs::rename(root.path().join("tokenizer"), root.path().join("shared")).unwrap();
+    let catalog = Catalog::new(Some(root.path().to_owned()));
+    assert!(catalog.find(&own.tag).unwrap_err().to_string().contains("has no tokenizer"));
+    says(root.path(), "tokenizer = \"shared\"");
+    let named = model(root.path(), "d2");
+    assert_eq!(named.identity, own.identity, "the same files");
+    assert!(named.found.is_current(&catalog, &OPTIONS).unwrap());
+    base_tokenizer(&root.path().join("other/tokenizer.json"), hex);
+    says(root.path(), "tokenizer = \"other/tokenizer.json\"");
+    assert!(!named.found.is_current(&catalog, &OPTIONS).unwrap(), "another one is another model");
+    assert_ne!(model(root.path(), "d2").identity, own.identity);
+}
+
+#[test]
+fn config_json_beside_the_metadata_counts_and_is_part_of_the_model() {
+    let root = storage("g7-constants");
+    let own = model(root.path(), "d2");
+    assert_eq!(own.weights.config.constants.rope_base, 1e6);
+    let config = root.path().join("d2/config.json");
+    let write = |fields: serde_json::Value| std::fs::write(&config, fields.to_string()).unwrap();
+    write(
+        serde_json::json!({ "rope_theta": 1e6, "logit_softcap": -1, "qk_norm_scale": 1.5, "head_dim": 16 }),
+    );
+    let both = model(root.path(), "d2");
+    assert_eq!(logits(&both), logits(&own));
+    assert_ne!(both.identity, own.identity, "what is read is hashed");
+    let catalog = Catalog::new(Some(root.path().to_owned()));
+    assert!(both.found.is_current(&catalog, &OPTIONS).unwrap());
+    write(serde_json::json!({ "rope_theta": 10000 }));
+    assert!(!both.found.is_current(&catalog, &OPTIONS).unwrap());
+    let error = refusal(root.path(), "d2");
+    let expected = "`rope_theta` is 1000000 in meta_000107.json, but `rope_theta` is 10000 in config.json; ";
+    assert!(error.starts_with(expected), "{error}");
+    says(root.path(), "[model.overrides]\nrope_base = 1e6");
+    assert_eq!(logits(&model(root.path(), "d2")), logits(&own), "an override decides");
+    write(serde_json::json!({ "num_attention_heads": 4 }));
+    assert!(
+        refusal(root.path(), "d2").contains("`n_head` is 4, but must be 2"),
+        "{}",
+        refusal(root.path(), "d2")
+    );
+}
+
+#[test]
+fn flat_metadata_and_a_byte_order_mark_change_nothing() {
+    let root = storage("g7-constants");
+    let expected = logits(&model(root.path(), "d2"));
+    let path = root.path().join("d2/meta_000107.json");
+    let nested = std::fs::read_to_string(&path).unwrap().replace("NaN", "null");
+    let value: serde_json::Value = serde_json::from_str(&nested).unwrap();
+    for text in [format!("\u{feff}{nested}"), value["model_config"].to_string()] {
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(logits(&model(root.path(), "d2")), expected, "{text}");
+    }
+}

@@ -10,7 +10,8 @@ use registry::{Catalog, LoadOptions, LoadedModel, Tag, builtin, load, self_test}
 use serde_json::Value;
 use tokenizer::{Message, Role};
 
-const CASES: [&str; 7] = ["g0", "g1", "g3", "g5", "g6", "g7", "g7-wide-heads"];
+const CASES: [&str; 10] =
+    ["g0", "g1", "g3", "g5", "g6", "g7", "g7-backout", "g7-constants", "g7-softcap-30", "g7-wide-heads"];
 
 fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens")

@@ -28,6 +28,7 @@ mod pull;
 mod reload;
 mod serve;
 mod settings;
+mod storage;
 mod swap;
 mod text;
 mod top;
@@ -39,7 +40,7 @@ use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use registry::Tag;
-use settings::Values;
+use settings::{Values, Wrong};
 
 /// The exit code of what Ctrl-C ended, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -104,7 +105,11 @@ fn main() -> ExitCode {
         Some(("version", _)) => show_version(),
         Some((other, _)) => unreachable!("clap knows no command {other}"),
     };
-    code_of(outcome)
+    match outcome {
+        // A storage without a model is found when the start has begun.
+        Err(error) if error.is::<Wrong>() => wrong(&error),
+        outcome => code_of(outcome),
+    }
 }
 
 /// The exit code of a command that was begun; says what went wrong.
@@ -150,7 +155,8 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .after_help("Run `samosa --help` to see every setting.")
         .after_long_help(
-            "With no settings at all it serves the built-in model on 127.0.0.1:8003.\n\n\
+            "With no settings at all it serves the built-in model on 127.0.0.1:8003; where MODEL_STORAGE_PATH is set, a \
+             model from there.\n\n\
              Exit codes: 0 done; 1 failed; 2 settings or arguments are wrong; 130 interrupted.",
         )
         .args(settings::arguments())

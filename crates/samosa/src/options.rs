@@ -18,6 +18,7 @@ use crate::grammars;
 use crate::logs;
 use crate::reload::Watched;
 use crate::settings::{self, Values, Wrong};
+use crate::storage;
 
 /// Memory for keys and values if nothing is said.
 const KV_CACHE_MB: u64 = 1024;
@@ -107,6 +108,8 @@ const CHECKS: &[fn(&Values) -> Result<()>] = &[
     |values| fetcher(values).map(drop),
     |values| isa(values).map(drop),
     |values| options(values).map(drop),
+    // With settings that are wrong the storage is not looked at.
+    |values| options(values).map_or(Ok(()), |options| storage::check(&options)),
 ];
 
 fn check_host_without_keys(host: IpAddr) -> Result<()> {

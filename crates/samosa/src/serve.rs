@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::options::Serve;
 use crate::reload;
+use crate::storage;
 use otlp::Otlp;
 
 /// Threads that speak HTTP. They only move bytes; the cores belong to the engines.
@@ -46,6 +47,9 @@ pub(crate) fn run(settings: Serve) -> Result<()> {
 
 async fn serve(settings: Serve) -> Result<()> {
     let Serve { host, port, mut options, collector, handover, made_up_key, watched } = settings;
+    if handover.is_none() {
+        storage::check(&options)?;
+    }
     let traces = collector.as_deref().map(Otlp::start).transpose()?.map(Arc::new);
     options.spans = traces.clone().map(|traces| traces as Arc<dyn Collector>);
     let Socket { listener, predecessor, ending } =
@@ -61,6 +65,8 @@ async fn serve(settings: Serve) -> Result<()> {
     if let Some((_, Some(model))) = &predecessor {
         options.default_tag = Some(model.clone());
     }
+    // With a predecessor, its model is the one to load.
+    storage::check(&options)?;
     files::allow_for(options.limits.connections);
     let state = State::new(options);
     log_start(&state, address);

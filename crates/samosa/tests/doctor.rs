@@ -144,6 +144,25 @@ fn without_any_setting_nothing_is_wrong_and_all_fits_80_columns() {
 }
 
 #[test]
+fn a_storage_without_a_model_is_wrong() {
+    let root = tempfile::tempdir().unwrap();
+    let at = root.path().to_str().unwrap();
+    let nowhere = root.path().join("nowhere");
+    let missing = doctor(&["--offline"], &[("MODEL_STORAGE_PATH", nowhere.to_str().unwrap())]);
+    assert_eq!(missing.code, 1, "{}", missing.text);
+    missing.says(("sources", "storage"), "wrong", "nowhere is not there");
+    std::fs::create_dir(root.path().join("d2")).unwrap();
+    std::fs::write(root.path().join("d2/model_000001.pt"), b"").unwrap();
+    let empty = doctor(&["--offline"], &[("MODEL_STORAGE_PATH", at)]);
+    assert_eq!(empty.code, 1, "{}", empty.text);
+    empty.says(("sources", "no_model"), "wrong", "holds no model: d2: `d2` has no metadata");
+    empty.says(("model", "model"), "note", "a start has no model to load");
+    assert!(empty.all("settings", "setting").is_empty(), "it is reported once");
+    let named = doctor(&["--offline"], &[("MODEL_STORAGE_PATH", at), ("DEFAULT_MODEL_TAG", "samosa-mini")]);
+    assert_eq!(named.code, 0, "{}", named.text);
+}
+
+#[test]
 fn a_model_is_looked_at_and_nothing_in_the_storage_changes() {
     let root = storage(&[("d2", "g7"), ("broken", "g5")]);
     let weights = |name: &String| name.starts_with("model");

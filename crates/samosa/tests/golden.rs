@@ -12,7 +12,8 @@ use std::thread;
 use running::Running;
 use serde_json::{Value, json};
 
-const CASES: [&str; 7] = ["g0", "g1", "g3", "g5", "g6", "g7", "g7-wide-heads"];
+const CASES: [&str; 10] =
+    ["g0", "g1", "g3", "g5", "g6", "g7", "g7-wide-heads", "g7-constants", "g7-softcap-30", "g7-backout"];
 
 fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens")

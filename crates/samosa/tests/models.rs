@@ -131,13 +131,12 @@ fn show_tells_what_a_model_is() {
         ("format", "int8"),
         ("fits", "yes"),
         ("sha256", &hash),
-        ("softcap", ""),
+        ("softcap", "15"),
     ] {
-        match value {
-            "" => assert!(!shown.contains(name), "{shown}"),
-            value => assert_eq!(line(&shown, name), [name, value]),
-        }
+        assert_eq!(line(&shown, name), [name, value]);
     }
+    assert!(!shown.contains("unknown keys") && !shown.contains("value_gate_scale"), "{shown}");
+    assert!(shown.contains("rope base       100000\nqk scale        1.2\n"), "{shown}");
     assert_eq!(line(&shown, "window"), ["window", "pattern", "SSSLL"]);
     assert_eq!(line(&shown, "model_000100.pt")[3], hash);
     let json = document(&done(root.path(), &["show", "g7", "--json"]));
@@ -217,4 +216,41 @@ fn verify_names_what_is_wrong_and_fails() {
     std::fs::write(&weights, &bytes[..middle]).unwrap();
     let (told, why) = failed(root.path(), &["verify", "g5"]);
     assert!(told.is_empty() && why.contains("its directory is missing"), "{told}{why}");
+}
+
+#[test]
+fn constants_that_the_metadata_states_and_keys_that_are_not_known_are_shown() {
+    let root = storage(&["g7-constants"]);
+    let meta = root.path().join("g7-constants/meta_000107.json");
+    let text = std::fs::read_to_string(&meta).unwrap();
+    std::fs::write(&meta, text.replace("\"n_layer\"", "\"attn_temperature\": 0.7, \"n_layer\"")).unwrap();
+    let json = document(&done(root.path(), &["show", "g7-constants", "--json"]));
+    assert_eq!(
+        (&json["rope_base"], &json["qk_scale"], &json["softcap"]),
+        (&json!(1_000_000), &json!(1.5), &json!("none"))
+    );
+    assert_eq!(json["unknown_keys"], json!(["attn_temperature = 0.7"]));
+    let shown = done(root.path(), &["show", "g7-constants"]);
+    assert!(shown.contains("unknown keys\n  attn_temperature = 0.7\n"), "{shown}");
+    std::fs::write(&meta, text.replace("\"logit_softcap\": 0.0", "\"rope_scaling\": {\"type\": \"yarn\"}"))
+        .unwrap();
+    let (_, why) = failed(root.path(), &["show", "g7-constants"]);
+    assert_eq!(
+        why,
+        "samosa: the metadata's `rope_scaling.type` is \"yarn\", but only default is supported\n"
+    );
+}
+
+#[test]
+fn metadata_without_sizes_have_one_verdict_everywhere() {
+    let root = storage(&["g7"]);
+    std::fs::write(root.path().join("g7/meta_000100.json"), "{\"step\": 100}").unwrap();
+    let expected = "`g7` has no n_head in meta_000100.json";
+    let Output { status, stdout, stderr } = models(root.path(), &["list"]);
+    assert_eq!(status.code(), Some(0));
+    assert!(text(&stdout).contains(&format!("incomplete: {expected}")), "{}", text(&stdout));
+    assert!(text(&stderr).contains("holds no model: g7: "), "{}", text(&stderr));
+    for command in ["show", "verify"] {
+        assert_eq!(failed(root.path(), &[command, "g7"]).1, format!("samosa: {expected}\n"), "{command}");
+    }
 }

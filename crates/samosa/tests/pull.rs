@@ -275,3 +275,26 @@ fn what_ctrl_c_ends_goes_on_with_the_next_pull() {
     assert!(hub.take_served().0.iter().all(|served| served.file != TOKENIZER));
     assert_installed(root.path(), &files);
 }
+
+#[test]
+fn a_repository_without_a_tokenizer_takes_the_one_that_models_toml_names() {
+    let (hub, mut files) = (Hub::start(), golden("g7"));
+    let tokenizer = files.remove(TOKENIZER).unwrap();
+    hub.publish("d20", &files);
+    let storage = storage(D20);
+    let root = storage.path();
+    let line = fails(pull(&hub, root, &["d20"]), 1);
+    assert!(line.contains("has no tokenizer"), "{line}");
+    let named = format!("{D20}tokenizer = \"shared/my.pkl\"\n");
+    std::fs::write(root.join("models.toml"), named).unwrap();
+    let line = fails(pull(&hub, root, &["d20"]), 1);
+    assert!(line.contains("models.toml: line 4: tokenizer is \"shared/my.pkl\", but no such file"), "{line}");
+    std::fs::create_dir(root.join("shared")).unwrap();
+    std::fs::write(root.join("shared/my.pkl"), &tokenizer[..]).unwrap();
+    done(pull(&hub, root, &["d20"]));
+    assert_eq!(std::fs::read_dir(root.join("d20")).unwrap().count(), 3, "weights, metadata and provenance");
+    let mut verify = Command::new(env!("CARGO_BIN_EXE_samosa"));
+    verify.env_clear().env("MODEL_STORAGE_PATH", root).args(["models", "verify", "d20"]);
+    let (stdout, _, code) = said(&verify.output().unwrap());
+    assert!(code == Some(0) && stdout.contains("self-test"), "{stdout}");
+}

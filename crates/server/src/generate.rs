@@ -104,10 +104,18 @@ fn render(
         Ok(rendered) if rendered.ids.len() > room => Err(too_long(rendered.ids.len())),
         Ok(rendered) => Ok(rendered),
         Err(ChatError::TooLong { tokens, .. }) => Err(too_long(tokens)),
+        Err(ChatError::NoChatTokens) => Err(no_chat()),
         Err(other) => {
             Err(Problem::new(Code::InvalidRole, format!("The messages have an invalid role order: {other}.")))
         }
     }
+}
+
+/// A conversation with a base model.
+pub(crate) fn no_chat() -> Problem {
+    let detail = "The tokenizer of the model that serves has no chat tokens: it completes texts, by /v1/completions, \
+                  and takes no messages.";
+    Problem::new(Code::UnsupportedValue, detail).at("/messages")
 }
 
 /// `X-Seed`, or one of our own choosing that survives a reader of 53-bit numbers.

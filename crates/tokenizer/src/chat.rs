@@ -36,6 +36,9 @@ pub struct RenderedChat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChatError {
+    /// The tokenizer is one of a base model: it has no tokens that begin and end messages.
+    #[error("the tokenizer has no chat tokens")]
+    NoChatTokens,
     /// There are no messages.
     #[error("the conversation has no messages")]
     NoMessages,
@@ -63,6 +66,9 @@ pub(crate) fn render(
     messages: &[Message<'_>],
     prompt_budget: Option<usize>,
 ) -> Result<RenderedChat, ChatError> {
+    if !tokenizer.special().has_chat() {
+        return Err(ChatError::NoChatTokens);
+    }
     let chat = Chat::new(tokenizer, messages)?;
     let budget = prompt_budget.unwrap_or(usize::MAX);
     if let Some(system) = chat.system

@@ -27,7 +27,7 @@ mod error;
 pub use chat::{ChatError, Message, RenderedChat, Role};
 pub use error::Error;
 pub use stream::StreamDecoder;
-pub use vocabulary::{MAX_TOKEN_BYTES, MAX_VOCAB_SIZE, SpecialTokens, Vocabulary};
+pub use vocabulary::{MAX_TOKEN_BYTES, MAX_VOCAB_SIZE, NO_TOKEN, SpecialTokens, Vocabulary};
 
 use merge::{Merger, Scratch};
 use split::Splitter;
@@ -98,7 +98,7 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of the nine tokens of the chat template.
+    /// The ids of the tokens of the chat template, or of `bos` alone.
     pub fn special(&self) -> &SpecialTokens {
         &self.special
     }
@@ -113,6 +113,8 @@ impl Tokenizer {
     /// The ids are BOS, the messages each between their start and end tokens, then `assistant_start`.
     /// Roles need not alternate: messages are rendered in the order given. A leading system message
     /// must be followed by a user message and becomes the head of its text, with a blank line between.
+    ///
+    /// A tokenizer that has `bos` alone gives [`ChatError::NoChatTokens`].
     ///
     /// With a `prompt_budget` in tokens the oldest turns are left out until the prompt fits. A turn is a
     /// user message and everything up to the next user message; what comes before the first user message

@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 use proptest::prelude::*;
-use tokenizer::{Error, MAX_TOKEN_BYTES, MAX_VOCAB_SIZE, NANOCHAT_PATTERN, Tokenizer, Vocabulary};
+use tokenizer::{
+    ChatError, Error, MAX_TOKEN_BYTES, MAX_VOCAB_SIZE, Message, NANOCHAT_PATTERN, NO_TOKEN, Role, Tokenizer,
+    Vocabulary,
+};
 
 const SPECIAL: &str = "<|bos|> <|user_start|> <|user_end|> <|assistant_start|> <|assistant_end|> \
                        <|python_start|> <|python_end|> <|output_start|> <|output_end|>";
@@ -26,6 +29,26 @@ fn refuse(change: impl FnOnce(&mut Vocabulary)) -> Error {
 }
 
 #[test]
+fn a_base_vocabulary_has_the_token_that_begins_a_text_and_no_chat() {
+    for names in [&["<|bos|>"][..], &["<|reserved_0|>", "<|reserved_1|>", "<|reserved_2|>", "<|reserved_3|>"]]
+    {
+        let special = names.iter().map(|name| (*name).to_owned()).zip(1000..).collect();
+        let base = Tokenizer::new(Vocabulary { special, ..vocabulary(&["ab"]) }).unwrap();
+        let ids = base.special();
+        assert_eq!((ids.bos, ids.has_chat(), ids.end_of_answer()), (1000, false, 1000), "{names:?}");
+        assert_eq!((ids.assistant_end, ids.python_start), (NO_TOKEN, NO_TOKEN), "{names:?}");
+        assert_eq!(base.vocab_size(), 1000 + names.len());
+        assert!(base.is_special(1000) && !base.is_special(NO_TOKEN));
+        let messages = [Message { role: Role::User, content: "ab" }];
+        assert_eq!(base.render_chat(&messages, None).unwrap_err(), ChatError::NoChatTokens);
+        assert_eq!(base.decode(&base.encode("ab <|user_start|>")), "ab <|user_start|>");
+    }
+    let whole = Tokenizer::new(vocabulary(&["ab"])).unwrap();
+    assert!(whole.special().has_chat());
+    assert_eq!(whole.special().end_of_answer(), whole.special().assistant_end);
+}
+
+#[test]
 fn a_vocabulary_with_a_flaw_is_refused() {
     assert!(matches!(refuse(|v| drop(v.ranks.remove(7))), Error::MissingByte { byte: 7 }));
     assert!(matches!(refuse(|v| v.ranks[5].1 = 6), Error::DuplicateId { id: 6 }));
@@ -45,6 +68,7 @@ fn a_vocabulary_with_a_flaw_is_refused() {
         refuse(|v| v.special.push(("<|bos|>".to_owned(), 1100))),
         Error::DuplicateSpecial { id: 1100 }
     ));
+    assert!(matches!(refuse(|v| v.special.clear()), Error::MissingSpecial { name: "<|bos|>" }));
     for at in 0..9 {
         let name = SPECIAL.split(' ').nth(at).unwrap();
         let error = refuse(|v| drop(v.special.remove(at)));

@@ -23,6 +23,8 @@ const KEY: &str = "a-key-of-the-proof";
 /// Where the key's file is mounted.
 const KEY_FOLDER: &str = "/run/secrets";
 const KEY_FILE: &str = "/run/secrets/internal_api_key";
+/// The model that the image holds: its volume has none when it is new.
+const BUILT_IN: &str = "samosa-mini";
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(20);
 

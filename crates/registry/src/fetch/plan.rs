@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ use super::store::Store;
 use super::web::{Version, shown};
 use super::{FetchSettings, Wanted};
 use crate::catalog::depth;
-use crate::checkpoint::{Chosen, Listing};
+use crate::checkpoint::{Chosen, FileOptions, Listing};
 use crate::models_file::Pins;
 use crate::provenance::{Asked, hex};
 use crate::{Tag, places};
@@ -73,7 +73,9 @@ impl Plan {
         let (source, revision) = wanted.source_and_revision();
         let listed = store.list(retries).await?;
         let (directory, chosen) = choose(&listed, &source, wanted)?;
-        let mut paths = vec![chosen.meta.clone(), chosen.tokenizer.clone(), chosen.weights.clone()];
+        let mut paths = vec![chosen.meta.clone()];
+        paths.extend(chosen.companion.iter().chain(&chosen.tokenizer).cloned());
+        paths.push(chosen.weights.clone());
         if chosen.weights.ends_with(".index.json") {
             paths.extend(shards(store, &listed, &chosen.weights, retries).await?);
         }
@@ -175,8 +177,11 @@ fn choose(listed: &RemoteFiles, source: &str, wanted: &Wanted) -> Result<(String
 /// A tokenizer may be called after the directory it was made for, or after our tag.
 fn choose_in(listing: &Listing, directory: &str, wanted: &Wanted) -> Result<Chosen, String> {
     let own = Tag::new(last_part(directory)).unwrap_or_else(|| wanted.tag.clone());
-    let chosen = listing.choose(directory, &own, wanted.step);
-    chosen.or_else(|missing| listing.choose(directory, &wanted.tag, wanted.step).map_err(|_| missing))
+    // Where it is does not matter to what is fetched.
+    let tokenizer = wanted.has_tokenizer.then(PathBuf::new);
+    let options = FileOptions { step: wanted.step, tokenizer, ..FileOptions::default() };
+    let chosen = listing.choose(directory, &own, &options);
+    chosen.or_else(|missing| listing.choose(directory, &wanted.tag, &options).map_err(|_| missing))
 }
 
 /// The order in which directories are tried, the best first: called like the tag, the most finished, the
@@ -244,6 +249,7 @@ mod tests {
             directory: None,
             step: None,
             sha256: None,
+            has_tokenizer: false,
         }
     }
 
@@ -293,6 +299,21 @@ mod tests {
         assert!(error.contains("a/b has no metadata"), "{error}");
         let error = choose(&listed(&["README.md"]), "a/b", &wanted("x")).unwrap_err().to_string();
         assert!(error.contains("no weights"), "{error}");
+    }
+
+    #[test]
+    fn a_source_needs_no_tokenizer_where_there_is_one_here() {
+        let paths = ["d20/model_000001.pt", "d20/meta_000001.json", "d20/config.json"];
+        let error = choose(&listed(&paths), "a/b", &wanted("x")).unwrap_err().to_string();
+        assert!(error.contains("a/b has no tokenizer"), "{error}");
+        let with = Wanted { has_tokenizer: true, ..wanted("x") };
+        let (directory, chosen) = choose(&listed(&paths), "a/b", &with).unwrap();
+        assert_eq!((directory.as_str(), chosen.tokenizer), ("d20", None));
+        assert_eq!(
+            chosen.companion.as_deref(),
+            Some("d20/config.json"),
+            "what is compared here is fetched too"
+        );
     }
 
     #[test]

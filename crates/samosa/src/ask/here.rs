@@ -13,6 +13,7 @@ use super::Service;
 use crate::clock;
 use crate::http::{self, Way};
 use crate::progress::Progress;
+use crate::storage;
 use crate::swap::{Record, Server, sentence};
 
 /// How often is looked whether the model is there.
@@ -30,6 +31,8 @@ pub(super) async fn start(mut options: Options, model: Option<Tag>) -> Result<Se
         options.load.step = options.load.step.filter(|_| first.is_ok_and(|first| first == model));
         options.default_tag = Some(model);
     }
+    // A chat needs a model, whatever servers wait for.
+    storage::check(&Options { load_at_start: true, restore_last_model: false, ..options.clone() })?;
     let key = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
     let options = Options {
         restore_last_model: false,

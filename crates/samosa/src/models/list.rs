@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use server::Options;
 
 use super::{megabytes, print_json};
+use crate::storage;
 
 /// One line.
 struct Row {
@@ -38,6 +39,9 @@ pub(super) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
         print(&rows, &default)?;
     }
     catalog.models_file()?;
+    if let Some(why) = storage::nothing_to_load(options) {
+        writeln!(std::io::stderr(), "samosa: {why}")?;
+    }
     Ok(())
 }
 

@@ -55,6 +55,7 @@ fn document(asked: &Asked) -> Result<Value> {
     all.insert("identity".to_owned(), identity.as_str().into());
     all.insert("files".to_owned(), files.into());
     all.insert("notes".to_owned(), json!(opened.config().notes));
+    all.insert("unknown_keys".to_owned(), json!(opened.config().unknown_keys));
     all.insert("mismatches".to_owned(), json!(differing));
     Ok(all.into())
 }
@@ -78,7 +79,15 @@ fn sizes(opened: &Opened) -> Map<String, Value> {
         "sequence_len": config.sequence_len,
         "window_pattern": pattern,
         "short_window": short,
+        "rope_base": shortest(config.constants.rope_base),
+        "qk_scale": shortest(config.constants.qk_scale),
+        "softcap": config.constants.softcap.map_or_else(|| json!("none"), shortest),
     }))
+}
+
+/// A number with the fewest digits that give it back as f32.
+fn shortest(number: f32) -> Value {
+    serde_json::from_str(&number.to_string()).unwrap_or(Value::Null)
 }
 
 /// A letter for each layer, and how far back those with an S see.

@@ -98,14 +98,14 @@ pub(crate) const GROUPS: &[Group] = &[
                 "model_storage_path",
                 "",
                 Path("DIRECTORY"),
-                "Where models are: nanochat's base directory, one model, or several",
+                "Where models are: nanochat's base directory, one model, or several; with none set, samosa-mini is served",
             )
             .such_as("models"),
             setting(
                 "default_model_tag",
                 "",
                 Tag,
-                "Model to load at start; otherwise the most finished, deepest, newest one, or samosa-mini",
+                "Model to load at start; otherwise the most finished, deepest, newest one of the storage",
             )
             .such_as("d20"),
             setting(

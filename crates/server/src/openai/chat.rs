@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::extract::{Request, State as FromState};
 use axum::response::Response;
 use serde_json::Value;
-use tokenizer::{Message, Role};
+use tokenizer::{ChatError, Message, Role};
 
 use super::answer::{self, Asked, Prompts};
 use super::common::{Common, MAX_LIKELY, max_tokens};
 use super::fields::{self, Body, Expected, Fields, invalid, wrong_type};
 use crate::context::RequestIds;
+use crate::generate::no_chat;
 use crate::generation::Generation;
 use crate::parse::{self, Rules};
 use crate::problem::{Code, Problem};
@@ -100,6 +101,9 @@ impl Conversation {
         let messages: Vec<Message<'_>> =
             self.messages.iter().map(|(role, content)| Message { role: *role, content }).collect();
         let rendered = generation.model.tokenizer.render_chat(&messages, None).map_err(|error| {
+            if error == ChatError::NoChatTokens {
+                return no_chat();
+            }
             let detail = format!("The messages have an invalid role order: {error}.");
             Problem::new(Code::InvalidRole, detail).at("/messages")
         })?;

@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use super::{Bundle, Container, KEY_FILE, KEY_FOLDER};
+use super::{BUILT_IN, Bundle, Container, KEY_FILE, KEY_FOLDER};
 use crate::deploy::tools::text;
 use crate::shell;
 
@@ -35,8 +35,9 @@ impl Engine {
         let port = format!("{}:{}", bundle.address, bundle.image.port);
         let keys = format!("{}:{KEY_FOLDER}:ro", text(&bundle.keys)?);
         let key = format!("INTERNAL_API_KEY_FILE={KEY_FILE}");
+        let model = format!("DEFAULT_MODEL_TAG={BUILT_IN}");
         let locks = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--memory=4g"];
-        let mine = ["--name", &name, "--publish", &port, "--volume", &keys, "--env", &key];
+        let mine = ["--name", &name, "--publish", &port, "--volume", &keys, "--env", &key, "--env", &model];
         let running = Running { engine: self.0, name: name.clone() };
         shell::output(self.0, &[&["run", "--detach"], &locks[..], &mine, &[&name]].concat())?;
         Ok(running)

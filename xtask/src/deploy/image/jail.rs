@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use super::{Bundle, Container, KEY_FILE, KEY_FOLDER, STOP, is_root};
+use super::{BUILT_IN, Bundle, Container, KEY_FILE, KEY_FOLDER, STOP, is_root};
 use crate::deploy::process::Process;
 use crate::deploy::tools::text;
 
@@ -41,7 +41,7 @@ struct Jail<'a> {
 pub(super) fn start<'a>(bundle: &'a Bundle<'_>) -> anyhow::Result<impl Container + 'a> {
     prepare(bundle)?;
     let mut command = enter(bundle, &bundle.image.entrypoint)?;
-    command.env("INTERNAL_API_KEY_FILE", KEY_FILE);
+    command.env("INTERNAL_API_KEY_FILE", KEY_FILE).env("DEFAULT_MODEL_TAG", BUILT_IN);
     command.env("HOST", "127.0.0.1").env("PORT", bundle.address.port().to_string());
     let process = Process::start(&mut command, &bundle.folder.join("server.log"))?;
     Ok(Jail { process, bundle })

@@ -71,6 +71,7 @@ pub(crate) fn wanted(source: &str) -> Wanted {
         directory: None,
         step: None,
         sha256: None,
+        has_tokenizer: false,
     }
 }
 

@@ -10,6 +10,8 @@ use registry::plan::{Memory, Needs, Plan, Shortage, Wish, plan};
 use registry::{Catalog, Entry, Error, Identity, LoadOptions, Location, Tag, memory};
 use server::Options;
 
+use crate::storage;
+
 /// A model that was looked for.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct ModelFacts {
@@ -22,6 +24,8 @@ pub(crate) struct ModelFacts {
 /// What was found.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Model {
+    /// A start has none to load.
+    Nothing,
     /// It cannot be loaded, for this reason.
     Broken(String),
     /// It has to be fetched from there first.
@@ -78,6 +82,9 @@ impl ModelFacts {
     pub(crate) fn look(options: &Options, asked: Option<&Tag>) -> Self {
         let first = options.first_tag();
         let is_first = asked.is_none_or(|tag| first.as_ref().is_ok_and(|first| first == tag));
+        if asked.is_none() && storage::nothing_to_load(options).is_some() {
+            return Self { tag: "none".to_owned(), is_first, model: Model::Nothing };
+        }
         let tag = asked.cloned().map_or(first, Ok);
         let (tag, model) = match tag {
             Ok(tag) => (tag.to_string(), find(options, &tag).unwrap_or_else(|error| broken(&error))),
@@ -132,7 +139,7 @@ fn whole(
         layers: config.n_layer,
         width: config.n_embd,
         sequence_len: config.sequence_len,
-        notes: config.notes.clone(),
+        notes: notes(config),
         format: load.format.name(),
         hashes,
         needs,
@@ -146,6 +153,15 @@ fn whole(
         // A multiplication and an addition for each number of four bytes.
         token_operations: matrices(WeightFormat::F32) / 2,
     })
+}
+
+/// What was assumed, and what of the metadata is not used.
+fn notes(config: &model::Config) -> Vec<String> {
+    let mut notes = config.notes.clone();
+    if !config.unknown_keys.is_empty() {
+        notes.push(format!("metadata keys are not known and not used: {}", config.unknown_keys.join(", ")));
+    }
+    notes
 }
 
 /// How it can be loaded where nothing serves, and then be replaced by one of its size.

@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use super::certificate;
 use super::port::Port;
 use crate::settings::{self, Origin, Values};
-use crate::{edge, options};
+use crate::{edge, options, storage};
 
 /// The settings in force.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -57,7 +57,12 @@ impl SettingsFacts {
         Self {
             set: set.collect(),
             values: plain.map(|setting| (setting.key, values.shown(setting).to_owned())).collect(),
-            wrong: options::wrong(values).into_iter().map(|wrong| wrong.text).collect(),
+            // The storage has findings of its own among the sources.
+            wrong: options::wrong(values)
+                .into_iter()
+                .filter(|wrong| wrong.key != Some(storage::SETTING))
+                .map(|wrong| wrong.text)
+                .collect(),
             address,
             port: address.filter(|address| address.port() != 0).map(Port::look),
             metrics_port: metrics.filter(|metrics| metrics.port() != 0).map(Port::look),

@@ -28,6 +28,8 @@ pub(crate) struct SourcesFacts {
     pub(crate) storage: Option<(String, Storage)>,
     /// What is wrong with `models.toml`, or how many models it names.
     pub(crate) models_file: Option<Result<usize, String>>,
+    /// Why a start has no model to load, and whether it would load one.
+    pub(crate) empty: Option<(String, bool)>,
     /// Models that are there in part, with what is wrong with each.
     pub(crate) partial: Vec<(String, String)>,
     pub(crate) sources: Vec<SourceFacts>,
@@ -100,6 +102,7 @@ impl SourcesFacts {
         Ok(Self {
             storage,
             models_file,
+            empty: crate::storage::nothing_to_load(options).map(|why| (why, options.load_at_start)),
             partial: partial.into_iter().map(|(tag, error)| (tag.to_string(), error.to_string())).collect(),
             sources: sources.collect(),
             left_out,
@@ -121,7 +124,9 @@ fn offered(options: &Options, catalog: &Catalog) -> BTreeMap<String, (Source, Ve
     let named = catalog.models_file().map(|file| file.models).unwrap_or_default();
     let named = named.into_iter().filter_map(|said| {
         let (source, shown) = (said.source.clone()?, said.shown_source()?);
+        let has_tokenizer = said.has_tokenizer();
         let wanted = Wanted {
+            has_tokenizer,
             revision: said.revision,
             directory: said.directory,
             step: said.step,
@@ -142,7 +147,7 @@ fn offered(options: &Options, catalog: &Catalog) -> BTreeMap<String, (Source, Ve
 }
 
 fn wanted(tag: Tag, source: Source) -> Wanted {
-    Wanted { tag, source, revision: None, directory: None, step: None, sha256: None }
+    Wanted { tag, source, revision: None, directory: None, step: None, sha256: None, has_tokenizer: false }
 }
 
 /// Asks one source, step by step.

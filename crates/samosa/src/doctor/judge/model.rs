@@ -17,6 +17,10 @@ const AS_GOOD: f64 = 1.1;
 pub(crate) fn model(facts: &ModelFacts, format_origin: &str, speed: Option<&Speed>) -> Vec<Finding> {
     let tag = &facts.tag;
     match &facts.model {
+        Model::Nothing => {
+            let advice = "The finding `no_model` of the storage has the reason; `samosa doctor TAG` looks at one model.";
+            vec![Finding::note("model", "a start has no model to load", advice)]
+        }
         Model::Broken(why) => {
             let text = format!("{tag} cannot be loaded: {why}");
             let advice = "Mend or replace it; `samosa models list` shows what else there is, `samosa models verify` reads all of one.";

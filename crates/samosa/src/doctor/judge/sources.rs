@@ -13,6 +13,7 @@ const MAX_TAGS: usize = 5;
 /// that fails keeps a server from serving.
 pub(crate) fn sources(facts: &SourcesFacts, wanted: Option<&str>) -> Vec<Finding> {
     let mut found = storage(facts);
+    found.extend(empty(facts));
     found.extend(models_file(facts));
     found.extend(facts.partial.iter().map(|(tag, why)| {
         let advice = "Complete it, remove it, or `samosa pull` it if it is offered.";
@@ -37,12 +38,14 @@ fn storage(facts: &SourcesFacts) -> Vec<Finding> {
         return vec![Finding::note("storage", "no storage: only the built-in model is there", advice)];
     };
     let free = storage.free_bytes.map_or_else(String::new, |free| format!(", {} free", size(free)));
-    let found = if !storage.exists {
+    let found = if !storage.exists && facts.empty.is_none() {
         Finding::warning(
             "storage",
             format!("{path} is not there"),
             "Make it or mount it; without it only the built-in model is served.",
         )
+    } else if !storage.exists {
+        Finding::wrong("storage", format!("{path} is not there"), "Make it or mount it, or name another one.")
     } else if !storage.readable {
         Finding::wrong(
             "storage",
@@ -75,6 +78,22 @@ fn storage(facts: &SourcesFacts) -> Vec<Finding> {
         Finding::note("unfinished", text, advice).with("tag", left.tag.as_str()).with("bytes", left.bytes)
     }));
     found
+}
+
+/// A storage without a model, which stops a start that should load one.
+fn empty(facts: &SourcesFacts) -> Option<Finding> {
+    let (why, loads) = facts.empty.as_ref()?;
+    if facts.storage.as_ref().is_some_and(|(_, storage)| !storage.exists) {
+        // The finding of the storage has it.
+        return None;
+    }
+    Some(if *loads {
+        let advice = "Put a model there or name the directory that holds it; DEFAULT_MODEL_TAG=samosa-mini serves the built-in one.";
+        Finding::wrong("no_model", why.clone(), advice)
+    } else {
+        let advice = "With STARTUP_LOAD_ENABLED=false the server waits for a swap.";
+        Finding::note("no_model", why.clone(), advice)
+    })
 }
 
 fn models_file(facts: &SourcesFacts) -> Option<Finding> {

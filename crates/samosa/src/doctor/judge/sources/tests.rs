@@ -56,6 +56,27 @@ type Case = (fn(&mut SourcesFacts), &'static str, Mark, &'static str);
 const CASES: &[Case] = &[
     (|f| f.storage = None, "storage", Note, "Set MODEL_STORAGE_PATH"),
     (|f| storage(f).exists = false, "storage", Warning, "/srv/models is not there"),
+    (
+        |f| {
+            storage(f).exists = false;
+            f.empty = Some(("/srv/models does not exist".to_owned(), true));
+        },
+        "storage",
+        Wrong,
+        "/srv/models is not there",
+    ),
+    (
+        |f| f.empty = Some(("/srv/models holds no model: a/b".to_owned(), true)),
+        "no_model",
+        Wrong,
+        "/srv/models holds no model: a/b",
+    ),
+    (
+        |f| f.empty = Some(("/srv/models holds no model".to_owned(), false)),
+        "no_model",
+        Note,
+        "STARTUP_LOAD_ENABLED=false",
+    ),
     (|f| storage(f).readable = false, "storage", Wrong, "cannot be read by this user"),
     (|f| storage(f).writable = false, "storage", Note, "can be read, but not written, 100 GB free"),
     (|f| storage(f).free_bytes = Some(1 << 30), "storage", Warning, "Make room"),
