@@ -46,6 +46,7 @@ const INTERRUPTED: u8 = 130;
 const WRONG: u8 = 2;
 
 fn main() -> ExitCode {
+    let _flush = logs::FlushAtEnd;
     let matches = command().get_matches();
     let values = Values::collect(&matches);
     match matches.subcommand() {
@@ -117,9 +118,9 @@ fn code_of(outcome: Result<()>) -> ExitCode {
     }
 }
 
-/// Says what went wrong. Where nobody can hear it, as when the terminal is gone, that is no reason to panic.
+/// Says what went wrong.
 fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "samosa: {text}");
+    logs::say(format!("samosa: {text}\n"));
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -5,7 +5,7 @@ mod handover;
 mod otlp;
 mod supervisor;
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::logs;
 use crate::options::Serve;
 use crate::reload;
 use otlp::Otlp;
@@ -249,8 +250,7 @@ async fn greet(state: Arc<State>, address: SocketAddr, key: String) {
              -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is samosa chaat?\"}}]}}'"
         ),
     };
-    // A server is none the worse for nobody hearing this.
-    let _ = writeln!(std::io::stderr(), "\n{said}\n");
+    logs::say(format!("\n{said}\n\n"));
 }
 
 /// The first SIGTERM or SIGINT ends as `ending` says, the second at once.

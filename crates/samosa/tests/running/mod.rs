@@ -3,10 +3,10 @@
 pub(crate) mod wide;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -51,12 +51,26 @@ impl Running {
         let script = format!("{limit} && exec \"$0\" serve");
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", &script, env!("CARGO_BIN_EXE_samosa")]);
-        let mut running = Self::spawned(&mut shell, environment);
+        let mut running = Self::spawned(&mut shell, environment, None);
         running.wait_for("its address", |running| {
             (running.address, _) = running.read_log().unwrap_or_default();
             !running.address.is_empty()
         });
         running
+    }
+
+    /// Starts one that writes its log and its standard error to one pipe. The other end has been read as far as the address.
+    pub(crate) fn start_piped(environment: &[(&str, &str)]) -> (Self, BufReader<PipeReader>) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let command = &mut Command::new(env!("CARGO_BIN_EXE_samosa"));
+        let mut running = Self::spawned(command.arg("serve"), environment, Some(writer));
+        let (mut reader, mut line) = (BufReader::new(reader), String::new());
+        while running.address.is_empty() {
+            line.clear();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "it ended");
+            running.address = between(&line, "\"address\":\"", '"').unwrap_or_default();
+        }
+        (running, reader)
     }
 
     /// Starts one that ends by itself. Returns its exit code and what it said.
@@ -73,19 +87,24 @@ impl Running {
     }
 
     fn spawn(flags: &[&str], environment: &[(&str, &str)]) -> Self {
-        Self::spawned(Command::new(env!("CARGO_BIN_EXE_samosa")).arg("serve").args(flags), environment)
+        let command = &mut Command::new(env!("CARGO_BIN_EXE_samosa"));
+        Self::spawned(command.arg("serve").args(flags), environment, None)
     }
 
-    fn spawned(command: &mut Command, environment: &[(&str, &str)]) -> Self {
+    /// What it writes goes to files, or to a pipe.
+    fn spawned(command: &mut Command, environment: &[(&str, &str)], pipe: Option<PipeWriter>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let file = |name: &str| File::create(directory.path().join(name)).unwrap();
+        let output = |name: &str| {
+            let file = File::create(directory.path().join(name)).unwrap();
+            pipe.as_ref().map_or(file.into(), |pipe| Stdio::from(pipe.try_clone().unwrap()))
+        };
         let child = command
             .env_clear()
             .env("PORT", "0")
             .envs(environment.iter().copied())
             .current_dir(directory.path())
-            .stdout(file("stdout"))
-            .stderr(file("stderr"))
+            .stdout(output("stdout"))
+            .stderr(output("stderr"))
             .spawn()
             .unwrap();
         Self { child: Some(child), address: String::new(), key: String::new(), directory }
@@ -179,6 +198,13 @@ impl Running {
 
     fn get(&self, path: &str) -> Value {
         serde_json::from_str(&self.ask("GET", path, ("", "")).whole().1).unwrap()
+    }
+
+    /// The value of a series of `/metrics` that has no labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = self.ask("GET", "/metrics", ("", "")).whole().1;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
     }
 }
 

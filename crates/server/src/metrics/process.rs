@@ -33,6 +33,7 @@ struct Status {
 pub(super) struct Process {
     ready: Gauge,
     status: Family<Status, Gauge>,
+    log_lines_dropped: Counter,
     certificate_expires: Gauge,
     /// Absent where the system does not tell.
     system: Option<System>,
@@ -63,6 +64,12 @@ impl Process {
         let process = Self {
             ready: add(r, "samosa_ready", "Whether requests should come here, as /readyz", Gauge::default()),
             status: add(r, "samosa_status", "1 for the status that /health says", Family::default()),
+            log_lines_dropped: add(
+                r,
+                "samosa_log_lines_dropped",
+                "Lines of the log that its reader or its disk did not take",
+                Counter::default(),
+            ),
             certificate_expires: add(
                 r,
                 "samosa_tls_certificate_expires_timestamp_seconds",
@@ -88,6 +95,8 @@ impl Process {
         for status in health::STATUSES {
             self.status.get_or_create(&Status { status }).set(i64::from(status == condition.status));
         }
+        let dropped = state.options.log_lines_dropped.load(Ordering::Relaxed);
+        self.log_lines_dropped.inner().store(dropped, Ordering::Relaxed);
         let validity = state.options.edge.tls.as_ref().and_then(Tls::validity);
         self.certificate_expires.set(validity.map_or(0, |validity| validity.ends));
         if let Some((gauge, bytes)) = self.available.as_ref().zip(registry::memory::available()) {
