@@ -5,14 +5,21 @@
 //! real validator what the JSON Schema of the settings' file accepts.
 
 use std::env;
+use std::path::PathBuf;
 
 use crate::python::text;
-use crate::{python, shell};
+use crate::{isa, python, shell};
 
-/// Builds the binary, readies Python and runs the contract tests.
-pub(crate) fn run() -> anyhow::Result<()> {
+/// The environment of Python that the tests run in.
+pub(crate) fn ready() -> anyhow::Result<PathBuf> {
+    python::ready("contract-venv", "contract/requirements.txt")
+}
+
+/// Builds the binary, readies Python and runs the contract tests with this instruction set.
+pub(crate) fn run(isa: &str) -> anyhow::Result<()> {
+    isa::announce(isa);
     shell::run("cargo", &["build", "--release", "-p", "samosa"])?;
-    let python = python::ready("contract-venv", "contract/requirements.txt")?.join("python");
+    let python = ready()?.join("python");
     let binary = shell::target_dir().join("release/samosa").with_extension(env::consts::EXE_EXTENSION);
     // Nothing is left in the work tree: no bytecode, no cache.
     let pytest = [
@@ -27,5 +34,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
         "contract/logs.py",
         "contract/forms.py",
     ];
-    shell::run(text(&python)?, &[&pytest[..], &["--durations=3", "--binary", text(&binary)?]].concat())
+    let arguments = [&pytest[..], &["--durations=3", "--binary", text(&binary)?]].concat();
+    shell::run_with(&[(isa::VARIABLE, isa)], text(&python)?, &arguments)
 }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 /// The binary with nothing around it.
 fn samosa(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_samosa"));
-    command.env_clear().current_dir(directory);
+    command.env_clear().envs(running::isa()).current_dir(directory);
     command
 }
 

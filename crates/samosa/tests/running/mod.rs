@@ -100,6 +100,7 @@ impl Running {
         };
         let child = command
             .env_clear()
+            .envs(isa())
             .env("PORT", "0")
             .envs(environment.iter().copied())
             .current_dir(directory.path())
@@ -206,6 +207,12 @@ impl Running {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
     }
+}
+
+/// The instruction set of this run of the tests, where one is named. None may depend on which it is.
+pub(crate) fn isa() -> Option<(&'static str, String)> {
+    #[expect(clippy::disallowed_methods, reason = "one run of the tests may be for another instruction set")]
+    std::env::var("ISA").ok().map(|isa| ("ISA", isa))
 }
 
 fn between(text: &str, before: &str, after: char) -> Option<String> {

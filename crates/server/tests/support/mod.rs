@@ -59,8 +59,8 @@ pub(crate) fn options() -> Options {
 fn isa() -> engine::Isa {
     #[expect(clippy::disallowed_methods, reason = "one run of the tests may be for another instruction set")]
     let named = std::env::var("ISA").unwrap_or_else(|_| "auto".to_owned());
-    let is_named = |isa: &engine::Isa| named == "auto" || isa.name() == named;
-    engine::Isa::available().into_iter().find(is_named).unwrap_or_else(|| panic!("ISA={named} is not on this CPU"))
+    let known = if named == "auto" { Some(engine::Isa::detect()) } else { engine::Isa::named(&named) };
+    known.unwrap_or_else(|| panic!("ISA={named} is not on this CPU"))
 }
 
 /// The same with a storage directory and the model to begin with.
