@@ -150,9 +150,7 @@ fn certificate_that_clients_refuse_is_a_warning_at_the_start_and_when_it_is_read
         ("STARTUP_LOAD_ENABLED", "false"),
     ];
     let mut running = Running::start(&settings);
-    let metrics =
-        lines(&running, "metrics have a listener")[0]["metrics_address"].as_str().unwrap().to_owned();
-    let scraped = Running::elsewhere(&metrics, "");
+    let scraped = Running::elsewhere(&running.logged("metrics_address"), "");
     let days_left = || {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
         (scraped.metric(EXPIRES) - now) / DAY.as_secs_f64()

@@ -3,7 +3,7 @@
 pub(crate) mod wide;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -151,6 +151,16 @@ impl Running {
         lines.collect()
     }
 
+    /// The first value of this field of the log, once there is one.
+    pub(crate) fn logged(&mut self, field: &str) -> String {
+        let mut found = None;
+        self.wait_for(field, |running| {
+            found = running.log().iter().find_map(|line| Some(line[field].as_str()?.to_owned()));
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
@@ -266,7 +276,13 @@ impl Answer {
 
     fn more(&mut self) -> bool {
         let mut buffer = [0; 4096];
-        let read = self.socket.read(&mut buffer).unwrap_or(0);
+        let read = loop {
+            match self.socket.read(&mut buffer) {
+                // As after a machine was halted for a moment.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read.unwrap_or(0),
+            }
+        };
         self.bytes.extend_from_slice(&buffer[..read]);
         read > 0
     }
