@@ -27,10 +27,9 @@ const STEPS: &[Step] = &[
     Step { name: "deny", run: deny },
     Step { name: "doc tests", run: || shell::run("cargo", &["test", "--workspace", "--doc"]) },
     Step { name: "golden", run: golden::run },
-    Step { name: "contract", run: || contract::run(&isa::chosen()) },
-    Step { name: "contract with AVX2", run: || isa::lesser().map_or(Ok(()), |isa| contract::run(&isa)) },
-    Step { name: "clients", run: || clients::run(&lesser_or_chosen()) },
-    Step { name: "page", run: || page::run(&page::Options::default(), &lesser_or_chosen()) },
+    Step { name: "contract", run: || contract::run(&isa::both()) },
+    Step { name: "clients", run: || clients::run(&isa::lesser()) },
+    Step { name: "page", run: || page::run(&page::Options::default(), &isa::lesser()) },
     Step { name: "book", run: || book::run(&book::Options::default()) },
     Step { name: "observe", run: observe::run },
     Step { name: "deploy", run: || deploy::run(&deploy::Options::default()) },
@@ -71,11 +70,6 @@ fn prepare() -> anyhow::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("prepare").stdout(said.try_clone()?).stderr(said);
     command.spawn().context("the fetching of what the checks need could not be started")
-}
-
-/// AVX2 where this machine has more, else what the caller chose.
-fn lesser_or_chosen() -> String {
-    isa::lesser().unwrap_or_else(isa::chosen)
 }
 
 fn timed(step: &Step) -> anyhow::Result<Duration> {

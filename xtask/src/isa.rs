@@ -16,10 +16,17 @@ pub(crate) fn chosen() -> String {
     std::env::var(VARIABLE).unwrap_or_else(|_| "auto".to_owned())
 }
 
-/// AVX2 where this machine has more and the caller chose nothing.
-pub(crate) fn lesser() -> Option<String> {
-    let best = Isa::available()[0].name();
-    (chosen() == "auto" && is_more(best)).then(|| COMMON.to_owned())
+/// AVX2 where this machine has more and the caller chose nothing, else what the caller chose.
+pub(crate) fn lesser() -> String {
+    let chosen = chosen();
+    if chosen == "auto" && is_more(Isa::available()[0].name()) { COMMON.to_owned() } else { chosen }
+}
+
+/// What the caller chose, and that where it is another.
+pub(crate) fn both() -> Vec<String> {
+    let mut both = vec![chosen(), lesser()];
+    both.dedup();
+    both
 }
 
 fn is_more(best: &str) -> bool {

@@ -74,7 +74,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Prepare => prepare::run(),
         Command::Tidy => tidy::run(),
         Command::Golden => golden::run(),
-        Command::Contract => contract::run(&isa::chosen()),
+        Command::Contract => contract::run(&[isa::chosen()]),
         Command::Clients => clients::run(&isa::chosen()),
         Command::Page(options) => page::run(options, &isa::chosen()),
         Command::Book(options) => book::run(options),
