@@ -19,17 +19,8 @@ pub(crate) fn target_dir() -> PathBuf {
 
 /// Runs a program with this terminal; its output is not caught.
 pub(crate) fn run(program: &str, args: &[&str]) -> anyhow::Result<()> {
-    run_with(&[], program, args)
-}
-
-/// The same with variables of its environment.
-pub(crate) fn run_with(variables: &[(&str, &str)], program: &str, args: &[&str]) -> anyhow::Result<()> {
-    let shown: String = variables.iter().map(|(name, value)| format!("{name}={value} ")).collect();
-    println!("$ {shown}{program} {}", args.join(" "));
-    let status = command(program, args)
-        .envs(variables.iter().copied())
-        .status()
-        .with_context(|| format!("{program} does not start"))?;
+    println!("$ {program} {}", args.join(" "));
+    let status = command(program, args).status().with_context(|| format!("{program} does not start"))?;
     if !status.success() {
         bail!("`{program} {}` failed: {status}", args.join(" "));
     }

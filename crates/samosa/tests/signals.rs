@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rcgen::{CertificateParams, KeyPair};
 use running::{Running, long_storage};
 use serde_json::{Value, json};
+use server::edge::Validity;
 use tempfile::TempDir;
 
 /// Signals that end a process by default, and are a line of the log here.
@@ -118,6 +119,20 @@ fn sighup_reads_keys_again_and_says_what_is_in_force() {
     assert_eq!(lines(&running, "keys and certificates are read again").len(), 4);
     running.signal("TERM");
     assert_eq!(running.ended(), Some(0));
+}
+
+#[test]
+fn certificate_of_an_issuer_that_ends_first_ends_the_chain() {
+    let certificate = |from: (i32, u8, u8), until: (i32, u8, u8)| {
+        let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        parameters.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);
+        parameters.not_after = rcgen::date_time_ymd(until.0, until.1, until.2);
+        parameters.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+    };
+    let chain = [certificate((2024, 1, 1), (2034, 1, 1)), certificate((2025, 1, 1), (2031, 5, 17))].concat();
+    let validity = Validity::of_pem(chain.as_bytes()).unwrap();
+    // 2025-01-01 and 2031-05-17.
+    assert_eq!((validity.begins, validity.ends), (1_735_689_600, 1_936_742_400));
 }
 
 /// A certificate that is valid from and until so many days from now, and its key, in the place of those of a server.

@@ -63,7 +63,8 @@ impl Running {
     pub(crate) fn start_piped(environment: &[(&str, &str)]) -> (Self, BufReader<PipeReader>) {
         let (reader, writer) = std::io::pipe().unwrap();
         let command = &mut Command::new(env!("CARGO_BIN_EXE_samosa"));
-        let mut running = Self::spawned(command.arg("serve"), environment, Some(writer));
+        let mut running = Self::spawned(command.arg("serve"), environment, Some(&writer));
+        drop(writer);
         let (mut reader, mut line) = (BufReader::new(reader), String::new());
         while running.address.is_empty() {
             line.clear();
@@ -92,11 +93,11 @@ impl Running {
     }
 
     /// What it writes goes to files, or to a pipe.
-    fn spawned(command: &mut Command, environment: &[(&str, &str)], pipe: Option<PipeWriter>) -> Self {
+    fn spawned(command: &mut Command, environment: &[(&str, &str)], pipe: Option<&PipeWriter>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let output = |name: &str| {
             let file = File::create(directory.path().join(name)).unwrap();
-            pipe.as_ref().map_or(file.into(), |pipe| Stdio::from(pipe.try_clone().unwrap()))
+            pipe.map_or(file.into(), |pipe| Stdio::from(pipe.try_clone().unwrap()))
         };
         let child = command
             .env_clear()
