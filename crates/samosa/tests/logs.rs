@@ -66,10 +66,11 @@ fn log_that_is_not_read_is_bounded_and_says_what_is_missing_once_it_is_read() {
     let dropped = running.metric(DROPPED);
     assert!(dropped > 0.0);
     // It is read again, to its end.
-    let lines = std::thread::spawn(move || {
+    let read = move || {
         let lines = reader.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap());
         lines.collect::<Vec<Value>>()
-    });
+    };
+    let lines = std::thread::Builder::new().spawn(read).unwrap();
     running.wait_for("the reader to catch up", |running| {
         flood(running, 1);
         let before = running.metric(DROPPED);

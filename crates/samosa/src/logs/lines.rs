@@ -102,7 +102,7 @@ impl Shared {
         loop {
             let line = self.next();
             let outcome = stream.write(&line);
-            if let Some(dropped) = self.wrote(line.len(), outcome) {
+            if let Some(dropped) = self.wrote(line.len(), &outcome) {
                 report(dropped);
             }
             self.lock().is_writing = false;
@@ -122,7 +122,7 @@ impl Shared {
     }
 
     /// Settles the line that was taken. Returns how many dropped lines are to be reported now.
-    fn wrote(&self, bytes: usize, outcome: io::Result<()>) -> Option<u64> {
+    fn wrote(&self, bytes: usize, outcome: &io::Result<()>) -> Option<u64> {
         let mut buffer = self.lock();
         buffer.bytes -= bytes;
         if outcome.is_err() {
@@ -143,8 +143,13 @@ struct Stream<W> {
 
 impl<W: Write> Stream<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        let line = if self.is_torn { [b"\n", line].concat() } else { line.to_vec() };
-        let mut rest = line.as_slice();
+        if self.is_torn {
+            self.write_all(b"\n")?;
+        }
+        self.write_all(line)
+    }
+
+    fn write_all(&mut self, mut rest: &[u8]) -> io::Result<()> {
         while !rest.is_empty() {
             match self.stream.write(rest) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -223,11 +228,11 @@ mod tests {
     #[test]
     fn lines_keep_their_order_and_a_flush_waits_for_them() {
         let mut scene = Scene::new();
-        for number in 0..1_000 {
-            scene.lines.push(format!("{number}\n").into_bytes());
+        let lines: Vec<String> = (0..1_000).map(|number| format!("{number}\n")).collect();
+        for line in &lines {
+            scene.lines.push(line.clone().into_bytes());
         }
-        let expected: String = (0..1_000).map(|number| format!("{number}\n")).collect();
-        assert_eq!((scene.written(), scene.dropped()), (expected, 0));
+        assert_eq!((scene.written(), scene.dropped()), (lines.concat(), 0));
         assert!(scene.reports.try_recv().is_err(), "nothing was dropped");
     }
 
