@@ -59,9 +59,10 @@ def server(binary, tmp_path_factory):
 
 
 def environment(folder, port):
-    """Nothing of the caller's settings: only what this server needs, and where programs are found."""
+    """Nothing of the caller's settings but the instruction set: what this server needs, and where programs are found."""
     (folder / "models").mkdir()
     return {
+        "ISA": os.environ.get("ISA", "auto"),
         "PATH": os.environ["PATH"],
         "HOST": "127.0.0.1",
         "PORT": str(port),

@@ -83,6 +83,11 @@ fn check_links(documents: &Documents<'_>) -> Vec<String> {
     found.faults
 }
 
+/// Readies mdBook.
+pub(crate) fn ready() -> anyhow::Result<()> {
+    mdbook::ready().map(drop)
+}
+
 /// Builds the book and follows the links in what was built.
 fn build(folder: &std::path::Path) -> anyhow::Result<Vec<String>> {
     mdbook::build(folder)?;

@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 
 use crate::deploy::http;
 use crate::deploy::process::{self, Process};
-use crate::{node, python, shell};
+use crate::{isa, node, python, shell};
 
 const KEY: &str = "a-key-of-the-clients";
 /// The client of Node.js, and what it runs on.
@@ -53,9 +53,10 @@ const QUIET: &[(&str, &str)] = &[
 ];
 
 /// Builds the binary, readies the clients, and lets each say what it has to say.
-pub(crate) fn run() -> anyhow::Result<()> {
+pub(crate) fn run(isa: &str) -> anyhow::Result<()> {
+    isa::announce(isa);
     shell::run("cargo", &["build", "--release", "-p", "samosa"])?;
-    let talks = Talks::begin()?;
+    let talks = Talks::begin(isa)?;
     for (venv, requirements, scripts) in ENVIRONMENTS {
         let python = python::ready(venv, requirements)?.join("python");
         for script in *scripts {
@@ -67,6 +68,14 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     let folder = node_folder()?;
     talks.hold(NODE_SCRIPT, Command::new("node").arg(folder.join(NODE_SCRIPT)))
+}
+
+/// Readies what the clients are and run on.
+pub(crate) fn ready() -> anyhow::Result<()> {
+    for (venv, requirements, _) in ENVIRONMENTS {
+        python::ready(venv, requirements)?;
+    }
+    node_folder().map(drop)
 }
 
 /// A folder below the target directory with the packages of `clients/package.json` and the scripts that want them beside
@@ -89,14 +98,14 @@ struct Talks {
 }
 
 impl Talks {
-    fn begin() -> anyhow::Result<Self> {
+    fn begin(isa: &str) -> anyhow::Result<Self> {
         let scratch = shell::target_dir().join("clients");
         if scratch.exists() {
             std::fs::remove_dir_all(&scratch)?;
         }
         std::fs::create_dir_all(scratch.join("models"))?;
         let scratch = scratch.canonicalize()?;
-        let quick = Server::start("quick", &[], &scratch)?;
+        let quick = Server::start("quick", &[(isa::VARIABLE, isa)], &scratch)?;
         let slow = Server::start("slow", SLOW, &scratch)?;
         Ok(Self { scratch, quick, slow })
     }

@@ -5,28 +5,73 @@
 //! real validator what the JSON Schema of the settings' file accepts.
 
 use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+use anyhow::{Context as _, bail};
 
 use crate::python::text;
-use crate::{python, shell};
+use crate::{isa, python, shell};
 
-/// Builds the binary, readies Python and runs the contract tests.
-pub(crate) fn run() -> anyhow::Result<()> {
+/// Nothing is left in the work tree: no bytecode, no cache.
+const PYTEST: &[&str] = &[
+    "-B",
+    "-m",
+    "pytest",
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "contract/test.py",
+    "contract/settings.py",
+    "contract/logs.py",
+    "contract/forms.py",
+    "contract/random_forms.py",
+];
+
+/// The environment of Python that the tests run in.
+pub(crate) fn ready() -> anyhow::Result<PathBuf> {
+    python::ready("contract-venv", "contract/requirements.txt")
+}
+
+/// Builds the binary, readies Python and runs the contract tests with these instruction sets, at once.
+pub(crate) fn run(isas: &[String]) -> anyhow::Result<()> {
     shell::run("cargo", &["build", "--release", "-p", "samosa"])?;
-    let python = python::ready("contract-venv", "contract/requirements.txt")?.join("python");
+    let python = ready()?.join("python");
     let binary = shell::target_dir().join("release/samosa").with_extension(env::consts::EXE_EXTENSION);
-    // Nothing is left in the work tree: no bytecode, no cache.
-    let pytest = [
-        "-B",
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "contract/test.py",
-        "contract/settings.py",
-        "contract/logs.py",
-        "contract/forms.py",
-        "contract/random_forms.py",
-    ];
-    shell::run(text(&python)?, &[&pytest[..], &["--durations=3", "--binary", text(&binary)?]].concat())
+    let runs =
+        isas.iter().map(|isa| Run::start(isa, &python, &binary)).collect::<anyhow::Result<Vec<_>>>()?;
+    // All are waited for, so that none is left behind by one that fails.
+    let outcomes: Vec<_> = runs.into_iter().map(Run::end).collect();
+    outcomes.into_iter().collect()
+}
+
+/// One run of the tests. What it says is shown at its end.
+struct Run {
+    isa: String,
+    said: PathBuf,
+    process: Child,
+}
+
+impl Run {
+    fn start(isa: &str, python: &Path, binary: &Path) -> anyhow::Result<Self> {
+        let said = shell::target_dir().join(format!("contract-{isa}.txt"));
+        let file = File::create(&said)?;
+        let arguments = [PYTEST, &["--durations=3", "--binary", text(binary)?]].concat();
+        let mut command = shell::command(text(python)?, &arguments);
+        command.env(isa::VARIABLE, isa).stdout(file.try_clone()?).stderr(file);
+        let process = command.spawn().context("Python does not start")?;
+        Ok(Self { isa: isa.to_owned(), said, process })
+    }
+
+    fn end(mut self) -> anyhow::Result<()> {
+        let status = self.process.wait()?;
+        isa::announce(&self.isa);
+        print!("{}", fs::read_to_string(&self.said)?);
+        if status.success() {
+            Ok(())
+        } else {
+            bail!("the contract tests with ISA={} failed: {status}", self.isa)
+        }
+    }
 }

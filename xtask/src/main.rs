@@ -11,9 +11,11 @@ mod clients;
 mod contract;
 mod deploy;
 mod golden;
+mod isa;
 mod node;
 mod observe;
 mod page;
+mod prepare;
 mod python;
 mod shell;
 mod tidy;
@@ -29,6 +31,8 @@ use clap::Parser;
 enum Command {
     /// Set up what is missing and run every check and test, as continuous integration does
     Ci,
+    /// Fetch and install what the checks need beside Rust, and check nothing
+    Prepare,
     /// Check the rules that neither the compiler nor clippy knows: layers, sizes, words, paths
     Tidy,
     /// Compare every model generation with the recorded logits and tokens, optimised
@@ -67,11 +71,12 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Ci => ci::run(),
+        Command::Prepare => prepare::run(),
         Command::Tidy => tidy::run(),
         Command::Golden => golden::run(),
-        Command::Contract => contract::run(),
-        Command::Clients => clients::run(),
-        Command::Page(options) => page::run(options),
+        Command::Contract => contract::run(&[isa::chosen()]),
+        Command::Clients => clients::run(&isa::chosen()),
+        Command::Page(options) => page::run(options, &isa::chosen()),
         Command::Book(options) => book::run(options),
         Command::Observe => observe::run(),
         Command::Deploy(options) => deploy::run(options),

@@ -36,6 +36,11 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// What `promtool check metrics` says of the board's own names, which are not ours to change.
 const KNOWN_LINT: &str = "workers_total non-counter metrics should not have \"_total\" suffix";
 
+/// Readies Prometheus.
+pub(crate) fn ready() -> anyhow::Result<()> {
+    prometheus::install()
+}
+
 /// Checks the files, then asks everything of a Prometheus that watched a server at work.
 pub(crate) fn run() -> anyhow::Result<()> {
     shell::run("cargo", &["build", "--release", "-p", "samosa"])?;

@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::{node, shell};
+use crate::{isa, node, shell};
 
 /// What Vite runs on.
 const OLDEST_NODE: (u32, u32) = (20, 19);
@@ -35,7 +35,16 @@ pub(crate) struct Options {
     pictures: bool,
 }
 
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+/// Readies what the page is made with and seen in.
+pub(crate) fn ready() -> anyhow::Result<()> {
+    node::ready(OLDEST_NODE)?;
+    folder()?;
+    chromium().map(drop)
+}
+
+/// Checks the page, in a browser before servers with this instruction set.
+pub(crate) fn run(options: &Options, isa: &str) -> anyhow::Result<()> {
+    isa::announce(isa);
     node::ready(OLDEST_NODE)?;
     let folder = folder()?;
     bin(&folder, "tsc", &["--noEmit"])?;
@@ -51,7 +60,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         return Ok(());
     }
     shell::run("cargo", &["build", "--release", "-p", "samosa"])?;
-    browse(&folder, options)
+    browse(&folder, options, isa)
 }
 
 /// A copy of the source with its packages.
@@ -155,7 +164,7 @@ fn compare(committed: &Files, built: &Files) -> anyhow::Result<()> {
 }
 
 /// Runs the tests, or takes the pictures, in a real browser before the release binary.
-fn browse(folder: &Path, options: &Options) -> anyhow::Result<()> {
+fn browse(folder: &Path, options: &Options, isa: &str) -> anyhow::Result<()> {
     let chromium = chromium()?;
     let out = shell::target_dir().join("page-browser");
     if out.exists() {
@@ -169,7 +178,7 @@ fn browse(folder: &Path, options: &Options) -> anyhow::Result<()> {
     } else {
         command.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]).args(tests(folder)?);
     }
-    command.current_dir(folder).env("CHROMIUM", chromium);
+    command.current_dir(folder).env("CHROMIUM", chromium).env(isa::VARIABLE, isa);
     command.env("SAMOSA_BINARY", binary.canonicalize()?).env("SAMOSA_PAGE_OUT", out.canonicalize()?);
     command.env("SAMOSA_GOLDENS", shell::root().join("goldens"));
     command.env("SAMOSA_PICTURES", shell::root().join("docs/src/pictures"));

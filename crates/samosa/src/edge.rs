@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
-use server::edge::Tls;
+use server::edge::{Standing, Tls};
 use server::{Edge, Keys};
 
 use crate::reload::{Files, Watched};
@@ -94,12 +94,31 @@ fn tls(values: &Values) -> Result<Option<(Tls, Option<Watched>)>> {
     let wrong = |why: String| anyhow!("{NAMES}: {why}");
     let files = Files::read(NAMES, vec![certificate, key]).map_err(wrong)?;
     let tls = pair(&files.contents).map_err(wrong)?;
+    warn_of_validity(&tls);
     let in_force = tls.clone();
     let watched = files.follow(Box::new(move |contents| {
         in_force.replace(&pair(contents)?);
+        warn_of_validity(&in_force);
         Ok("new connections get the new certificate".to_owned())
     }));
     Ok(Some((tls, watched)))
+}
+
+/// What clients will refuse is no reason not to serve: their clocks may differ, and a probe may not care.
+fn warn_of_validity(tls: &Tls) {
+    const SETTING: &str = "TLS_CERT";
+    match tls.validity().map(|validity| validity.standing()) {
+        Some(Standing::Ended(days)) => {
+            tracing::warn!(setting = SETTING, days_ago = days, "certificate expired, clients refuse it");
+        }
+        Some(Standing::NotYetValid(days)) => {
+            tracing::warn!(setting = SETTING, days, "certificate not valid yet, clients refuse it");
+        }
+        Some(Standing::EndsSoon(days)) => {
+            tracing::warn!(setting = SETTING, days_left = days, "certificate expires soon");
+        }
+        Some(Standing::Valid(_)) | None => {}
+    }
 }
 
 /// The key that a client sends for what every caller may do: the first one.

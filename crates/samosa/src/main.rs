@@ -51,6 +51,7 @@ fn main() -> ExitCode {
     if grammars::is_worker() {
         return code_of(grammars::run());
     }
+    let _flush = logs::FlushAtEnd;
     let matches = command().get_matches();
     let values = Values::collect(&matches);
     match matches.subcommand() {
@@ -126,9 +127,9 @@ fn code_of(outcome: Result<()>) -> ExitCode {
     }
 }
 
-/// Says what went wrong. Where nobody can hear it, as when the terminal is gone, that is no reason to panic.
+/// Says what went wrong.
 fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "samosa: {text}");
+    logs::say(format!("samosa: {text}\n"));
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -171,6 +171,7 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         drain_timeout: Duration::from_secs(values.number("drain_timeout")?),
         limits: limits(values)?,
         spans: None,
+        log_lines_dropped: logs::dropped(),
         settings: values.to_json(),
     })
 }

@@ -8,6 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::signal::unix::Signal;
 use tokio::time::sleep;
 
 /// How often files are looked at.
@@ -71,6 +72,12 @@ enum Seen {
 }
 
 impl Watched {
+    /// Lets the next look put the contents in force, or refuse them, whether they changed or not.
+    fn forget(&mut self) {
+        self.settled = Err(String::new());
+        self.refused = None;
+    }
+
     fn look(&mut self) -> Seen {
         let now: Contents = self.paths.iter().map(|path| read_plain(path)).collect();
         let is_confirmed = now == self.last;
@@ -117,10 +124,23 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Looks at the files for as long as the process lives.
-pub(crate) async fn follow(mut all: Vec<Watched>) {
-    while !all.is_empty() {
-        sleep(LOOK).await;
+/// Looks at the files for as long as the process lives: every two seconds, and at once when SIGHUP asks for it.
+pub(crate) async fn follow(mut all: Vec<Watched>, mut hangup: Signal) {
+    loop {
+        tokio::select! {
+            () = sleep(LOOK), if !all.is_empty() => {}
+            asked = hangup.recv() => match asked {
+                Some(()) if all.is_empty() => {
+                    tracing::info!(signal = "SIGHUP", "signal ignored: no file of keys or certificates is followed");
+                    continue;
+                }
+                Some(()) => {
+                    tracing::info!(signal = "SIGHUP", "keys and certificates are read again");
+                    all.iter_mut().for_each(Watched::forget);
+                }
+                None => return,
+            },
+        }
         let mut is_settled = false;
         while !is_settled {
             // Disks may be slow, and those of a network may hang.
@@ -203,6 +223,29 @@ mod tests {
         fs::write(&path, "good 3").unwrap();
         assert_eq!(watched.look(), Seen::Change, "that was half of a write");
         assert_eq!(watched.look(), Seen::InForce("the good one".to_owned()));
+    }
+
+    #[test]
+    fn contents_that_are_forgotten_are_applied_again_changed_or_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, "good 1").unwrap();
+        let (mut watched, in_force) = watched(std::slice::from_ref(&path));
+        watched.forget();
+        assert_eq!(watched.look(), Seen::InForce("the good one".to_owned()));
+        assert_eq!(watched.look(), Seen::Nothing);
+        fs::write(&path, "good 2").unwrap();
+        watched.forget();
+        assert_eq!(confirmed(&mut watched), Seen::InForce("the good one".to_owned()));
+        assert_eq!(in_force.lock().unwrap().as_slice(), b"good 2");
+        fs::write(&path, "bad").unwrap();
+        for _ in 0..2 {
+            watched.forget();
+            while watched.last != Ok(vec![b"bad".to_vec()]) {
+                assert_eq!(watched.look(), Seen::Change);
+            }
+            assert_eq!(watched.look(), Seen::Refused("not good".to_owned()), "each time it is asked for");
+        }
     }
 
     #[test]

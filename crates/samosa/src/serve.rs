@@ -3,9 +3,10 @@
 mod files;
 mod handover;
 mod otlp;
+mod signals;
 mod supervisor;
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -16,10 +17,10 @@ use anyhow::{Context, Result, bail};
 use server::trace::Collector;
 use server::{Ending, State};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
+use crate::logs;
 use crate::options::Serve;
 use crate::reload;
 use crate::storage;
@@ -47,6 +48,10 @@ pub(crate) fn run(settings: Serve) -> Result<()> {
 
 async fn serve(settings: Serve) -> Result<()> {
     let Serve { host, port, mut options, collector, handover, made_up_key, watched } = settings;
+    let mut around = JoinSet::new();
+    // Before anything else: by default each of them ends the process.
+    let hangup = signals::hangup()?;
+    around.spawn(signals::ignore()?);
     if handover.is_none() {
         storage::check(&options)?;
     }
@@ -88,10 +93,9 @@ async fn serve(settings: Serve) -> Result<()> {
         tokio::spawn(greet(Arc::clone(&state), address, key));
     }
     let (tell, stop) = watch::channel(None);
-    let mut around = tokio::task::JoinSet::new();
-    around.spawn(stop_on_signals(tell.clone(), ending)?);
+    around.spawn(signals::stop(tell.clone(), ending)?);
     around.spawn(supervise(Arc::clone(&state)));
-    around.spawn(reload::follow(watched));
+    around.spawn(reload::follow(watched, hangup));
     if let Some(path) = handover {
         let (socket, state) = (listener.as_fd().try_clone_to_owned()?, Arc::clone(&state));
         around.spawn(async move {
@@ -255,30 +259,5 @@ async fn greet(state: Arc<State>, address: SocketAddr, key: String) {
              -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is samosa chaat?\"}}]}}'"
         ),
     };
-    // A server is none the worse for nobody hearing this.
-    let _ = writeln!(std::io::stderr(), "\n{said}\n");
-}
-
-/// The first SIGTERM or SIGINT ends as `ending` says, the second at once.
-fn stop_on_signals(
-    tell: watch::Sender<Option<Ending>>,
-    ending: Ending,
-) -> Result<impl Future<Output = ()> + Send> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
-    Ok(async move {
-        let mut once = async || {
-            tokio::select! {
-                _ = terminate.recv() => SignalKind::terminate(),
-                _ = interrupt.recv() => SignalKind::interrupt(),
-            }
-        };
-        once().await;
-        supervisor::stopping();
-        tell.send_replace(Some(ending));
-        let second = once().await;
-        tracing::warn!("stopped at once by a second signal");
-        // As a shell says of a program that a signal ended.
-        std::process::exit(128 + second.as_raw_value());
-    })
+    logs::say(format!("\n{said}\n\n"));
 }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 /// The binary with nothing around it.
 fn samosa(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_samosa"));
-    command.env_clear().current_dir(directory);
+    command.env_clear().envs(running::isa()).current_dir(directory);
     command
 }
 
@@ -240,7 +240,9 @@ fn a_default_model_that_is_not_there_leaves_a_server_that_says_so() {
     let health = running.health();
     assert_eq!((&health["status"], &health["ready"]), (&json!("degraded"), &json!(false)));
     assert!(health["reason"].as_str().unwrap().contains("d20"), "{health}");
-    assert!(running.log().iter().any(|line| line["level"] == "ERROR" && line["model_tag"] == "d20"));
+    running.wait_for("its line", |running| {
+        running.log().iter().any(|line| line["level"] == "ERROR" && line["model_tag"] == "d20")
+    });
     let swap = json!({ "model_tag": "samosa-mini" }).to_string();
     assert_eq!(running.ask("POST", "/models/swap", ("", &swap)).whole().0, 202);
     assert_eq!(running.health()["current_model"], "samosa-mini");
@@ -265,10 +267,10 @@ fn a_probe_that_is_not_ready_logs_no_error() {
 
 #[test]
 fn float16_is_taken_as_bfloat16_with_a_warning() {
-    let running = Running::start(&[("NANOCHAT_DTYPE", "float16"), ("STARTUP_LOAD_ENABLED", "false")]);
-    let log = running.log();
-    let warned = log.iter().any(|line| line["level"] == "WARN" && line.to_string().contains("float16"));
-    assert!(warned, "{}", running.stdout());
+    let mut running = Running::start(&[("NANOCHAT_DTYPE", "float16"), ("STARTUP_LOAD_ENABLED", "false")]);
+    running.wait_for("a warning", |running| {
+        running.log().iter().any(|line| line["level"] == "WARN" && line.to_string().contains("float16"))
+    });
 }
 
 #[test]

@@ -38,7 +38,11 @@ impl Chat {
     /// One at this home.
     fn start_at(home: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new("setsid");
-        command.args(["--ctty", env!("CARGO_BIN_EXE_samosa"), "chat"]).args(arguments).env_clear();
+        command
+            .args(["--ctty", env!("CARGO_BIN_EXE_samosa"), "chat"])
+            .args(arguments)
+            .env_clear()
+            .envs(running::isa());
         command.env("HOME", home.path()).env("PATH", "/usr/bin:/bin").env("TERM", "xterm");
         command.envs(environment.iter().copied()).current_dir(home.path());
         let screen = Screen::start(&mut command, 80);
@@ -350,7 +354,13 @@ fn nothing_that_a_model_says_is_obeyed() {
 fn piped(arguments: &[&str], input: &[u8]) -> (String, String, Option<i32>) {
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_samosa"));
-    command.env_clear().arg("chat").args(arguments).args(["--temperature", "0"]).current_dir(home.path());
+    command
+        .env_clear()
+        .envs(running::isa())
+        .arg("chat")
+        .args(arguments)
+        .args(["--temperature", "0"])
+        .current_dir(home.path());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // One that ends early does not read it all.
@@ -393,7 +403,14 @@ fn wrong_arguments_are_refused_at_once() {
         (&["--model", "../x"], "a tag has up to 100"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_samosa"));
-        let output = command.env_clear().arg("chat").args(arguments).stdin(Stdio::null()).output().unwrap();
+        let output = command
+            .env_clear()
+            .envs(running::isa())
+            .arg("chat")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(2) && said.contains(words), "{arguments:?}: {said}");
     }

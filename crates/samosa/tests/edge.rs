@@ -77,8 +77,9 @@ fn a_key_file_that_changes_is_in_force_without_a_restart() {
     server.wait_for("the second key", |server| status(server, "second-key") == 200);
     let keys = ["fixed-key", "first-key", "third-key"];
     assert_eq!(keys.map(|key| status(&mut server, key)), [200, 401, 200], "the first one is out");
+    server.wait_for("its line", |server| server.stdout().contains("3 keys are in force"));
     let said = server.stdout();
-    assert!(said.contains("3 keys are in force") && !said.contains("-key\""), "{said}");
+    assert!(!said.contains("-key\""), "{said}");
     assert!(warnings(&server).is_empty(), "{said}");
     // A file that is emptied, and then gone, changes nothing; both are said once.
     fs::write(at("..2/keys"), "\n").unwrap();

@@ -16,7 +16,7 @@ const HELLO: &str = "Hello! How can I help you today?\n";
 
 fn samosa(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_samosa"));
-    command.env_clear().args(arguments);
+    command.env_clear().envs(running::isa()).args(arguments);
     command
 }
 

@@ -12,9 +12,7 @@ use serde_json::json;
 fn metrics_move_to_the_address_that_is_set_and_stop_with_the_server() {
     let mut running =
         Running::start(&[("METRICS_ADDR", "127.0.0.1:0"), ("LOG_FORMAT", "json"), ("DRAIN_TIMEOUT", "20")]);
-    let log = running.log();
-    let said = log.iter().find_map(|line| line["metrics_address"].as_str()).unwrap();
-    let (service, metrics) = (running.address.clone(), said.to_owned());
+    let (service, metrics) = (running.address.clone(), running.logged("metrics_address"));
     assert_ne!(service, metrics);
     running.wait_for("the model", |running| running.health()["ready"] == true);
     let body = json!({ "messages": [{ "role": "user", "content": "Hello!" }], "max_tokens": 8 });

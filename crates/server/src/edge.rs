@@ -1,11 +1,14 @@
 //! The edge towards a network that may be hostile: who may swap, which names this server answers to, which web pages may
-//! call it, and TLS. Reading order: [`host`], [`cors`], [`headers`], [`tls`].
+//! call it, and TLS. Reading order: [`host`], [`cors`], [`headers`], [`tls`],
+//! [`certificate`].
 
+mod certificate;
 pub(crate) mod cors;
 pub(crate) mod headers;
 pub(crate) mod host;
 pub(crate) mod tls;
 
+pub use certificate::{Standing, Validity};
 pub use cors::Origins;
 pub use host::AllowedHosts;
 pub use tls::{Tls, TlsError};

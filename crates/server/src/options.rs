@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use registry::catalog::Offer;
@@ -69,6 +70,8 @@ pub struct Options {
     pub limits: Limits,
     /// Where spans go, if anywhere.
     pub spans: Option<Arc<dyn Collector>>,
+    /// Lines of the log that were dropped since the start, counted by the writer of the log.
+    pub log_lines_dropped: Arc<AtomicU64>,
     /// The settings in force, secrets masked, for `/stats`.
     pub settings: Value,
 }

@@ -1,11 +1,11 @@
-/** The real binary on loopback, with nothing of the caller's settings; killed whatever happens. */
+/** The real binary on loopback, with nothing of the caller's settings but the instruction set; killed whatever happens. */
 
 import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { BINARY, GOLDENS, KEY, OUT } from "./setup.mjs";
+import { BINARY, GOLDENS, ISA, KEY, OUT } from "./setup.mjs";
 import { until } from "./until.mjs";
 
 /** Settings of servers that are not as they come. */
@@ -51,7 +51,7 @@ export async function start(name, settings = {}) {
 async function run(server, port, key) {
   const begun = size(server.log);
   const output = openSync(server.log, "a");
-  const env = { PORT: port, LOG_FORMAT: "json", INTERNAL_API_KEY: key, DEFAULT_MODEL_TAG: BUILT_IN, MODEL_STORAGE_PATH: join(server.folder, "models"), ...server.settings };
+  const env = { PORT: port, ISA, LOG_FORMAT: "json", INTERNAL_API_KEY: key, DEFAULT_MODEL_TAG: BUILT_IN, MODEL_STORAGE_PATH: join(server.folder, "models"), ...server.settings };
   server.process = spawn(BINARY, ["serve"], { cwd: server.folder, env, stdio: ["ignore", output, output] });
   living.add(server.process);
   const address = await until("the address in the server's log", () => {

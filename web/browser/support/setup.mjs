@@ -8,6 +8,8 @@ const here = import.meta.dirname;
 
 /** The binary that is driven. */
 export const BINARY = process.env.SAMOSA_BINARY ?? resolve(here, "../../../target/release/samosa");
+/** The instruction set of the servers; no test may depend on what one of them samples. */
+export const ISA = process.env.ISA ?? "auto";
 /** Small checkpoints to swap to. */
 export const GOLDENS = process.env.SAMOSA_GOLDENS ?? resolve(here, "../../../goldens");
 /** The browser. */

@@ -13,9 +13,14 @@ use crate::shell;
 /// Made of all chapters in one, whose links are not those of any.
 const LEFT_OUT: &[&str] = &["print.html", "404.html"];
 
+/// The program.
+pub(super) fn ready() -> anyhow::Result<PathBuf> {
+    Ok(python::ready("book-venv", "docs/requirements.txt")?.join("mdbook"))
+}
+
 /// Builds the book into a folder.
 pub(super) fn build(into: &Path) -> anyhow::Result<()> {
-    let program = python::ready("book-venv", "docs/requirements.txt")?.join("mdbook");
+    let program = ready()?;
     if into.exists() {
         std::fs::remove_dir_all(into)?;
     }

@@ -13,7 +13,7 @@ use super::markdown::Fence;
 use super::server::{KEY, Server};
 use super::{layout, matching};
 use crate::deploy::process::Process;
-use crate::shell;
+use crate::{isa, shell};
 
 /// The longest time that a check of a file may take.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -96,6 +96,8 @@ fn environment(tools: &Tools, home: &Path, folder: &Path) -> anyhow::Result<Vec<
         ("NO_PROXY", "127.0.0.1,localhost".to_owned()),
     ];
     environment.extend(["http_proxy", "https_proxy", "HTTPS_PROXY"].map(|name| (name, NOWHERE.to_owned())));
+    // What is not set is not shown as set.
+    environment.extend(Some(isa::chosen()).filter(|isa| isa != "auto").map(|isa| (isa::VARIABLE, isa)));
     Ok(environment)
 }
 

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use crate::deploy::http;
 use crate::deploy::process::{self, Process};
+use crate::isa;
 
 /// What a page writes in place of the address.
 const WRITTEN: &str = "127.0.0.1:8003";
@@ -38,6 +39,7 @@ impl Server {
         let mut command = Command::new(binary);
         command.arg("serve").env_clear().current_dir(home).env("HOME", home).env("HF_HUB_OFFLINE", "true");
         command.env("PORT", address.port().to_string()).env("INTERNAL_API_KEY", KEY);
+        command.env(isa::VARIABLE, isa::chosen());
         for (name, value) in settings {
             match FOLDERS.iter().find(|(short, _)| short == name) {
                 Some((_, variable)) => command.env(variable, home.join(value)),

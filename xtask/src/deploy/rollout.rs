@@ -15,6 +15,7 @@ use super::Built;
 use super::balancer::{self, Balancer};
 use super::http::{self, Answer};
 use super::process::{self, Process};
+use crate::isa;
 
 const KEY: &str = "a-key-of-the-proof";
 const CALLERS: usize = 16;
@@ -246,5 +247,6 @@ fn command(built: &Built, address: SocketAddr) -> Command {
     command.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
     command.env("INTERNAL_API_KEY", KEY).env("LOG_FORMAT", "json");
     command.env("NANOCHAT_DTYPE", "float32").env("COMPUTE_THREADS", "1");
+    command.env(isa::VARIABLE, isa::chosen());
     command
 }

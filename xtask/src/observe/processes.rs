@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::web;
-use crate::shell;
+use crate::{isa, shell};
 
 /// The key of the server under load.
 pub(super) const KEY: &str = "key-of-observe";
@@ -71,7 +71,7 @@ impl Samosa {
         }
         let log = directory.join("samosa.log");
         let mut command = Command::new(binary);
-        command.arg("serve").env_clear().current_dir(directory);
+        command.arg("serve").env_clear().current_dir(directory).env(isa::VARIABLE, isa::chosen());
         command.envs([("PORT", "0"), ("LOG_FORMAT", "json"), ("INTERNAL_API_KEY", KEY)]);
         // Little room, so that some requests wait.
         command.envs([("MAX_RUNNING_REQUESTS", "6"), ("DEFAULT_MODEL_TAG", "samosa-mini")]);

@@ -1,6 +1,5 @@
 //! What there is: facts about the machine, the model, the settings and the sources, gathered without a judgement.
 
-mod certificate;
 mod machine;
 mod model;
 mod port;

@@ -3,10 +3,10 @@
 pub(crate) mod wide;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -51,12 +51,27 @@ impl Running {
         let script = format!("{limit} && exec \"$0\" serve");
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", &script, env!("CARGO_BIN_EXE_samosa")]);
-        let mut running = Self::spawned(&mut shell, environment);
+        let mut running = Self::spawned(&mut shell, environment, None);
         running.wait_for("its address", |running| {
             (running.address, _) = running.read_log().unwrap_or_default();
             !running.address.is_empty()
         });
         running
+    }
+
+    /// Starts one that writes its log and its standard error to one pipe. The other end has been read as far as the address.
+    pub(crate) fn start_piped(environment: &[(&str, &str)]) -> (Self, BufReader<PipeReader>) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let command = &mut Command::new(env!("CARGO_BIN_EXE_samosa"));
+        let mut running = Self::spawned(command.arg("serve"), environment, Some(&writer));
+        drop(writer);
+        let (mut reader, mut line) = (BufReader::new(reader), String::new());
+        while running.address.is_empty() {
+            line.clear();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "it ended");
+            running.address = between(&line, "\"address\":\"", '"').unwrap_or_default();
+        }
+        (running, reader)
     }
 
     /// Starts one that ends by itself. Returns its exit code and what it said.
@@ -73,19 +88,25 @@ impl Running {
     }
 
     fn spawn(flags: &[&str], environment: &[(&str, &str)]) -> Self {
-        Self::spawned(Command::new(env!("CARGO_BIN_EXE_samosa")).arg("serve").args(flags), environment)
+        let command = &mut Command::new(env!("CARGO_BIN_EXE_samosa"));
+        Self::spawned(command.arg("serve").args(flags), environment, None)
     }
 
-    fn spawned(command: &mut Command, environment: &[(&str, &str)]) -> Self {
+    /// What it writes goes to files, or to a pipe.
+    fn spawned(command: &mut Command, environment: &[(&str, &str)], pipe: Option<&PipeWriter>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let file = |name: &str| File::create(directory.path().join(name)).unwrap();
+        let output = |name: &str| {
+            let file = File::create(directory.path().join(name)).unwrap();
+            pipe.map_or(file.into(), |pipe| Stdio::from(pipe.try_clone().unwrap()))
+        };
         let child = command
             .env_clear()
+            .envs(isa())
             .env("PORT", "0")
             .envs(environment.iter().copied())
             .current_dir(directory.path())
-            .stdout(file("stdout"))
-            .stderr(file("stderr"))
+            .stdout(output("stdout"))
+            .stderr(output("stderr"))
             .spawn()
             .unwrap();
         Self { child: Some(child), address: String::new(), key: String::new(), directory }
@@ -129,6 +150,16 @@ impl Running {
         let text = self.stdout();
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")));
         lines.collect()
+    }
+
+    /// The first value of this field of the log, once there is one.
+    pub(crate) fn logged(&mut self, field: &str) -> String {
+        let mut found = None;
+        self.wait_for(field, |running| {
+            found = running.log().iter().find_map(|line| Some(line[field].as_str()?.to_owned()));
+            found.is_some()
+        });
+        found.unwrap()
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -180,6 +211,19 @@ impl Running {
     fn get(&self, path: &str) -> Value {
         serde_json::from_str(&self.ask("GET", path, ("", "")).whole().1).unwrap()
     }
+
+    /// The value of a series of `/metrics` that has no labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = self.ask("GET", "/metrics", ("", "")).whole().1;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    }
+}
+
+/// The instruction set of this run of the tests, where one is named. None may depend on which it is.
+pub(crate) fn isa() -> Option<(&'static str, String)> {
+    #[expect(clippy::disallowed_methods, reason = "one run of the tests may be for another instruction set")]
+    std::env::var("ISA").ok().map(|isa| ("ISA", isa))
 }
 
 fn between(text: &str, before: &str, after: char) -> Option<String> {
@@ -233,7 +277,13 @@ impl Answer {
 
     fn more(&mut self) -> bool {
         let mut buffer = [0; 4096];
-        let read = self.socket.read(&mut buffer).unwrap_or(0);
+        let read = loop {
+            match self.socket.read(&mut buffer) {
+                // As after a machine was halted for a moment.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read.unwrap_or(0),
+            }
+        };
         self.bytes.extend_from_slice(&buffer[..read]);
         read > 0
     }

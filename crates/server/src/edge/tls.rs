@@ -16,13 +16,20 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{Error, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
+use super::certificate::Validity;
+
 /// The one protocol that is spoken.
 const ALPN: &[u8] = b"http/1.1";
 
 /// Certificate and key. Clones are handles on the same pair: whoever replaces it replaces it for all of them, from the
 /// next connection on.
 #[derive(Clone)]
-pub struct Tls(Arc<ArcSwap<ServerConfig>>);
+pub struct Tls(Arc<ArcSwap<Pair>>);
+
+struct Pair {
+    config: Arc<ServerConfig>,
+    validity: Option<Validity>,
+}
 
 /// Why certificate and key cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,6 +66,7 @@ impl Tls {
         if chain.is_empty() {
             return Err(TlsError::NoCertificate);
         }
+        let validity = Validity::of_chain(&chain);
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::NoKey)?;
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])
@@ -68,7 +76,13 @@ impl Tls {
             other => TlsError::Unusable(other.to_string()),
         })?;
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self(Arc::new(ArcSwap::from_pointee(config))))
+        let pair = Pair { config: Arc::new(config), validity };
+        Ok(Self(Arc::new(ArcSwap::from_pointee(pair))))
+    }
+
+    /// When the certificates are valid, if that can be read.
+    pub fn validity(&self) -> Option<Validity> {
+        self.0.load().validity
     }
 
     /// Takes the pair of `other` in place of this one.
@@ -95,7 +109,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let Some(tls) = tls else { return Ok(Stream::Plain(socket)) };
-    let handshake = TlsAcceptor::from(tls.0.load_full()).accept(socket);
+    let handshake = TlsAcceptor::from(Arc::clone(&tls.0.load().config)).accept(socket);
     let stream = tokio::time::timeout(patience, handshake).await.map_err(|_| io::ErrorKind::TimedOut)??;
     Ok(Stream::Tls(Box::new(stream)))
 }

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::add;
+use crate::edge::Tls;
 use crate::health;
 use crate::options::Options;
 use crate::state::State;
@@ -32,6 +33,8 @@ struct Status {
 pub(super) struct Process {
     ready: Gauge,
     status: Family<Status, Gauge>,
+    log_lines_dropped: Counter,
+    certificate_expires: Gauge,
     /// Absent where the system does not tell.
     system: Option<System>,
     available: Option<Gauge>,
@@ -61,6 +64,18 @@ impl Process {
         let process = Self {
             ready: add(r, "samosa_ready", "Whether requests should come here, as /readyz", Gauge::default()),
             status: add(r, "samosa_status", "1 for the status that /health says", Family::default()),
+            log_lines_dropped: add(
+                r,
+                "samosa_log_lines_dropped",
+                "Lines of the log that its reader or its disk did not take",
+                Counter::default(),
+            ),
+            certificate_expires: add(
+                r,
+                "samosa_tls_certificate_expires_timestamp_seconds",
+                "Seconds from 1970 to the end of the certificate, 0 without TLS",
+                Gauge::default(),
+            ),
             available: registry::memory::available().map(|_| {
                 let help = "Bytes that this process may still take, by its control group and the machine";
                 add(r, "samosa_memory_available_bytes", help, Gauge::default())
@@ -80,6 +95,10 @@ impl Process {
         for status in health::STATUSES {
             self.status.get_or_create(&Status { status }).set(i64::from(status == condition.status));
         }
+        let dropped = state.options.log_lines_dropped.load(Ordering::Relaxed);
+        self.log_lines_dropped.inner().store(dropped, Ordering::Relaxed);
+        let validity = state.options.edge.tls.as_ref().and_then(Tls::validity);
+        self.certificate_expires.set(validity.map_or(0, |validity| validity.ends));
         if let Some((gauge, bytes)) = self.available.as_ref().zip(registry::memory::available()) {
             gauge.set(bytes as i64);
         }

@@ -33,7 +33,7 @@ pub(crate) fn options() -> Options {
         load_at_start: true,
         restore_last_model: false,
         load: LoadOptions { format: WeightFormat::F32, step: None },
-        isa: engine::Isa::detect(),
+        isa: isa(),
         threads: 1,
         workers: 1,
         kv_bytes: 64 << 20,
@@ -51,8 +51,17 @@ pub(crate) fn options() -> Options {
         drain_timeout: Duration::from_secs(20),
         limits: Limits::default(),
         spans: None,
+        log_lines_dropped: Arc::default(),
         settings: json!({}),
     }
+}
+
+/// The instruction set that ISA names, as for the binary, or the best of this CPU: no test may depend on which it is.
+fn isa() -> engine::Isa {
+    #[expect(clippy::disallowed_methods, reason = "one run of the tests may be for another instruction set")]
+    let named = std::env::var("ISA").unwrap_or_else(|_| "auto".to_owned());
+    let known = if named == "auto" { Some(engine::Isa::detect()) } else { engine::Isa::named(&named) };
+    known.unwrap_or_else(|| panic!("ISA={named} is not on this CPU"))
 }
 
 /// The same with a storage directory and the model to begin with.

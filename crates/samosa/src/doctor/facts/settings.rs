@@ -5,8 +5,8 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
+use server::edge::{Standing, Validity};
 
-use super::certificate;
 use super::port::Port;
 use crate::settings::{self, Origin, Values};
 use crate::{edge, options, storage};
@@ -26,8 +26,8 @@ pub(crate) struct SettingsFacts {
     pub(crate) has_keys: bool,
     pub(crate) has_admin_keys: bool,
     pub(crate) has_certificate: bool,
-    /// Until the certificate ends, if that can be told.
-    pub(crate) days_left: Option<i64>,
+    /// Of the certificate, if that can be told.
+    pub(crate) standing: Option<Standing>,
     /// Files that the process may have open at most.
     pub(crate) max_files: Option<u64>,
     pub(crate) handover: Option<Handover>,
@@ -69,9 +69,10 @@ impl SettingsFacts {
             has_keys: keys.as_ref().is_some_and(|(keys, ..)| !keys.is_empty()),
             has_admin_keys: keys.as_ref().is_some_and(|(_, edge, _)| !edge.admin_keys.is_empty()),
             has_certificate: values.text("tls_cert").is_some(),
-            days_left: values
+            standing: values
                 .text("tls_cert")
-                .and_then(|path| certificate::days_left(&std::fs::read(path).ok()?)),
+                .and_then(|path| Validity::of_pem(&std::fs::read(path).ok()?))
+                .map(|validity| validity.standing()),
             max_files: getrlimit(Resource::Nofile).maximum,
             handover: values.text("handover_socket").map(|path| handover(Path::new(path))),
         }

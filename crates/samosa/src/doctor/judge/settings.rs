@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
+use server::edge::Standing;
+
 use crate::doctor::facts::{Handover, Port, SettingsFacts};
 use crate::doctor::finding::Finding;
 
 /// Files that a server has open beside connections.
 const OTHER_FILES: u64 = 256;
-/// A certificate that ends within so many days should be replaced by now.
-const SOON_DAYS: i64 = 14;
 
 /// Estimates, for the order of costs alone.
 const NO_PREFIX_CACHE: f64 = 1.6;
@@ -136,22 +136,28 @@ fn certificate(facts: &SettingsFacts) -> Option<Finding> {
         return None;
     }
     let advice = "Put a new one in the place of the file; a running server reads it again by itself.";
-    Some(match facts.days_left {
+    let in_days = |days: i64| format!("{days} {}", if days == 1 { "day" } else { "days" });
+    Some(match facts.standing {
         None => Finding::note(
             "certificate",
             "when the certificate ends cannot be told",
             "Look with `openssl x509 -enddate -in FILE`.",
         ),
-        Some(days) if days < 0 => {
-            Finding::wrong("certificate", "the certificate has ended", advice).with("days_left", days)
+        Some(Standing::Ended(days)) => {
+            Finding::wrong("certificate", "the certificate has ended", advice).with("days_left", -days)
         }
-        Some(days) if days < SOON_DAYS => {
-            let day = if days == 1 { "day" } else { "days" };
-            Finding::warning("certificate", format!("the certificate ends in {days} {day}"), advice)
+        Some(Standing::NotYetValid(days)) => {
+            let text = format!("the certificate is not valid before {} have passed", in_days(days));
+            Finding::wrong("certificate", text, "Look at the clock of this machine, or wait.")
+        }
+        Some(Standing::EndsSoon(days)) => {
+            let text = format!("the certificate ends in {}", in_days(days));
+            Finding::warning("certificate", text, advice).with("days_left", days)
+        }
+        Some(Standing::Valid(days)) => {
+            Finding::ok("certificate", format!("the certificate is good for {}", in_days(days)))
                 .with("days_left", days)
         }
-        Some(days) => Finding::ok("certificate", format!("the certificate is good for {days} days"))
-            .with("days_left", days),
     })
 }
 

@@ -27,6 +27,10 @@ fn public(facts: &mut SettingsFacts) {
     facts.address = Some(([0, 0, 0, 0], 8003).into());
 }
 
+fn certificate(facts: &mut SettingsFacts, standing: Standing) {
+    (facts.has_certificate, facts.standing) = (true, Some(standing));
+}
+
 #[test]
 fn defaults_get_no_advice() {
     let found = settings(&fine());
@@ -71,9 +75,15 @@ const CASES: &[Case] = &[
     (public, "plain_http", Note, "set TLS_CERT and TLS_KEY"),
     (public, "admin_keys", Warning, "Every caller may swap the model"),
     (|f| f.has_certificate = true, "certificate", Note, "cannot be told"),
-    (|f| (f.has_certificate, f.days_left) = (true, Some(-1)), "certificate", Wrong, "has ended"),
-    (|f| (f.has_certificate, f.days_left) = (true, Some(1)), "certificate", Warning, "ends in 1 day"),
-    (|f| (f.has_certificate, f.days_left) = (true, Some(80)), "certificate", Fine, "good for 80 days"),
+    (|f| certificate(f, Standing::Ended(1)), "certificate", Wrong, "has ended"),
+    (
+        |f| certificate(f, Standing::NotYetValid(2)),
+        "certificate",
+        Wrong,
+        "not valid before 2 days have passed",
+    ),
+    (|f| certificate(f, Standing::EndsSoon(1)), "certificate", Warning, "ends in 1 day"),
+    (|f| certificate(f, Standing::Valid(80)), "certificate", Fine, "good for 80 days"),
     (|f| f.handover = Some(Handover::Usable), "handover", Fine, "a successor can take over"),
     (|f| f.handover = Some(Handover::Occupied), "handover", Warning, "name another path"),
     (|f| f.handover = Some(Handover::NotWritable), "handover", Warning, "RuntimeDirectory="),
@@ -135,6 +145,7 @@ fn what_slows_down_says_so() {
 fn who_keeps_swaps_to_a_few_on_an_encrypted_address_is_told_nothing() {
     let mut facts = fine();
     public(&mut facts);
-    (facts.has_admin_keys, facts.has_certificate, facts.days_left) = (true, true, Some(90));
+    facts.has_admin_keys = true;
+    certificate(&mut facts, Standing::Valid(90));
     assert!(settings(&facts).iter().all(|finding| finding.mark == Fine));
 }
