@@ -162,7 +162,11 @@ impl Page<'_> {
         let mut command = Command::new(&self.tools.binary);
         command.env_clear().current_dir(&folder);
         match name {
-            "models.toml" => command.args(["models", "list"]).env("MODEL_STORAGE_PATH", &folder),
+            // The models that it names are not here, which is no fault of the file.
+            "models.toml" => command
+                .args(["models", "list"])
+                .env("MODEL_STORAGE_PATH", &folder)
+                .env("DEFAULT_MODEL_TAG", "samosa-mini"),
             _ => command.args(["config", "--config"]).arg(&file),
         };
         std::fs::remove_file(&log).or_else(|error| match error.kind() {
