@@ -4,8 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::Constraint;
 use sha2::{Digest, Sha256};
@@ -26,6 +27,10 @@ const NO_TEXT: u8 = 0xff;
 const REMEMBERED: usize = 1000;
 /// How long a process may take to end once its socket is closed.
 const END: Duration = Duration::from_secs(5);
+/// How long a read takes at most if it is to hold up others. What takes longer goes on beside them.
+const QUICK: Duration = Duration::from_millis(250);
+/// How long it is remembered that a grammar could not be read in time: the machine may have been busy.
+const TOO_SLOW: Duration = Duration::from_mins(1);
 
 /// Reads grammars for the answers of one model. The worker process starts with the first of them.
 pub struct Grammars {
@@ -33,6 +38,8 @@ pub struct Grammars {
     start: Start,
     worker: Mutex<Option<Arc<Worker>>>,
     refused: Mutex<Refused>,
+    /// Reads that go on beside others.
+    slow: AtomicUsize,
 }
 
 impl Grammars {
@@ -45,35 +52,64 @@ impl Grammars {
             end: tokenizer.special().end_of_answer(),
             words,
         };
-        Self { settings, start, worker: Mutex::default(), refused: Mutex::default() }
+        Self {
+            settings,
+            start,
+            worker: Mutex::default(),
+            refused: Mutex::default(),
+            slow: AtomicUsize::new(0),
+        }
     }
 
     /// Reads a grammar, and returns once it can be followed or its process has ended. Blocks for at most the deadline,
-    /// and for what starting and ending processes takes.
-    pub fn read(&self, form: &Form) -> Result<Box<dyn Constraint>, Error> {
+    /// and for what starting and ending processes takes. `turn` is dropped when the next may be read: at the end, or after
+    /// a moment if this takes longer. So few slow ones do not hold up the others; of these as many may go on as
+    /// `Settings::slow_reads` says, and more are refused.
+    pub fn read(&self, form: &Form, turn: impl Sized) -> Result<Box<dyn Constraint>, Error> {
         let request = request(form)?;
         let hash = Sha256::digest(&request).into();
         if let Some(why) = self.refused().find(&hash) {
             return Err(Error::Refused(why));
         }
         let mut stream = self.fork()?;
-        stream.set_read_timeout(Some(self.settings.deadline))?;
         stream.set_write_timeout(Some(self.settings.deadline))?;
-        let read = frame::write(&mut stream, &request).and_then(|()| frame::read(&mut stream));
+        frame::write(&mut stream, &request)?;
+        let quick = QUICK.min(self.settings.deadline);
+        let mut read = read_within(&mut stream, quick);
+        let left = self.settings.deadline.saturating_sub(quick);
+        if read.as_ref().is_err_and(is_timeout) && !left.is_zero() {
+            if self.slow.fetch_add(1, Ordering::AcqRel) < self.settings.slow_reads {
+                drop(turn);
+                read = read_within(&mut stream, left);
+            }
+            self.slow.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.outcome(stream, hash, read)
+    }
+
+    /// What came of a read.
+    fn outcome(
+        &self,
+        mut stream: UnixStream,
+        hash: [u8; 32],
+        read: io::Result<Vec<u8>>,
+    ) -> Result<Box<dyn Constraint>, Error> {
         match read {
             Ok(said) if said == [worker::READ] => Ok(Box::new(Remote::new(stream)?)),
             Ok(said) => {
                 let why = String::from_utf8_lossy(said.get(1..).unwrap_or_default()).into_owned();
-                self.refused().add(hash, &why);
+                self.refused().add(hash, &why, None);
                 Err(Error::Refused(why))
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Err(error) if is_timeout(&error) => {
                 end(&mut stream);
-                Err(Error::TooSlow(self.settings.deadline))
+                let error = Error::TooSlow(self.settings.deadline);
+                self.refused().add(hash, &error.to_string(), Some(now() + TOO_SLOW));
+                Err(error)
             }
             Err(_) => {
                 let error = Error::TooLarge(self.settings.memory_bytes);
-                self.refused().add(hash, &error.to_string());
+                self.refused().add(hash, &error.to_string(), None);
                 Err(error)
             }
         }
@@ -118,6 +154,21 @@ pub(crate) fn bounded(bytes: usize, most: usize) -> Result<(), Refusal> {
     }
 }
 
+/// What a process says of its grammar, if it says it in time.
+fn read_within(stream: &mut UnixStream, time: Duration) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(time))?;
+    frame::read(stream)
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "how long a refusal is remembered is no part of an answer")]
+    Instant::now()
+}
+
 /// Closes a process' socket and waits until the process is gone, so that no more of them run than are waited for.
 fn end(stream: &mut UnixStream) {
     let _ = stream.shutdown(Shutdown::Write);
@@ -129,17 +180,19 @@ fn end(stream: &mut UnixStream) {
 /// What was refused lately, by the hash of the grammar; the oldest is forgotten first.
 #[derive(Default)]
 struct Refused {
-    why: HashMap<[u8; 32], String>,
+    /// Why, and until when if not for good.
+    why: HashMap<[u8; 32], (String, Option<Instant>)>,
     order: VecDeque<[u8; 32]>,
 }
 
 impl Refused {
     fn find(&self, hash: &[u8; 32]) -> Option<String> {
-        self.why.get(hash).cloned()
+        let (why, until) = self.why.get(hash)?;
+        until.is_none_or(|until| now() < until).then(|| why.clone())
     }
 
-    fn add(&mut self, hash: [u8; 32], why: &str) {
-        if self.why.insert(hash, why.to_owned()).is_none() {
+    fn add(&mut self, hash: [u8; 32], why: &str, until: Option<Instant>) {
+        if self.why.insert(hash, (why.to_owned(), until)).is_none() {
             self.order.push_back(hash);
         }
         if self.order.len() > REMEMBERED
@@ -180,9 +233,11 @@ mod tests {
             hash
         };
         for i in 0..=REMEMBERED {
-            refused.add(hash(i), "why");
+            refused.add(hash(i), "why", None);
         }
         assert_eq!((refused.find(&hash(0)), refused.find(&hash(1))), (None, Some("why".to_owned())));
         assert_eq!((refused.why.len(), refused.order.len()), (REMEMBERED, REMEMBERED));
+        refused.add(hash(1), "why", Some(now()));
+        assert_eq!(refused.find(&hash(1)), None);
     }
 }

@@ -6,8 +6,8 @@
 //! space and CPU time, at the lowest priority ([`worker`]). A crash there is a refusal for that request alone.
 //!
 //! Reading order: `grammars` (the server's side), `process` (the worker as the server sees it), `remote` (an answer that
-//! is followed elsewhere), `frame` (what passes between them); `worker` (the other side), `read` (a grammar), `schema` and
-//! `pattern` (what of a JSON Schema the library would get wrong), `follow` (an answer).
+//! is followed elsewhere), `frame` (what passes between them); `worker` (the other side), `read` (a grammar), `schema`,
+//! `rewrite` and `pattern` (what of a JSON Schema the library would get wrong), `follow` (an answer).
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod pattern;
 mod process;
 mod read;
 mod remote;
+mod rewrite;
 mod schema;
 pub mod worker;
 
@@ -52,6 +53,8 @@ pub struct Settings {
     pub command: Vec<OsString>,
     /// How long reading one grammar may take.
     pub deadline: Duration,
+    /// How many reads that take longer than a moment may go on at once.
+    pub slow_reads: usize,
     /// Bytes of address space that one grammar and its answer may take.
     pub memory_bytes: u64,
 }

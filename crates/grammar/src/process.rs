@@ -18,6 +18,9 @@ use crate::{Settings, worker};
 /// How long a worker may take until it has read the vocabulary.
 const START: Duration = Duration::from_mins(1);
 
+/// How long it may take to fork a process.
+const FORK: Duration = Duration::from_secs(2);
+
 /// A running worker. It ends when this is dropped and the answers it follows are over.
 pub(crate) struct Worker {
     control: UnixStream,
@@ -50,14 +53,18 @@ impl Worker {
         }
     }
 
-    /// A socket to a new process that waits for a grammar.
+    /// A socket to a new process that waits for a grammar. Fails where the worker does not fork one: it was killed.
     pub(crate) fn fork(&self) -> io::Result<UnixStream> {
-        let (ours, theirs) = UnixStream::pair()?;
+        let (mut ours, theirs) = UnixStream::pair()?;
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let sockets = [theirs.as_fd()];
         ancillary.push(SendAncillaryMessage::ScmRights(&sockets));
         sendmsg(&self.control, &[IoSlice::new(&[worker::FORK])], &mut ancillary, SendFlags::NOSIGNAL)?;
+        // With our copy open, its end would not be told.
+        drop(theirs);
+        ours.set_read_timeout(Some(FORK))?;
+        frame::read(&mut ours)?;
         Ok(ours)
     }
 }

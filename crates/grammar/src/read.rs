@@ -9,7 +9,7 @@ use llguidance::{Matcher, ParserFactory, earley::SlicedBiasComputer};
 use serde_json::{Value, json};
 
 use crate::follow::Followed;
-use crate::{Form, Refusal, schema};
+use crate::{Form, Refusal, pattern, schema};
 
 /// Work for one set of allowed tokens, in the library's units: some 5 ms.
 const STEP_FUEL: u64 = 70_000;
@@ -55,7 +55,11 @@ impl Library {
             Form::JsonObject => self::schema(&json!({ "type": "object" })),
             Form::JsonSchema(schema) => self::schema(schema),
             Form::Lark(grammar) => lark(grammar),
-            Form::Regex(regex) => Ok(TopLevelGrammar::from_regex(regex)),
+            Form::Regex(regex) => {
+                // The library drops a backslash at the end.
+                pattern::parse(regex)?;
+                Ok(TopLevelGrammar::from_regex(regex))
+            }
         }?;
         let end = self.factory.tok_env().tok_trie().eos_token();
         let matcher = Matcher::new(self.factory.create_parser(grammar));

@@ -181,6 +181,8 @@ fn reap(options: WaitOptions) -> usize {
 fn follow(mut stream: UnixStream, library: &Library, start: &Start, used_bytes: u64) -> io::Result<()> {
     limit(Resource::As, used_bytes + STACK as u64 + start.memory_bytes)?;
     limit_softly(Resource::Cpu, u64::from(start.cpu_seconds))?;
+    // It is there.
+    frame::write(&mut stream, b"")?;
     let watched = stream.try_clone()?;
     thread::Builder::new().name("hang-up".to_owned()).spawn(move || end_at_hang_up(&watched))?;
     let form = form(&frame::read(&mut stream)?).ok_or(io::ErrorKind::InvalidData)?;

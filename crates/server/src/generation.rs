@@ -167,7 +167,12 @@ mod tests {
             .load(&Compute::new(engine::Isa::SCALAR, 1))
             .unwrap();
         let workers = vec![mortal(&model), mortal(&model)];
-        let settings = grammar::Settings { command: Vec::new(), deadline: Duration::ZERO, memory_bytes: 0 };
+        let settings = grammar::Settings {
+            command: Vec::new(),
+            deadline: Duration::ZERO,
+            slow_reads: 0,
+            memory_bytes: 0,
+        };
         let forms = Forms::new(&model.tokenizer, settings, 1);
         let generation = Generation { number: 1, model, workers, kv_bytes: 0, forms };
         assert_eq!(generation.least_loaded().0, 0);

@@ -87,6 +87,7 @@ impl Options {
         grammar::Settings {
             command: self.grammar_worker.clone(),
             deadline: self.limits.grammar_timeout,
+            slow_reads: self.limits.grammar_reads,
             memory_bytes: self.limits.grammar_bytes,
         }
     }

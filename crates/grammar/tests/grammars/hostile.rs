@@ -147,7 +147,7 @@ fn follow(constraint: &mut dyn Constraint, most: usize) -> Option<()> {
 }
 
 fn read(grammars: &Grammars, schema: &Value) -> Result<Box<dyn Constraint>, Error> {
-    grammars.read(&Form::JsonSchema(schema.clone()))
+    grammars.read(&Form::JsonSchema(schema.clone()), ())
 }
 
 /// The library is reached by these past the checks of schemas: its numbers and its stack.
@@ -205,6 +205,26 @@ fn processes(argument: &str) -> Vec<i32> {
 }
 
 #[test]
+fn few_slow_reads_go_on_and_give_their_turn_away() {
+    let settings = Settings { deadline: Duration::from_secs(4), slow_reads: 1, ..settings() };
+    let grammars = Grammars::new(&TOKENIZER, settings);
+    read(&grammars, &json!({ "type": "string" })).unwrap();
+    let slow = |divisor: u32| Form::JsonSchema(json!({ "type": "integer", "multipleOf": divisor }));
+    let (turn, given) = std::sync::mpsc::sync_channel::<()>(1);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| grammars.read(&slow(9_999_991), turn).err());
+        // The end of the channel comes when the turn is given away.
+        assert!(given.recv().is_err());
+        let begun = Instant::now();
+        let second = grammars.read(&slow(8_000_009), ()).err().unwrap();
+        let is_soon = begun.elapsed() < Duration::from_secs(3);
+        // Where the first was done before, the second took its time.
+        assert!(is_soon || first.is_finished(), "{second}");
+        assert!(first.join().unwrap().is_some());
+    });
+}
+
+#[test]
 fn memory_has_a_bound() {
     let grammars = Grammars::new(&TOKENIZER, Settings { memory_bytes: 24 << 20, ..settings() });
     let many: Vec<String> = (0..6000).map(|i| format!("{:0>9}", i * 7919)).collect();
@@ -245,5 +265,5 @@ fn a_refusal_is_remembered() {
     assert_eq!(read(&grammars, &wrong).err().unwrap().to_string(), first);
     assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
     let missing = Grammars::new(&TOKENIZER, Settings { command: vec!["/nonexistent".into()], ..settings() });
-    assert!(matches!(missing.read(&Form::JsonObject).err(), Some(Error::Unavailable(_))));
+    assert!(matches!(missing.read(&Form::JsonObject, ()).err(), Some(Error::Unavailable(_))));
 }

@@ -23,6 +23,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         command: vec![env!("CARGO_BIN_EXE_grammar-worker").into()],
         deadline: Duration::from_secs(10),
+        slow_reads: 4,
         memory_bytes: 128 << 20,
     }
 }
@@ -33,15 +34,15 @@ pub(crate) fn grammars() -> &'static Grammars {
 }
 
 pub(crate) fn json_schema(schema: &Value) -> Result<Box<dyn Constraint>, Error> {
-    grammars().read(&Form::JsonSchema(schema.clone()))
+    grammars().read(&Form::JsonSchema(schema.clone()), ())
 }
 
 pub(crate) fn lark(grammar: &str) -> Result<Box<dyn Constraint>, Error> {
-    grammars().read(&Form::Lark(grammar.to_owned()))
+    grammars().read(&Form::Lark(grammar.to_owned()), ())
 }
 
 pub(crate) fn regex(regex: &str) -> Result<Box<dyn Constraint>, Error> {
-    grammars().read(&Form::Regex(regex.to_owned()))
+    grammars().read(&Form::Regex(regex.to_owned()), ())
 }
 
 /// The sets after what was accepted and after each guess; `None` where they cannot be told.

@@ -83,6 +83,7 @@ fn wishes(model: &LoadedModel) -> anyhow::Result<Vec<Wish>> {
     let settings = Settings {
         command: vec!["/proc/self/exe".into(), GRAMMAR_WORKER.into()],
         deadline: Duration::from_secs(2),
+        slow_reads: 1,
         memory_bytes: 128 << 20,
     };
     let grammars = Grammars::new(&model.tokenizer, settings);
@@ -101,7 +102,7 @@ fn wishes(model: &LoadedModel) -> anyhow::Result<Vec<Wish>> {
     let penalties = Penalties { frequency: 0.5, presence: 0.5, repetition: 1.1 };
     let bias: Arc<[(u32, f32)]> = (0..300).map(|i| (i * 7, 0.5)).collect();
     let top_k = Sampling { top_k: 50, ..Sampling::default() };
-    let form = grammars.read(&Form::JsonSchema(schema)).context("the schema of the benchmark")?;
+    let form = grammars.read(&Form::JsonSchema(schema), ()).context("the schema of the benchmark")?;
     Ok(vec![
         Wish::new("all candidates", Sampling::default()),
         Wish::new("top_p of all candidates", Sampling { top_p: 0.95, ..Sampling::default() }),

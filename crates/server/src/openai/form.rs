@@ -119,12 +119,8 @@ pub(crate) async fn constraint(
     // It is never closed, so that its turn comes.
     let turn = Arc::clone(&generation.forms.reads).acquire_owned().await;
     let grammars = Arc::clone(&generation.forms.grammars);
-    let read = move || {
-        // Held to the end of the read, also where the caller has gone by then.
-        let _turn = turn;
-        grammars.read(&form)
-    };
-    match tokio::task::spawn_blocking(read).await {
+    // It goes on by itself where the caller has gone by then.
+    match tokio::task::spawn_blocking(move || grammars.read(&form, turn)).await {
         Ok(Ok(constraint)) => Ok(Some(constraint)),
         Ok(Err(Error::Unavailable(error))) => {
             tracing::error!(%error, "grammar worker failed");
