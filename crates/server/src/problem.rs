@@ -113,7 +113,7 @@ codes! {
     BodyTooLarge, "body_too_large", PAYLOAD_TOO_LARGE, false;
     /// The body is not declared as JSON, or is encoded.
     UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, false;
-    /// A transfer coding other than chunked.
+    /// A transfer coding other than chunked, or chunked twice.
     UnsupportedTransferCoding, "unsupported_transfer_coding", NOT_IMPLEMENTED, false;
     /// The headers are over the limit.
     HeadersTooLarge, "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, false;
