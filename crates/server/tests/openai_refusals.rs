@@ -541,7 +541,14 @@ async fn more_answers_than_idle_engines_accept_are_400() {
         server.send(Ask::new("POST", path).json(&body))
     };
     for (path, base, fields, param, says) in [
-        (CHAT, chat(), json!({ "n": 3 }), "n", "3 answers are asked for at once, but at most 2 can be"),
+        (
+            CHAT,
+            chat(),
+            json!({ "n": 3 }),
+            "n",
+            "3 answers are asked for at once, but at most 2 can be: the larger of MAX_RUNNING_REQUESTS and \
+             MAX_QUEUED_REQUESTS.",
+        ),
         (CHAT, chat(), json!({ "n": 8, "stream": true }), "n", "8 answers"),
         (TEXT, text(), json!({ "n": 3 }), "n", "3 answers"),
         (
@@ -549,14 +556,15 @@ async fn more_answers_than_idle_engines_accept_are_400() {
             text(),
             json!({ "prompt": vec!["x"; 5] }),
             "prompt",
-            "5 answers are asked for at once, but at most 4",
+            "5 answers are asked for at once, but at most 4 can be: the larger of MAX_RUNNING_REQUESTS and \
+             MAX_QUEUED_REQUESTS for each of 2 workers.",
         ),
         (
             CHAT,
             chat(),
             json!({ "n": 2, "max_tokens": 4096 }),
             "n",
-            "reserve 1024 tokens with their prompts, but at most 1000",
+            "reserve 1024 tokens with their prompts, but at most 1000 may wait: MAX_QUEUED_TOKENS.",
         ),
     ] {
         let reply = answers(path, base, fields).await;
