@@ -3,6 +3,7 @@
 //! The same keys are sent by the commands that are clients.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::{Result, anyhow, bail};
 use server::edge::{Standing, Tls};
@@ -26,13 +27,9 @@ const ADMIN: KeySettings =
 
 /// Who may call, what else the network meets, and the files to follow for it.
 pub(crate) fn read(values: &Values) -> Result<(Keys, Edge, Vec<Watched>)> {
-    let Ok(allowed_hosts) = values.get("allowed_hosts").0.parse() else {
-        return values.refuse("allowed_hosts", "names or addresses without a port, or *.SUFFIX");
-    };
-    let Ok(cors_origins) = values.get("cors_allowed_origins").0.parse() else {
-        let expected = "origins as browsers send them, such as https://chat.example, and never *";
-        return values.refuse("cors_allowed_origins", expected);
-    };
+    let allowed_hosts = list(values, "allowed_hosts", "names or addresses without a port, or *.SUFFIX")?;
+    let expected = "origins as browsers send them, such as https://chat.example, and never *";
+    let cors_origins = list(values, "cors_allowed_origins", expected)?;
     let (keys, admin_keys) = (fixed(values, &INTERNAL), fixed(values, &ADMIN));
     let mut watched = Vec::new();
     watched.extend(follow(values, &INTERNAL, (&keys, &admin_keys))?);
@@ -45,6 +42,12 @@ pub(crate) fn read(values: &Values) -> Result<(Keys, Edge, Vec<Watched>)> {
         tls
     });
     Ok((keys, Edge { admin_keys, allowed_hosts, cors_origins, tls }, watched))
+}
+
+/// A list that is read as a whole; what cannot be read is named by its item.
+fn list<T: FromStr>(values: &Values, key: &str, expected: &str) -> Result<T> {
+    values.check_items(key, expected, |item| item.parse::<T>().is_ok())?;
+    values.get(key).0.parse().or_else(|_| values.refuse(key, expected))
 }
 
 /// The keys that are given by their setting, and not in a file.

@@ -178,17 +178,14 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
 
 /// Fields of a request that are passed over, as names or paths.
 fn ignored_fields(values: &Values) -> Result<BTreeSet<String>> {
-    let fields: BTreeSet<String> = values.list("ignored_request_fields").map(str::to_owned).collect();
-    let is_open = |field: &String| OPEN_FIELDS.iter().any(|open| field.starts_with(open));
-    if fields.iter().any(|field| READ_FIELDS.contains(&field.as_str()) || is_open(field)) {
-        return values.refuse("ignored_request_fields", "fields that the contract does not have");
-    }
-    if !fields.iter().all(|field| is_path(field)) {
-        let expected = "names of fields, or paths of names with dots between them, as in messages[].id: a list's name ends \
-                        with [], and the last name is a field's";
-        return values.refuse("ignored_request_fields", expected);
-    }
-    Ok(fields)
+    const KEY: &str = "ignored_request_fields";
+    let is_open = |field: &str| OPEN_FIELDS.iter().any(|open| field.starts_with(open));
+    let is_free = |field: &str| !READ_FIELDS.contains(&field) && !is_open(field);
+    values.check_items(KEY, "fields that the contract does not have", is_free)?;
+    let expected = "names of fields, or paths of names with dots between them, as in messages[].id: a list's name ends \
+                    with [], and the last name is a field's";
+    values.check_items(KEY, expected, is_path)?;
+    Ok(values.list(KEY).map(str::to_owned).collect())
 }
 
 /// Whether this is a name, or names with dots between them, each but the last with or without `[]`.
@@ -203,12 +200,10 @@ fn is_path(text: &str) -> bool {
 
 /// Names of what serves beside its tag.
 fn model_aliases(values: &Values) -> Result<Vec<String>> {
-    let names: Vec<String> = values.list("model_aliases").map(str::to_owned).collect();
-    let is_name = |name: &String| name.len() <= 128 && name.bytes().all(|b| b.is_ascii_graphic());
-    if names.iter().all(is_name) {
-        return Ok(names);
-    }
-    values.refuse("model_aliases", "names of up to 128 letters, digits and signs, without spaces")
+    let expected = "names of up to 128 letters, digits and signs, without spaces";
+    let is_name = |name: &str| name.len() <= 128 && name.bytes().all(|b| b.is_ascii_graphic());
+    values.check_items("model_aliases", expected, is_name)?;
+    Ok(values.list("model_aliases").map(str::to_owned).collect())
 }
 
 /// Models that HF_REPO_OWNER and HF_TAGS name.
@@ -223,10 +218,9 @@ fn offers(values: &Values) -> Result<Vec<Offer>> {
         let source = format!("huggingface:{owner}/{name}").parse().ok()?;
         Some(Offer { tag: Tag::new(name)?, source })
     };
-    match values.list("hf_tags").map(offer).collect() {
-        Some(offers) => Ok(offers),
-        None => values.refuse("hf_tags", "names of repositories of HF_REPO_OWNER, each of them a tag"),
-    }
+    let expected = "names of repositories of HF_REPO_OWNER, each of them a tag";
+    values.check_items("hf_tags", expected, |name| offer(name).is_some())?;
+    Ok(values.list("hf_tags").filter_map(offer).collect())
 }
 
 /// What brings models from elsewhere.

@@ -172,7 +172,7 @@ fn everything_that_is_wrong_is_listed() {
         "num_workers in samosa.toml, line 2, is \"0\", but must be a whole number from 1 to 64",
         "LOG_LEVEL is \"loud\"",
         "INTERNAL_API_KEY must be set to listen on ::",
-        "IGNORED_REQUEST_FIELDS is",
+        "IGNORED_REQUEST_FIELDS has \"top_k\", but must hold fields",
         "HF_TAGS is \"d20\", but must be empty where HF_REPO_OWNER is not set",
         "environment variable ISA is",
     ];
@@ -214,6 +214,16 @@ fn fields_to_pass_over_are_names_or_paths_that_nothing_reads() {
     ] {
         let said = mixed.config(&[], &[("IGNORED_REQUEST_FIELDS", wrong)]);
         assert!(said.code == 2 && said.err.contains(says), "{wrong}: {}", said.err);
+    }
+    for (setting, list, item) in [
+        ("IGNORED_REQUEST_FIELDS", "messages[].id,a.b, messages[].role,c", "messages[].role"),
+        ("IGNORED_REQUEST_FIELDS", "messages[].id,a..b,c", "a..b"),
+        ("MODEL_ALIASES", "gpt-4o,gpt 4", "gpt 4"),
+        ("HF_TAGS", "d20,../d21", "../d21"),
+    ] {
+        let said = mixed.config(&[], &[("HF_REPO_OWNER", "you"), (setting, list)]);
+        let says = format!("{setting} has \"{item}\", but must hold ");
+        assert!(said.code == 2 && said.err.contains(&says) && !said.err.contains(list), "{}", said.err);
     }
     for (chars, code) in [("1", 0), ("8400", 0), ("32000", 0), ("0", 2), ("32001", 2), ("8,400", 2)] {
         assert_eq!(mixed.config(&[], &[("MAX_MESSAGE_CHARS", chars)]).code, code, "{chars}");

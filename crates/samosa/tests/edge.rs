@@ -141,9 +141,13 @@ fn settings_of_the_edge_that_cannot_be_stop_the_start_with_one_line() {
     let (keys, empty) = (file("keys", "in-both\n"), file("empty", " \n"));
     let (one, two) = (tls_file("one.cert.pem"), tls_file("two.key.pem"));
     for (environment, expected) in [
-        (&[("ALLOWED_HOSTS", "a.example,*")][..], "ALLOWED_HOSTS is \"a.example,*\", but must be names"),
+        (&[("ALLOWED_HOSTS", "a.example,*")][..], "ALLOWED_HOSTS has \"*\", but must hold names"),
         (&[("ALLOWED_HOSTS", "a.example:80")], "without a port"),
-        (&[("CORS_ALLOWED_ORIGINS", "*")], "CORS_ALLOWED_ORIGINS is \"*\", but must be origins"),
+        (&[("CORS_ALLOWED_ORIGINS", "*")], "CORS_ALLOWED_ORIGINS has \"*\", but must hold origins"),
+        (
+            &[("CORS_ALLOWED_ORIGINS", "https://a.example, b.example")],
+            "has \"b.example\", but must hold origins",
+        ),
         (&[("ADMIN_API_KEY_FILE", "nowhere")], "ADMIN_API_KEY_FILE: nowhere could not be read"),
         (&[("ADMIN_API_KEY_FILE", text(&empty))], "holds no key"),
         (&[("INTERNAL_API_KEY", "x,in-both"), ("ADMIN_API_KEY", "in-both")], "every caller could swap"),

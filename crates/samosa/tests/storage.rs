@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use running::Running;
+use serde_json::{Map, Value, json};
 
 fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens").join(path)
@@ -21,6 +22,18 @@ fn put(directory: &Path) {
     for path in ["g7/model_000100.pt", "g7/meta_000100.json", "tokenizer/tokenizer.pkl"] {
         std::fs::copy(golden(path), directory.join(path.rsplit_once('/').unwrap().1)).unwrap();
     }
+}
+
+/// The golden tokenizer with `<|reserved_0|>` and its like alone, as autoresearch writes it.
+fn base_tokenizer(path: &Path) {
+    let bytes = std::fs::read(golden("tokenizer/tokenizer.pkl")).unwrap();
+    let read = formats::read_tokenizer_pickle("tokenizer.pkl", &bytes).unwrap();
+    let digit = |digit: u8| char::from_digit(digit.into(), 16).unwrap();
+    let hex = |token: &[u8]| token.iter().flat_map(|b| [b >> 4, b & 15]).map(digit).collect::<String>();
+    let ranks: Map<_, _> = read.ranks.iter().map(|(token, rank)| (hex(token), (*rank).into())).collect();
+    let special: Map<_, _> = (0..9).map(|i| (format!("<|reserved_{i}|>"), (692 + i).into())).collect();
+    let file = json!({ "pattern": read.pattern, "mergeable_ranks": ranks, "special_tokens": special });
+    std::fs::write(path, file.to_string()).unwrap();
 }
 
 fn at<'a>(storage: &'a Path, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
@@ -114,4 +127,29 @@ fn a_storage_that_becomes_empty_ends_no_server() {
     assert_eq!(server.health()["current_model"], "d20");
     assert_eq!(swap("samosa-mini").0, 202);
     assert_eq!(server.health()["current_model"], "samosa-mini");
+}
+
+#[test]
+fn an_answer_in_a_form_ends_with_the_token_that_begins_a_text_where_there_is_no_other() {
+    let root = tempfile::tempdir().unwrap();
+    let model = root.path().join("d20");
+    put(&model);
+    std::fs::remove_file(model.join("tokenizer.pkl")).unwrap();
+    base_tokenizer(&model.join("tokenizer.json"));
+    let mut server = Running::start(&at(root.path(), &[]));
+    server.wait_for("its model", |server| server.health()["ready"] == true);
+    let schema = json!({ "type": "json_schema", "json_schema": { "name": "one", "schema": { "enum": ["yes", "no"] } } });
+    for (field, form, texts) in [
+        ("grammar", json!({ "syntax": "regex", "definition": "(yes|no)" }), ["yes", "no"]),
+        ("response_format", schema, ["\"yes\"", "\"no\""]),
+    ] {
+        let mut body = json!({ "model": "d20", "prompt": "Hello", "max_tokens": 40, "temperature": 0 });
+        body[field] = form;
+        let (status, answer) = server.ask("POST", "/v1/completions", ("", &body.to_string())).whole();
+        assert_eq!(status, 200, "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let choice = &answer["choices"][0];
+        assert_eq!(choice["finish_reason"], "stop", "{answer}");
+        assert!(texts.contains(&choice["text"].as_str().unwrap()), "{answer}");
+    }
 }

@@ -132,8 +132,15 @@ fn refusal(state: &State, request: &Request) -> Option<Problem> {
         let detail = format!("The headers have {bytes} bytes, but at most {limit} are allowed.");
         return Some(Problem::new(Code::HeadersTooLarge, detail));
     }
-    let coding = start::other_coding(request.headers(), &TRANSFER_ENCODING, "chunked")?;
-    let detail = format!("The Transfer-Encoding has {coding}, but only chunked is supported.");
+    let headers = request.headers();
+    let found = if let Some(coding) = start::other_coding(headers, &TRANSFER_ENCODING, "chunked") {
+        coding
+    } else {
+        // RFC 9112, 6.1: never more than once. A body in chunks of chunks would be read as what it is not.
+        let times = start::codings(headers, &TRANSFER_ENCODING).count();
+        (times > 1).then(|| format!("chunked {times} times"))?
+    };
+    let detail = format!("The Transfer-Encoding has {found}, but only chunked, once, is supported.");
     Some(Problem::new(Code::UnsupportedTransferCoding, detail))
 }
 

@@ -1,7 +1,8 @@
 //! Every error a caller can see, as `application/problem+json` (RFC 9457). The one place that knows statuses; what to do
-//! about each is in [`advice`].
+//! about each is in [`advice`], what a path that does not exist was meant to be in [`path`].
 
 mod advice;
+mod path;
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -113,7 +114,7 @@ codes! {
     BodyTooLarge, "body_too_large", PAYLOAD_TOO_LARGE, false;
     /// The body is not declared as JSON, or is encoded.
     UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, false;
-    /// A transfer coding other than chunked.
+    /// A transfer coding other than chunked, or chunked twice.
     UnsupportedTransferCoding, "unsupported_transfer_coding", NOT_IMPLEMENTED, false;
     /// The headers are over the limit.
     HeadersTooLarge, "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, false;
@@ -161,19 +162,8 @@ pub(crate) enum Shape {
 impl Shape {
     /// At a path, whether there is anything at it or not.
     pub(crate) fn at(path: &str) -> Self {
-        let is_openai = path == "/v1" || path.starts_with("/v1/") || OPENAI_PATHS.contains(&path);
-        if is_openai || lacks_v1(path) { Self::OpenAi } else { Self::Details }
+        if path::is_openai(path) { Self::OpenAi } else { Self::Details }
     }
-}
-
-/// Paths outside `/v1` whose callers expect the same.
-const OPENAI_PATHS: [&str; 2] = ["/tokenize", "/detokenize"];
-
-/// Whether a path is one of OpenAI's without `/v1`: the client's base URL lacks it. `/models` and `/models/swap` are the
-/// contract's.
-fn lacks_v1(path: &str) -> bool {
-    let is_model = path.strip_prefix("/models/").is_some_and(|name| !name.is_empty() && name != "swap");
-    is_model || ["/chat/completions", "/completions"].contains(&path.trim_end_matches('/'))
 }
 
 /// An error on its way to a caller.
@@ -290,16 +280,8 @@ struct ErrorFields<'a> {
 /// No such path.
 pub(crate) async fn not_found(request: Request) -> Response {
     let path = request.uri().path();
-    let detail = if lacks_v1(path) {
-        let path = short(path);
-        format!(
-            "There is nothing at {path}; OpenAI's API is at /v1{path}: the client's base_url must end in /v1."
-        )
-    } else if path.starts_with("/v1/v1/") {
-        "There is nothing at this path; the client's base_url must end in /v1, and has it twice.".to_owned()
-    } else {
-        "There is nothing at this path.".to_owned()
-    };
+    let (path, advice) = (short(path), path::advice(path));
+    let detail = format!("There is nothing at {path}{advice}");
     Problem::new(Code::NotFound, detail).response(&RequestIds::of(&request))
 }
 

@@ -79,12 +79,15 @@ fn check_media(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// The first coding in the list of a header that is not the `supported` one, shortened.
 pub(crate) fn other_coding(headers: &HeaderMap, name: &HeaderName, supported: &str) -> Option<String> {
-    let lists = headers.get_all(name).iter();
-    let mut codings =
-        lists.flat_map(|list| list.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
-    let other =
-        codings.find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(supported.as_bytes()))?;
+    let other = codings(headers, name).find(|coding| !coding.eq_ignore_ascii_case(supported.as_bytes()))?;
     Some(parse::short(&String::from_utf8_lossy(other)))
+}
+
+/// The codings that a header lists, on one line or several.
+pub(crate) fn codings<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lists = headers.get_all(name).iter();
+    let items = lists.flat_map(|list| list.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    items.filter(|coding| !coding.is_empty())
 }
 
 /// Counts a request that is about to become streams, unless the server takes no more.

@@ -38,7 +38,9 @@ async fn error(reply: Reply) -> (u16, Map<String, Value>) {
     assert_eq!(error["type"], expected, "{text}");
     assert!(error["code"].is_string() && (error["param"].is_null() || error["param"].is_string()), "{text}");
     assert!(status != 422 && (status != 503 || retry_after.is_some()), "{text}");
-    for secret in ["::", "crates/", ".rs", KEY, "/messages", "/prompt"] {
+    // The path of an operation that does not exist may be spelled like a pointer to a field.
+    let pointers = if status == 404 { &[][..] } else { &["/messages", "/prompt"] };
+    for secret in ["::", "crates/", ".rs", KEY].iter().chain(pointers) {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
     (status, error)
@@ -418,9 +420,47 @@ async fn whoever_refuses_says_so_in_one_shape() {
     for path in ["/v1", "/v1/", "/v1/embeddings", "/v1/chat/completions/", "/v1/models/"] {
         assert_eq!(refused(&server, Ask::new("POST", path)).await.1, "not_found", "{path}");
     }
+    for (path, body) in [(CHAT, chat()), (TEXT, text()), ("/tokenize", json!({ "prompt": "x" }))] {
+        assert_eq!(
+            refused(&server, Ask::new("POST", path).json(&body)).await,
+            (503, "no_model".to_owned(), String::new())
+        );
+    }
+    assert_eq!(refused(&server, Ask::new("GET", "/v1/models/x")).await.0, 503);
+    assert_eq!(server.get("/v1/models").await, json!({ "object": "list", "data": [] }));
+    // Elsewhere nothing has changed.
+    assert!(server.get("/models").await["models"].is_array());
+    let swap = server.send(Ask::new("GET", "/models/swap")).await;
+    assert_eq!(swap.problem().await["code"], "method_not_allowed");
+    let reply = server.send(Ask::new("POST", "/generate").without("X-Internal-API-Key")).await;
+    assert_eq!(reply.header("www-authenticate"), Some("ApiKey header=\"X-Internal-API-Key\""));
+    assert_eq!(reply.problem().await["detail"], "Invalid internal API key");
+    let reply = server.send(Ask::new("POST", CHAT).without("X-Internal-API-Key")).await;
+    assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+}
+
+#[tokio::test]
+async fn a_path_that_does_not_exist_is_answered_with_what_was_meant() {
+    let server = Server::start(server::Options { load_at_start: false, ..options() }).await;
     for (method, path, hint) in [
         ("POST", "/chat/completions", "/v1/chat/completions: the client's base_url must end in /v1"),
-        ("GET", "/chat/completions/", "/v1/chat/completions/"),
+        ("GET", "/chat/completions/", "is at /v1/chat/completions: the client's"),
+        ("POST", "/openai/chat/completions", "is at /v1/chat/completions: the client's"),
+        ("POST", "/api/v1/completions", "is at /v1/completions: the client's"),
+        ("GET", "/models/gpt-4o/", "is at /v1/models/gpt-4o: the client's"),
+        ("GET", "/models/swapped", "is at /v1/models/swapped: the client's"),
+        ("POST", "//v1/chat/completions", "did you mean /v1/chat/completions?"),
+        ("POST", "/v1//chat/completions/", "did you mean /v1/chat/completions?"),
+        ("GET", "/v1/models/", "did you mean /v1/models?"),
+        ("POST", "/tokenize/", "did you mean /tokenize?"),
+        ("POST", "/embeddings", "has chat completions, completions and models alone"),
+        ("POST", "/v1/responses", "has chat completions, completions and models alone"),
+        ("POST", "//v1/embeddings", "has chat completions, completions and models alone"),
+        ("POST", "/messages/", "has chat completions, completions and models alone"),
+        ("GET", "/responses/resp_1/input_items", "has chat completions, completions and models alone"),
+        ("POST", "/audio/speech", "has chat completions, completions and models alone"),
+        ("GET", "/chat/completions/chatcmpl-1", "has chat completions, completions and models alone"),
+        ("POST", "/v1/v1/embeddings", "has it twice"),
         ("POST", "/completions", "/v1/completions"),
         ("GET", "/models/gpt-4o", "/v1/models/gpt-4o"),
         ("DELETE", "/models/org/name", "/v1/models/org/name"),
@@ -432,26 +472,22 @@ async fn whoever_refuses_says_so_in_one_shape() {
         let keyless = refused(&server, Ask::new(method, path).without("X-Internal-API-Key")).await;
         assert_eq!((keyless.0, keyless.1.as_str()), (401, "invalid_api_key"), "{path}");
     }
-    for (path, body) in [(CHAT, chat()), (TEXT, text()), ("/tokenize", json!({ "prompt": "x" }))] {
-        assert_eq!(
-            refused(&server, Ask::new("POST", path).json(&body)).await,
-            (503, "no_model".to_owned(), String::new())
-        );
+    // Others read problem details.
+    for (path, says) in [
+        ("/nothing", "There is nothing at /nothing."),
+        ("/chat", "There is nothing at /chat."),
+        ("/embeddings.html", "There is nothing at /embeddings.html."),
+        ("/completions/x", "There is nothing at /completions/x."),
+        ("/v10/nothing", "There is nothing at /v10/nothing."),
+        ("/models/", "There is nothing at /models/; did you mean /models?"),
+        ("/models/swap/", "There is nothing at /models/swap/; did you mean /models/swap?"),
+        ("/models/swap/d20", "There is nothing at /models/swap/d20."),
+        ("//generate", "There is nothing at //generate; did you mean /generate?"),
+        ("/health/", "There is nothing at /health/; did you mean /health?"),
+    ] {
+        let problem = server.send(Ask::new("GET", path)).await.problem().await;
+        assert_eq!((&problem["code"], &problem["detail"]), (&json!("not_found"), &json!(says)));
     }
-    assert_eq!(refused(&server, Ask::new("GET", "/v1/models/x")).await.0, 503);
-    assert_eq!(server.get("/v1/models").await, json!({ "object": "list", "data": [] }));
-    // Elsewhere nothing has changed.
-    for path in ["/nothing", "/models/", "/chat", "/completions/x"] {
-        assert_eq!(server.send(Ask::new("GET", path)).await.problem().await["code"], "not_found", "{path}");
-    }
-    assert!(server.get("/models").await["models"].is_array());
-    let swap = server.send(Ask::new("GET", "/models/swap")).await;
-    assert_eq!(swap.problem().await["code"], "method_not_allowed");
-    let reply = server.send(Ask::new("POST", "/generate").without("X-Internal-API-Key")).await;
-    assert_eq!(reply.header("www-authenticate"), Some("ApiKey header=\"X-Internal-API-Key\""));
-    assert_eq!(reply.problem().await["detail"], "Invalid internal API key");
-    let reply = server.send(Ask::new("POST", CHAT).without("X-Internal-API-Key")).await;
-    assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
 }
 
 #[tokio::test]
@@ -541,7 +577,14 @@ async fn more_answers_than_idle_engines_accept_are_400() {
         server.send(Ask::new("POST", path).json(&body))
     };
     for (path, base, fields, param, says) in [
-        (CHAT, chat(), json!({ "n": 3 }), "n", "3 answers are asked for at once, but at most 2 can be"),
+        (
+            CHAT,
+            chat(),
+            json!({ "n": 3 }),
+            "n",
+            "3 answers are asked for at once, but at most 2 can be: the larger of MAX_RUNNING_REQUESTS and \
+             MAX_QUEUED_REQUESTS.",
+        ),
         (CHAT, chat(), json!({ "n": 8, "stream": true }), "n", "8 answers"),
         (TEXT, text(), json!({ "n": 3 }), "n", "3 answers"),
         (
@@ -549,14 +592,15 @@ async fn more_answers_than_idle_engines_accept_are_400() {
             text(),
             json!({ "prompt": vec!["x"; 5] }),
             "prompt",
-            "5 answers are asked for at once, but at most 4",
+            "5 answers are asked for at once, but at most 4 can be: the larger of MAX_RUNNING_REQUESTS and \
+             MAX_QUEUED_REQUESTS for each of 2 workers.",
         ),
         (
             CHAT,
             chat(),
             json!({ "n": 2, "max_tokens": 4096 }),
             "n",
-            "reserve 1024 tokens with their prompts, but at most 1000",
+            "reserve 1024 tokens with their prompts, but at most 1000 may wait: MAX_QUEUED_TOKENS.",
         ),
     ] {
         let reply = answers(path, base, fields).await;

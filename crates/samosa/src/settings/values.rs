@@ -189,6 +189,19 @@ impl Values {
         Err(Wrong { key: setting.map(|setting| setting.key), text }.into())
     }
 
+    /// Refuses the first item of a list that is not right, by itself: lists are long, and hold no secrets.
+    pub(crate) fn check_items(
+        &self,
+        key: &str,
+        expected: &str,
+        is_right: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let Some(item) = self.list(key).find(|item| !is_right(item)) else { return Ok(()) };
+        let name = self.source(key, self.get(key).1);
+        let text = format!("{name} has \"{item}\", but must hold {expected}");
+        Err(Wrong { key: named(key).map(|setting| setting.key), text }.into())
+    }
+
     /// Where a value of a setting came from, as a person finds it.
     pub(crate) fn source(&self, key: &str, origin: Origin) -> String {
         match origin {

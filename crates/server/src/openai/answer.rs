@@ -176,10 +176,11 @@ fn check_capacity(generation: &Generation, groups: &[Vec<Prepared>]) -> Result<(
         |of_group: fn(&[Prepared]) -> usize| groups.iter().map(|group| of_group(group)).sum::<usize>();
     let check = |at: &str, answers: usize, tokens: usize, engines: usize| {
         let (most, most_tokens) = (most * engines, most_tokens.saturating_mul(engines));
+        let each = if engines > 1 { format!(" for each of {engines} workers") } else { String::new() };
         if answers > most {
             let detail = format!(
-                "{answers} answers are asked for at once, but at most {most} can be; see MAX_RUNNING_REQUESTS and \
-                 MAX_QUEUED_REQUESTS."
+                "{answers} answers are asked for at once, but at most {most} can be: the larger of \
+                 MAX_RUNNING_REQUESTS and MAX_QUEUED_REQUESTS{each}."
             );
             return Err(invalid(at, detail));
         }
@@ -187,7 +188,7 @@ fn check_capacity(generation: &Generation, groups: &[Vec<Prepared>]) -> Result<(
         if answers > engines && tokens > most_tokens {
             let detail = format!(
                 "{answers} answers at once reserve {tokens} tokens with their prompts, but at most {most_tokens} may \
-                 wait; see MAX_QUEUED_TOKENS."
+                 wait: MAX_QUEUED_TOKENS{each}."
             );
             return Err(invalid(at, detail));
         }
