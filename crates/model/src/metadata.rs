@@ -17,6 +17,15 @@ const MAX_EPSILON: f64 = 1e-5;
 /// Input channels of the smear gate.
 const SMEAR_CHANNELS: u64 = 24;
 
+/// The Hugging Face class, and the constants that its converter writes.
+const CLASS: &str = "NanoChatForCausalLM";
+const CLASS_ROPE_BASE: f32 = 10_000.0;
+const CLASS_SOFTCAP: f32 = 15.0;
+/// Fields that the class does not have, with spaces between them: sizes under native names, and those of forks.
+const NOT_OF_CLASS: &str = "n_layer n_head n_kv_head n_embd sequence_len window_pattern padded_vocab_size \
+     smear_gate_channels ve_gate_channels value_embed_layers qk_norm_scale qk_scale logit_softcap logits_soft_cap \
+     logits_softcap final_logit_softcap softcap rope_base";
+
 /// Constants that metadata states; a softcap of 0 is none.
 #[derive(Default, Debug)]
 pub(crate) struct Stated {
@@ -166,9 +175,20 @@ pub(crate) fn stated(meta: &Meta, overrides: &Overrides) -> Result<Stated, Error
 }
 
 /// Whether a file describes the Hugging Face class, which computes generation G0 alone. Beside newer weights it
-/// belongs to what a converter made of them.
+/// belongs to what a converter made of them. Forks write some of the class's keys too, so a file that has a field or
+/// a constant that the class has not is no such file.
 pub(crate) fn describes_other_weights(meta: &Meta, generation: Generation) -> bool {
-    generation != Generation::G0 && meta.model.contains_key("hidden_act")
+    let is_class =
+        meta.model.contains_key("hidden_act") || meta.architectures.iter().any(|name| name == CLASS);
+    let is_native = meta.model.keys().any(|key| is_among(NOT_OF_CLASS, key));
+    let states = |constant, number: f32| {
+        constant_of(meta, constant).is_ok_and(|stated| stated.is_none_or(|stated| stated == number))
+    };
+    generation != Generation::G0
+        && is_class
+        && !is_native
+        && states(&ROPE_BASE, CLASS_ROPE_BASE)
+        && states(&SOFTCAP, CLASS_SOFTCAP)
 }
 
 fn files(meta: &Meta) -> impl Iterator<Item = &Meta> {

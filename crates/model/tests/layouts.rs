@@ -288,6 +288,44 @@ fn places_that_contradict_each_other_are_refused_unless_an_override_says_which()
 }
 
 #[test]
+fn a_config_of_a_fork_counts_beside_a_meta_though_it_has_keys_of_the_hugging_face_class() {
+    let (table, meta) = golden("g7");
+    let beside = |fields: &Value| {
+        let other = formats::read_meta("config.json", fields.to_string().as_bytes()).unwrap();
+        config(&table, &Meta { companion: Some(Box::new(other)), ..meta.clone() })
+    };
+    let class = json!({
+        "architectures": ["NanoChatForCausalLM"], "model_type": "nanochat", "hidden_act": "relu2", "hidden_size": 64,
+        "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}, "final_logit_softcapping": 15.0,
+        "rms_norm_eps": 1e-6, "attention_bias": false,
+    });
+    let untouched = (1e5, 1.2, Some(15.0));
+    for (change, expected) in [
+        (json!({}), untouched),
+        (json!({"hidden_act": null}), untouched),
+        (json!({"architectures": null}), untouched),
+        (json!({"rope_parameters": {"rope_theta": 1e6}}), (1e6, 1.2, Some(15.0))),
+        (json!({"final_logit_softcapping": 20}), (1e4, 1.2, Some(20.0))),
+        (json!({"final_logit_softcapping": 0}), (1e4, 1.2, None)),
+        (json!({"qk_norm_scale": 1.5}), (1e4, 1.5, Some(15.0))),
+        (json!({"architectures": ["NanoSweForCausalLM"], "padded_vocab_size": 704}), (1e4, 1.2, Some(15.0))),
+    ] {
+        let mut fields = class.clone();
+        fields.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let config = beside(&fields).unwrap();
+        assert_eq!(constants(&config), expected, "{change}");
+        let is_passed_over = config.notes.iter().any(|note| note.starts_with("config.json beside"));
+        assert_eq!(is_passed_over, expected == untouched, "{change}");
+    }
+    let fork = json!({
+        "rope_theta": 1e6, "logit_softcap": -1, "qk_norm_scale": 1.5, "hidden_act": "relu2", "model_type": "nanochat",
+    });
+    assert_eq!(constants(&beside(&fork).unwrap()), (1e6, 1.5, None));
+    let unlike = json!({"rope_theta": 1e6, "hidden_act": "silu"});
+    assert!(beside(&unlike).unwrap_err().to_string().contains("`hidden_act` is \"silu\""));
+}
+
+#[test]
 fn fields_of_other_architectures_are_refused_unless_they_are_off() {
     let (table, meta) = golden("g7");
     for (field, value) in [
