@@ -102,6 +102,31 @@ fn list_has_a_line_for_each_model_in_each_state() {
 }
 
 #[test]
+fn no_model_is_the_default_where_a_start_would_load_none() {
+    let root = tempfile::tempdir().unwrap();
+    let deep = root.path().join("deep");
+    std::fs::create_dir_all(deep.join("a/b/c/d")).unwrap();
+    for file in ["model_000100.pt", "meta_000100.json"] {
+        std::fs::copy(golden("g7").join(file), deep.join("a/b/c/d").join(file)).unwrap();
+    }
+    std::fs::create_dir(root.path().join("empty")).unwrap();
+    for storage in ["deep", "empty", "missing"] {
+        let mut list = Command::new(env!("CARGO_BIN_EXE_samosa"));
+        list.env_clear().current_dir(root.path()).env("MODEL_STORAGE_PATH", storage).args(["models", "list"]);
+        let Output { stdout, stderr, .. } = list.output().unwrap();
+        let (table, why) = (text(&stdout), text(&stderr));
+        assert_eq!(line(&table, "samosa-mini")[..2], ["samosa-mini", "builtin"], "{storage}");
+        assert!(!table.contains("(default)") && why.starts_with("samosa: "), "{storage}: {table}{why}");
+        assert_eq!(document(&text(&list.arg("--json").output().unwrap().stdout))["default"], Value::Null);
+        let named = list.env("DEFAULT_MODEL_TAG", "samosa-mini").output().unwrap();
+        assert_eq!(document(&text(&named.stdout))["default"], "samosa-mini", "{storage}");
+    }
+    let mut list = Command::new(env!("CARGO_BIN_EXE_samosa"));
+    let unset = list.env_clear().args(["models", "list"]).output().unwrap();
+    assert_eq!(line(&text(&unset.stdout), "samosa-mini")[1], "(default)", "no storage is set");
+}
+
+#[test]
 fn a_mistake_in_models_toml_is_one_line_after_what_is_on_disk() {
     let root = storage(&["g7"]);
     says(root.path(), "[[model]]\ntag = \"g7\"\nstep = \"x\"\n");
