@@ -342,6 +342,7 @@ pub(crate) fn depth(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fetch::{FetchSettings, Fetcher};
 
     /// Files with the least contents that pass for whole ones.
     fn touch(root: &Path, names: &[&str]) {
@@ -516,7 +517,8 @@ mod tests {
     #[test]
     fn a_storage_without_a_model_says_what_is_there_instead() {
         let root = tempfile::tempdir().unwrap();
-        let why = |root: &Path| catalog(root).empty().unwrap().map(|empty| empty.to_string());
+        let online = Fetcher::new(FetchSettings::default()).unwrap();
+        let why = |root: &Path| catalog(root).empty(&online).unwrap().map(|empty| empty.to_string());
         let at = root.path().display().to_string();
         assert_eq!(why(root.path()), Some(format!("{at} holds no model")));
         let nowhere = root.path().join("nowhere");
@@ -544,11 +546,20 @@ mod tests {
         assert!(why(root.path()).unwrap().ends_with("; and 9 more"), "{:?}", why(root.path()));
         says(root.path(), "[[model]]\ntag = \"far\"\nsource = \"huggingface:o/far\"\n");
         assert_eq!(why(root.path()), None, "one is named that can be fetched");
+        let alone = tempfile::tempdir().unwrap();
+        let settings = FetchSettings { offline: true, ..FetchSettings::default() };
+        let offline = Fetcher::new(settings).unwrap();
+        let why_offline = || catalog(alone.path()).empty(&offline).unwrap().map(|empty| empty.to_string());
+        says(alone.path(), "[[model]]\ntag = \"far\"\nsource = \"huggingface:o/far\"\n");
+        let off = "`far` comes from huggingface:o/far, and HF_HUB_OFFLINE is true";
+        assert_eq!(why_offline(), Some(format!("{} holds no model: {off}", alone.path().display())));
+        says(alone.path(), "[[model]]\ntag = \"far\"\nsource = \"s3://b/far\"\n");
+        assert_eq!(why_offline(), None, "that is not the Hub");
         says(root.path(), "[[model]]\ntag = 5\n");
-        assert!(catalog(root.path()).empty().unwrap_err().to_string().contains("line 2"));
+        assert!(catalog(root.path()).empty(&online).unwrap_err().to_string().contains("line 2"));
         models(root.path(), &["d20"]);
         assert_eq!(why(root.path()), None);
-        assert_eq!(Catalog::new(None).empty().unwrap(), None, "none was to be expected");
+        assert_eq!(Catalog::new(None).empty(&online).unwrap(), None, "none was to be expected");
     }
 
     #[test]
