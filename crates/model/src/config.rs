@@ -102,7 +102,7 @@ impl Config {
             unknown_keys: Vec::new(),
         };
         config.check(&seen, meta)?;
-        config.unknown_keys = metadata::check(meta, &config, table)?;
+        config.unknown_keys = metadata::check(meta, &config, table, overrides)?;
         Ok(config)
     }
 
@@ -211,8 +211,11 @@ fn constants(generation: Generation, meta: &Meta, overrides: &Overrides) -> Resu
         rope_base: positive("rope_base", overrides.rope_base.or(stated.rope_base))?.unwrap_or(base.rope_base),
         qk_scale: positive("qk_scale", overrides.qk_scale.or(stated.qk_scale))?.unwrap_or(base.qk_scale),
         softcap: softcap.map_or(base.softcap, |cap| (cap > 0.0).then_some(cap)),
-        value_gate_scale: positive("value_gate_scale", overrides.value_gate_scale)?
-            .unwrap_or(base.value_gate_scale),
+        value_gate_scale: positive(
+            "value_gate_scale",
+            overrides.value_gate_scale.or(stated.value_gate_scale),
+        )?
+        .unwrap_or(base.value_gate_scale),
         short_window: overrides.short_window.unwrap_or(base.short_window),
     })
 }

@@ -32,6 +32,7 @@ pub(crate) struct Stated {
     pub(crate) rope_base: Option<f32>,
     pub(crate) qk_scale: Option<f32>,
     pub(crate) softcap: Option<f32>,
+    pub(crate) value_gate_scale: Option<f32>,
 }
 
 /// A constant by its names, and what may be written there.
@@ -73,6 +74,18 @@ const SOFTCAP: Constant = Constant {
     read: |cap| cap.is_finite().then_some(cap.max(0.0)),
     null: Some(0.0),
 };
+const VALUE_GATE_SCALE: Constant =
+    Constant { names: &["value_gate_scale"], over: "value_gate_scale", ..QK_SCALE };
+const CONSTANTS: [&Constant; 4] = [&ROPE_BASE, &QK_SCALE, &SOFTCAP, &VALUE_GATE_SCALE];
+/// Parts of a key that say that a number under it is a constant of the computation: whole words of it, in the plural
+/// or not, and parts of words that are in no other.
+const WORDS_OF_CONSTANTS: &str = "rope freq cap capping scale scaling temperature temp window eps epsilon gate \
+     logit softmax norm";
+const PARTS_OF_CONSTANTS: [&str; 8] =
+    ["rotary", "theta", "softcap", "multiplier", "lambda", "smear", "backout", "epsilon"];
+/// Words that say that it is one of training or sampling.
+const WORDS_OF_TRAINING: &str = "lr loss grad gradient optim optimizer adam adamw muon momentum init decay \
+     warmup warmdown schedule batch data dropout sampling sample generation eval train training";
 /// Objects that hold constants of rotary embeddings.
 const ROPE_OBJECTS: [&str; 2] = ["rope_parameters", "rope_scaling"];
 
@@ -171,6 +184,7 @@ pub(crate) fn stated(meta: &Meta, overrides: &Overrides) -> Result<Stated, Error
         rope_base: unless(overrides.rope_base, &ROPE_BASE)?,
         qk_scale: unless(overrides.qk_scale, &QK_SCALE)?,
         softcap: unless(overrides.softcap, &SOFTCAP)?,
+        value_gate_scale: unless(overrides.value_gate_scale, &VALUE_GATE_SCALE)?,
     })
 }
 
@@ -251,16 +265,29 @@ fn places(file: &Meta) -> impl Iterator<Item = &Map<String, Value>> {
 }
 
 /// Refuses what the files ask for and this server does not compute. Returns the keys that are not known.
-pub(crate) fn check(meta: &Meta, config: &Config, table: &TensorTable) -> Result<Vec<String>, Error> {
+pub(crate) fn check(
+    meta: &Meta,
+    config: &Config,
+    table: &TensorTable,
+    overrides: &Overrides,
+) -> Result<Vec<String>, Error> {
     let mut unknown = Vec::new();
     for file in files(meta) {
         for place in [&file.model, &file.beside] {
             for (key, value) in place {
                 if ROPE_OBJECTS.contains(&key.as_str()) {
                     rope(key, value)?;
+                } else if key == "short_window" {
+                    // Its override outranks it.
+                    let is_same = overrides.short_window.is_some() || says_window(value, config);
+                    let expected = || format!("{}, or an override", short_reach(config));
+                    is_same.then_some(()).ok_or_else(|| refused(key, value, &expected()))?;
                 } else if let Some(neutral) = neutral(key, place, config) {
                     agree(key, value, &neutral, table)?;
                 } else if !is_known(key) {
+                    if is_constant(key) && has_number(value) {
+                        return Err(refused(key, value, "a file without it"));
+                    }
                     unknown.push(format!("{} = {}", short(key), shown(value)));
                 }
             }
@@ -276,12 +303,59 @@ pub(crate) fn check(meta: &Meta, config: &Config, table: &TensorTable) -> Result
     Ok(unknown)
 }
 
+/// Whether a value is the reach of an S layer, in tokens.
+fn says_window(value: &Value, config: &Config) -> bool {
+    value.is_null() || value.as_u64() == Some(short_reach(config) as u64)
+}
+
+fn short_reach(config: &Config) -> usize {
+    config.constants.short_window.reach(config.sequence_len).min(config.sequence_len)
+}
+
 fn is_known(key: &str) -> bool {
-    let constants = [&ROPE_BASE, &QK_SCALE, &SOFTCAP];
     // nanochat's evaluations are called after their task.
     HARMLESS.iter().any(|names| is_among(names, key))
         || key.ends_with("_acc")
-        || constants.iter().any(|constant| constant.names.contains(&key))
+        || CONSTANTS.iter().any(|constant| constant.names.contains(&key))
+}
+
+/// Whether a key that is not known sounds like a constant of the computation.
+fn is_constant(key: &str) -> bool {
+    let words = words(key);
+    let is_word_of = |names: &str, word: &str| {
+        is_among(names, word) || word.strip_suffix('s').is_some_and(|one| is_among(names, one))
+    };
+    let among = |names| words.iter().any(|word| !word.is_empty() && is_word_of(names, word));
+    let is_part = || PARTS_OF_CONSTANTS.iter().any(|part| words.concat().contains(part));
+    (among(WORDS_OF_CONSTANTS) || is_part()) && !among(WORDS_OF_TRAINING)
+}
+
+/// The words of a key in small letters, divided by what is no letter and by capitals.
+fn words(key: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut was_small = false;
+    for c in key.chars() {
+        if !c.is_ascii_alphabetic() || c.is_ascii_uppercase() && was_small {
+            words.push(String::new());
+        }
+        words
+            .last_mut()
+            .into_iter()
+            .for_each(|word| word.extend(c.is_ascii_alphabetic().then(|| c.to_ascii_lowercase())));
+        was_small = c.is_ascii_lowercase();
+    }
+    words
+}
+
+/// Whether there is a number in a value, as a text too.
+fn has_number(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) => false,
+        Value::Number(_) => true,
+        Value::String(text) => text.trim().parse::<f64>().is_ok(),
+        Value::Array(items) => items.iter().any(has_number),
+        Value::Object(fields) => fields.values().any(has_number),
+    }
 }
 
 /// Whether a name is one of several with spaces between them.

@@ -390,10 +390,70 @@ fn an_output_matrix_may_be_tied_if_it_is_the_embedding() {
 #[test]
 fn keys_that_are_not_known_are_reported_with_their_values() {
     let (table, meta) = golden("g7");
-    let odd =
-        described(&meta, json!({"attn_temperature": 0.7, "xsa": {"on": true}}), json!({"note": "x\ny"}));
+    let odd = described(&meta, json!({"attn_probes": 7, "xsa": {"on": true}}), json!({"note": "x\ny"}));
     let config = config(&table, &odd).unwrap();
-    assert_eq!(config.unknown_keys, ["attn_temperature = 0.7", "note = \"x\\ny\"", "xsa = {\"on\":true}"]);
+    assert_eq!(config.unknown_keys, ["attn_probes = 7", "note = \"x\\ny\"", "xsa = {\"on\":true}"]);
+}
+
+#[test]
+fn a_constant_that_is_not_computed_is_refused_by_its_key() {
+    let (table, meta) = golden("g7");
+    let read = |fields: Value, beside: Value| config(&table, &described(&meta, fields, beside));
+    for (key, value) in [
+        ("short_window", json!(64)),
+        ("short_window", json!("half")),
+        ("rotary_emb_base", json!(500)),
+        ("rope_local_base_freq", json!(10000.0)),
+        ("ropeTheta", json!(500)),
+        ("attention_multiplier", json!(0.1)),
+        ("softmax_scale", json!(0.125)),
+        ("logit_cap", json!(30)),
+        ("attn_temperature", json!(0.7)),
+        ("backout_layer", json!(1)),
+        ("smear_lambda_max", json!("NaN")),
+        ("local_window", json!("64")),
+        ("per_layer_windows", json!([64, 128])),
+        ("ve_gate", json!({"range": 3})),
+        ("qk_eps", json!(1e-3)),
+        ("logit_scales", json!(0.5)),
+    ] {
+        for beside in [false, true] {
+            let fields = json!({key: value});
+            let (model, outer) = if beside { (json!({}), fields) } else { (fields, json!({})) };
+            let error = read(model, outer).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("the metadata's `{key}` is ")), "{key} {value}: {error}");
+        }
+    }
+    let harmless = json!({
+        "warmup_steps": 40, "lr_scale": 0.5, "adam_eps": 1e-8, "grad_norm": 0.7, "loss_scale": 2, "init_scale": 0.68,
+        "use_smear": true, "rope_impl": "flash", "n_gpus": 8, "landscape": 3, "captions": 2, "property": 1,
+        "sampling_temperature": 0.8, "softmax_scale": null, "window_kind": "causal",
+    });
+    let known = read(json!({}), harmless.clone()).unwrap();
+    assert_eq!(known.unknown_keys.len(), harmless.as_object().unwrap().len(), "{:?}", known.unknown_keys);
+}
+
+#[test]
+fn the_value_gates_range_and_the_short_window_are_those_of_the_metadata() {
+    let (table, meta) = golden("g7");
+    let stated = described(&meta, json!({"value_gate_scale": 5, "short_window": 128}), json!({}));
+    let plain = config(&table, &meta).unwrap();
+    let of_file = config(&table, &stated).unwrap();
+    assert_eq!((of_file.constants.value_gate_scale, of_file.windows), (5.0, plain.windows));
+    assert_ne!(plain.constants.value_gate_scale, 5.0);
+    let error = config(&table, &described(&meta, json!({"value_gate_scale": 0}), json!({}))).unwrap_err();
+    assert!(error.to_string().contains("`value_gate_scale` is 0"), "{error}");
+    let other = described(&meta, json!({"value_gate_scale": 5, "short_window": 64}), json!({}));
+    let error = config(&table, &other).unwrap_err().to_string();
+    assert_eq!(error, "the metadata's `short_window` is 64, but only 128, or an override is supported");
+    let short_window = Some(model::ShortWindow::Half);
+    let overrides = Overrides { value_gate_scale: Some(2.0), short_window, ..Overrides::default() };
+    let over = Config::read(&table, &other, &overrides).unwrap();
+    assert_eq!(
+        (over.constants.value_gate_scale, over.windows[0]),
+        (2.0, 256),
+        "an override outranks the file"
+    );
 }
 
 #[test]
