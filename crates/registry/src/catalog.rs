@@ -563,6 +563,41 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_cannot_be_read_is_named_and_hides_no_other() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let online = Fetcher::new(FetchSettings::default()).unwrap();
+        let why = || catalog(root.path()).empty(&online).unwrap().map(|empty| empty.to_string());
+        std::os::unix::fs::symlink("d1", root.path().join("d1")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/d3", root.path().join("d3")).unwrap();
+        let links = format!(
+            "{} holds no model: d1 cannot be read: Too many levels of symbolic links (os error 40); d3 cannot be read: \
+             No such file or directory (os error 2)",
+            root.path().display()
+        );
+        assert_eq!(why(), Some(links.clone()));
+        models(root.path(), &["runs/d2", "chatsft_checkpoints/d4"]);
+        let closed = ["runs/d2", "chatsft_checkpoints"].map(|name| root.path().join(name));
+        let permit = |mode| {
+            for path in &closed {
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+        };
+        permit(0o000);
+        // The administrator may read everything.
+        if std::fs::read_dir(&closed[0]).is_err() {
+            let both = why().unwrap();
+            for name in ["runs/d2", "chatsft_checkpoints"] {
+                let expected = format!("{name} cannot be read: Permission denied (os error 13)");
+                assert!(both.contains(&expected), "{both}");
+            }
+            models(root.path(), &["d5"]);
+            assert_eq!(listed(&catalog(root.path())), pairs(&[("d5", "d5")]));
+        }
+        permit(0o700);
+    }
+
+    #[test]
     fn a_tokenizer_that_models_toml_names_makes_a_model_whole() {
         let root = tempfile::tempdir().unwrap();
         touch(root.path(), &["d20/model_000001.pt", "d20/meta_000001.json", "d12/model_000001.pt"]);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::file_name;
 use crate::fetch::Fetcher;
-use crate::places::walk::{self, MAX_DEPTH, Walked};
+use crate::places::walk::{self, Fault, MAX_DEPTH, Walked};
 use crate::{Catalog, Entry, Error, Location, builtin};
 
 /// Checkpoints that are named.
@@ -55,16 +55,20 @@ impl Catalog {
     }
 }
 
-/// Why a directory is not searched; `None` for one that is, whose own error stands among the incomplete models.
+/// Why a directory is not searched or has no model; `None` for one that is, whose own error stands among the incomplete models.
 fn out_of_sight(root: &Path, walked: &Walked) -> Option<String> {
-    let Walked { path, depth, is_hidden, odd_file } = walked;
+    let Walked { path, depth, is_hidden, fault } = walked;
     let below = path.strip_prefix(root).unwrap_or(path);
     let place = if below.as_os_str().is_empty() { ".".to_owned() } else { below.display().to_string() };
-    if let Some(file) = odd_file {
-        return Some(format!(
-            "{place} has {file}, which is no name of weights (model_<step>.pt, model.pt, model.safetensors, \
-             pytorch_model.bin)"
-        ));
+    match fault {
+        Some(Fault::OddFile(file)) => {
+            return Some(format!(
+                "{place} has {file}, which is no name of weights (model_<step>.pt, model.pt, model.safetensors, \
+                 pytorch_model.bin)"
+            ));
+        }
+        Some(Fault::Unreadable(error)) => return Some(format!("{place} cannot be read: {error}")),
+        None => {}
     }
     if *depth == 1 && file_name(path) == builtin::TAG {
         return Some(format!("{place} has the name of the built-in model, which no other may have"));

@@ -96,17 +96,17 @@ fn laid_out(root: &Path) -> Result<Vec<Place>, Error> {
     }
     for (places, short) in STAGES {
         for (stage, short) in places.into_iter().zip(short) {
-            for (name, directory) in directories(&root.join(stage))? {
+            for (name, directory) in readable(&root.join(stage))? {
                 let long = format!("{short}.{name}");
                 add(directory, &[name, long]);
             }
         }
     }
-    let mut copies = directories(&root.join(COPIES))?;
+    let mut copies = readable(&root.join(COPIES))?;
     copies.retain(|(name, _)| Tag::new(name).is_some());
     copies.sort_by_key(|(name, _)| stage_called(name));
     for (stage, copy) in copies {
-        for (name, directory) in directories(&copy)? {
+        for (name, directory) in readable(&copy)? {
             let (long, longer) = (format!("{stage}.{name}"), format!("native.{stage}.{name}"));
             add(directory, &[name, long, longer]);
         }
@@ -279,6 +279,16 @@ fn nearest_tag(name: &str) -> Tag {
     let name: String = name.chars().map(|c| if allowed(c) { c } else { '-' }).take(100).collect();
     let name = name.trim_start_matches(['.', '_', '-']);
     Tag::new(name).or_else(|| Tag::new("model")).expect("`model` is a tag")
+}
+
+/// The directories in a directory, by name; none where they may not be read: that hides no model beside them.
+fn readable(path: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+    match directories(path) {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            Ok(Vec::new())
+        }
+        other => other,
+    }
 }
 
 /// The directories in a directory, by name.
