@@ -540,6 +540,17 @@ mod tests {
         let named = tempfile::tempdir().unwrap();
         models(named.path(), &["samosa-mini"]);
         assert!(why(named.path()).unwrap().contains("samosa-mini has the name of the built-in model"));
+        let loud = tempfile::tempdir().unwrap();
+        touch(
+            loud.path(),
+            &["a/MODEL_000106.PT", "a/META_000106.JSON", "b/Model.SafeTensors", "c/OPTIM_1.PT"],
+        );
+        let odd = why(loud.path()).unwrap();
+        for named in ["a has MODEL_000106.PT, which is no name", "b has Model.SafeTensors, which is no name"]
+        {
+            assert!(odd.contains(named), "{odd}");
+        }
+        assert!(!odd.contains("OPTIM"), "{odd}");
         for i in 0..10 {
             touch(root.path(), &[&format!("n{i}/model_000001.pt")]);
         }

@@ -134,6 +134,7 @@ fn entries(path: &Path) -> std::io::Result<Entries> {
 
 /// Whether a file may be weights under a name that is not looked for.
 fn is_odd(name: &str) -> bool {
+    let name = &name.to_ascii_lowercase();
     let other = name.starts_with("optim") || name == "token_bytes.pt";
     let is_model = name.contains("model") && has_extension(name, "bin");
     !other && (is_model || EXTENSIONS.iter().any(|extension| has_extension(name, extension)))
