@@ -180,15 +180,18 @@ impl Catalog {
         self.directory().map_or_else(|| Ok(ModelsFile::default()), ModelsFile::read)
     }
 
-    /// The model to serve when none is named: of the most finished stage the deepest `d<depth>`, else the
-    /// newest; the built-in one if no other is on this machine. What is not fetched yet is never chosen.
+    /// The model to serve when none is named: of the most finished stage, and of revisions in the Hub's cache only
+    /// if there is no main branch, the deepest `d<depth>`, else the newest; the built-in one if no other is on this machine. What is not fetched yet is never chosen.
     pub fn default_tag(&self) -> Result<Tag, Error> {
         let modified = |entry: &Entry| {
             let path = entry.location.path();
             path.and_then(|path| path.metadata().ok()?.modified().ok()).unwrap_or(SystemTime::UNIX_EPOCH)
         };
         let rank = |entry: &Entry| {
-            (Reverse(places::stage(&entry.location)), depth(entry.tag.as_str()), modified(entry))
+            let is_other = places::is_other_revision(&entry.location);
+            // A revision's tag is a hash, in which `d1…` is no depth.
+            let depth = depth(entry.tag.as_str()).filter(|_| !is_other);
+            (Reverse(places::stage(&entry.location)), !is_other, depth, modified(entry))
         };
         let here = self.look()?.whole.into_values().filter(|entry| entry.location != Location::Absent);
         Ok(here.max_by_key(rank).map_or_else(builtin::tag, |entry| entry.tag))
@@ -342,6 +345,7 @@ pub(crate) fn depth(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::file_name;
     use crate::fetch::{FetchSettings, Fetcher};
 
     /// Files with the least contents that pass for whole ones.
@@ -505,7 +509,25 @@ mod tests {
             let own = listed(&catalog(&at));
             assert!(own.iter().any(|(_, path)| path.is_empty() || path.ends_with(&new)), "{own:?}");
         }
-        std::fs::remove_dir_all(repository.join("snapshots").join(&old)).unwrap();
+        // The newer revision is not that of the main branch, and its tag looks like a depth.
+        std::fs::rename(
+            repository.join("snapshots").join(&old),
+            repository.join(format!("snapshots/d9{}", "0".repeat(38))),
+        )
+        .unwrap();
+        let later = repository.join("snapshots").join(format!("d9{}", "0".repeat(38)));
+        std::fs::write(later.join("new"), "").unwrap();
+        for at in [root.path(), &repository, &repository.join("snapshots")] {
+            let first = catalog(at).find(&catalog(at).default_tag().unwrap()).unwrap();
+            assert!(first.path.ends_with(&new), "{}: {}", at.display(), first.path);
+        }
+        std::fs::write(repository.join("refs/main"), file_name(&later)).unwrap();
+        let tags: Vec<String> = listed(&catalog(root.path())).into_iter().map(|(tag, _)| tag).collect();
+        assert_eq!(tags, ["bbbbbbbb", "d20-chat"]);
+        assert_eq!(catalog(root.path()).find(&tag("d20-chat")).unwrap().path, path(file_name(&later)));
+        assert_eq!(catalog(root.path()).default_tag().unwrap(), tag("d20-chat"));
+        std::fs::write(repository.join("refs/main"), &new).unwrap();
+        std::fs::remove_dir_all(later).unwrap();
         std::fs::remove_file(repository.join("refs/main")).unwrap();
         assert_eq!(
             listed(&catalog(root.path())),

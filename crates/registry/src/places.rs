@@ -213,6 +213,12 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
     PLAIN_NAMES.contains(&name)
 }
 
+/// Whether a place is a revision in the Hub's cache that is not that of the main branch.
+pub(crate) fn is_other_revision(location: &Location) -> bool {
+    let Some(directory) = home(location) else { return false };
+    repository_of(directory).is_some_and(|repository| !is_main(&repository, file_name(directory)))
+}
+
 /// How finished the model in a place is, the most finished at 0.
 pub(crate) fn stage(location: &Location) -> usize {
     home(location).map_or(OWN_DIRECTORY, stage_of)
