@@ -124,7 +124,7 @@ impl Catalog {
     }
 
     /// Where models are looked for.
-    pub(crate) fn root(&self) -> Option<&Path> {
+    pub fn root(&self) -> Option<&Path> {
         self.root.as_deref()
     }
 
