@@ -127,6 +127,27 @@ fn no_model_is_the_default_where_a_start_would_load_none() {
 }
 
 #[test]
+fn a_model_that_is_not_where_models_toml_says_is_named_once_with_its_path() {
+    let root = storage(&["g7"]);
+    let says_source = |tag: &str, path: &str| {
+        says(root.path(), &format!("[[model]]\ntag = \"{tag}\"\nsource = \"local:{path}\"\n"));
+    };
+    says_source("d32", "/nonexistent/x");
+    let expected = "samosa: `d32`: /nonexistent/x does not exist\n";
+    for command in ["show", "verify"] {
+        assert_eq!(failed(root.path(), &[command, "d32"]), (String::new(), expected.to_owned()));
+    }
+    let listed = done(root.path(), &["list"]);
+    assert!(listed.contains("incomplete: `d32`: /nonexistent/x does not exist"), "{listed}");
+    let link = root.path().join("loop");
+    std::os::unix::fs::symlink("loop", &link).unwrap();
+    says_source("d32", link.to_str().unwrap());
+    let (_, why) = failed(root.path(), &["verify", "d32"]);
+    let reason = "cannot be read: Too many levels of symbolic links (os error 40)";
+    assert_eq!(why, format!("samosa: `d32`: {} {reason}\n", link.display()));
+}
+
+#[test]
 fn a_mistake_in_models_toml_is_one_line_after_what_is_on_disk() {
     let root = storage(&["g7"]);
     says(root.path(), "[[model]]\ntag = \"g7\"\nstep = \"x\"\n");
@@ -248,15 +269,15 @@ fn constants_that_the_metadata_states_and_keys_that_are_not_known_are_shown() {
     let root = storage(&["g7-constants"]);
     let meta = root.path().join("g7-constants/meta_000107.json");
     let text = std::fs::read_to_string(&meta).unwrap();
-    std::fs::write(&meta, text.replace("\"n_layer\"", "\"attn_temperature\": 0.7, \"n_layer\"")).unwrap();
+    std::fs::write(&meta, text.replace("\"n_layer\"", "\"attn_probes\": 7, \"n_layer\"")).unwrap();
     let json = document(&done(root.path(), &["show", "g7-constants", "--json"]));
     assert_eq!(
         (&json["rope_base"], &json["qk_scale"], &json["softcap"]),
         (&json!(1_000_000), &json!(1.5), &json!("none"))
     );
-    assert_eq!(json["unknown_keys"], json!(["attn_temperature = 0.7"]));
+    assert_eq!(json["unknown_keys"], json!(["attn_probes = 7"]));
     let shown = done(root.path(), &["show", "g7-constants"]);
-    assert!(shown.contains("unknown keys\n  attn_temperature = 0.7\n"), "{shown}");
+    assert!(shown.contains("unknown keys\n  attn_probes = 7\n"), "{shown}");
     std::fs::write(&meta, text.replace("\"logit_softcap\": 0.0", "\"rope_scaling\": {\"type\": \"yarn\"}"))
         .unwrap();
     let (_, why) = failed(root.path(), &["show", "g7-constants"]);
