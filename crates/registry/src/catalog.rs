@@ -220,8 +220,9 @@ impl Catalog {
         for said in &models.models {
             let Some(Source::Path(path)) = &said.source else { continue };
             let path = said.directory.as_ref().map_or_else(|| path.clone(), |below| path.join(below));
-            let location = if path.is_dir() { Location::Directory(path) } else { Location::File(path) };
-            if let Err(error) = self.add(found, models, (&said.tag, location)) {
+            let added = location_at(&said.tag, path)
+                .and_then(|location| self.add(found, models, (&said.tag, location)));
+            if let Err(error) = added {
                 found.partial.entry(said.tag.clone()).or_insert((String::new(), error));
             }
         }
@@ -302,6 +303,21 @@ impl Catalog {
         let (root, path) = (self.directory(), location.path());
         let relative = root.zip(path).and_then(|(root, path)| path.strip_prefix(root).ok());
         relative.map(|path| path.display().to_string()).unwrap_or_default()
+    }
+}
+
+/// The directory or file at a path that `models.toml` names.
+fn location_at(tag: &Tag, path: PathBuf) -> Result<Location, Error> {
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(Location::Directory(path)),
+        Ok(_) => Ok(Location::File(path)),
+        Err(error) => {
+            let reason = match error.kind() {
+                std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+                _ => format!("cannot be read: {error}"),
+            };
+            Err(Error::Elsewhere { tag: tag.clone(), path, reason })
+        }
     }
 }
 
@@ -722,7 +738,7 @@ mod tests {
             entry("lost", "s3://b/lost"),
             entry("broken", "https://example.org/broken"),
             entry("named", &format!("local:{}", elsewhere.path().display())) + "directory = \"x/y\"\n",
-            entry("gone", "local:/nowhere"),
+            entry("gone", "local:/nowhere/x") + "directory = \"y\"\n",
         ];
         says(root.path(), &text.concat());
         let offer =
@@ -749,8 +765,9 @@ mod tests {
         assert_eq!(named.location, Location::Directory(elsewhere.path().join("x/y")));
         let broken = catalog.find(&tag("broken")).unwrap_err().to_string();
         assert_eq!(broken, "`broken` has no metadata (meta_<step>.json, meta.json or config.json)");
-        let gone = catalog.find(&tag("gone")).unwrap_err().to_string();
-        assert_eq!(gone, "`gone` has no file of weights there");
+        let gone = catalog.find(&tag("gone")).unwrap_err();
+        assert_eq!(gone.to_string(), "`gone`: /nowhere/x/y does not exist");
+        assert_eq!(gone.public(), "`gone` is not where models.toml says", "no path leaves the server");
         let absent = catalog.find(&tag("far")).unwrap();
         assert!(matches!(
             absent.location.files(&tag("far"), &FileOptions::default()),

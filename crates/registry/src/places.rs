@@ -290,7 +290,7 @@ fn nearest_tag(name: &str) -> Tag {
 /// The directories in a directory, by name; none where they may not be read: that hides no model beside them.
 fn readable(path: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     match directories(path) {
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+        Err(Error::Io { cause, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
             Ok(Vec::new())
         }
         other => other,
