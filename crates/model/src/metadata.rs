@@ -5,6 +5,7 @@ use formats::{Meta, TensorTable};
 use serde_json::{Map, Value};
 
 use crate::config::{Config, Overrides, find};
+use crate::generation::Constants;
 use crate::{Error, Generation};
 
 /// Unknown keys that are reported.
@@ -205,7 +206,8 @@ pub(crate) fn describes_other_weights(meta: &Meta, generation: Generation) -> bo
         && states(&SOFTCAP, CLASS_SOFTCAP)
 }
 
-fn files(meta: &Meta) -> impl Iterator<Item = &Meta> {
+/// The file that describes the weights, and the other one.
+pub(crate) fn files(meta: &Meta) -> impl Iterator<Item = &Meta> {
     std::iter::once(meta).chain(meta.companion.as_deref())
 }
 
@@ -230,6 +232,31 @@ fn constant_of(meta: &Meta, constant: &Constant) -> Result<Option<f32>, Error> {
         }
     }
     Ok(found.map(|(number, _)| number))
+}
+
+/// What the trainer's settings say of constants, where that is not what is used: they are a dump of its command line,
+/// which may not have reached the model.
+pub(crate) fn unused(meta: &Meta, used: &Constants) -> Vec<String> {
+    let used = [used.rope_base, used.qk_scale, used.softcap.unwrap_or(0.0), used.value_gate_scale];
+    let mut notes = Vec::new();
+    for file in files(meta) {
+        for (constant, used) in CONSTANTS.iter().zip(used) {
+            for name in constant.names {
+                let Some(value) = file.user_config.get(*name) else { continue };
+                if read(value, constant).is_ok_and(|said| said.is_none_or(|said| said == used)) {
+                    continue;
+                }
+                notes.push(format!(
+                    "`{name}` is {} in user_config of {}, the settings of the training, but {used} is used; an override `{}` \
+                     can say otherwise",
+                    shown(value),
+                    file.file,
+                    constant.over
+                ));
+            }
+        }
+    }
+    notes
 }
 
 /// The window pattern, which both files must agree on.

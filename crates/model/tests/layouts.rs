@@ -396,6 +396,46 @@ fn keys_that_are_not_known_are_reported_with_their_values() {
 }
 
 #[test]
+fn settings_of_the_training_that_differ_from_what_is_used_are_noted() {
+    let (table, meta) = golden("g7");
+    let settings = |fields: Value| {
+        let notes =
+            config(&table, &described(&meta, json!({}), json!({"user_config": fields}))).unwrap().notes;
+        notes.into_iter().filter(|note| note.contains("user_config")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        settings(json!({"rope_theta": 100_000, "softcap": 15, "depth": 5, "qk_scale": null})),
+        [""; 0]
+    );
+    let note = |name: &str, value: &str, used: &str, over: &str| {
+        format!(
+            "`{name}` is {value} in user_config of meta.json, the settings of the training, but {used} is used; an \
+             override `{over}` can say otherwise"
+        )
+    };
+    let expected = [
+        note("rope_theta", "500000", "100000", "rope_base"),
+        note("qk_norm_scale", "\"x\"", "1.2", "qk_scale"),
+        note("softcap", "20", "15", "softcap"),
+    ];
+    assert_eq!(settings(json!({"rope_theta": 500_000, "softcap": 20, "qk_norm_scale": "x"})), expected);
+}
+
+#[test]
+fn sizes_of_the_other_file_are_compared_too() {
+    let (table, meta) = golden("g7");
+    for (fields, expected) in [
+        (json!({"n_layer": 9}), "`n_layer` is 9, but must be 5, as the tensors say"),
+        (json!({"num_hidden_layers": 9}), "`n_layer` is 9, but must be 5, as the tensors say"),
+        (json!({"hidden_size": 128}), "`n_embd` is 128, but must be 64, as the tensors say"),
+    ] {
+        let other = formats::read_meta("config.json", fields.to_string().as_bytes()).unwrap();
+        let both = Meta { companion: Some(Box::new(other)), ..meta.clone() };
+        assert_eq!(config(&table, &both).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
 fn a_constant_that_is_not_computed_is_refused_by_its_key() {
     let (table, meta) = golden("g7");
     let read = |fields: Value, beside: Value| config(&table, &described(&meta, fields, beside));
