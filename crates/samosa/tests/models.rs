@@ -148,6 +148,20 @@ fn a_model_that_is_not_where_models_toml_says_is_named_once_with_its_path() {
 }
 
 #[test]
+fn a_model_that_does_not_load_says_why_in_the_list() {
+    let root = storage(&["g7-constants"]);
+    let meta = root.path().join("g7-constants/meta_000107.json");
+    let text_of_meta = std::fs::read_to_string(&meta).unwrap();
+    std::fs::write(&meta, text_of_meta.replace("\"n_layer\"", "\"n_experts\": 4, \"n_layer\"")).unwrap();
+    let table = done(root.path(), &["list"]);
+    let reason = "refused: the metadata's `n_experts` is 4, but only off: null, false or 0 is supported";
+    assert!(table.contains(reason), "{table}");
+    let listed = document(&done(root.path(), &["list", "--json"]));
+    assert_eq!(listed["models"][0]["state"], "refused");
+    assert_eq!(listed["models"][0]["step"], 107);
+}
+
+#[test]
 fn a_mistake_in_models_toml_is_one_line_after_what_is_on_disk() {
     let root = storage(&["g7"]);
     says(root.path(), "[[model]]\ntag = \"g7\"\nstep = \"x\"\n");

@@ -60,8 +60,13 @@ impl Row {
         } else {
             match load::find(catalog, &entry, &options.load_options(&entry.tag, default)) {
                 Ok(found) => {
-                    let bytes = Some(found.files().values().sum());
-                    Self { step: found.step(), bytes, ..Self::new(entry.tag, "complete", None) }
+                    let (bytes, step) = (Some(found.files().values().sum()), found.step());
+                    // Headers and metadata alone; `verify` reads the rest.
+                    let (state, reason) = match found.open() {
+                        Ok(_) => ("complete", None),
+                        Err(error) => ("refused", Some(error.to_string())),
+                    };
+                    Self { step, bytes, ..Self::new(entry.tag, state, reason) }
                 }
                 // The step that is asked for may be missing, though there is another.
                 Err(error) => Self::new(entry.tag, "incomplete", Some(error.to_string())),
