@@ -85,6 +85,7 @@ impl Config {
         let vocab = meta.text_vocab_size.or(meta.vocab_size);
         let vocab_size = size("vocab_size", vocab.or(Some(seen.rows as u64)), None, MAX_VOCAB)?;
         notes.extend(assumptions(generation, meta, overrides)?);
+        notes.extend(metadata::unused(meta, &constants));
         let windows =
             windows(&seen, generation, sequence_len, constants.short_window, meta, overrides, &mut notes)?;
         let mut config = Self {
@@ -102,7 +103,7 @@ impl Config {
             unknown_keys: Vec::new(),
         };
         config.check(&seen, meta)?;
-        config.unknown_keys = metadata::check(meta, &config, table)?;
+        config.unknown_keys = metadata::check(meta, &config, table, overrides)?;
         Ok(config)
     }
 
@@ -135,8 +136,10 @@ impl Config {
             let expected = format!("{}, as {} says, and not that of {}", self.n_head, meta.file, other.file);
             expect(agreed, "n_head", other.n_head.unwrap_or(0) as usize, &expected)?;
         }
-        told("n_layer", meta.n_layer, self.n_layer)?;
-        told("n_embd", meta.n_embd, self.n_embd)?;
+        for file in metadata::files(meta) {
+            told("n_layer", file.n_layer, self.n_layer)?;
+            told("n_embd", file.n_embd, self.n_embd)?;
+        }
         // A file that does not say is read as if every head had its own keys; the tensors know better.
         let kv_heads = meta.n_kv_head.filter(|&said| said != self.n_head as u64);
         told("n_kv_head", kv_heads, self.n_kv_head)?;
@@ -211,8 +214,11 @@ fn constants(generation: Generation, meta: &Meta, overrides: &Overrides) -> Resu
         rope_base: positive("rope_base", overrides.rope_base.or(stated.rope_base))?.unwrap_or(base.rope_base),
         qk_scale: positive("qk_scale", overrides.qk_scale.or(stated.qk_scale))?.unwrap_or(base.qk_scale),
         softcap: softcap.map_or(base.softcap, |cap| (cap > 0.0).then_some(cap)),
-        value_gate_scale: positive("value_gate_scale", overrides.value_gate_scale)?
-            .unwrap_or(base.value_gate_scale),
+        value_gate_scale: positive(
+            "value_gate_scale",
+            overrides.value_gate_scale.or(stated.value_gate_scale),
+        )?
+        .unwrap_or(base.value_gate_scale),
         short_window: overrides.short_window.unwrap_or(base.short_window),
     })
 }

@@ -5,6 +5,7 @@ use formats::{Meta, TensorTable};
 use serde_json::{Map, Value};
 
 use crate::config::{Config, Overrides, find};
+use crate::generation::Constants;
 use crate::{Error, Generation};
 
 /// Unknown keys that are reported.
@@ -17,12 +18,22 @@ const MAX_EPSILON: f64 = 1e-5;
 /// Input channels of the smear gate.
 const SMEAR_CHANNELS: u64 = 24;
 
+/// The Hugging Face class, and the constants that its converter writes.
+const CLASS: &str = "NanoChatForCausalLM";
+const CLASS_ROPE_BASE: f32 = 10_000.0;
+const CLASS_SOFTCAP: f32 = 15.0;
+/// Fields that the class does not have, with spaces between them: sizes under native names, and those of forks.
+const NOT_OF_CLASS: &str = "n_layer n_head n_kv_head n_embd sequence_len window_pattern padded_vocab_size \
+     smear_gate_channels ve_gate_channels value_embed_layers qk_norm_scale qk_scale logit_softcap logits_soft_cap \
+     logits_softcap final_logit_softcap softcap rope_base";
+
 /// Constants that metadata states; a softcap of 0 is none.
 #[derive(Default, Debug)]
 pub(crate) struct Stated {
     pub(crate) rope_base: Option<f32>,
     pub(crate) qk_scale: Option<f32>,
     pub(crate) softcap: Option<f32>,
+    pub(crate) value_gate_scale: Option<f32>,
 }
 
 /// A constant by its names, and what may be written there.
@@ -64,6 +75,18 @@ const SOFTCAP: Constant = Constant {
     read: |cap| cap.is_finite().then_some(cap.max(0.0)),
     null: Some(0.0),
 };
+const VALUE_GATE_SCALE: Constant =
+    Constant { names: &["value_gate_scale"], over: "value_gate_scale", ..QK_SCALE };
+const CONSTANTS: [&Constant; 4] = [&ROPE_BASE, &QK_SCALE, &SOFTCAP, &VALUE_GATE_SCALE];
+/// Parts of a key that say that a number under it is a constant of the computation: whole words of it, in the plural
+/// or not, and parts of words that are in no other.
+const WORDS_OF_CONSTANTS: &str = "rope freq cap capping scale scaling temperature temp window eps epsilon gate \
+     logit softmax norm";
+const PARTS_OF_CONSTANTS: [&str; 8] =
+    ["rotary", "theta", "softcap", "multiplier", "lambda", "smear", "backout", "epsilon"];
+/// Words that say that it is one of training or sampling.
+const WORDS_OF_TRAINING: &str = "lr loss grad gradient optim optimizer adam adamw muon momentum init decay \
+     warmup warmdown schedule batch data dropout sampling sample generation eval train training";
 /// Objects that hold constants of rotary embeddings.
 const ROPE_OBJECTS: [&str; 2] = ["rope_parameters", "rope_scaling"];
 
@@ -162,16 +185,29 @@ pub(crate) fn stated(meta: &Meta, overrides: &Overrides) -> Result<Stated, Error
         rope_base: unless(overrides.rope_base, &ROPE_BASE)?,
         qk_scale: unless(overrides.qk_scale, &QK_SCALE)?,
         softcap: unless(overrides.softcap, &SOFTCAP)?,
+        value_gate_scale: unless(overrides.value_gate_scale, &VALUE_GATE_SCALE)?,
     })
 }
 
 /// Whether a file describes the Hugging Face class, which computes generation G0 alone. Beside newer weights it
-/// belongs to what a converter made of them.
+/// belongs to what a converter made of them. Forks write some of the class's keys too, so a file that has a field or
+/// a constant that the class has not is no such file.
 pub(crate) fn describes_other_weights(meta: &Meta, generation: Generation) -> bool {
-    generation != Generation::G0 && meta.model.contains_key("hidden_act")
+    let is_class =
+        meta.model.contains_key("hidden_act") || meta.architectures.iter().any(|name| name == CLASS);
+    let is_native = meta.model.keys().any(|key| is_among(NOT_OF_CLASS, key));
+    let states = |constant, number: f32| {
+        constant_of(meta, constant).is_ok_and(|stated| stated.is_none_or(|stated| stated == number))
+    };
+    generation != Generation::G0
+        && is_class
+        && !is_native
+        && states(&ROPE_BASE, CLASS_ROPE_BASE)
+        && states(&SOFTCAP, CLASS_SOFTCAP)
 }
 
-fn files(meta: &Meta) -> impl Iterator<Item = &Meta> {
+/// The file that describes the weights, and the other one.
+pub(crate) fn files(meta: &Meta) -> impl Iterator<Item = &Meta> {
     std::iter::once(meta).chain(meta.companion.as_deref())
 }
 
@@ -196,6 +232,31 @@ fn constant_of(meta: &Meta, constant: &Constant) -> Result<Option<f32>, Error> {
         }
     }
     Ok(found.map(|(number, _)| number))
+}
+
+/// What the trainer's settings say of constants, where that is not what is used: they are a dump of its command line,
+/// which may not have reached the model.
+pub(crate) fn unused(meta: &Meta, used: &Constants) -> Vec<String> {
+    let used = [used.rope_base, used.qk_scale, used.softcap.unwrap_or(0.0), used.value_gate_scale];
+    let mut notes = Vec::new();
+    for file in files(meta) {
+        for (constant, used) in CONSTANTS.iter().zip(used) {
+            for name in constant.names {
+                let Some(value) = file.user_config.get(*name) else { continue };
+                if read(value, constant).is_ok_and(|said| said.is_none_or(|said| said == used)) {
+                    continue;
+                }
+                notes.push(format!(
+                    "`{name}` is {} in user_config of {}, the settings of the training, but {used} is used; an override `{}` \
+                     can say otherwise",
+                    shown(value),
+                    file.file,
+                    constant.over
+                ));
+            }
+        }
+    }
+    notes
 }
 
 /// The window pattern, which both files must agree on.
@@ -231,16 +292,29 @@ fn places(file: &Meta) -> impl Iterator<Item = &Map<String, Value>> {
 }
 
 /// Refuses what the files ask for and this server does not compute. Returns the keys that are not known.
-pub(crate) fn check(meta: &Meta, config: &Config, table: &TensorTable) -> Result<Vec<String>, Error> {
+pub(crate) fn check(
+    meta: &Meta,
+    config: &Config,
+    table: &TensorTable,
+    overrides: &Overrides,
+) -> Result<Vec<String>, Error> {
     let mut unknown = Vec::new();
     for file in files(meta) {
         for place in [&file.model, &file.beside] {
             for (key, value) in place {
                 if ROPE_OBJECTS.contains(&key.as_str()) {
                     rope(key, value)?;
+                } else if key == "short_window" {
+                    // Its override outranks it.
+                    let is_same = overrides.short_window.is_some() || says_window(value, config);
+                    let expected = || format!("{}, or an override", short_reach(config));
+                    is_same.then_some(()).ok_or_else(|| refused(key, value, &expected()))?;
                 } else if let Some(neutral) = neutral(key, place, config) {
                     agree(key, value, &neutral, table)?;
                 } else if !is_known(key) {
+                    if is_constant(key) && has_number(value) {
+                        return Err(refused(key, value, "a file without it"));
+                    }
                     unknown.push(format!("{} = {}", short(key), shown(value)));
                 }
             }
@@ -256,12 +330,59 @@ pub(crate) fn check(meta: &Meta, config: &Config, table: &TensorTable) -> Result
     Ok(unknown)
 }
 
+/// Whether a value is the reach of an S layer, in tokens.
+fn says_window(value: &Value, config: &Config) -> bool {
+    value.is_null() || value.as_u64() == Some(short_reach(config) as u64)
+}
+
+fn short_reach(config: &Config) -> usize {
+    config.constants.short_window.reach(config.sequence_len).min(config.sequence_len)
+}
+
 fn is_known(key: &str) -> bool {
-    let constants = [&ROPE_BASE, &QK_SCALE, &SOFTCAP];
     // nanochat's evaluations are called after their task.
     HARMLESS.iter().any(|names| is_among(names, key))
         || key.ends_with("_acc")
-        || constants.iter().any(|constant| constant.names.contains(&key))
+        || CONSTANTS.iter().any(|constant| constant.names.contains(&key))
+}
+
+/// Whether a key that is not known sounds like a constant of the computation.
+fn is_constant(key: &str) -> bool {
+    let words = words(key);
+    let is_word_of = |names: &str, word: &str| {
+        is_among(names, word) || word.strip_suffix('s').is_some_and(|one| is_among(names, one))
+    };
+    let among = |names| words.iter().any(|word| !word.is_empty() && is_word_of(names, word));
+    let is_part = || PARTS_OF_CONSTANTS.iter().any(|part| words.concat().contains(part));
+    (among(WORDS_OF_CONSTANTS) || is_part()) && !among(WORDS_OF_TRAINING)
+}
+
+/// The words of a key in small letters, divided by what is no letter and by capitals.
+fn words(key: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut was_small = false;
+    for c in key.chars() {
+        if !c.is_ascii_alphabetic() || c.is_ascii_uppercase() && was_small {
+            words.push(String::new());
+        }
+        words
+            .last_mut()
+            .into_iter()
+            .for_each(|word| word.extend(c.is_ascii_alphabetic().then(|| c.to_ascii_lowercase())));
+        was_small = c.is_ascii_lowercase();
+    }
+    words
+}
+
+/// Whether there is a number in a value, as a text too.
+fn has_number(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) => false,
+        Value::Number(_) => true,
+        Value::String(text) => text.trim().parse::<f64>().is_ok(),
+        Value::Array(items) => items.iter().any(has_number),
+        Value::Object(fields) => fields.values().any(has_number),
+    }
 }
 
 /// Whether a name is one of several with spaces between them.

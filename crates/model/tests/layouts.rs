@@ -288,6 +288,44 @@ fn places_that_contradict_each_other_are_refused_unless_an_override_says_which()
 }
 
 #[test]
+fn a_config_of_a_fork_counts_beside_a_meta_though_it_has_keys_of_the_hugging_face_class() {
+    let (table, meta) = golden("g7");
+    let beside = |fields: &Value| {
+        let other = formats::read_meta("config.json", fields.to_string().as_bytes()).unwrap();
+        config(&table, &Meta { companion: Some(Box::new(other)), ..meta.clone() })
+    };
+    let class = json!({
+        "architectures": ["NanoChatForCausalLM"], "model_type": "nanochat", "hidden_act": "relu2", "hidden_size": 64,
+        "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}, "final_logit_softcapping": 15.0,
+        "rms_norm_eps": 1e-6, "attention_bias": false,
+    });
+    let untouched = (1e5, 1.2, Some(15.0));
+    for (change, expected) in [
+        (json!({}), untouched),
+        (json!({"hidden_act": null}), untouched),
+        (json!({"architectures": null}), untouched),
+        (json!({"rope_parameters": {"rope_theta": 1e6}}), (1e6, 1.2, Some(15.0))),
+        (json!({"final_logit_softcapping": 20}), (1e4, 1.2, Some(20.0))),
+        (json!({"final_logit_softcapping": 0}), (1e4, 1.2, None)),
+        (json!({"qk_norm_scale": 1.5}), (1e4, 1.5, Some(15.0))),
+        (json!({"architectures": ["NanoSweForCausalLM"], "padded_vocab_size": 704}), (1e4, 1.2, Some(15.0))),
+    ] {
+        let mut fields = class.clone();
+        fields.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let config = beside(&fields).unwrap();
+        assert_eq!(constants(&config), expected, "{change}");
+        let is_passed_over = config.notes.iter().any(|note| note.starts_with("config.json beside"));
+        assert_eq!(is_passed_over, expected == untouched, "{change}");
+    }
+    let fork = json!({
+        "rope_theta": 1e6, "logit_softcap": -1, "qk_norm_scale": 1.5, "hidden_act": "relu2", "model_type": "nanochat",
+    });
+    assert_eq!(constants(&beside(&fork).unwrap()), (1e6, 1.5, None));
+    let unlike = json!({"rope_theta": 1e6, "hidden_act": "silu"});
+    assert!(beside(&unlike).unwrap_err().to_string().contains("`hidden_act` is \"silu\""));
+}
+
+#[test]
 fn fields_of_other_architectures_are_refused_unless_they_are_off() {
     let (table, meta) = golden("g7");
     for (field, value) in [
@@ -352,10 +390,110 @@ fn an_output_matrix_may_be_tied_if_it_is_the_embedding() {
 #[test]
 fn keys_that_are_not_known_are_reported_with_their_values() {
     let (table, meta) = golden("g7");
-    let odd =
-        described(&meta, json!({"attn_temperature": 0.7, "xsa": {"on": true}}), json!({"note": "x\ny"}));
+    let odd = described(&meta, json!({"attn_probes": 7, "xsa": {"on": true}}), json!({"note": "x\ny"}));
     let config = config(&table, &odd).unwrap();
-    assert_eq!(config.unknown_keys, ["attn_temperature = 0.7", "note = \"x\\ny\"", "xsa = {\"on\":true}"]);
+    assert_eq!(config.unknown_keys, ["attn_probes = 7", "note = \"x\\ny\"", "xsa = {\"on\":true}"]);
+}
+
+#[test]
+fn settings_of_the_training_that_differ_from_what_is_used_are_noted() {
+    let (table, meta) = golden("g7");
+    let settings = |fields: Value| {
+        let notes =
+            config(&table, &described(&meta, json!({}), json!({"user_config": fields}))).unwrap().notes;
+        notes.into_iter().filter(|note| note.contains("user_config")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        settings(json!({"rope_theta": 100_000, "softcap": 15, "depth": 5, "qk_scale": null})),
+        [""; 0]
+    );
+    let note = |name: &str, value: &str, used: &str, over: &str| {
+        format!(
+            "`{name}` is {value} in user_config of meta.json, the settings of the training, but {used} is used; an \
+             override `{over}` can say otherwise"
+        )
+    };
+    let expected = [
+        note("rope_theta", "500000", "100000", "rope_base"),
+        note("qk_norm_scale", "\"x\"", "1.2", "qk_scale"),
+        note("softcap", "20", "15", "softcap"),
+    ];
+    assert_eq!(settings(json!({"rope_theta": 500_000, "softcap": 20, "qk_norm_scale": "x"})), expected);
+}
+
+#[test]
+fn sizes_of_the_other_file_are_compared_too() {
+    let (table, meta) = golden("g7");
+    for (fields, expected) in [
+        (json!({"n_layer": 9}), "`n_layer` is 9, but must be 5, as the tensors say"),
+        (json!({"num_hidden_layers": 9}), "`n_layer` is 9, but must be 5, as the tensors say"),
+        (json!({"hidden_size": 128}), "`n_embd` is 128, but must be 64, as the tensors say"),
+    ] {
+        let other = formats::read_meta("config.json", fields.to_string().as_bytes()).unwrap();
+        let both = Meta { companion: Some(Box::new(other)), ..meta.clone() };
+        assert_eq!(config(&table, &both).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn a_constant_that_is_not_computed_is_refused_by_its_key() {
+    let (table, meta) = golden("g7");
+    let read = |fields: Value, beside: Value| config(&table, &described(&meta, fields, beside));
+    for (key, value) in [
+        ("short_window", json!(64)),
+        ("short_window", json!("half")),
+        ("rotary_emb_base", json!(500)),
+        ("rope_local_base_freq", json!(10000.0)),
+        ("ropeTheta", json!(500)),
+        ("attention_multiplier", json!(0.1)),
+        ("softmax_scale", json!(0.125)),
+        ("logit_cap", json!(30)),
+        ("attn_temperature", json!(0.7)),
+        ("backout_layer", json!(1)),
+        ("smear_lambda_max", json!("NaN")),
+        ("local_window", json!("64")),
+        ("per_layer_windows", json!([64, 128])),
+        ("ve_gate", json!({"range": 3})),
+        ("qk_eps", json!(1e-3)),
+        ("logit_scales", json!(0.5)),
+    ] {
+        for beside in [false, true] {
+            let fields = json!({key: value});
+            let (model, outer) = if beside { (json!({}), fields) } else { (fields, json!({})) };
+            let error = read(model, outer).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("the metadata's `{key}` is ")), "{key} {value}: {error}");
+        }
+    }
+    let harmless = json!({
+        "warmup_steps": 40, "lr_scale": 0.5, "adam_eps": 1e-8, "grad_norm": 0.7, "loss_scale": 2, "init_scale": 0.68,
+        "use_smear": true, "rope_impl": "flash", "n_gpus": 8, "landscape": 3, "captions": 2, "property": 1,
+        "sampling_temperature": 0.8, "softmax_scale": null, "window_kind": "causal",
+    });
+    let known = read(json!({}), harmless.clone()).unwrap();
+    assert_eq!(known.unknown_keys.len(), harmless.as_object().unwrap().len(), "{:?}", known.unknown_keys);
+}
+
+#[test]
+fn the_value_gates_range_and_the_short_window_are_those_of_the_metadata() {
+    let (table, meta) = golden("g7");
+    let stated = described(&meta, json!({"value_gate_scale": 5, "short_window": 128}), json!({}));
+    let plain = config(&table, &meta).unwrap();
+    let of_file = config(&table, &stated).unwrap();
+    assert_eq!((of_file.constants.value_gate_scale, of_file.windows), (5.0, plain.windows));
+    assert_ne!(plain.constants.value_gate_scale, 5.0);
+    let error = config(&table, &described(&meta, json!({"value_gate_scale": 0}), json!({}))).unwrap_err();
+    assert!(error.to_string().contains("`value_gate_scale` is 0"), "{error}");
+    let other = described(&meta, json!({"value_gate_scale": 5, "short_window": 64}), json!({}));
+    let error = config(&table, &other).unwrap_err().to_string();
+    assert_eq!(error, "the metadata's `short_window` is 64, but only 128, or an override is supported");
+    let short_window = Some(model::ShortWindow::Half);
+    let overrides = Overrides { value_gate_scale: Some(2.0), short_window, ..Overrides::default() };
+    let over = Config::read(&table, &other, &overrides).unwrap();
+    assert_eq!(
+        (over.constants.value_gate_scale, over.windows[0]),
+        (2.0, 256),
+        "an override outranks the file"
+    );
 }
 
 #[test]

@@ -124,7 +124,7 @@ impl Catalog {
     }
 
     /// Where models are looked for.
-    pub(crate) fn root(&self) -> Option<&Path> {
+    pub fn root(&self) -> Option<&Path> {
         self.root.as_deref()
     }
 
@@ -180,15 +180,18 @@ impl Catalog {
         self.directory().map_or_else(|| Ok(ModelsFile::default()), ModelsFile::read)
     }
 
-    /// The model to serve when none is named: of the most finished stage the deepest `d<depth>`, else the
-    /// newest; the built-in one if no other is on this machine. What is not fetched yet is never chosen.
+    /// The model to serve when none is named: of the most finished stage, and of revisions in the Hub's cache only
+    /// if there is no main branch, the deepest `d<depth>`, else the newest; the built-in one if no other is on this machine. What is not fetched yet is never chosen.
     pub fn default_tag(&self) -> Result<Tag, Error> {
         let modified = |entry: &Entry| {
             let path = entry.location.path();
             path.and_then(|path| path.metadata().ok()?.modified().ok()).unwrap_or(SystemTime::UNIX_EPOCH)
         };
         let rank = |entry: &Entry| {
-            (Reverse(places::stage(&entry.location)), depth(entry.tag.as_str()), modified(entry))
+            let is_other = places::is_other_revision(&entry.location);
+            // A revision's tag is a hash, in which `d1…` is no depth.
+            let depth = depth(entry.tag.as_str()).filter(|_| !is_other);
+            (Reverse(places::stage(&entry.location)), !is_other, depth, modified(entry))
         };
         let here = self.look()?.whole.into_values().filter(|entry| entry.location != Location::Absent);
         Ok(here.max_by_key(rank).map_or_else(builtin::tag, |entry| entry.tag))
@@ -217,8 +220,9 @@ impl Catalog {
         for said in &models.models {
             let Some(Source::Path(path)) = &said.source else { continue };
             let path = said.directory.as_ref().map_or_else(|| path.clone(), |below| path.join(below));
-            let location = if path.is_dir() { Location::Directory(path) } else { Location::File(path) };
-            if let Err(error) = self.add(found, models, (&said.tag, location)) {
+            let added = location_at(&said.tag, path)
+                .and_then(|location| self.add(found, models, (&said.tag, location)));
+            if let Err(error) = added {
                 found.partial.entry(said.tag.clone()).or_insert((String::new(), error));
             }
         }
@@ -302,6 +306,21 @@ impl Catalog {
     }
 }
 
+/// The directory or file at a path that `models.toml` names.
+fn location_at(tag: &Tag, path: PathBuf) -> Result<Location, Error> {
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(Location::Directory(path)),
+        Ok(_) => Ok(Location::File(path)),
+        Err(error) => {
+            let reason = match error.kind() {
+                std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+                _ => format!("cannot be read: {error}"),
+            };
+            Err(Error::Elsewhere { tag: tag.clone(), path, reason })
+        }
+    }
+}
+
 /// What ModelInfo shows of a model on disk.
 fn source(location: &Location) -> Source {
     match location.fetched() {
@@ -342,6 +361,8 @@ pub(crate) fn depth(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::file_name;
+    use crate::fetch::{FetchSettings, Fetcher};
 
     /// Files with the least contents that pass for whole ones.
     fn touch(root: &Path, names: &[&str]) {
@@ -504,7 +525,25 @@ mod tests {
             let own = listed(&catalog(&at));
             assert!(own.iter().any(|(_, path)| path.is_empty() || path.ends_with(&new)), "{own:?}");
         }
-        std::fs::remove_dir_all(repository.join("snapshots").join(&old)).unwrap();
+        // The newer revision is not that of the main branch, and its tag looks like a depth.
+        std::fs::rename(
+            repository.join("snapshots").join(&old),
+            repository.join(format!("snapshots/d9{}", "0".repeat(38))),
+        )
+        .unwrap();
+        let later = repository.join("snapshots").join(format!("d9{}", "0".repeat(38)));
+        std::fs::write(later.join("new"), "").unwrap();
+        for at in [root.path(), &repository, &repository.join("snapshots")] {
+            let first = catalog(at).find(&catalog(at).default_tag().unwrap()).unwrap();
+            assert!(first.path.ends_with(&new), "{}: {}", at.display(), first.path);
+        }
+        std::fs::write(repository.join("refs/main"), file_name(&later)).unwrap();
+        let tags: Vec<String> = listed(&catalog(root.path())).into_iter().map(|(tag, _)| tag).collect();
+        assert_eq!(tags, ["bbbbbbbb", "d20-chat"]);
+        assert_eq!(catalog(root.path()).find(&tag("d20-chat")).unwrap().path, path(file_name(&later)));
+        assert_eq!(catalog(root.path()).default_tag().unwrap(), tag("d20-chat"));
+        std::fs::write(repository.join("refs/main"), &new).unwrap();
+        std::fs::remove_dir_all(later).unwrap();
         std::fs::remove_file(repository.join("refs/main")).unwrap();
         assert_eq!(
             listed(&catalog(root.path())),
@@ -516,7 +555,8 @@ mod tests {
     #[test]
     fn a_storage_without_a_model_says_what_is_there_instead() {
         let root = tempfile::tempdir().unwrap();
-        let why = |root: &Path| catalog(root).empty().unwrap().map(|empty| empty.to_string());
+        let online = Fetcher::new(FetchSettings::default()).unwrap();
+        let why = |root: &Path| catalog(root).empty(&online).unwrap().map(|empty| empty.to_string());
         let at = root.path().display().to_string();
         assert_eq!(why(root.path()), Some(format!("{at} holds no model")));
         let nowhere = root.path().join("nowhere");
@@ -538,17 +578,72 @@ mod tests {
         let named = tempfile::tempdir().unwrap();
         models(named.path(), &["samosa-mini"]);
         assert!(why(named.path()).unwrap().contains("samosa-mini has the name of the built-in model"));
+        let loud = tempfile::tempdir().unwrap();
+        touch(
+            loud.path(),
+            &["a/MODEL_000106.PT", "a/META_000106.JSON", "b/Model.SafeTensors", "c/OPTIM_1.PT"],
+        );
+        let odd = why(loud.path()).unwrap();
+        for named in ["a has MODEL_000106.PT, which is no name", "b has Model.SafeTensors, which is no name"]
+        {
+            assert!(odd.contains(named), "{odd}");
+        }
+        assert!(!odd.contains("OPTIM"), "{odd}");
         for i in 0..10 {
             touch(root.path(), &[&format!("n{i}/model_000001.pt")]);
         }
         assert!(why(root.path()).unwrap().ends_with("; and 9 more"), "{:?}", why(root.path()));
         says(root.path(), "[[model]]\ntag = \"far\"\nsource = \"huggingface:o/far\"\n");
         assert_eq!(why(root.path()), None, "one is named that can be fetched");
+        let alone = tempfile::tempdir().unwrap();
+        let settings = FetchSettings { offline: true, ..FetchSettings::default() };
+        let offline = Fetcher::new(settings).unwrap();
+        let why_offline = || catalog(alone.path()).empty(&offline).unwrap().map(|empty| empty.to_string());
+        says(alone.path(), "[[model]]\ntag = \"far\"\nsource = \"huggingface:o/far\"\n");
+        let off = "`far` comes from huggingface:o/far, and HF_HUB_OFFLINE is true";
+        assert_eq!(why_offline(), Some(format!("{} holds no model: {off}", alone.path().display())));
+        says(alone.path(), "[[model]]\ntag = \"far\"\nsource = \"s3://b/far\"\n");
+        assert_eq!(why_offline(), None, "that is not the Hub");
         says(root.path(), "[[model]]\ntag = 5\n");
-        assert!(catalog(root.path()).empty().unwrap_err().to_string().contains("line 2"));
+        assert!(catalog(root.path()).empty(&online).unwrap_err().to_string().contains("line 2"));
         models(root.path(), &["d20"]);
         assert_eq!(why(root.path()), None);
-        assert_eq!(Catalog::new(None).empty().unwrap(), None, "none was to be expected");
+        assert_eq!(Catalog::new(None).empty(&online).unwrap(), None, "none was to be expected");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_read_is_named_and_hides_no_other() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let online = Fetcher::new(FetchSettings::default()).unwrap();
+        let why = || catalog(root.path()).empty(&online).unwrap().map(|empty| empty.to_string());
+        std::os::unix::fs::symlink("d1", root.path().join("d1")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/d3", root.path().join("d3")).unwrap();
+        let links = format!(
+            "{} holds no model: d1 cannot be read: Too many levels of symbolic links (os error 40); d3 cannot be read: \
+             No such file or directory (os error 2)",
+            root.path().display()
+        );
+        assert_eq!(why(), Some(links.clone()));
+        models(root.path(), &["runs/d2", "chatsft_checkpoints/d4"]);
+        let closed = ["runs/d2", "chatsft_checkpoints"].map(|name| root.path().join(name));
+        let permit = |mode| {
+            for path in &closed {
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+        };
+        permit(0o000);
+        // The administrator may read everything.
+        if std::fs::read_dir(&closed[0]).is_err() {
+            let both = why().unwrap();
+            for name in ["runs/d2", "chatsft_checkpoints"] {
+                let expected = format!("{name} cannot be read: Permission denied (os error 13)");
+                assert!(both.contains(&expected), "{both}");
+            }
+            models(root.path(), &["d5"]);
+            assert_eq!(listed(&catalog(root.path())), pairs(&[("d5", "d5")]));
+        }
+        permit(0o700);
     }
 
     #[test]
@@ -643,7 +738,7 @@ mod tests {
             entry("lost", "s3://b/lost"),
             entry("broken", "https://example.org/broken"),
             entry("named", &format!("local:{}", elsewhere.path().display())) + "directory = \"x/y\"\n",
-            entry("gone", "local:/nowhere"),
+            entry("gone", "local:/nowhere/x") + "directory = \"y\"\n",
         ];
         says(root.path(), &text.concat());
         let offer =
@@ -670,8 +765,9 @@ mod tests {
         assert_eq!(named.location, Location::Directory(elsewhere.path().join("x/y")));
         let broken = catalog.find(&tag("broken")).unwrap_err().to_string();
         assert_eq!(broken, "`broken` has no metadata (meta_<step>.json, meta.json or config.json)");
-        let gone = catalog.find(&tag("gone")).unwrap_err().to_string();
-        assert_eq!(gone, "`gone` has no file of weights there");
+        let gone = catalog.find(&tag("gone")).unwrap_err();
+        assert_eq!(gone.to_string(), "`gone`: /nowhere/x/y does not exist");
+        assert_eq!(gone.public(), "`gone` is not where models.toml says", "no path leaves the server");
         let absent = catalog.find(&tag("far")).unwrap();
         assert!(matches!(
             absent.location.files(&tag("far"), &FileOptions::default()),

@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::file_name;
-use crate::places::walk::{self, MAX_DEPTH, Walked};
-use crate::{Catalog, Error, Location, builtin};
+use crate::fetch::Fetcher;
+use crate::places::walk::{self, Fault, MAX_DEPTH, Walked};
+use crate::{Catalog, Entry, Error, Location, builtin};
 
 /// Checkpoints that are named.
 const MAX_NAMED: usize = 5;
@@ -24,17 +25,23 @@ pub struct Empty {
 
 impl Catalog {
     /// Why there is no model but the built-in one, if that is so: none in the storage, none that `models.toml` or the
-    /// settings would fetch. `None` without a storage, for then none was to be expected.
+    /// settings name and that can be fetched. `None` without a storage, for then none was to be expected.
     ///
     /// # Errors
     /// `Io` where the storage cannot be read, and what is wrong with `models.toml` where that could name a model.
-    pub fn empty(&self) -> Result<Option<Empty>, Error> {
+    pub fn empty(&self, fetcher: &Fetcher) -> Result<Option<Empty>, Error> {
         let Some(root) = self.root() else { return Ok(None) };
-        if self.list()?.iter().any(|entry| entry.location != Location::Builtin) {
-            return Ok(None);
+        let mut found: Vec<String> = Vec::new();
+        for Entry { tag, location, source, .. } in self.list()? {
+            match location {
+                Location::Builtin => {}
+                Location::Absent if fetcher.is_off(&source) => {
+                    found.push(format!("`{tag}` comes from {source}, and HF_HUB_OFFLINE is true"));
+                }
+                _ => return Ok(None),
+            }
         }
         self.models_file()?;
-        let mut found: Vec<String> = Vec::new();
         for (path, error) in self.partial_places()? {
             let place = if path.is_empty() { String::new() } else { format!("{path}: ") };
             found.push(format!("{place}{error}"));
@@ -48,16 +55,20 @@ impl Catalog {
     }
 }
 
-/// Why a directory is not searched; `None` for one that is, whose own error stands among the incomplete models.
+/// Why a directory is not searched or has no model; `None` for one that is, whose own error stands among the incomplete models.
 fn out_of_sight(root: &Path, walked: &Walked) -> Option<String> {
-    let Walked { path, depth, is_hidden, odd_file } = walked;
+    let Walked { path, depth, is_hidden, fault } = walked;
     let below = path.strip_prefix(root).unwrap_or(path);
     let place = if below.as_os_str().is_empty() { ".".to_owned() } else { below.display().to_string() };
-    if let Some(file) = odd_file {
-        return Some(format!(
-            "{place} has {file}, which is no name of weights (model_<step>.pt, model.pt, model.safetensors, \
-             pytorch_model.bin)"
-        ));
+    match fault {
+        Some(Fault::OddFile(file)) => {
+            return Some(format!(
+                "{place} has {file}, which is no name of weights (model_<step>.pt, model.pt, model.safetensors, \
+                 pytorch_model.bin)"
+            ));
+        }
+        Some(Fault::Unreadable(error)) => return Some(format!("{place} cannot be read: {error}")),
+        None => {}
     }
     if *depth == 1 && file_name(path) == builtin::TAG {
         return Some(format!("{place} has the name of the built-in model, which no other may have"));

@@ -47,12 +47,22 @@ pub enum Error {
         file: String,
     },
     /// A file or directory could not be read.
-    #[error("{path} could not be read: {source}")]
+    #[error("{path} could not be read: {cause}")]
     Io {
         /// Where.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
+        /// Why; it is part of the sentence, and so no source of this error.
+        cause: std::io::Error,
+    },
+    /// There is nothing where `models.toml` says that a model is.
+    #[error("`{tag}`: {path} {reason}")]
+    Elsewhere {
+        /// The model.
+        tag: Tag,
+        /// Where it should be.
+        path: PathBuf,
+        /// What is wrong there, as the rest of the sentence.
+        reason: String,
     },
     /// `models.toml` does not say what it should.
     #[error("{path}: {reason}")]
@@ -121,8 +131,8 @@ pub enum Category {
 
 impl Error {
     /// An error of the operating system at a path.
-    pub(crate) fn io(path: &std::path::Path, source: std::io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
+    pub(crate) fn io(path: &std::path::Path, cause: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), cause }
     }
 
     /// Its kind.
@@ -145,7 +155,8 @@ impl Error {
     /// The sentence for callers: no path leaves the server.
     pub fn public(&self) -> String {
         match self {
-            Self::Io { source, .. } => format!("the model's files could not be read: {}", source.kind()),
+            Self::Io { cause, .. } => format!("the model's files could not be read: {}", cause.kind()),
+            Self::Elsewhere { tag, .. } => format!("`{tag}` is not where models.toml says"),
             Self::ModelsFile { reason, .. } => format!("in models.toml, {reason}"),
             // These begin with the name of a file, which is no way to begin a sentence.
             Self::Format(error) | Self::Model(model::Error::Format(error)) => format!("in {error}"),

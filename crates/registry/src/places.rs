@@ -96,17 +96,17 @@ fn laid_out(root: &Path) -> Result<Vec<Place>, Error> {
     }
     for (places, short) in STAGES {
         for (stage, short) in places.into_iter().zip(short) {
-            for (name, directory) in directories(&root.join(stage))? {
+            for (name, directory) in readable(&root.join(stage))? {
                 let long = format!("{short}.{name}");
                 add(directory, &[name, long]);
             }
         }
     }
-    let mut copies = directories(&root.join(COPIES))?;
+    let mut copies = readable(&root.join(COPIES))?;
     copies.retain(|(name, _)| Tag::new(name).is_some());
     copies.sort_by_key(|(name, _)| stage_called(name));
     for (stage, copy) in copies {
-        for (name, directory) in directories(&copy)? {
+        for (name, directory) in readable(&copy)? {
             let (long, longer) = (format!("{stage}.{name}"), format!("native.{stage}.{name}"));
             add(directory, &[name, long, longer]);
         }
@@ -213,6 +213,12 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
     PLAIN_NAMES.contains(&name)
 }
 
+/// Whether a place is a revision in the Hub's cache that is not that of the main branch.
+pub(crate) fn is_other_revision(location: &Location) -> bool {
+    let Some(directory) = home(location) else { return false };
+    repository_of(directory).is_some_and(|repository| !is_main(&repository, file_name(directory)))
+}
+
 /// How finished the model in a place is, the most finished at 0.
 pub(crate) fn stage(location: &Location) -> usize {
     home(location).map_or(OWN_DIRECTORY, stage_of)
@@ -279,6 +285,16 @@ fn nearest_tag(name: &str) -> Tag {
     let name: String = name.chars().map(|c| if allowed(c) { c } else { '-' }).take(100).collect();
     let name = name.trim_start_matches(['.', '_', '-']);
     Tag::new(name).or_else(|| Tag::new("model")).expect("`model` is a tag")
+}
+
+/// The directories in a directory, by name; none where they may not be read: that hides no model beside them.
+fn readable(path: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+    match directories(path) {
+        Err(Error::Io { cause, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+            Ok(Vec::new())
+        }
+        other => other,
+    }
 }
 
 /// The directories in a directory, by name.

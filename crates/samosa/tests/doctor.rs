@@ -163,6 +163,26 @@ fn a_storage_without_a_model_is_wrong() {
 }
 
 #[test]
+fn a_model_says_where_it_is() {
+    let root = storage(&[("d2", "g7")]);
+    let own = root.path().join("d2");
+    let weights = own.join("model_000100.pt");
+    for (storage, expected) in [
+        (root.path(), "d2, step 100: in d2 of the storage, put there by hand"),
+        (&own, "d2, step 100: the storage itself, put there by hand"),
+        (&weights, "d2, step 100: the storage itself, put there by hand"),
+    ] {
+        let found = doctor(&["--offline"], &[("MODEL_STORAGE_PATH", storage.to_str().unwrap())]);
+        found.says(("model", "model"), "ok", expected);
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    let said = format!("[[model]]\ntag = \"d2\"\nsource = \"local:{}\"\n", own.display());
+    std::fs::write(elsewhere.path().join("models.toml"), said).unwrap();
+    let found = doctor(&["--offline"], &[("MODEL_STORAGE_PATH", elsewhere.path().to_str().unwrap())]);
+    found.says(("model", "model"), "ok", "d2, step 100: where models.toml says");
+}
+
+#[test]
 fn a_model_is_looked_at_and_nothing_in_the_storage_changes() {
     let root = storage(&[("d2", "g7"), ("broken", "g5")]);
     let weights = |name: &String| name.starts_with("model");

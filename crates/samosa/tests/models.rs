@@ -102,6 +102,66 @@ fn list_has_a_line_for_each_model_in_each_state() {
 }
 
 #[test]
+fn no_model_is_the_default_where_a_start_would_load_none() {
+    let root = tempfile::tempdir().unwrap();
+    let deep = root.path().join("deep");
+    std::fs::create_dir_all(deep.join("a/b/c/d")).unwrap();
+    for file in ["model_000100.pt", "meta_000100.json"] {
+        std::fs::copy(golden("g7").join(file), deep.join("a/b/c/d").join(file)).unwrap();
+    }
+    std::fs::create_dir(root.path().join("empty")).unwrap();
+    for storage in ["deep", "empty", "missing"] {
+        let mut list = Command::new(env!("CARGO_BIN_EXE_samosa"));
+        list.env_clear().current_dir(root.path()).env("MODEL_STORAGE_PATH", storage).args(["models", "list"]);
+        let Output { stdout, stderr, .. } = list.output().unwrap();
+        let (table, why) = (text(&stdout), text(&stderr));
+        assert_eq!(line(&table, "samosa-mini")[..2], ["samosa-mini", "builtin"], "{storage}");
+        assert!(!table.contains("(default)") && why.starts_with("samosa: "), "{storage}: {table}{why}");
+        assert_eq!(document(&text(&list.arg("--json").output().unwrap().stdout))["default"], Value::Null);
+        let named = list.env("DEFAULT_MODEL_TAG", "samosa-mini").output().unwrap();
+        assert_eq!(document(&text(&named.stdout))["default"], "samosa-mini", "{storage}");
+    }
+    let mut list = Command::new(env!("CARGO_BIN_EXE_samosa"));
+    let unset = list.env_clear().args(["models", "list"]).output().unwrap();
+    assert_eq!(line(&text(&unset.stdout), "samosa-mini")[1], "(default)", "no storage is set");
+}
+
+#[test]
+fn a_model_that_is_not_where_models_toml_says_is_named_once_with_its_path() {
+    let root = storage(&["g7"]);
+    let says_source = |tag: &str, path: &str| {
+        says(root.path(), &format!("[[model]]\ntag = \"{tag}\"\nsource = \"local:{path}\"\n"));
+    };
+    says_source("d32", "/nonexistent/x");
+    let expected = "samosa: `d32`: /nonexistent/x does not exist\n";
+    for command in ["show", "verify"] {
+        assert_eq!(failed(root.path(), &[command, "d32"]), (String::new(), expected.to_owned()));
+    }
+    let listed = done(root.path(), &["list"]);
+    assert!(listed.contains("incomplete: `d32`: /nonexistent/x does not exist"), "{listed}");
+    let link = root.path().join("loop");
+    std::os::unix::fs::symlink("loop", &link).unwrap();
+    says_source("d32", link.to_str().unwrap());
+    let (_, why) = failed(root.path(), &["verify", "d32"]);
+    let reason = "cannot be read: Too many levels of symbolic links (os error 40)";
+    assert_eq!(why, format!("samosa: `d32`: {} {reason}\n", link.display()));
+}
+
+#[test]
+fn a_model_that_does_not_load_says_why_in_the_list() {
+    let root = storage(&["g7-constants"]);
+    let meta = root.path().join("g7-constants/meta_000107.json");
+    let text_of_meta = std::fs::read_to_string(&meta).unwrap();
+    std::fs::write(&meta, text_of_meta.replace("\"n_layer\"", "\"n_experts\": 4, \"n_layer\"")).unwrap();
+    let table = done(root.path(), &["list"]);
+    let reason = "refused: the metadata's `n_experts` is 4, but only off: null, false or 0 is supported";
+    assert!(table.contains(reason), "{table}");
+    let listed = document(&done(root.path(), &["list", "--json"]));
+    assert_eq!(listed["models"][0]["state"], "refused");
+    assert_eq!(listed["models"][0]["step"], 107);
+}
+
+#[test]
 fn a_mistake_in_models_toml_is_one_line_after_what_is_on_disk() {
     let root = storage(&["g7"]);
     says(root.path(), "[[model]]\ntag = \"g7\"\nstep = \"x\"\n");
@@ -223,15 +283,15 @@ fn constants_that_the_metadata_states_and_keys_that_are_not_known_are_shown() {
     let root = storage(&["g7-constants"]);
     let meta = root.path().join("g7-constants/meta_000107.json");
     let text = std::fs::read_to_string(&meta).unwrap();
-    std::fs::write(&meta, text.replace("\"n_layer\"", "\"attn_temperature\": 0.7, \"n_layer\"")).unwrap();
+    std::fs::write(&meta, text.replace("\"n_layer\"", "\"attn_probes\": 7, \"n_layer\"")).unwrap();
     let json = document(&done(root.path(), &["show", "g7-constants", "--json"]));
     assert_eq!(
         (&json["rope_base"], &json["qk_scale"], &json["softcap"]),
         (&json!(1_000_000), &json!(1.5), &json!("none"))
     );
-    assert_eq!(json["unknown_keys"], json!(["attn_temperature = 0.7"]));
+    assert_eq!(json["unknown_keys"], json!(["attn_probes = 7"]));
     let shown = done(root.path(), &["show", "g7-constants"]);
-    assert!(shown.contains("unknown keys\n  attn_temperature = 0.7\n"), "{shown}");
+    assert!(shown.contains("unknown keys\n  attn_probes = 7\n"), "{shown}");
     std::fs::write(&meta, text.replace("\"logit_softcap\": 0.0", "\"rope_scaling\": {\"type\": \"yarn\"}"))
         .unwrap();
     let (_, why) = failed(root.path(), &["show", "g7-constants"]);

@@ -102,13 +102,32 @@ fn a_storage_without_a_model_stops_the_start_and_says_what_is_there() {
 fn an_empty_storage_is_served_from_where_that_is_wanted() {
     let root = tempfile::tempdir().unwrap();
     assert_eq!(serving(&at(root.path(), &[("DEFAULT_MODEL_TAG", "samosa-mini")])), "samosa-mini");
-    let hub = [("HF_REPO_OWNER", "you"), ("HF_TAGS", "d20"), ("HF_HUB_OFFLINE", "true")];
+    let hub = [("HF_REPO_OWNER", "you"), ("HF_TAGS", "d20")];
     assert_eq!(serving(&at(root.path(), &hub)), "samosa-mini", "one can be fetched by a swap");
     let waiting = Running::start(&at(root.path(), &[("STARTUP_LOAD_ENABLED", "false")]));
     assert_eq!(waiting.health()["ready"], false);
     std::fs::create_dir_all(root.path().join(".samosa")).unwrap();
     std::fs::write(root.path().join(".samosa/last_model.json"), r#"{"model_tag": "samosa-mini"}"#).unwrap();
     assert_eq!(serving(&at(root.path(), &[("RESTORE_LAST_MODEL", "true")])), "samosa-mini", "it served last");
+}
+
+#[test]
+fn a_model_of_the_hub_is_none_where_the_hub_is_off() {
+    let root = tempfile::tempdir().unwrap();
+    let off = ("HF_HUB_OFFLINE", "true");
+    let refused = |more: &[(&str, &str)], source: &str| {
+        let (code, said) = Running::start_and_end(&at(root.path(), more));
+        let why = format!("holds no model: `d32` comes from {source}, and HF_HUB_OFFLINE is true; put");
+        assert!(code == Some(2) && said.contains(&why), "{code:?} {said}");
+    };
+    refused(&[off, ("HF_REPO_OWNER", "you"), ("HF_TAGS", "d32")], "huggingface:you/d32");
+    std::fs::write(
+        root.path().join("models.toml"),
+        "[[model]]\ntag = \"d32\"\nsource = \"huggingface:a/b\"\n",
+    )
+    .unwrap();
+    refused(&[off], "huggingface:a/b");
+    assert_eq!(serving(&at(root.path(), &[])), "samosa-mini", "it can be fetched");
 }
 
 #[test]

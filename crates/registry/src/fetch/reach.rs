@@ -20,6 +20,11 @@ pub struct Origin {
 }
 
 impl Fetcher {
+    /// Whether nothing may be fetched from a source: from the Hub with `HF_HUB_OFFLINE`.
+    pub fn is_off(&self, source: &Source) -> bool {
+        self.settings.offline && matches!(source, Source::HuggingFace { .. })
+    }
+
     /// The server that a source is first asked at; `None` if it is on this machine.
     pub fn origin(&self, source: &Source) -> Option<Origin> {
         let url = match source {

@@ -21,15 +21,23 @@ const EXTENSIONS: [&str; 5] = ["pt", "pth", "safetensors", "ckpt", "gguf"];
 /// What the file system keeps for itself.
 const LOST: &str = "lost+found";
 
-/// A directory with weights, or with what may be some.
+/// A directory with weights or with what may be some, or one that cannot be read.
 pub(crate) struct Walked {
     pub(crate) path: PathBuf,
     /// Directories from the root to it, itself included.
     pub(crate) depth: usize,
     /// Whether it is hidden, or below a hidden directory.
     pub(crate) is_hidden: bool,
+    /// Why there is no model in it, where that is known.
+    pub(crate) fault: Option<Fault>,
+}
+
+/// What is wrong with a directory.
+pub(crate) enum Fault {
     /// A file that may be weights, where none has a name of weights.
-    pub(crate) odd_file: Option<String>,
+    OddFile(String),
+    /// It cannot be read.
+    Unreadable(std::io::Error),
 }
 
 /// A directory that is to be looked into.
@@ -50,7 +58,7 @@ struct Entries {
 /// Directories with weights that can be served.
 pub(crate) fn models(root: &Path) -> Vec<Walked> {
     let mut found = walk(root, MAX_DEPTH, |name| !name.starts_with('.'));
-    found.retain(|walked| walked.odd_file.is_none() && walked.depth > 0);
+    found.retain(|walked| walked.fault.is_none() && walked.depth > 0);
     found
 }
 
@@ -63,17 +71,24 @@ fn walk(root: &Path, depth: usize, enter: fn(&str) -> bool) -> Vec<Walked> {
     let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     let mut next = VecDeque::from([Next { path: root.to_owned(), depth: 0, is_hidden: false }]);
     while let Some(Next { path, depth: here, is_hidden }) = next.pop_front() {
-        // A link may lead where the search was before.
-        let Ok(metadata) = path.metadata() else { continue };
-        if seen.len() >= MAX_DIRECTORIES || !seen.insert((metadata.dev(), metadata.ino())) {
-            continue;
-        }
-        let entries = entries(&path);
+        let looked = path.metadata().and_then(|metadata| {
+            // A link may lead where the search was before.
+            let is_new = seen.len() < MAX_DIRECTORIES && seen.insert((metadata.dev(), metadata.ino()));
+            is_new.then(|| entries(&path)).transpose()
+        });
+        let entries = match looked {
+            Ok(Some(entries)) => entries,
+            Ok(None) => continue,
+            Err(error) => {
+                found.push(Walked { path, depth: here, is_hidden, fault: Some(Fault::Unreadable(error)) });
+                continue;
+            }
+        };
         let is_root = here == 0;
         if entries.has_weights || entries.odd_file.is_some() {
-            let odd_file = entries.odd_file.filter(|_| !entries.has_weights);
-            let is_model = odd_file.is_none();
-            found.push(Walked { path: path.clone(), depth: here, is_hidden, odd_file });
+            let fault = entries.odd_file.filter(|_| !entries.has_weights).map(Fault::OddFile);
+            let is_model = fault.is_none();
+            found.push(Walked { path: path.clone(), depth: here, is_hidden, fault });
             if is_model && !is_root {
                 continue;
             }
@@ -95,13 +110,15 @@ fn walk(root: &Path, depth: usize, enter: fn(&str) -> bool) -> Vec<Walked> {
     found
 }
 
-/// What is in a directory; nothing if it cannot be read.
-fn entries(path: &Path) -> Entries {
+/// What is in a directory.
+fn entries(path: &Path) -> std::io::Result<Entries> {
     let mut found = Entries::default();
-    for entry in std::fs::read_dir(path).into_iter().flatten().take(MAX_ENTRIES).filter_map(Result::ok) {
+    for entry in std::fs::read_dir(path)?.take(MAX_ENTRIES).filter_map(Result::ok) {
         let (Ok(kind), Ok(name)) = (entry.file_type(), entry.file_name().into_string()) else { continue };
-        // Only links are followed: most entries need no further look.
-        let is_directory = kind.is_dir() || kind.is_symlink() && entry.path().is_dir();
+        // Only links are followed: most entries need no further look. One that leads nowhere may be a directory's.
+        let leads_to_directory =
+            || entry.path().metadata().map_or_else(|_| !name.contains('.'), |metadata| metadata.is_dir());
+        let is_directory = kind.is_dir() || kind.is_symlink() && leads_to_directory();
         if is_directory {
             found.has_weights |= is_export(&name);
             found.directories.push((name, entry.path()));
@@ -112,11 +129,12 @@ fn entries(path: &Path) -> Entries {
         }
     }
     found.directories.sort();
-    found
+    Ok(found)
 }
 
 /// Whether a file may be weights under a name that is not looked for.
 fn is_odd(name: &str) -> bool {
+    let name = &name.to_ascii_lowercase();
     let other = name.starts_with("optim") || name == "token_bytes.pt";
     let is_model = name.contains("model") && has_extension(name, "bin");
     !other && (is_model || EXTENSIONS.iter().any(|extension| has_extension(name, extension)))

@@ -26,20 +26,23 @@ struct Row {
 /// Prints the models; an error if `models.toml` has a mistake, for then there may be more.
 pub(super) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
     let catalog = options.catalog();
-    let default = options.first_tag()?;
+    let nothing_to_load = storage::nothing_to_load(options);
+    // The built-in model is no default where a start would not load it.
+    let default = if nothing_to_load.is_some() { None } else { Some(options.first_tag()?) };
+    let default = default.as_ref();
     let mut rows: Vec<Row> =
-        catalog.list()?.into_iter().map(|entry| Row::whole(options, &catalog, &default, entry)).collect();
+        catalog.list()?.into_iter().map(|entry| Row::whole(options, &catalog, default, entry)).collect();
     let partial = catalog.partial()?.into_iter();
     rows.extend(partial.map(|(tag, error)| Row::new(tag, "incomplete", Some(error.to_string()))));
     rows.sort_by(|a, b| a.tag.cmp(&b.tag));
     if matches.get_flag("json") {
         let models: Vec<Value> = rows.iter().map(Row::to_json).collect();
-        print_json(&json!({ "default": default.as_str(), "models": models }))?;
+        print_json(&json!({ "default": default.map(Tag::as_str), "models": models }))?;
     } else {
-        print(&rows, &default)?;
+        print(&rows, default)?;
     }
     catalog.models_file()?;
-    if let Some(why) = storage::nothing_to_load(options) {
+    if let Some(why) = nothing_to_load {
         writeln!(std::io::stderr(), "samosa: {why}")?;
     }
     Ok(())
@@ -50,15 +53,20 @@ impl Row {
         Self { tag, source: None, path: None, step: None, bytes: None, state, reason }
     }
 
-    fn whole(options: &Options, catalog: &Catalog, default: &Tag, entry: Entry) -> Self {
+    fn whole(options: &Options, catalog: &Catalog, default: Option<&Tag>, entry: Entry) -> Self {
         let (source, path) = (Some(entry.source.to_string()), Some(entry.path.clone()));
         let row = if entry.location == Location::Absent {
             Self::new(entry.tag, "not fetched", None)
         } else {
-            match load::find(catalog, &entry, &options.load_options(&entry.tag, Some(default))) {
+            match load::find(catalog, &entry, &options.load_options(&entry.tag, default)) {
                 Ok(found) => {
-                    let bytes = Some(found.files().values().sum());
-                    Self { step: found.step(), bytes, ..Self::new(entry.tag, "complete", None) }
+                    let (bytes, step) = (Some(found.files().values().sum()), found.step());
+                    // Headers and metadata alone; `verify` reads the rest.
+                    let (state, reason) = match found.open() {
+                        Ok(_) => ("complete", None),
+                        Err(error) => ("refused", Some(error.to_string())),
+                    };
+                    Self { step, bytes, ..Self::new(entry.tag, state, reason) }
                 }
                 // The step that is asked for may be missing, though there is another.
                 Err(error) => Self::new(entry.tag, "incomplete", Some(error.to_string())),
@@ -74,9 +82,9 @@ impl Row {
         })
     }
 
-    fn cells(&self, default: &Tag) -> [String; 5] {
+    fn cells(&self, default: Option<&Tag>) -> [String; 5] {
         let dash = || "-".to_owned();
-        let mark = if self.tag == *default { " (default)" } else { "" };
+        let mark = if default == Some(&self.tag) { " (default)" } else { "" };
         let state = self.reason.as_ref().map(|reason| format!("{}: {reason}", self.state));
         [
             format!("{}{mark}", self.tag),
@@ -88,7 +96,7 @@ impl Row {
     }
 }
 
-fn print(rows: &[Row], default: &Tag) -> Result<()> {
+fn print(rows: &[Row], default: Option<&Tag>) -> Result<()> {
     let head = ["tag", "source", "step", "size", "state"].map(str::to_owned);
     let lines: Vec<[String; 5]> =
         std::iter::once(head).chain(rows.iter().map(|row| row.cells(default))).collect();

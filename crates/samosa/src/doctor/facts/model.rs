@@ -39,6 +39,8 @@ pub(crate) struct Whole {
     /// Where it came from, and where it is below the storage, if it is there.
     pub(crate) source: String,
     pub(crate) path: String,
+    /// Whether it is the storage directory itself, or the file that is named in its place.
+    pub(crate) is_storage: bool,
     pub(crate) files: BTreeMap<String, u64>,
     pub(crate) step: Option<u64>,
     pub(crate) generation: &'static str,
@@ -132,6 +134,7 @@ fn whole(
     Ok(Whole {
         source: entry.source.to_string(),
         path: entry.path.clone(),
+        is_storage: options.storage.is_some() && entry.location.path() == catalog.root(),
         files,
         step: opened.step(),
         generation: config.generation.name(),

@@ -67,11 +67,15 @@ fn of_whole(tag: &str, whole: &Whole, (format_origin, speed): (&str, Option<&Spe
 }
 
 fn place(tag: &str, whole: &Whole) -> Finding {
+    let place = match whole.path.as_str() {
+        _ if whole.is_storage => "the storage itself".to_owned(),
+        path => format!("in {path} of the storage"),
+    };
     let from = match whole.source.as_str() {
         "builtin" => "built into this program".to_owned(),
-        "local" if whole.path.is_empty() => "where models.toml says".to_owned(),
-        "local" => format!("in {} of the storage, put there by hand", whole.path),
-        source => format!("in {} of the storage, fetched from {source}", whole.path),
+        "local" if whole.path.is_empty() && !whole.is_storage => "where models.toml says".to_owned(),
+        "local" => format!("{place}, put there by hand"),
+        source => format!("{place}, fetched from {source}"),
     };
     let step = whole.step.map_or_else(String::new, |step| format!(", step {step}"));
     let names: Vec<&str> = whole.files.keys().map(String::as_str).take(4).collect();

@@ -12,6 +12,7 @@ fn fine() -> Whole {
     Whole {
         source: "huggingface:owner/name".to_owned(),
         path: "d20".to_owned(),
+        is_storage: false,
         files: [("model_000650.pt".to_owned(), 900 * MB), ("tokenizer.pkl".to_owned(), MB)].into(),
         step: Some(650),
         generation: "g7",
