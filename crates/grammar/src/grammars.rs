@@ -29,6 +29,10 @@ const REMEMBERED: usize = 1000;
 const END: Duration = Duration::from_secs(5);
 /// How long a read takes at most if it is to hold up others. What takes longer goes on beside them.
 const QUICK: Duration = Duration::from_millis(250);
+/// How often a longer read looks whether it may go on beside others.
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
+/// A timeout of a socket must not be zero.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// How long it is remembered that a grammar could not be read in time: the machine may have been busy.
 const TOO_SLOW: Duration = Duration::from_mins(1);
 
@@ -62,9 +66,8 @@ impl Grammars {
     }
 
     /// Reads a grammar, and returns once it can be followed or its process has ended. Blocks for at most the deadline,
-    /// and for what starting and ending processes takes. `turn` is dropped when the next may be read: at the end, or after
-    /// a moment if this takes longer. So few slow ones do not hold up the others; of these as many may go on as
-    /// `Settings::slow_reads` says, and more are refused.
+    /// and for what starting and ending processes takes. `turn` is dropped when the next may be read: at the end, or once
+    /// this has taken longer than [`QUICK`] and is one of at most `Settings::slow_reads` that go on beside others.
     pub fn read(&self, form: &Form, turn: impl Sized) -> Result<Box<dyn Constraint>, Error> {
         let request = request(form)?;
         let hash = Sha256::digest(&request).into();
@@ -74,15 +77,16 @@ impl Grammars {
         let mut stream = self.fork()?;
         stream.set_write_timeout(Some(self.settings.deadline))?;
         frame::write(&mut stream, &request)?;
-        let quick = QUICK.min(self.settings.deadline);
-        let mut read = read_within(&mut stream, quick);
-        let left = self.settings.deadline.saturating_sub(quick);
-        if read.as_ref().is_err_and(is_timeout) && !left.is_zero() {
-            if self.slow.fetch_add(1, Ordering::AcqRel) < self.settings.slow_reads {
-                drop(turn);
-                read = read_within(&mut stream, left);
-            }
-            self.slow.fetch_sub(1, Ordering::AcqRel);
+        let end = now() + self.settings.deadline;
+        let mut read = read_within(&mut stream, QUICK.min(self.settings.deadline));
+        let (mut turn, mut slow) = (Some(turn), None);
+        while read.as_ref().is_err_and(is_timeout) && now() < end {
+            slow = slow.or_else(|| SlowRead::begin(&self.slow, self.settings.slow_reads));
+            turn = turn.filter(|_| slow.is_none());
+            read = read_within(
+                &mut stream,
+                end.saturating_duration_since(now()).clamp(LEAST_WAIT, LONGEST_WAIT),
+            );
         }
         self.outcome(stream, hash, read)
     }
@@ -151,6 +155,23 @@ pub(crate) fn bounded(bytes: usize, most: usize) -> Result<(), Refusal> {
         Ok(())
     } else {
         Err(Refusal(format!("it has {bytes} bytes, but at most {most} are allowed")))
+    }
+}
+
+/// A read that goes on beside others; one fewer when it goes.
+struct SlowRead<'a>(&'a AtomicUsize);
+
+impl<'a> SlowRead<'a> {
+    /// `None` if there are as many as may be.
+    fn begin(count: &'a AtomicUsize, most: usize) -> Option<Self> {
+        let more = |count: usize| (count < most).then_some(count + 1);
+        count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok().map(|_| Self(count))
+    }
+}
+
+impl Drop for SlowRead<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The worker itself never sees a grammar, so it cannot be harmed by one. A forked process has limits of its own, reads
 //! one grammar, follows its answers, and ends when the server closes its socket: a thread beside the reading watches for
-//! that, so that a reading nobody waits for any more ends at once.
+//! that, so that a reading ends at once when the server stops waiting for it.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut};
@@ -80,7 +80,7 @@ pub fn run(control: OwnedFd) -> io::Result<()> {
         match fork::fork()? {
             Fork::Child => {
                 drop(control);
-                // Where the server is gone, nobody is left to tell.
+                // An error here means that the server has gone.
                 let _ = follow(UnixStream::from(answers), &library, &start, used_bytes);
                 std::process::exit(0);
             }
@@ -181,7 +181,7 @@ fn reap(options: WaitOptions) -> usize {
 fn follow(mut stream: UnixStream, library: &Library, start: &Start, used_bytes: u64) -> io::Result<()> {
     limit(Resource::As, used_bytes + STACK as u64 + start.memory_bytes)?;
     limit_softly(Resource::Cpu, u64::from(start.cpu_seconds))?;
-    // It is there.
+    // The server waits for this, to tell a worker that was killed from a grammar that kills its process.
     frame::write(&mut stream, b"")?;
     let watched = stream.try_clone()?;
     thread::Builder::new().name("hang-up".to_owned()).spawn(move || end_at_hang_up(&watched))?;
