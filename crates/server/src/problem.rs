@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use crate::context::RequestIds;
 use crate::openai::error;
-use crate::parse::short;
 use crate::sse::data;
 
 /// What a caller without a key is asked for.
@@ -279,9 +278,8 @@ struct ErrorFields<'a> {
 
 /// No such path.
 pub(crate) async fn not_found(request: Request) -> Response {
-    let path = request.uri().path();
-    let (path, advice) = (short(path), path::advice(path));
-    let detail = format!("There is nothing at {path}{advice}");
+    // The path is not repeated: a key may have slipped into it.
+    let detail = format!("There is nothing at this path{}", path::advice(request.uri().path()));
     Problem::new(Code::NotFound, detail).response(&RequestIds::of(&request))
 }
 

@@ -447,8 +447,8 @@ async fn a_path_that_does_not_exist_is_answered_with_what_was_meant() {
         ("GET", "/chat/completions/", "is at /v1/chat/completions: the client's"),
         ("POST", "/openai/chat/completions", "is at /v1/chat/completions: the client's"),
         ("POST", "/api/v1/completions", "is at /v1/completions: the client's"),
-        ("GET", "/models/gpt-4o/", "is at /v1/models/gpt-4o: the client's"),
-        ("GET", "/models/swapped", "is at /v1/models/swapped: the client's"),
+        ("GET", "/models/gpt-4o/", "is at /v1/models/{model}: the client's"),
+        ("GET", "/models/swapped", "is at /v1/models/{model}: the client's"),
         ("POST", "//v1/chat/completions", "did you mean /v1/chat/completions?"),
         ("POST", "/v1//chat/completions/", "did you mean /v1/chat/completions?"),
         ("GET", "/v1/models/", "did you mean /v1/models?"),
@@ -462,8 +462,8 @@ async fn a_path_that_does_not_exist_is_answered_with_what_was_meant() {
         ("GET", "/chat/completions/chatcmpl-1", "has chat completions, completions and models alone"),
         ("POST", "/v1/v1/embeddings", "has it twice"),
         ("POST", "/completions", "/v1/completions"),
-        ("GET", "/models/gpt-4o", "/v1/models/gpt-4o"),
-        ("DELETE", "/models/org/name", "/v1/models/org/name"),
+        ("GET", "/models/gpt-4o", "/v1/models/{model}"),
+        ("DELETE", "/models/org/name", "/v1/models/{model}"),
         ("POST", "/v1/v1/chat/completions", "has it twice"),
     ] {
         let (status, error) = error(server.send(Ask::new(method, path)).await).await;
@@ -474,16 +474,16 @@ async fn a_path_that_does_not_exist_is_answered_with_what_was_meant() {
     }
     // Others read problem details.
     for (path, says) in [
-        ("/nothing", "There is nothing at /nothing."),
-        ("/chat", "There is nothing at /chat."),
-        ("/embeddings.html", "There is nothing at /embeddings.html."),
-        ("/completions/x", "There is nothing at /completions/x."),
-        ("/v10/nothing", "There is nothing at /v10/nothing."),
-        ("/models/", "There is nothing at /models/; did you mean /models?"),
-        ("/models/swap/", "There is nothing at /models/swap/; did you mean /models/swap?"),
-        ("/models/swap/d20", "There is nothing at /models/swap/d20."),
-        ("//generate", "There is nothing at //generate; did you mean /generate?"),
-        ("/health/", "There is nothing at /health/; did you mean /health?"),
+        ("/nothing", "There is nothing at this path."),
+        ("/chat", "There is nothing at this path."),
+        ("/embeddings.html", "There is nothing at this path."),
+        ("/completions/x", "There is nothing at this path."),
+        ("/v10/nothing", "There is nothing at this path."),
+        ("/models/", "There is nothing at this path; did you mean /models?"),
+        ("/models/swap/", "There is nothing at this path; did you mean /models/swap?"),
+        ("/models/swap/d20", "There is nothing at this path."),
+        ("//generate", "There is nothing at this path; did you mean /generate?"),
+        ("/health/", "There is nothing at this path; did you mean /health?"),
     ] {
         let problem = server.send(Ask::new("GET", path)).await.problem().await;
         assert_eq!((&problem["code"], &problem["detail"]), (&json!("not_found"), &json!(says)));

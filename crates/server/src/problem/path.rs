@@ -1,7 +1,5 @@
 //! Paths that do not exist: whose clients ask for them, and what they meant.
 
-use crate::parse::short;
-
 /// Paths of the contract and of OpenAI's API, as they are written.
 const PATHS: [&str; 12] = [
     "/health",
@@ -59,10 +57,10 @@ pub(super) fn advice(path: &str) -> String {
     if is_below(&tidy, "/v1/v1") {
         "; the client's base_url must end in /v1, and has it twice.".to_owned()
     } else if exists && tidy != path {
-        format!("; did you mean {}?", short(&tidy))
+        format!("; did you mean {}?", named(&tidy))
     } else if let Some(operation) = without_base(&tidy).filter(|_| !exists) {
-        let operation = short(operation);
-        format!("; OpenAI's API is at /v1{operation}: the client's base_url must end in /v1.")
+        let right = named(&format!("/v1{operation}"));
+        format!("; OpenAI's API is at {right}: the client's base_url must end in /v1.")
     } else if is_other(tidy.strip_prefix("/v1").unwrap_or(&tidy)) {
         "; of OpenAI's API this server has chat completions, completions and models alone.".to_owned()
     } else {
@@ -74,6 +72,12 @@ pub(super) fn advice(path: &str) -> String {
 fn tidy(path: &str) -> String {
     let parts = path.split('/').filter(|part| !part.is_empty());
     parts.flat_map(|part| ["/", part]).collect()
+}
+
+/// A path that exists, without the name of a model, which may be anything.
+fn named(path: &str) -> String {
+    let is_model = path != "/v1/models" && is_below(path, "/v1/models");
+    if is_model { "/v1/models/{model}".to_owned() } else { path.to_owned() }
 }
 
 fn is_below(path: &str, base: &str) -> bool {
