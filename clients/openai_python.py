@@ -264,7 +264,7 @@ def errors():
     bare = OpenAI(base_url=URL, api_key=KEY, timeout=TIMEOUT, max_retries=0)
     lost = lambda: bare.chat.completions.create(model=MODEL, messages=CHAAT)
     error = refused("a base URL without /v1", openai.NotFoundError, lost, code="not_found")
-    check("is told so", "base_url must end in /v1" in error.message, error.message)
+    check("the 404 names the right base_url", "base_url must end in /v1" in error.message, error.message)
     refused("a temperature of 3", bad, lambda: chat(temperature=3), param="temperature")
     refused("a temperature of words", bad, bodies(temperature="hot"), code="invalid_type", param="temperature")
     refused("no messages", bad, lambda: chat([]), param="messages")

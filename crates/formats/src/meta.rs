@@ -53,7 +53,7 @@ pub struct Meta {
 }
 
 /// Reads a meta or config file. `NaN`, `Infinity` and `-Infinity`, which Python writes, are read as texts of that
-/// name; a byte order mark at the start is passed over.
+/// name; a byte order mark at the start is skipped.
 ///
 /// # Errors
 /// `Json` for what is not a JSON object, `Field` for a size of another type or two names of one size that differ,

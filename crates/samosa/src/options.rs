@@ -24,8 +24,8 @@ use crate::storage;
 const KV_CACHE_MB: u64 = 1024;
 const MEGABYTE: u64 = 1 << 20;
 
-/// What a request to generate consists of, and what is read within fields: passed over, a request would ask for something
-/// else. Names that OpenAI's paths alone know are read there and passed over elsewhere.
+/// Fields that change an answer, and fields within those: `IGNORED_REQUEST_FIELDS` cannot name them. A field that only
+/// OpenAI's API has is still read there if it is named, and ignored by `/generate`.
 const READ_FIELDS: [&str; 16] = [
     "messages",
     "messages[].role",
@@ -176,7 +176,7 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
     })
 }
 
-/// Fields of a request that are passed over, as names or paths.
+/// Request fields to ignore, as names or paths.
 fn ignored_fields(values: &Values) -> Result<BTreeSet<String>> {
     const KEY: &str = "ignored_request_fields";
     let is_open = |field: &str| OPEN_FIELDS.iter().any(|open| field.starts_with(open));

@@ -8,8 +8,8 @@ mod supervisor;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,18 +60,14 @@ async fn serve(settings: Serve) -> Result<()> {
     let Socket { listener, predecessor, ending } =
         socket(SocketAddr::new(host, port), handover.as_deref()).await?;
     let address = listener.local_addr()?;
-    if made_up_key.is_some() && !address.ip().is_loopback() {
-        // HOST was checked before, but a service manager listens where it likes.
-        bail!(
-            "INTERNAL_API_KEY must be set for the service manager's socket on {address}: without a key only a loopback \
-             address is allowed"
-        );
-    }
+    check_address(address, made_up_key.as_deref())?;
     if let Some((_, Some(model))) = &predecessor {
         options.default_tag = Some(model.clone());
     }
-    // With a predecessor, its model is the one to load.
-    storage::check(&options)?;
+    if handover.is_some() {
+        // The model of the running process, where there is one, is the one to load.
+        storage::check(&options)?;
+    }
     files::allow_for(options.limits.connections);
     let state = State::new(options);
     log_start(&state, address);
@@ -97,12 +93,7 @@ async fn serve(settings: Serve) -> Result<()> {
     around.spawn(supervise(Arc::clone(&state)));
     around.spawn(reload::follow(watched, hangup));
     if let Some(path) = handover {
-        let (socket, state) = (listener.as_fd().try_clone_to_owned()?, Arc::clone(&state));
-        around.spawn(async move {
-            if let Err(error) = handover::offer(&path, &socket, &state, &tell).await {
-                tracing::error!(error = format!("{error:#}"), "no successor can take over");
-            }
-        });
+        around.spawn(offer(path, listener.as_fd().try_clone_to_owned()?, Arc::clone(&state), tell));
     }
     server::serve(listener, Arc::clone(&state), stop).await;
     stop_metrics.send_replace(Some(Ending::Drain));
@@ -117,6 +108,25 @@ async fn serve(settings: Serve) -> Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Refuses a generated key on an address that other machines reach. HOST is checked before, but a service manager's socket
+/// can be on any address.
+fn check_address(address: SocketAddr, made_up_key: Option<&str>) -> Result<()> {
+    if made_up_key.is_some() && !address.ip().is_loopback() {
+        bail!(
+            "INTERNAL_API_KEY must be set for the service manager's socket on {address}: without a key only a loopback \
+             address is allowed"
+        );
+    }
+    Ok(())
+}
+
+/// Offers the listening socket to a new process for as long as this one serves.
+async fn offer(path: PathBuf, socket: OwnedFd, state: Arc<State>, tell: watch::Sender<Option<Ending>>) {
+    if let Err(error) = handover::offer(&path, &socket, &state, &tell).await {
+        tracing::error!(error = format!("{error:#}"), "no successor can take over");
+    }
 }
 
 /// Takes the place of a running process, unless it serves a model and this one has none.

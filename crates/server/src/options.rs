@@ -46,7 +46,7 @@ pub struct Options {
     pub defaults: Defaults,
     /// What happens to conversations that are too long for the model.
     pub context_overflow: ContextOverflow,
-    /// Fields of a request that are passed over instead of refused.
+    /// Fields of a request that are ignored instead of refused.
     pub ignored_fields: BTreeSet<String>,
     /// Names of what serves, whatever it is, beside its tag, for callers of OpenAI's API.
     pub model_aliases: Vec<String>,

@@ -21,7 +21,7 @@ pub(crate) struct GenerateRequest {
     pub(crate) temperature: f32,
     pub(crate) top_k: usize,
     pub(crate) max_tokens: usize,
-    /// Fields that were passed over because the settings say so.
+    /// Fields that were ignored because the settings say so.
     pub(crate) ignored: Vec<String>,
 }
 

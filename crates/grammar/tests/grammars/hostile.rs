@@ -7,7 +7,7 @@ use engine::Constraint;
 use grammar::{Error, Form, Grammars, Settings};
 use serde_json::{Value, json};
 
-/// Schemas of sizes that nobody writes by hand.
+/// Schemas that are deep, wide or repetitive.
 fn huge_schemas() -> Vec<Value> {
     let mut deep = json!({ "type": "string" });
     for _ in 0..100 {

@@ -240,7 +240,7 @@ mod tests {
     fn a_stream_that_takes_nothing_costs_lines_beyond_the_bounds_and_says_how_many_once() {
         for (line, most) in [("line\n".to_owned(), MAX_LINES), ("x".repeat(1 << 16), MAX_BYTES >> 16)] {
             let mut scene = Scene::new();
-            // Nobody waits, and the end does not either.
+            // Neither a push nor a flush waits for the stream.
             for _ in 0..most + 100 {
                 scene.lines.push(line.clone().into_bytes());
             }

@@ -207,7 +207,7 @@ pub(crate) const GROUPS: &[Group] = &[
                 "ignored_request_fields",
                 "",
                 List("NAME"),
-                "Fields outside the contract that are passed over instead of refused; nested ones by path, as in \
+                "Fields outside the contract that are ignored instead of refused; nested ones by path, as in \
                  messages[].id or stream_options.x",
             )
             .such_as("force_web_search"),

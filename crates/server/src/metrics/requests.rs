@@ -129,7 +129,7 @@ impl Requests {
             ignored_fields: add(
                 r,
                 "samosa_ignored_fields",
-                "Request fields that were passed over",
+                "Request fields that were ignored",
                 Family::default(),
             ),
         };

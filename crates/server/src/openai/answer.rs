@@ -41,7 +41,7 @@ pub(crate) struct Asked {
     /// How many likely tokens are named beside each of an answer, if log probabilities are wanted.
     pub(crate) likely: Option<usize>,
     pub(crate) prompts: Prompts,
-    /// Fields that were passed over because the settings say so.
+    /// Fields that were ignored because the settings say so.
     pub(crate) ignored: Vec<String>,
 }
 

@@ -156,7 +156,7 @@ pub(crate) struct Fields {
     at: String,
 }
 
-/// Reads a body; and which of its fields were passed over, because the settings say so.
+/// Reads a body; and which of its fields were ignored, because the settings say so.
 pub(crate) fn read(
     body: &[u8],
     kind: Body,
