@@ -39,7 +39,7 @@ const TOO_SLOW: Duration = Duration::from_mins(1);
 /// Reads grammars for the answers of one model. The worker process starts with the first of them.
 pub struct Grammars {
     settings: Settings,
-    start: Start,
+    tokenizer: Arc<Tokenizer>,
     worker: Mutex<Option<Arc<Worker>>>,
     refused: Mutex<Refused>,
     /// Reads that go on beside others.
@@ -48,17 +48,10 @@ pub struct Grammars {
 
 impl Grammars {
     /// Takes a model's tokens. An answer ends with the end of the assistant's turn, or with BOS where there is none.
-    pub fn new(tokenizer: &Tokenizer, settings: Settings) -> Self {
-        let words = (0..tokenizer.vocab_size() as u32).map(|id| word(tokenizer, id)).collect();
-        let start = Start {
-            memory_bytes: settings.memory_bytes,
-            cpu_seconds: settings.deadline.as_secs_f64().ceil().max(1.0) as u32,
-            end: tokenizer.special().end_of_answer(),
-            words,
-        };
+    pub fn new(tokenizer: Arc<Tokenizer>, settings: Settings) -> Self {
         Self {
             settings,
-            start,
+            tokenizer,
             worker: Mutex::default(),
             refused: Mutex::default(),
             slow: AtomicUsize::new(0),
@@ -126,10 +119,21 @@ impl Grammars {
             return Ok(stream);
         }
         *current = None;
-        let worker = Arc::new(Worker::start(&self.settings, &self.start.write())?);
+        let worker = Arc::new(Worker::start(&self.settings, &self.start().write())?);
         let stream = worker.fork()?;
         *current = Some(worker);
         Ok(stream)
+    }
+
+    /// What a worker is given first.
+    fn start(&self) -> Start {
+        let ids = 0..self.tokenizer.vocab_size() as u32;
+        Start {
+            memory_bytes: self.settings.memory_bytes,
+            cpu_seconds: self.settings.deadline.as_secs_f64().ceil().max(1.0) as u32,
+            end: self.tokenizer.special().end_of_answer(),
+            words: ids.map(|id| word(&self.tokenizer, id)).collect(),
+        }
     }
 
     fn refused(&self) -> std::sync::MutexGuard<'_, Refused> {

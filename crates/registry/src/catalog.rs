@@ -180,8 +180,9 @@ impl Catalog {
         self.directory().map_or_else(|| Ok(ModelsFile::default()), ModelsFile::read)
     }
 
-    /// The model to serve when none is named: of the most finished stage, and of revisions in the Hub's cache only
-    /// if there is no main branch, the deepest `d<depth>`, else the newest; the built-in one if no other is on this machine. What is not fetched yet is never chosen.
+    /// The model to serve when none is named: of the most finished stage the deepest `d<depth>`, else the newest; the
+    /// built-in one if no other is on this machine. Of the revisions in the Hub's cache, the main branch's goes first.
+    /// What is not fetched yet is never chosen.
     pub fn default_tag(&self) -> Result<Tag, Error> {
         let modified = |entry: &Entry| {
             let path = entry.location.path();
@@ -221,7 +222,7 @@ impl Catalog {
             let Some(Source::Path(path)) = &said.source else { continue };
             let path = said.directory.as_ref().map_or_else(|| path.clone(), |below| path.join(below));
             let added = location_at(&said.tag, path)
-                .and_then(|location| self.add(found, models, (&said.tag, location)));
+                .and_then(|location| self.add(found, models, &said.tag, location));
             if let Err(error) = added {
                 found.partial.entry(said.tag.clone()).or_insert((String::new(), error));
             }
@@ -241,7 +242,7 @@ impl Catalog {
             };
             let directory = location.path().filter(|path| path.is_dir()).map(Path::to_owned);
             let path = self.relative(&location);
-            let Err(error) = self.add(found, models, (tag, location)) else { continue };
+            let Err(error) = self.add(found, models, tag, location) else { continue };
             if directory.is_none_or(|directory| checkpoint::has_weights(tag, &directory)) {
                 found.partial.entry(tag.clone()).or_insert((path, error));
             }
@@ -254,7 +255,8 @@ impl Catalog {
         &self,
         found: &mut Found,
         models: &ModelsFile,
-        (tag, location): (&Tag, Location),
+        tag: &Tag,
+        location: Location,
     ) -> Result<(), Error> {
         let entry = models.entry(tag.as_str());
         let options = entry

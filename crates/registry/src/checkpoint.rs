@@ -152,8 +152,7 @@ impl Listing {
         let mut candidates = self.candidates(directory);
         candidates.retain(|candidate| step.is_none() || candidate.step == step);
         candidates.sort_by_key(|candidate| (Reverse(candidate.step), candidate.rank));
-        let mut found =
-            candidates.iter().map(|candidate| self.complete(candidate, directory, (tag, options)));
+        let mut found = candidates.iter().map(|candidate| self.complete(candidate, directory, tag, options));
         match (found.next(), step) {
             (Some(Ok(best)), _) => Ok(best),
             // What the best lacks is what is said.
@@ -169,7 +168,7 @@ impl Listing {
     pub fn choose_file(&self, weights: &str, tag: &Tag, options: &FileOptions) -> Result<Chosen, String> {
         let step = step_of(last_part(weights));
         let candidate = Candidate { weights: weights.to_owned(), step, rank: 0 };
-        self.complete(&candidate, parent(weights).unwrap_or_default(), (tag, options))
+        self.complete(&candidate, parent(weights).unwrap_or_default(), tag, options)
     }
 
     fn candidates(&self, directory: &str) -> Vec<Candidate> {
@@ -200,7 +199,8 @@ impl Listing {
         &self,
         candidate: &Candidate,
         directory: &str,
-        (tag, options): (&Tag, &FileOptions),
+        tag: &Tag,
+        options: &FileOptions,
     ) -> Result<Chosen, String> {
         let home = parent(&candidate.weights).unwrap_or_default();
         let of_step = candidate.step.map(|step| join(home, &format!("meta_{step:06}.json")));

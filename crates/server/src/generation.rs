@@ -52,7 +52,8 @@ impl Generation {
             })
         };
         let workers = (0..n_workers).map(worker).collect::<Result<_, _>>()?;
-        let forms = Forms::new(&model.tokenizer, options.grammars(), options.limits.grammar_reads);
+        let forms =
+            Forms::new(Arc::clone(&model.tokenizer), options.grammars(), options.limits.grammar_reads);
         let kv_bytes = n_workers * Transformer::planned_kv_bytes(&model.weights, kv_bytes, step_tokens);
         Ok(Self { number, model, workers, kv_bytes, forms })
     }
@@ -173,7 +174,7 @@ mod tests {
             slow_reads: 0,
             memory_bytes: 0,
         };
-        let forms = Forms::new(&model.tokenizer, settings, 1);
+        let forms = Forms::new(Arc::clone(&model.tokenizer), settings, 1);
         let generation = Generation { number: 1, model, workers, kv_bytes: 0, forms };
         assert_eq!(generation.least_loaded().0, 0);
         let (tell, told) = std::sync::mpsc::sync_channel(8);

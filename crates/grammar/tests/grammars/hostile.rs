@@ -1,5 +1,6 @@
 //! Grammars that crash the library, run for minutes or take all memory: each is refused in time, and the next is read.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{TOKENIZER, accepts, json_schema, lark, regex, sets, settings};
@@ -175,7 +176,7 @@ fn what_takes_too_long_ends_at_the_deadline_with_its_process() {
     let mut settings = Settings { deadline, ..settings() };
     // Its processes are told from those of other tests by an argument that means nothing.
     settings.command.push("of-the-deadline-test".into());
-    let grammars = Grammars::new(&TOKENIZER, settings);
+    let grammars = Grammars::new(Arc::clone(&TOKENIZER), settings);
     read(&grammars, &json!({ "type": "string" })).unwrap();
     for divisor in [10_000_019, 9_999_991, 8_000_009] {
         let begun = Instant::now();
@@ -207,7 +208,7 @@ fn processes(argument: &str) -> Vec<i32> {
 #[test]
 fn so_many_slow_reads_give_their_turns_away_and_no_more() {
     let settings = Settings { deadline: Duration::from_secs(4), slow_reads: 1, ..settings() };
-    let grammars = Grammars::new(&TOKENIZER, settings);
+    let grammars = Grammars::new(Arc::clone(&TOKENIZER), settings);
     read(&grammars, &json!({ "type": "string" })).unwrap();
     let slow = |divisor: u32, turn: std::sync::mpsc::SyncSender<()>| {
         let form = Form::JsonSchema(json!({ "type": "integer", "multipleOf": divisor }));
@@ -231,7 +232,7 @@ fn so_many_slow_reads_give_their_turns_away_and_no_more() {
 
 #[test]
 fn memory_has_a_bound() {
-    let grammars = Grammars::new(&TOKENIZER, Settings { memory_bytes: 24 << 20, ..settings() });
+    let grammars = Grammars::new(Arc::clone(&TOKENIZER), Settings { memory_bytes: 24 << 20, ..settings() });
     let many: Vec<String> = (0..6000).map(|i| format!("{:0>9}", i * 7919)).collect();
     let error = read(&grammars, &json!({ "type": "integer", "multipleOf": 1_000_003 })).err().unwrap();
     assert!(matches!(error, Error::TooLarge(bytes) if bytes == 24 << 20), "{error}");
@@ -243,7 +244,7 @@ fn memory_has_a_bound() {
 fn a_killed_worker_ends_what_it_follows_and_is_replaced() {
     let mut settings = settings();
     settings.command.push("of-the-killing-test".into());
-    let grammars = Grammars::new(&TOKENIZER, settings);
+    let grammars = Grammars::new(Arc::clone(&TOKENIZER), settings);
     let mut followed = read(&grammars, &json!({ "type": "string" })).unwrap();
     assert!(sets(&mut *followed, &[]).is_some());
     for pid in processes("of-the-killing-test") {
@@ -263,12 +264,15 @@ fn a_killed_worker_ends_what_it_follows_and_is_replaced() {
 
 #[test]
 fn a_refusal_is_remembered() {
-    let grammars = Grammars::new(&TOKENIZER, Settings { memory_bytes: 24 << 20, ..settings() });
+    let grammars = Grammars::new(Arc::clone(&TOKENIZER), Settings { memory_bytes: 24 << 20, ..settings() });
     let wrong = json!({ "type": "integer", "multipleOf": 20_000_003 });
     let first = read(&grammars, &wrong).err().unwrap().to_string();
     let begun = Instant::now();
     assert_eq!(read(&grammars, &wrong).err().unwrap().to_string(), first);
     assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
-    let missing = Grammars::new(&TOKENIZER, Settings { command: vec!["/nonexistent".into()], ..settings() });
+    let missing = Grammars::new(
+        Arc::clone(&TOKENIZER),
+        Settings { command: vec!["/nonexistent".into()], ..settings() },
+    );
     assert!(matches!(missing.read(&Form::JsonObject, ()).err(), Some(Error::Unavailable(_))));
 }

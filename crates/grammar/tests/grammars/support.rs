@@ -1,6 +1,6 @@
 //! Grammars read by the worker of this crate, with the built-in model's tokens.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use engine::{Allowed, Constraint, TokenSet};
@@ -9,11 +9,11 @@ use grammar::{Error, Form, Grammars, Settings};
 use serde_json::Value;
 use tokenizer::{Tokenizer, Vocabulary};
 
-pub(crate) static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
+pub(crate) static TOKENIZER: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| {
     let bytes = include_bytes!("../../../registry/samosa-mini/tokenizer/tokenizer.pkl");
     let TokenizerFile { pattern, ranks, special, merges } =
         formats::read_tokenizer_pickle("tokenizer.pkl", bytes).unwrap();
-    Tokenizer::new(Vocabulary { pattern, ranks, special, merges }).unwrap()
+    Arc::new(Tokenizer::new(Vocabulary { pattern, ranks, special, merges }).unwrap())
 });
 
 /// How long sets may take here: the machine may be busy.
@@ -29,7 +29,7 @@ pub(crate) fn settings() -> Settings {
 }
 
 pub(crate) fn grammars() -> &'static Grammars {
-    static GRAMMARS: LazyLock<Grammars> = LazyLock::new(|| Grammars::new(&TOKENIZER, settings()));
+    static GRAMMARS: LazyLock<Grammars> = LazyLock::new(|| Grammars::new(Arc::clone(&TOKENIZER), settings()));
     &GRAMMARS
 }
 

@@ -86,7 +86,7 @@ fn wishes(model: &LoadedModel) -> anyhow::Result<Vec<Wish>> {
         slow_reads: 1,
         memory_bytes: 128 << 20,
     };
-    let grammars = Grammars::new(&model.tokenizer, settings);
+    let grammars = Grammars::new(Arc::clone(&model.tokenizer), settings);
     // It never comes to an end, so that all answers are equally long.
     let dish = json!({
         "type": "object",

@@ -96,7 +96,7 @@ pub(crate) struct Forms {
 }
 
 impl Forms {
-    pub(crate) fn new(tokenizer: &Tokenizer, settings: Settings, reads: usize) -> Self {
+    pub(crate) fn new(tokenizer: Arc<Tokenizer>, settings: Settings, reads: usize) -> Self {
         Self {
             grammars: Arc::new(Grammars::new(tokenizer, settings)),
             reads: Arc::new(Semaphore::new(reads)),
