@@ -14,10 +14,10 @@ pub enum Error {
     #[error("{0}")]
     Refused(String),
     /// Reading takes too long.
-    #[error("reading it takes more than {:.1} s", .0.as_secs_f64())]
+    #[error("reading it takes more than {:.1} s (GRAMMAR_TIMEOUT)", .0.as_secs_f64())]
     TooSlow(Duration),
     /// Reading takes too much memory, or crashes the library.
-    #[error("reading it takes more than {} MB of memory or does not come to an end", .0 >> 20)]
+    #[error("reading it takes more than {} MB of memory (GRAMMAR_MEMORY_MB) or crashes", .0 >> 20)]
     TooLarge(u64),
     /// There is no worker process: not the grammar's fault.
     #[error("there is no process to read it: {0}")]

@@ -152,7 +152,7 @@ fn fields(page: &mut String, what: &str, rows: Vec<Row>) {
     }
     if !idle.is_empty() {
         let idle: Vec<String> = idle.iter().map(|row| format!("`{}`", row.name)).collect();
-        let sentence = format!("Taken only with a value that asks for nothing: {}.", idle.join(", "));
+        let sentence = format!("Accepted only with a value that has no effect: {}.", idle.join(", "));
         let _ = writeln!(page, "\n{}", wrap(&sentence, WIDTH).join("\n"));
     }
 }

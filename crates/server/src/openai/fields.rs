@@ -110,7 +110,7 @@ impl Body {
         own.iter().chain(shared).copied()
     }
 
-    /// These, and those that are taken and of no effect.
+    /// These, and those that are accepted without effect.
     fn taken(self) -> impl Iterator<Item = &'static str> {
         let tools = TOOLS.iter().map(|(name, _)| *name).filter(move |_| self.is_completion());
         self.known().chain(tools).chain(self.no_effect().iter().map(|(name, _)| *name))
