@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::{Allowed, Constraint, Penalties, Request, Sampling, TokenSet};
+use engine::{Allowed, Guide, Penalties, Request, Sampling, TokenSet};
 
 /// Sampling with what is asked for.
 pub(crate) fn sampling(wish: u64, plain: &Sampling) -> Sampling {
@@ -38,7 +38,7 @@ pub(crate) fn request(wish: u64, plain: Request) -> Request {
         request = request.stopping_at(vec!["gh".to_owned(), "c".to_owned(), "aab".to_owned()]);
     }
     if wish.is_multiple_of(CONSTRAINED) {
-        request = request.constrained(Box::new(Thirds { is_late: is_late(wish), ..Thirds::default() }));
+        request = request.guided(Box::new(Thirds { is_late: is_late(wish), ..Thirds::default() }));
     }
     request
 }
@@ -71,7 +71,7 @@ impl Thirds {
     }
 }
 
-impl Constraint for Thirds {
+impl Guide for Thirds {
     fn prepare(&mut self, guess: &[u32]) {
         self.guess = guess.to_vec();
         self.late = if self.is_late { (self.state / 7) % 4 } else { 0 };
@@ -102,7 +102,7 @@ impl Constraint for Thirds {
         self.follow(token);
     }
 
-    fn fork(&self) -> Box<dyn Constraint> {
+    fn fork(&self) -> Box<dyn Guide> {
         Box::new(self.clone())
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use engine::{Constraint, Penalties, Request, Sampling};
-use grammar::{Form, Grammars, Settings};
+use guides::{Form, Grammars, Settings};
 use registry::LoadedModel;
 use serde_json::json;
 

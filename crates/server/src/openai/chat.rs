@@ -100,7 +100,7 @@ impl Conversation {
     pub(super) fn render(&self, generation: &Generation) -> Result<Vec<u32>, Problem> {
         let messages: Vec<Message<'_>> =
             self.messages.iter().map(|(role, content)| Message { role: *role, content }).collect();
-        let rendered = generation.model.tokenizer.render_chat(&messages, None).map_err(|error| {
+        let rendered = generation.model.chat.render(&generation.model.tokenizer, &messages, None).map_err(|error| {
             if error == ChatError::NoChatTokens {
                 return no_chat();
             }

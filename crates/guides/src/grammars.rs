@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::Constraint;
+use engine::Guide;
 use sha2::{Digest, Sha256};
 use tokenizer::Tokenizer;
 
@@ -40,6 +40,8 @@ const TOO_SLOW: Duration = Duration::from_mins(1);
 pub struct Grammars {
     settings: Settings,
     tokenizer: Arc<Tokenizer>,
+    /// The token that ends an answer.
+    end: u32,
     worker: Mutex<Option<Arc<Worker>>>,
     refused: Mutex<Refused>,
     /// Reads that go on beside others.
@@ -47,11 +49,12 @@ pub struct Grammars {
 }
 
 impl Grammars {
-    /// Takes a model's tokens. An answer ends with the end of the assistant's turn, or with BOS where there is none.
-    pub fn new(tokenizer: Arc<Tokenizer>, settings: Settings) -> Self {
+    /// Takes a model's tokens, and the one that ends an answer.
+    pub fn new(tokenizer: Arc<Tokenizer>, end: u32, settings: Settings) -> Self {
         Self {
             settings,
             tokenizer,
+            end,
             worker: Mutex::default(),
             refused: Mutex::default(),
             slow: AtomicUsize::new(0),
@@ -61,7 +64,7 @@ impl Grammars {
     /// Reads a grammar, and returns once it can be followed or its process has ended. Blocks for at most the deadline,
     /// and for what starting and ending processes takes. `turn` is dropped when the next may be read: at the end, or once
     /// this has taken longer than [`QUICK`] and is one of at most `Settings::slow_reads` that go on beside others.
-    pub fn read(&self, form: &Form, turn: impl Sized) -> Result<Box<dyn Constraint>, Error> {
+    pub fn read(&self, form: &Form, turn: impl Sized) -> Result<Box<dyn Guide>, Error> {
         let request = request(form)?;
         let hash = Sha256::digest(&request).into();
         if let Some(why) = self.refused().find(&hash) {
@@ -90,7 +93,7 @@ impl Grammars {
         mut stream: UnixStream,
         hash: [u8; 32],
         read: io::Result<Vec<u8>>,
-    ) -> Result<Box<dyn Constraint>, Error> {
+    ) -> Result<Box<dyn Guide>, Error> {
         match read {
             Ok(said) if said == [worker::READ] => Ok(Box::new(Remote::new(stream)?)),
             Ok(said) => {
@@ -131,7 +134,7 @@ impl Grammars {
         Start {
             memory_bytes: self.settings.memory_bytes,
             cpu_seconds: self.settings.deadline.as_secs_f64().ceil().max(1.0) as u32,
-            end: self.tokenizer.special().end_of_answer(),
+            end: self.end,
             words: ids.map(|id| word(&self.tokenizer, id)).collect(),
         }
     }

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::{Allowed, Constraint, TokenSet};
+use engine::{Allowed, Guide, TokenSet};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::frame::{self, Fields};
@@ -76,15 +76,15 @@ impl Remote {
     }
 }
 
-impl Constraint for Remote {
-    fn prepare(&mut self, guess: &[u32]) {
+impl Guide for Remote {
+    fn prepare(&mut self, draft: &[u32]) {
         if self.lost || self.asked.is_some() {
             return;
         }
         let mut payload = vec![worker::SETS];
         frame::push(&mut payload, self.number);
         frame::push_list(&mut payload, &std::mem::take(&mut self.accepted));
-        frame::push_list(&mut payload, guess);
+        frame::push_list(&mut payload, draft);
         self.asked = Some(now());
         self.send(&payload);
     }
@@ -115,7 +115,7 @@ impl Constraint for Remote {
         self.accepted.push(token);
     }
 
-    fn fork(&self) -> Box<dyn Constraint> {
+    fn fork(&self) -> Box<dyn Guide> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let number = connection.answers;
         connection.answers += 1;

@@ -1,16 +1,18 @@
-//! Structured output: JSON Schemas, grammars and regular expressions as sets of tokens that may come next.
+//! What steers an answer: structured output (JSON Schemas, grammars and regular expressions as sets of tokens that may come
+//! next), and the calculator that nanochat's models call.
 //!
 //! The library llguidance reads and follows them. What a caller sends it may make it crash, run for minutes or take all
 //! memory, so none of its code runs in the server: [`Grammars`] starts a worker process of the same program, and
 //! for each request the worker forks a process that reads the grammar and follows its answer under limits of address
 //! space and CPU time, at the lowest priority ([`worker`]). A crash there is a refusal for that request alone.
 //!
-//! Reading order: `grammars` (the server's side), `process` (the worker as the server sees it), `remote` (an answer that
+//! Reading order: `calculator`; `grammars` (the server's side), `process` (the worker as the server sees it), `remote` (an answer that
 //! is followed elsewhere), `frame` (what passes between them); `worker` (the other side), `read` (a grammar), `schema`,
 //! `rewrite` and `pattern` (what of a JSON Schema the library would get wrong), `follow` (an answer).
 
 #![forbid(unsafe_code)]
 
+mod calculator;
 mod error;
 mod follow;
 mod frame;
@@ -28,6 +30,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use calculator::{Calculator, calculate};
 pub use error::Error;
 pub use grammars::Grammars;
 

@@ -1,7 +1,7 @@
 //! The model's calculator: what nanochat gets by Python's `eval` of an expression, without a Python.
 //!
 //! Pure and bounded: no power operator, so no number is longer than the expression, and the expression has a
-//! limit. It does not find expressions in generated tokens, nor put results back: that is the tool state machine.
+//! limit.
 //!
 //! - `arithmetic`: the grammar of `1 + 2 * (3 - 4)`
 //! - `number`: Python's integers, floats and how it prints them
@@ -19,6 +19,70 @@ mod text;
 
 #[cfg(test)]
 mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use engine::Guide;
+use tokenizer::{CalculatorTokens, Tokenizer};
+
+/// Tokens of an expression that are remembered; a longer one is no expression.
+const MAX_EXPRESSION_TOKENS: usize = 1024;
+
+/// Follows an answer between the tokens of the calculator, and forces the result of each expression after it, as nanochat's
+/// own engine does.
+#[derive(Clone)]
+pub struct Calculator {
+    tokenizer: Arc<Tokenizer>,
+    tokens: CalculatorTokens,
+    expression: Option<Vec<u32>>,
+    forced: VecDeque<u32>,
+}
+
+impl Calculator {
+    /// A calculator at the beginning of an answer.
+    pub fn new(tokenizer: Arc<Tokenizer>, tokens: CalculatorTokens) -> Self {
+        Self { tokenizer, tokens, expression: None, forced: VecDeque::new() }
+    }
+
+    /// The end of an expression: its result must come next, if it has one.
+    fn evaluate(&mut self, expression: &[u32]) {
+        if expression.is_empty() || expression.len() > MAX_EXPRESSION_TOKENS {
+            return;
+        }
+        if let Some(result) = calculate(&self.tokenizer.decode(expression)) {
+            self.forced.push_back(self.tokens.output_start);
+            self.forced.extend(self.tokenizer.encode(&result));
+            self.forced.push_back(self.tokens.output_end);
+            self.forced.make_contiguous();
+        }
+    }
+}
+
+impl Guide for Calculator {
+    fn forced(&self) -> &[u32] {
+        self.forced.as_slices().0
+    }
+
+    fn accept(&mut self, token: u32) {
+        self.forced.pop_front();
+        if token == self.tokens.python_start {
+            self.expression = Some(Vec::new());
+        } else if token == self.tokens.python_end {
+            if let Some(expression) = self.expression.take() {
+                self.evaluate(&expression);
+            }
+        } else if let Some(expression) = &mut self.expression
+            && expression.len() <= MAX_EXPRESSION_TOKENS
+        {
+            expression.push(token);
+        }
+    }
+
+    fn fork(&self) -> Box<dyn Guide> {
+        Box::new(self.clone())
+    }
+}
 
 /// Longer expressions have no result. CPython prints no integer of more than 4,300 digits; none here can be
 /// longer than its expression.

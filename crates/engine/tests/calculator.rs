@@ -28,7 +28,7 @@ fn answer(script: &[u32], max_tokens: usize) -> Answer {
 
 /// The answer to a script that ends with the end of the turn, which the engine must reach.
 fn whole_answer(parts: &[&[u32]]) -> Answer {
-    let script = [&parts.concat(), [special().assistant_end].as_slice()].concat();
+    let script = [&parts.concat(), [special("assistant_end")].as_slice()].concat();
     let answer = answer(&script, 2000);
     assert_eq!(answer.reason, FinishReason::Stop);
     answer
@@ -36,12 +36,12 @@ fn whole_answer(parts: &[&[u32]]) -> Answer {
 
 /// `text` between the tool's markers.
 fn block(text: &str) -> Vec<u32> {
-    [&[special().python_start], encode(text).as_slice(), &[special().python_end]].concat()
+    [&[special("python_start")], encode(text).as_slice(), &[special("python_end")]].concat()
 }
 
 /// What the engine says after an expression with this result.
 fn output(result: &str) -> Vec<u32> {
-    [&[special().output_start], encode(result).as_slice(), &[special().output_end]].concat()
+    [&[special("output_start")], encode(result).as_slice(), &[special("output_end")]].concat()
 }
 
 /// As many tokens as the output has, that the model says and nobody hears.
@@ -66,7 +66,7 @@ fn a_result_is_put_after_its_expression() {
 fn what_is_sampled_where_a_token_is_forced_is_thrown_away() {
     let output = output("5.0");
     // Even the end of the turn, and even the start of another block.
-    for sampled in [special().assistant_end, special().bos, special().python_start] {
+    for sampled in [special("assistant_end"), special("bos"), special("python_start")] {
         let unheard = vec![sampled; output.len()];
         let answer = whole_answer(&[&block("10/2"), &unheard, &encode("!")]);
         assert_eq!(answer.tokens, [block("10/2"), output.clone(), encode("!")].concat());
@@ -79,20 +79,20 @@ fn no_result_puts_nothing_in() {
         let script = [block(expression), encode(" well")].concat();
         assert_eq!(whole_answer(&[&script]).tokens, script, "{expression}");
     }
-    let empty = [special().python_start, special().python_end];
+    let empty = [special("python_start"), special("python_end")];
     assert_eq!(whole_answer(&[&empty, &encode("1+1")]).tokens, [&empty, encode("1+1").as_slice()].concat());
 }
 
 #[test]
 fn a_start_inside_a_block_begins_again() {
-    let script = [&[special().python_start], encode("1+").as_slice(), &block("2+2")].concat();
+    let script = [&[special("python_start")], encode("1+").as_slice(), &block("2+2")].concat();
     let answer = whole_answer(&[&script, &unheard(&output("4")), &encode(".")]);
     assert_eq!(answer.tokens, [script, output("4"), encode(".")].concat());
 }
 
 #[test]
 fn an_end_outside_a_block_does_nothing() {
-    let end = [special().python_end];
+    let end = [special("python_end")];
     let script = [encode("1+1").as_slice(), &end, &encode("2+2"), &end, &encode("...")].concat();
     assert_eq!(whole_answer(&[&script]).tokens, script);
     // Also after a block, whose expression is forgotten.
@@ -102,12 +102,12 @@ fn an_end_outside_a_block_does_nothing() {
 
 #[test]
 fn markers_that_the_model_writes_itself_are_tokens_like_others() {
-    let script = [special().output_start, special().output_end, special().user_start];
+    let script = [special("output_start"), special("output_end"), special("user_start")];
     assert_eq!(whole_answer(&[&script]).tokens, script);
     // As text they mean nothing, and inside a block they spoil the expression.
     let text = encode("<|python_start|>1+1<|python_end|>");
     assert_eq!(whole_answer(&[&text]).tokens, text);
-    let spoilt = [special().python_start, special().output_start, encode("7")[0], special().python_end];
+    let spoilt = [special("python_start"), special("output_start"), encode("7")[0], special("python_end")];
     assert_eq!(whole_answer(&[&spoilt]).tokens, spoilt);
 }
 
@@ -126,7 +126,7 @@ fn an_expression_of_too_many_tokens_has_no_result() {
         expression.iter_mut().skip(1).step_by(2).for_each(|token| *token = plus);
         // A space makes the number of tokens even.
         expression.extend(single_bytes(b" "));
-        [&[special().python_start], expression.as_slice(), &[special().python_end]].concat()
+        [&[special("python_start")], expression.as_slice(), &[special("python_end")]].concat()
     };
     let answer = whole_answer(&[&sum(512), &unheard(&output("512"))]);
     assert_eq!(answer.tokens, [sum(512), output("512")].concat(), "1,024 tokens");
@@ -135,17 +135,17 @@ fn an_expression_of_too_many_tokens_has_no_result() {
 
 #[test]
 fn the_end_of_the_turn_and_a_new_document_stop() {
-    for stop in [special().assistant_end, special().bos] {
+    for stop in [special("assistant_end"), special("bos")] {
         let said = encode("That is all.");
         let answer = answer(&[said.as_slice(), &[stop], &encode("more")].concat(), 100);
         assert_eq!((answer.reason, &answer.tokens), (FinishReason::Stop, &said));
         assert_eq!(answer.text(), "That is all.", "the token that stops is not shown");
     }
     // Inside a block too.
-    let open = [special().python_start, special().assistant_end];
-    assert_eq!(answer(&open, 100).tokens, [special().python_start]);
+    let open = [special("python_start"), special("assistant_end")];
+    assert_eq!(answer(&open, 100).tokens, [special("python_start")]);
     // An answer may be empty.
-    assert_eq!(answer(&[special().bos], 1).completion_tokens, 0);
+    assert_eq!(answer(&[special("bos")], 1).completion_tokens, 0);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn forced_tokens_count_towards_the_limit() {
 #[test]
 fn a_result_takes_one_step_and_not_one_for_each_token() {
     let output = output("5.0");
-    let script = [block("10/2"), unheard(&output), vec![special().assistant_end]].concat();
+    let script = [block("10/2"), unheard(&output), vec![special("assistant_end")]].concat();
     let (mut engine, request) = scripted(&script, 100);
     engine.submit(engine::RequestId(0), request);
     let (mut steps, mut counts) = (0, engine::Counts::default());
@@ -174,7 +174,19 @@ fn a_result_takes_one_step_and_not_one_for_each_token() {
     assert!(forced > 3, "{forced} tokens");
     // One for each token of the block, and one for the result and the end of the turn.
     assert_eq!(steps, block("10/2").len() + 1);
-    assert_eq!((counts.drafted_tokens, counts.accepted_tokens), (forced as u64, forced as u64));
+    assert_eq!((counts.drafted_tokens, counts.accepted_tokens), (0, 0), "no guess was needed");
+}
+
+/// Log probabilities need the logits of every token, those of forced ones too; the answer is the same.
+#[test]
+fn log_probabilities_of_a_result_change_nothing_else() {
+    let output = output("5.0");
+    let script = [block("10/2"), unheard(&output), encode("!"), vec![special("assistant_end")]].concat();
+    let (mut engine, request) = scripted(&script, 100);
+    let answer = answer_to(&mut engine, request.clone());
+    let with_logprobs = answer_to(&mut engine, request.with_logprobs(1));
+    assert_eq!(answer, with_logprobs);
+    assert_eq!(answer.tokens, [block("10/2"), output, encode("!")].concat());
 }
 
 #[test]
@@ -191,8 +203,8 @@ fn what_is_left_of_a_character_comes_with_the_end() {
     let texts = |answer: Answer| answer.texts;
     assert_eq!(texts(answer(&dumpling, 3)), ["", "", "", "\u{fffd}"], "cut by the limit");
     assert_eq!(texts(answer(&dumpling, 4)), ["", "", "", "🥟"], "nothing is left");
-    let cut = [&dumpling[..2], &[special().assistant_end]].concat();
+    let cut = [&dumpling[..2], &[special("assistant_end")]].concat();
     assert_eq!(texts(answer(&cut, 9)), ["", "", "\u{fffd}"], "cut by the end of the turn");
-    let marked = [&dumpling[..2], &[special().output_start]].concat();
+    let marked = [&dumpling[..2], &[special("output_start")]].concat();
     assert_eq!(texts(answer(&marked, 3)), ["", "", "\u{fffd}<|output_start|>"], "cut by a marker");
 }

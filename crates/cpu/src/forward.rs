@@ -3,37 +3,12 @@
 //! A batch is any mix of sequences at any positions: one row each for those that decode, many for those
 //! whose prompt is being read. A row's result does not depend on the rows beside it.
 
+use engine::backend::{BatchItem, LogitRows, PAGE};
 use kernels::attention::{Attention, Slot, Span};
 use kernels::{Activations, Compute, Epilogue, Packed, Rows, matmul, rows};
 
-use crate::kv::{KvCache, PAGE};
+use crate::kv::KvCache;
 use crate::weights::{Layer, Weights};
-
-/// Which rows of a sequence need logits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LogitRows {
-    /// None: the prompt goes on.
-    None,
-    /// The last one: a token will be sampled.
-    Last,
-    /// All, for scoring.
-    All,
-}
-
-/// Consecutive new tokens of one sequence.
-#[derive(Clone, Copy, Debug)]
-pub struct SequenceRows<'a> {
-    /// Their ids, at least one, each below the vocabulary's size.
-    pub tokens: &'a [u32],
-    /// The token before the first of them, if there is one.
-    pub previous: Option<u32>,
-    /// Absolute position of the first of them.
-    pub position: usize,
-    /// For each class of the layout: the page of every 32 positions from 0 on.
-    pub tables: &'a [Vec<u32>],
-    /// Which rows need logits.
-    pub logits: LogitRows,
-}
 
 /// What one user of the weights writes to between calls. Buffers grow to the largest batch and stay.
 pub struct Session {
@@ -50,7 +25,7 @@ pub struct Session {
     qkv: Vec<f32>,
     /// (rows, C)
     attended: Activations,
-    /// (rows, 4C)
+    /// (rows, F)
     hidden: Activations,
     /// (rows that need them, V)
     logits: Vec<f32>,
@@ -80,6 +55,11 @@ impl Session {
         }
     }
 
+    /// The logits of the last batch, (rows that asked for them, V).
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
     /// Bytes of scratch held now.
     pub fn scratch_bytes(&self) -> usize {
         let buffers = [&self.x, &self.first, &self.middle, &self.qkv, &self.logits];
@@ -90,7 +70,7 @@ impl Session {
 
     /// Runs a batch: writes its keys and values to the pages and returns the logits asked for, in order,
     /// (rows, V).
-    pub fn forward(&mut self, compute: &Compute, weights: &Weights, batch: &[SequenceRows<'_>]) -> &[f32] {
+    pub fn forward(&mut self, compute: &Compute, weights: &Weights, batch: &[BatchItem<'_>]) -> &[f32] {
         let config = &weights.config;
         let batch_rows = batch_rows(batch, config.sequence_len);
         let slots = slots(batch, self.kv.classes.len());
@@ -104,11 +84,11 @@ impl Session {
             self.attended.prepare(compute, &layer.attention_out, [], |_, _, []| {});
             matmul(compute, &self.attended, &layer.attention_out, Epilogue::Add, &mut self.x);
             self.mix_and_norm(compute, &layer.up, (1.0, 0.0));
-            let hidden = self.hidden.resize(batch_rows.len(), 4 * config.n_embd);
+            let hidden = self.hidden.resize(batch_rows.len(), config.n_hidden);
             matmul(compute, &self.normed, &layer.up, Epilogue::Store, hidden);
             self.hidden.prepare(compute, &layer.down, [], |_, row, []| rows::relu_squared(compute.isa, row));
             matmul(compute, &self.hidden, &layer.down, Epilogue::Add, &mut self.x);
-            if l == config.n_layer / 2 && weights.backout != 0.0 {
+            if weights.backout.as_ref().is_some_and(|backout| backout.layer == l) {
                 self.middle.clone_from(&self.x);
             }
         }
@@ -121,7 +101,7 @@ impl Session {
         for buffer in [&mut self.x, &mut self.first] {
             set(buffer, config.n_embd);
         }
-        set(&mut self.qkv, (config.n_head + 2 * config.n_kv_head) * config.head_dim());
+        set(&mut self.qkv, (config.n_head + 2 * config.n_kv_head) * config.head_dim);
     }
 
     /// Normed embeddings with a gated share of the previous token's mixed in.
@@ -134,7 +114,7 @@ impl Session {
             if let (Some(smear), Some(previous)) = (&weights.smear, batch[i].previous) {
                 weights.embedding.look_up(previous, first);
                 rows::norm(compute.isa, first);
-                let share = smear.lambda * sigmoid(dot(&smear.gate, x));
+                let share = smear.scale * sigmoid(dot(&smear.gate, x));
                 rows::mix(compute.isa, x, 1.0, first, share);
             }
             first.copy_from_slice(x);
@@ -158,22 +138,23 @@ impl Session {
     /// Rotary, norm and scale on queries and keys; gated value embeddings on values.
     fn turn(&mut self, compute: &Compute, weights: &Weights, layer: &Layer, batch: &[Row]) {
         let config = &weights.config;
-        let (dim, scale) = (config.head_dim(), config.constants.qk_scale);
+        let dim = config.head_dim;
+        let rotary = &weights.rotary[layer.rotary];
         let (turned, width) = ((config.n_head + config.n_kv_head) * dim, config.n_embd);
         let normed = self.normed.exact();
         let qkv = Rows { width: turned + config.n_kv_head * dim, data: &mut self.qkv };
         compute.pool.rows(batch.len(), [qkv], |i, [qkv]| {
             let (queries_and_keys, values) = qkv.split_at_mut(turned);
             for head in queries_and_keys.chunks_exact_mut(dim) {
-                rows::rotate_and_norm(compute.isa, head, weights.rotary.at(batch[i].position), scale);
+                rows::rotate_and_norm(compute.isa, head, rotary.at(batch[i].position), layer.qk_scale);
             }
             let Some(embedding) = &layer.values else { return };
             let mut added = vec![0.0; values.len()];
             embedding.table.look_up(batch[i].token, &mut added);
-            let gates = embedding.gate.chunks_exact(config.value_gate_channels);
+            let gates = embedding.gate.chunks_exact(embedding.gate.len() / config.n_kv_head);
             for ((gate, value), added) in gates.zip(values.chunks_exact_mut(dim)).zip(added.chunks_exact(dim))
             {
-                let share = config.constants.value_gate_scale * sigmoid(dot(gate, &normed[i * width..]));
+                let share = embedding.scale * sigmoid(dot(gate, &normed[i * width..]));
                 rows::mix(compute.isa, value, 1.0, added, share);
             }
         });
@@ -184,11 +165,11 @@ impl Session {
         compute: &Compute,
         weights: &Weights,
         l: usize,
-        batch: &[SequenceRows<'_>],
+        batch: &[BatchItem<'_>],
         slots: &[Vec<Slot>],
     ) {
         let config = &weights.config;
-        let dim = config.head_dim();
+        let dim = config.head_dim;
         let (class, layer) = self.kv.layers[l];
         let (keys, stride) = (config.n_head * dim, (config.n_head + 2 * config.n_kv_head) * dim);
         let values = keys + config.n_kv_head * dim;
@@ -200,7 +181,7 @@ impl Session {
             .map(|sequence| {
                 let (rows, first) = (sequence.tokens.len(), row);
                 row += rows;
-                Span { row: first, rows, position: sequence.position, table: &sequence.tables[class] }
+                Span { row: first, rows, position: sequence.history.len(), table: &sequence.tables[class] }
             })
             .collect();
         let attention = Attention {
@@ -209,7 +190,7 @@ impl Session {
             queries: &self.qkv,
             stride,
             heads: config.n_head,
-            window: config.windows[l],
+            window: weights.layers[l].window,
             spans: &spans,
         };
         let attended = self.attended.resize(row, config.n_head * dim);
@@ -217,22 +198,22 @@ impl Session {
     }
 
     /// Takes the middle out of the end, norms, and multiplies with the head: only rows that need it.
-    fn read_logits(&mut self, compute: &Compute, weights: &Weights, batch: &[SequenceRows<'_>]) -> &[f32] {
+    fn read_logits(&mut self, compute: &Compute, weights: &Weights, batch: &[BatchItem<'_>]) -> &[f32] {
         let (width, vocab) = (weights.config.n_embd, weights.config.vocab_size);
         let wanted = wanted_rows(batch);
-        let (x, middle, backout) = (&self.x, &self.middle, weights.backout);
+        let (x, middle) = (&self.x, &self.middle);
         self.normed.resize(wanted.len(), width);
         self.normed.prepare(compute, &weights.head, [], |i, normed, []| {
             let row = wanted[i] * width..(wanted[i] + 1) * width;
             normed.copy_from_slice(&x[row.clone()]);
-            if backout != 0.0 {
-                rows::mix(compute.isa, normed, 1.0, &middle[row], -backout);
+            if let Some(backout) = &weights.backout {
+                rows::mix(compute.isa, normed, 1.0, &middle[row], -backout.scale);
             }
             rows::norm(compute.isa, normed);
         });
         self.logits.resize(wanted.len() * vocab, 0.0);
         matmul(compute, &self.normed, &weights.head, Epilogue::Store, &mut self.logits);
-        if let Some(cap) = weights.config.constants.softcap {
+        if let Some(cap) = weights.config.softcap {
             let logits = Rows { data: &mut self.logits, width: vocab };
             compute.pool.rows(wanted.len(), [logits], |_, [logits]| rows::softcap(compute.isa, logits, cap));
         }
@@ -240,36 +221,38 @@ impl Session {
     }
 }
 
-fn batch_rows(batch: &[SequenceRows<'_>], sequence_len: usize) -> Vec<Row> {
+fn batch_rows(batch: &[BatchItem<'_>], sequence_len: usize) -> Vec<Row> {
     let mut all = Vec::new();
     for sequence in batch {
-        let end = sequence.position + sequence.tokens.len();
+        let start = sequence.history.len();
+        let end = start + sequence.tokens.len();
         assert!(
             !sequence.tokens.is_empty() && end <= sequence_len,
             "the engine keeps sequences within sequence_len"
         );
         for (i, &token) in sequence.tokens.iter().enumerate() {
-            let previous = if i == 0 { sequence.previous } else { Some(sequence.tokens[i - 1]) };
-            all.push(Row { token, previous, position: sequence.position + i });
+            let previous = if i == 0 { sequence.history.last() } else { sequence.tokens.get(i - 1) };
+            all.push(Row { token, previous: previous.copied(), position: start + i });
         }
     }
     all
 }
 
 /// Where each row's keys and values go, for each class.
-fn slots(batch: &[SequenceRows<'_>], classes: usize) -> Vec<Vec<Slot>> {
+fn slots(batch: &[BatchItem<'_>], classes: usize) -> Vec<Vec<Slot>> {
     let slot = |table: &[u32], position: usize| Slot {
         page: table[position / PAGE],
         offset: (position % PAGE) as u32,
     };
     let of_class = |class: usize| {
-        let rows = batch.iter().flat_map(|s| (s.position..s.position + s.tokens.len()).map(move |p| (s, p)));
+        let positions = |item: &BatchItem<'_>| item.history.len()..item.history.len() + item.tokens.len();
+        let rows = batch.iter().flat_map(|item| positions(item).map(move |position| (item, position)));
         rows.map(|(sequence, position)| slot(&sequence.tables[class], position)).collect()
     };
     (0..classes).map(of_class).collect()
 }
 
-fn wanted_rows(batch: &[SequenceRows<'_>]) -> Vec<usize> {
+fn wanted_rows(batch: &[BatchItem<'_>]) -> Vec<usize> {
     let mut wanted = Vec::new();
     let mut row = 0;
     for sequence in batch {

@@ -1,12 +1,12 @@
 //! Metadata beside sizes: constants, which are used whatever the tensors are called; fields of other architectures,
-//! which are refused by name unless they are off; and unknown keys, which are reported. Not sizes: those are in `config`.
+//! which are refused by name unless they are off; and unknown keys, which are reported. Not sizes: those are in `nanochat`.
 
 use formats::{Meta, TensorTable};
 use serde_json::{Map, Value};
 
-use crate::config::{Config, Overrides, find};
-use crate::generation::Constants;
-use crate::{Error, Generation};
+use super::tensor;
+use super::version::Constants;
+use crate::{Config, Error, NanochatVersion, Overrides, Parameter};
 
 /// Unknown keys that are reported.
 const MAX_UNKNOWN: usize = 20;
@@ -15,8 +15,6 @@ const MAX_SHOWN: usize = 60;
 /// Largest epsilon of an RMS norm that passes. Ours is 1.2e-7, transformers writes 1e-6 and MLX 1e-5: beside a mean
 /// square near 1, that changes an activation by five millionths.
 const MAX_EPSILON: f64 = 1e-5;
-/// Input channels of the smear gate.
-const SMEAR_CHANNELS: u64 = 24;
 
 /// The Hugging Face class, and the constants that its converter writes.
 const CLASS: &str = "NanoChatForCausalLM";
@@ -161,7 +159,7 @@ const SWITCHES: &[(&str, Neutral)] = &[
         Neutral::Number(1),
     ),
     ("mlp_ratio mlp_mult ffn_mult", Neutral::Number(4)),
-    ("smear_gate_channels", Neutral::Number(SMEAR_CHANNELS)),
+    ("smear_gate_channels", Neutral::Number(super::SMEAR_CHANNELS as u64)),
     (
         "rms_norm_eps rms_eps norm_eps norm_epsilon layer_norm_eps layer_norm_epsilon",
         Neutral::UpTo(MAX_EPSILON),
@@ -192,14 +190,14 @@ pub(crate) fn stated(meta: &Meta, overrides: &Overrides) -> Result<Stated, Error
 /// Whether a file describes the Hugging Face class, which computes generation G0 alone. Beside newer weights it
 /// belongs to what a converter made of them. Forks write some of the class's keys too, so a file that has a field or
 /// a constant that the class has not is no such file.
-pub(crate) fn describes_other_weights(meta: &Meta, generation: Generation) -> bool {
+pub(crate) fn describes_other_weights(meta: &Meta, version: NanochatVersion) -> bool {
     let is_class =
         meta.model.contains_key("hidden_act") || meta.architectures.iter().any(|name| name == CLASS);
     let is_native = meta.model.keys().any(|key| is_among(NOT_OF_CLASS, key));
     let states = |constant, number: f32| {
         constant_of(meta, constant).is_ok_and(|stated| stated.is_none_or(|stated| stated == number))
     };
-    generation != Generation::G0
+    version != NanochatVersion::G0
         && is_class
         && !is_native
         && states(&ROPE_BASE, CLASS_ROPE_BASE)
@@ -291,12 +289,14 @@ fn places(file: &Meta) -> impl Iterator<Item = &Map<String, Value>> {
     both.into_iter().chain(inner.filter_map(Value::as_object))
 }
 
-/// Refuses what the files ask for and this server does not compute. Returns the keys that are not known.
+/// Refuses what the files ask for and this server does not compute. Returns the keys that are not known. S layers see
+/// `short_reach` positions back.
 pub(crate) fn check(
     meta: &Meta,
     config: &Config,
     table: &TensorTable,
     overrides: &Overrides,
+    short_reach: usize,
 ) -> Result<Vec<String>, Error> {
     let mut unknown = Vec::new();
     for file in files(meta) {
@@ -306,8 +306,10 @@ pub(crate) fn check(
                     rope(key, value)?;
                 } else if key == "short_window" {
                     // Its override outranks it.
-                    let is_same = overrides.short_window.is_some() || says_window(value, config);
-                    let expected = || format!("{}, or an override", short_reach(config));
+                    let is_same = overrides.short_window.is_some()
+                        || value.is_null()
+                        || value.as_u64() == Some(short_reach as u64);
+                    let expected = || format!("{short_reach}, or an override");
                     is_same.then_some(()).ok_or_else(|| refused(key, value, &expected()))?;
                 } else if let Some(neutral) = neutral(key, place, config) {
                     agree(key, value, &neutral, table)?;
@@ -328,15 +330,6 @@ pub(crate) fn check(
         unknown.push(format!("and {more} more"));
     }
     Ok(unknown)
-}
-
-/// Whether a value is the reach of an S layer, in tokens.
-fn says_window(value: &Value, config: &Config) -> bool {
-    value.is_null() || value.as_u64() == Some(short_reach(config) as u64)
-}
-
-fn short_reach(config: &Config) -> usize {
-    config.constants.short_window.reach(config.sequence_len).min(config.sequence_len)
 }
 
 fn is_known(key: &str) -> bool {
@@ -397,19 +390,22 @@ fn neutral(key: &str, place: &Map<String, Value>, config: &Config) -> Option<Neu
     }
     Some(match key {
         "head_dim" | "head_size" | "d_head" | "rotary_dim" | "query_pre_attn_scalar" => {
-            Neutral::Number(config.head_dim() as u64)
+            Neutral::Number(config.head_dim as u64)
         }
-        "intermediate_size" | "n_inner" | "ffn_dim" => Neutral::Number(4 * config.n_embd as u64),
+        "intermediate_size" | "n_inner" | "ffn_dim" => Neutral::Number(config.n_hidden as u64),
         "sliding_window" | "attention_window" | "window_size" => match place.get("use_sliding_window") {
             Some(Value::Bool(false)) => return None,
             _ => Neutral::OffOrFrom(config.sequence_len as u64),
         },
-        "layer_types" => Neutral::List(vec!["full_attention".into(); config.n_layer]),
+        "layer_types" => Neutral::List(vec!["full_attention".into(); config.n_layer()]),
         "value_embed_layers" => {
-            Neutral::List((0..config.n_layer).filter(|&l| config.has_values(l)).map(Value::from).collect())
+            let layers = config.layers.iter().enumerate();
+            let gated = layers.filter(|(_, layer)| layer.value_gate.is_some());
+            Neutral::List(gated.map(|(l, _)| Value::from(l)).collect())
         }
-        "ve_gate_channels" if config.value_gate_channels > 0 => {
-            Neutral::Number(config.value_gate_channels as u64)
+        "ve_gate_channels" => {
+            let gate = config.layers.iter().find_map(|layer| layer.value_gate)?;
+            Neutral::Number(gate.channels as u64)
         }
         _ => return None,
     })
@@ -448,8 +444,8 @@ fn is_word(value: &Value, words: &[&str]) -> bool {
 
 /// Whether the output matrix is there and holds the numbers of the embedding.
 fn is_tied(table: &TensorTable) -> Result<bool, Error> {
-    let tensor = |name: &str| find(table, name);
-    let Some((embedding, head)) = tensor("transformer.wte.weight").zip(tensor("lm_head.weight")) else {
+    let both = tensor(table, Parameter::Embedding).zip(tensor(table, Parameter::Head));
+    let Some((embedding, head)) = both else {
         return Ok(false);
     };
     if embedding.shape() != head.shape() {

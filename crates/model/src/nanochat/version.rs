@@ -1,8 +1,8 @@
-//! The generations of the nanochat architecture. A checkpoint does not name its own; its tensors tell.
+//! The versions of the nanochat architecture. A checkpoint does not name its own; its tensors tell.
 
 /// A version of the architecture, named by when nanochat's main branch changed it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Generation {
+pub enum NanochatVersion {
     /// 2025-10: the first release.
     G0,
     /// 2026-01-11: per-layer `resid_lambdas` and `x0_lambdas`; window pattern.
@@ -28,22 +28,22 @@ pub enum ShortWindow {
     Quarter,
 }
 
-/// What a generation's code fixes and its checkpoints do not record.
+/// What a version's code fixes and its checkpoints do not record.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Constants {
+pub(crate) struct Constants {
     /// Base of the rotary frequencies.
-    pub rope_base: f32,
+    pub(crate) rope_base: f32,
     /// Factor on queries and keys after their norm.
-    pub qk_scale: f32,
+    pub(crate) qk_scale: f32,
     /// Logits are capped to ± this; without it they are as they come.
-    pub softcap: Option<f32>,
+    pub(crate) softcap: Option<f32>,
     /// Upper end of the gate on value embeddings.
-    pub value_gate_scale: f32,
+    pub(crate) value_gate_scale: f32,
     /// Reach of an S layer.
-    pub short_window: ShortWindow,
+    pub(crate) short_window: ShortWindow,
 }
 
-impl Generation {
+impl NanochatVersion {
     /// All of them, oldest first.
     pub const ALL: [Self; 6] = [Self::G0, Self::G1, Self::G3, Self::G5, Self::G6, Self::G7];
 
@@ -59,13 +59,13 @@ impl Generation {
         }
     }
 
-    /// The generation called `name`.
+    /// The version called `name`.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|generation| generation.name() == name)
+        Self::ALL.into_iter().find(|version| version.name() == name)
     }
 
     /// What its code fixes.
-    pub fn constants(self) -> Constants {
+    pub(crate) fn constants(self) -> Constants {
         let early = Constants {
             rope_base: 10_000.0,
             qk_scale: 1.0,

@@ -142,7 +142,7 @@ proptest! {
 
     #[test]
     fn a_json_object_is_json_as_far_as_it_goes(seed: u64) {
-        let (text, ended) = draw(&mut *grammars().read(&grammar::Form::JsonObject, ()).unwrap(), seed, 40);
+        let (text, ended) = draw(&mut *grammars().read(&guides::Form::JsonObject, ()).unwrap(), seed, 40);
         prop_assert_eq!(text.as_bytes()[0], b'{');
         // Values are not read: JSON's numbers may be larger than any type's.
         let read = serde_json::from_str::<IgnoredAny>(&text);

@@ -7,12 +7,7 @@
 use kernels::WeightFormat;
 use kernels::attention::{PageFormat, PageShape, Pages};
 
-use crate::Config;
-
-pub use kernels::attention::PAGE;
-
-/// Stands in a table for a page that was given back.
-pub const NO_PAGE: u32 = u32::MAX;
+use model::Config;
 
 /// One class of layers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,20 +38,20 @@ impl KvLayout {
     /// The layout for a model with weights held in `format`: exact beside exact weights, otherwise in half precision.
     pub fn new(config: &Config, format: WeightFormat) -> Self {
         let format = if format == WeightFormat::F32 { PageFormat::F32 } else { PageFormat::Bf16 };
-        let mut windows = config.windows.clone();
+        let mut windows: Vec<usize> = config.layers.iter().map(|layer| layer.window).collect();
         windows.sort_unstable_by(|a, b| b.cmp(a));
         windows.dedup();
         let mut counts = vec![0; windows.len()];
         let layers = config
-            .windows
+            .layers
             .iter()
-            .map(|window| {
-                let class = windows.iter().position(|w| w == window).unwrap_or(0);
+            .map(|layer| {
+                let class = windows.iter().position(|window| *window == layer.window).unwrap_or(0);
                 counts[class] += 1;
                 (class, counts[class] - 1)
             })
             .collect();
-        let (kv_heads, head_dim) = (config.n_kv_head, config.head_dim());
+        let (kv_heads, head_dim) = (config.n_kv_head, config.head_dim);
         let class = |(&window, &layers): (&usize, &usize)| {
             let shape = PageShape { layers, kv_heads, head_dim, format };
             KvClass { window, page_bytes: shape.page_bytes(), shape }

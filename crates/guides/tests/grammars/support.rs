@@ -3,9 +3,9 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use engine::{Allowed, Constraint, TokenSet};
+use engine::{Allowed, Guide, TokenSet};
 use formats::TokenizerFile;
-use grammar::{Error, Form, Grammars, Settings};
+use guides::{Error, Form, Grammars, Settings};
 use serde_json::Value;
 use tokenizer::{Tokenizer, Vocabulary};
 
@@ -33,20 +33,20 @@ pub(crate) fn grammars() -> &'static Grammars {
     &GRAMMARS
 }
 
-pub(crate) fn json_schema(schema: &Value) -> Result<Box<dyn Constraint>, Error> {
+pub(crate) fn json_schema(schema: &Value) -> Result<Box<dyn Guide>, Error> {
     grammars().read(&Form::JsonSchema(schema.clone()), ())
 }
 
-pub(crate) fn lark(grammar: &str) -> Result<Box<dyn Constraint>, Error> {
+pub(crate) fn lark(grammar: &str) -> Result<Box<dyn Guide>, Error> {
     grammars().read(&Form::Lark(grammar.to_owned()), ())
 }
 
-pub(crate) fn regex(regex: &str) -> Result<Box<dyn Constraint>, Error> {
+pub(crate) fn regex(regex: &str) -> Result<Box<dyn Guide>, Error> {
     grammars().read(&Form::Regex(regex.to_owned()), ())
 }
 
 /// The sets after what was accepted and after each guess; `None` where they cannot be told.
-pub(crate) fn sets(constraint: &mut dyn Constraint, guess: &[u32]) -> Option<Vec<Vec<u32>>> {
+pub(crate) fn sets(constraint: &mut dyn Guide, guess: &[u32]) -> Option<Vec<Vec<u32>>> {
     constraint.prepare(guess);
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
@@ -64,14 +64,14 @@ fn ids(set: &TokenSet) -> Vec<u32> {
 }
 
 /// What may come next.
-pub(crate) fn allowed(constraint: &mut dyn Constraint) -> Vec<u32> {
+pub(crate) fn allowed(constraint: &mut dyn Guide) -> Vec<u32> {
     let mut sets = sets(constraint, &[]).unwrap();
     assert_eq!(sets.len(), 1);
     sets.remove(0)
 }
 
 /// Tokens drawn from what is allowed, up to the end or to so many. A small generator, so that cases can be had again.
-pub(crate) fn draw(constraint: &mut dyn Constraint, mut seed: u64, most: usize) -> (String, bool) {
+pub(crate) fn draw(constraint: &mut dyn Guide, mut seed: u64, most: usize) -> (String, bool) {
     let mut drawn = Vec::new();
     while drawn.len() < most {
         let ids = allowed(constraint);
@@ -87,7 +87,7 @@ pub(crate) fn draw(constraint: &mut dyn Constraint, mut seed: u64, most: usize) 
 }
 
 /// Whether a text can be said under a constraint, token by token, and ended there.
-pub(crate) fn accepts(mut constraint: Box<dyn Constraint>, text: &str) -> bool {
+pub(crate) fn accepts(mut constraint: Box<dyn Guide>, text: &str) -> bool {
     for token in TOKENIZER.encode(text) {
         if !allowed(&mut *constraint).contains(&token) {
             return false;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{TOKENIZER, accepts, json_schema, lark, regex, sets, settings};
-use engine::Constraint;
-use grammar::{Error, Form, Grammars, Settings};
+use engine::Guide;
+use guides::{Error, Form, Grammars, Settings};
 use serde_json::{Value, json};
 
 /// Schemas that are deep, wide or repetitive.
@@ -120,7 +120,7 @@ fn definitions_within_definitions_do_not_exhaust_a_stack() {
     }
     assert!(regex(&"a?".repeat(1 << 11)).is_err(), "the longest expression takes too long to read");
     let too_long = "a".repeat((4 << 10) + 1);
-    let says = |made: Result<Box<dyn Constraint>, grammar::Error>| made.err().unwrap().to_string();
+    let says = |made: Result<Box<dyn Guide>, guides::Error>| made.err().unwrap().to_string();
     assert_eq!(says(regex(&too_long)), "it has 4097 bytes, but at most 4096 are allowed");
     let pattern = json!({ "items": [{ "type": "string", "pattern": too_long }] });
     assert_eq!(
@@ -135,7 +135,7 @@ fn definitions_within_definitions_do_not_exhaust_a_stack() {
 }
 
 /// Accepts so many tokens of those that are allowed, or all until the end; `None` where it cannot be followed.
-fn follow(constraint: &mut dyn Constraint, most: usize) -> Option<()> {
+fn follow(constraint: &mut dyn Guide, most: usize) -> Option<()> {
     for i in 0..most {
         let ids = sets(constraint, &[])?.remove(0);
         let Some(&id) = ids.get(i * 7919 % ids.len()) else { break };
@@ -147,7 +147,7 @@ fn follow(constraint: &mut dyn Constraint, most: usize) -> Option<()> {
     Some(())
 }
 
-fn read(grammars: &Grammars, schema: &Value) -> Result<Box<dyn Constraint>, Error> {
+fn read(grammars: &Grammars, schema: &Value) -> Result<Box<dyn Guide>, Error> {
     grammars.read(&Form::JsonSchema(schema.clone()), ())
 }
 

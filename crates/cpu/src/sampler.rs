@@ -1,121 +1,91 @@
-//! From logits to a token. The only randomness is a hash of the request's seed and the token's position, so
+//! From logits to tokens. The only randomness is a hash of the request's seed and the token's position, so
 //! a request gives the same tokens whatever else the engine is doing.
 //!
-//! In this order: what is allowed, biases and penalties, temperature, `top_k`, `top_p`, `min_p`, the draw.
+//! In this order: allowed tokens, biases and penalties, temperature, `top_k`, `top_p`, `min_p`, the draw.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
-use model::{Isa, exp_sum};
-
-use crate::constraint::TokenSet;
-use crate::request::{Logprobs, Sampling};
+use engine::backend::{NoToken, SampleParams, Sampled};
+use engine::random::uniform;
+use engine::{Logprobs, Penalties, Sampling};
+use kernels::rows::exp_sum;
+use kernels::{Compute, Isa};
 
 /// Logits whose weights are summed at once.
 const BLOCK: usize = 1024;
 /// Candidates that are looked at first where only a share of all probability is wanted: most often enough.
 const FIRST_LOOK: usize = 64;
 
-/// How a token is drawn.
-pub(crate) struct Draw<'a> {
-    pub(crate) sampling: &'a Sampling,
-    /// Place of the token in its sequence.
-    pub(crate) position: usize,
-    /// What came before, if that matters.
-    pub(crate) seen: Option<Seen>,
-    /// What may come, if not everything.
-    pub(crate) allowed: Option<TokenSet>,
-    /// How many likeliest tokens are wanted with their log probabilities.
-    pub(crate) logprobs: Option<usize>,
+/// Samples a token from each of the given rows of `logits`, (rows, vocab_size), on all threads.
+pub fn sample(
+    compute: &Compute,
+    logits: &[f32],
+    vocab_size: usize,
+    rows: &[SampleParams<'_>],
+) -> Vec<Sampled> {
+    let sampled: Vec<OnceLock<Sampled>> = rows.iter().map(|_| OnceLock::new()).collect();
+    compute.pool.run(rows.len(), &|i| {
+        let params = &rows[i];
+        let row = &logits[params.row * vocab_size..][..vocab_size];
+        sampled[i].get_or_init(|| sample_row(compute.isa, row, params));
+    });
+    // The pool has run every row.
+    sampled.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
-/// What came of a row of logits.
-#[derive(Default)]
-pub(crate) struct Drawn {
-    /// `None` if a logit is not a number, or no token is allowed.
-    pub(crate) token: Option<u32>,
-    /// What log probabilities are made of, for those who asked.
-    pub(crate) likely: Option<Likely>,
-}
-
-/// The likeliest tokens of a row.
-pub(crate) struct Likely {
-    /// What a logit is less than its log probability by.
-    log_total: f32,
-    top: Vec<(u32, f32)>,
-}
-
-impl Likely {
-    /// The log probabilities, if this token was taken from the row.
-    pub(crate) fn of(self, token: u32, logits: &[f32]) -> Logprobs {
-        let of = |logit: f32| logit - self.log_total;
-        let logprob = logits.get(token as usize).map_or(f32::NEG_INFINITY, |&logit| of(logit));
-        Logprobs { logprob, top: self.top.into_iter().map(|(token, logit)| (token, of(logit))).collect() }
-    }
-}
-
-/// The tokens of a prompt and of an answer, counted.
-#[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    /// How often each token is in the answer; 0 for those of the prompt alone.
-    counts: BTreeMap<u32, u32>,
-}
-
-impl Seen {
-    /// Of a prompt, if this sampling asks what came before.
-    pub(crate) fn new(prompt: &[u32], sampling: &Sampling) -> Option<Self> {
-        let penalties = sampling.penalties;
-        let is_in_prompt = |_: &&u32| penalties.repetition != 1.0;
-        let counts = prompt.iter().filter(is_in_prompt).map(|&token| (token, 0)).collect();
-        (penalties != crate::Penalties::default()).then_some(Self { counts })
-    }
-
-    /// Counts a token of the answer.
-    pub(crate) fn add(&mut self, token: u32) {
-        *self.counts.entry(token).or_default() += 1;
-    }
-
-    fn penalise(&self, logits: &mut [f32], sampling: &Sampling) {
-        let penalties = sampling.penalties;
-        for (&token, &count) in &self.counts {
-            let Some(logit) = logits.get_mut(token as usize) else { continue };
-            *logit = if *logit > 0.0 { *logit / penalties.repetition } else { *logit * penalties.repetition };
-            if count > 0 {
-                *logit -= penalties.frequency * count as f32 + penalties.presence;
-            }
-        }
-    }
-}
-
-/// Draws a token from a row of logits.
-pub(crate) fn draw(isa: Isa, logits: &[f32], draw: &Draw<'_>) -> Drawn {
+/// Samples a token from a row of logits.
+fn sample_row(isa: Isa, logits: &[f32], params: &SampleParams<'_>) -> Sampled {
     if logits.iter().map(|logit| u32::from(logit.is_nan())).sum::<u32>() > 0 {
-        return Drawn { token: None, likely: None };
+        return Sampled { token: Err(NoToken::NotFinite), logprobs: None };
     }
-    let likely = draw.logprobs.map(|n| likely(isa, logits, n));
-    let sampling = draw.sampling;
-    if draw.seen.is_none() && draw.allowed.is_none() && sampling.bias.is_empty() {
-        return Drawn { token: sample(isa, logits, sampling, draw.position), likely };
+    let token = match params.forced {
+        Some(token) => Ok(token),
+        None => choose(isa, logits, params),
+    };
+    let logprobs = params.logprobs.zip(token.ok()).map(|(n, token)| Box::new(logprobs(isa, logits, token, n)));
+    Sampled { token, logprobs }
+}
+
+/// The token of a row whose logits are numbers.
+fn choose(isa: Isa, logits: &[f32], params: &SampleParams<'_>) -> Result<u32, NoToken> {
+    let SampleParams { sampling, position, counts, allowed, .. } = *params;
+    if counts.is_none() && allowed.is_none() && sampling.bias.is_empty() {
+        return draw(isa, logits, sampling, position).ok_or(NoToken::NotFinite);
     }
     let mut adjusted = logits.to_vec();
-    let is_any_left = draw.allowed.as_ref().is_none_or(|allowed| allowed.keep(&mut adjusted));
+    if let Some(allowed) = allowed
+        && !allowed.keep(&mut adjusted)
+    {
+        return Err(NoToken::NothingAllowed);
+    }
     for &(token, bias) in sampling.bias.iter() {
         adjusted[token as usize] += bias;
     }
-    if let Some(seen) = &draw.seen {
-        seen.penalise(&mut adjusted, sampling);
+    for (token, count) in counts.into_iter().flat_map(|counts| counts.with_draft(params.draft)) {
+        if let Some(logit) = adjusted.get_mut(token as usize) {
+            penalise(logit, count, &sampling.penalties);
+        }
     }
-    let token = is_any_left.then(|| sample(isa, &adjusted, sampling, draw.position)).flatten();
-    Drawn { token, likely }
+    let none = if allowed.is_some() { NoToken::NothingAllowed } else { NoToken::NotFinite };
+    draw(isa, &adjusted, sampling, position).ok_or(none)
 }
 
-/// Picks a token.
-fn sample(isa: Isa, logits: &[f32], sampling: &Sampling, position: usize) -> Option<u32> {
+/// Penalises the logit of a token that occurs `count` times in the answer, or in the prompt alone.
+fn penalise(logit: &mut f32, count: u32, penalties: &Penalties) {
+    *logit = if *logit > 0.0 { *logit / penalties.repetition } else { *logit * penalties.repetition };
+    if count > 0 {
+        *logit -= penalties.frequency * count as f32 + penalties.presence;
+    }
+}
+
+/// Draws a token, the likeliest one at temperature 0.
+fn draw(isa: Isa, logits: &[f32], sampling: &Sampling, position: usize) -> Option<u32> {
     if sampling.temperature == 0.0 {
         return Some(likeliest(logits));
     }
     let share = uniform(sampling.seed, position as u64);
-    let weights = Weights::new(isa, logits, sampling.temperature);
+    let weights = Softmax::new(isa, logits, sampling.temperature);
     if sampling.top_k == 0 {
         return Some(weights.pick_likely(sampling, share));
     }
@@ -142,16 +112,16 @@ fn sample(isa: Isa, logits: &[f32], sampling: &Sampling, position: usize) -> Opt
     candidates.last().map(|&(token, _)| token)
 }
 
-/// What a softmax makes of logits, but for the division: the likeliest token weighs 1.
+/// A softmax without its division: the likeliest token weighs 1.
 #[derive(Clone, Copy)]
-struct Weights<'a> {
+struct Softmax<'a> {
     isa: Isa,
     logits: &'a [f32],
     highest: f32,
     temperature: f32,
 }
 
-impl<'a> Weights<'a> {
+impl<'a> Softmax<'a> {
     fn new(isa: Isa, logits: &'a [f32], temperature: f32) -> Self {
         Self { isa, logits, highest: highest(logits), temperature }
     }
@@ -203,7 +173,7 @@ impl<'a> Weights<'a> {
         let keep =
             |(i, &logit): (usize, &f32)| if stays(i as u32, logit) { logit } else { f32::NEG_INFINITY };
         let kept: Vec<f32> = self.logits.iter().enumerate().map(keep).collect();
-        Weights { logits: &kept, ..*self }.pick(share)
+        Softmax { logits: &kept, ..*self }.pick(share)
     }
 
     /// The lowest logit of a token that is so likely, compared with the likeliest.
@@ -260,12 +230,14 @@ impl<'a> Weights<'a> {
     }
 }
 
-fn likely(isa: Isa, logits: &[f32], n: usize) -> Likely {
-    let weights = Weights::new(isa, logits, 1.0);
-    let log_total = weights.highest + weights.blocks().sum::<f64>().ln() as f32;
-    let mut top = if n == 0 { Vec::new() } else { top(logits, n.min(logits.len())) };
-    top.sort_unstable_by(by_rank);
-    Likely { log_total, top }
+/// The log probability of `token`, and those of the `n` likeliest tokens.
+fn logprobs(isa: Isa, logits: &[f32], token: u32, n: usize) -> Logprobs {
+    let softmax = Softmax::new(isa, logits, 1.0);
+    let log_sum_exp = softmax.highest + softmax.blocks().sum::<f64>().ln() as f32;
+    let mut likeliest = if n == 0 { Vec::new() } else { top(logits, n.min(logits.len())) };
+    likeliest.sort_unstable_by(by_rank);
+    let logprob = logits.get(token as usize).map_or(f32::NEG_INFINITY, |&logit| logit - log_sum_exp);
+    Logprobs { logprob, top: likeliest.into_iter().map(|(id, logit)| (id, logit - log_sum_exp)).collect() }
 }
 
 /// The token with the highest logit, the lowest id on ties.
@@ -316,27 +288,21 @@ fn by_rank(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
-/// A number in 0 .. 1 that depends on nothing but its arguments: two rounds of the SplitMix64 finaliser.
-fn uniform(seed: u64, position: u64) -> f64 {
-    let bits = mix(mix(seed).wrapping_add(position.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-    (bits >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// The SplitMix64 finaliser.
-pub(crate) fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
-}
-
 #[cfg(test)]
 mod tests {
+    use engine::TokenSet;
+    use engine::backend::TokenCounts;
+    use engine::random::mix;
+
     use super::*;
 
+    fn params(sampling: &Sampling, position: usize) -> SampleParams<'_> {
+        let (counts, allowed, forced, logprobs) = (None, None, None, None);
+        SampleParams { row: 0, sampling, position, counts, draft: &[], allowed, forced, logprobs }
+    }
+
     fn sample(logits: &[f32], sampling: &Sampling, position: usize) -> Option<u32> {
-        let draw = Draw { sampling, position, seen: None, allowed: None, logprobs: None };
-        super::draw(Isa::SCALAR, logits, &draw).token
+        sample_row(Isa::SCALAR, logits, &params(sampling, position)).token.ok()
     }
 
     fn sampling(temperature: f32, top_k: usize, seed: u64) -> Sampling {
@@ -422,7 +388,7 @@ mod tests {
         let n = 5000;
         let logits = vec![0.0f32; n];
         let sampling = Sampling { top_p: 0.5, ..Sampling::default() };
-        let weights = Weights::new(Isa::SCALAR, &logits, 1.0);
+        let weights = Softmax::new(Isa::SCALAR, &logits, 1.0);
         assert_eq!(weights.last_of_share(sampling.top_p), Some((n as u32 / 2 - 1, 0.0)), "lower ids first");
         assert!(drawn(&logits, &sampling).iter().all(|&token| token < n as u32 / 2));
     }
@@ -442,7 +408,7 @@ mod tests {
                     sum >= f64::from(share)
                 });
                 for isa in Isa::available() {
-                    let found = Weights::new(isa, &logits, 1.0).last_of_share(share);
+                    let found = Softmax::new(isa, &logits, 1.0).last_of_share(share);
                     assert_eq!(found.as_ref(), last, "{share} of {n} with {isa:?}");
                 }
             }
@@ -460,20 +426,30 @@ mod tests {
     }
 
     #[test]
-    fn penalties_are_those_of_the_api() {
-        let penalties = crate::Penalties { frequency: 0.5, presence: 0.25, repetition: 2.0 };
+    fn penalties_follow_the_counts_of_prompt_answer_and_draft() {
+        let penalties = Penalties { frequency: 0.5, presence: 0.25, repetition: 2.0 };
         let sampling = Sampling { penalties, ..Sampling::default() };
-        let mut seen = Seen::new(&[0, 1], &sampling).unwrap();
+        let mut counts = TokenCounts::new(&[0, 1], &sampling).unwrap();
         for token in [1, 2, 2] {
-            seen.add(token);
+            counts.add(token);
         }
-        let mut logits = [4.0, -4.0, 4.0, 4.0];
-        seen.penalise(&mut logits, &sampling);
-        assert_eq!(logits, [2.0, -8.0 - 0.75, 2.0 - 1.25, 4.0]);
-        assert!(Seen::new(&[0, 1], &Sampling::default()).is_none(), "nobody asks");
-        let answer_only = crate::Penalties { repetition: 1.0, ..penalties };
-        let seen = Seen::new(&[0, 1], &Sampling { penalties: answer_only, ..Sampling::default() }).unwrap();
-        assert!(seen.counts.is_empty(), "prompts count for repetition alone");
+        let penalised = |counts: &TokenCounts, draft: &[u32]| {
+            let mut logits = [4.0, -4.0, 4.0, 4.0];
+            for (token, count) in counts.with_draft(draft) {
+                penalise(&mut logits[token as usize], count, &penalties);
+            }
+            logits
+        };
+        assert_eq!(penalised(&counts, &[]), [2.0, -8.0 - 0.75, 2.0 - 1.25, 4.0]);
+        let drafted = penalised(&counts, &[3, 1, 3]);
+        for token in [3, 1, 3] {
+            counts.add(token);
+        }
+        assert_eq!(drafted, penalised(&counts, &[]), "a draft counts like the answer");
+        assert!(TokenCounts::new(&[0, 1], &Sampling::default()).is_none(), "without penalties");
+        let answer_only = Penalties { repetition: 1.0, ..penalties };
+        let counts = TokenCounts::new(&[0, 1], &Sampling { penalties: answer_only, ..Sampling::default() });
+        assert_eq!(counts.unwrap().with_draft(&[]).count(), 0, "prompts count for repetition alone");
     }
 
     #[test]
@@ -484,13 +460,9 @@ mod tests {
         assert_eq!(sample(&logits, &biased(&[(2, -100.0)]), 0), Some(3));
         assert_eq!(sample(&logits, &biased(&[(0, 100.0), (1, 0.1)]), 0), Some(0));
         let of = |words: Vec<u32>, sampling: &Sampling, position| {
-            let allowed = Some(TokenSet::from_words(words));
-            super::draw(
-                Isa::SCALAR,
-                &logits,
-                &Draw { sampling, position, seen: None, allowed, logprobs: None },
-            )
-            .token
+            let allowed = TokenSet::from_words(words);
+            let params = SampleParams { allowed: Some(&allowed), ..params(sampling, position) };
+            sample_row(Isa::SCALAR, &logits, &params).token
         };
         for sampling in [
             Sampling::default(),
@@ -500,10 +472,11 @@ mod tests {
             biased(&[(2, 100.0)]),
         ] {
             assert!(
-                (0..500).all(|at| matches!(of(vec![0b1001], &sampling, at), Some(0 | 3))),
+                (0..500).all(|at| matches!(of(vec![0b1001], &sampling, at), Ok(0 | 3))),
                 "{sampling:?}"
             );
-            assert_eq!((of(vec![], &sampling, 0), of(vec![0b10000], &sampling, 0)), (None, None));
+            let none = Err(NoToken::NothingAllowed);
+            assert_eq!((of(vec![], &sampling, 0), of(vec![0b10000], &sampling, 0)), (none, none));
         }
     }
 
@@ -514,11 +487,9 @@ mod tests {
         let exact = |token: u32| (f64::from(logits[token as usize]) - total.ln()) as f32;
         for isa in Isa::available() {
             let sampling = Sampling { temperature: 0.3, bias: [(5, 9.0)].into(), ..Sampling::default() };
-            let draw =
-                Draw { sampling: &sampling, position: 3, seen: None, allowed: None, logprobs: Some(4) };
-            let drawn = super::draw(isa, &logits, &draw);
-            let token = drawn.token.unwrap();
-            let Logprobs { logprob, top } = drawn.likely.unwrap().of(token, &logits);
+            let params = SampleParams { logprobs: Some(4), ..params(&sampling, 3) };
+            let Sampled { token, logprobs } = sample_row(isa, &logits, &params);
+            let (token, Logprobs { logprob, top }) = (token.unwrap(), *logprobs.unwrap());
             assert!((logprob - exact(token)).abs() < 1e-4);
             let ids: Vec<u32> = top.iter().map(|&(token, _)| token).collect();
             assert_eq!(ids, super::top(&logits, 4).iter().map(|&(token, _)| token).collect::<Vec<_>>());
@@ -533,7 +504,7 @@ mod tests {
         let total: f64 = weights.iter().sum();
         for isa in Isa::available() {
             for share in [0.0, 0.1, 0.5, 0.9, 0.999_999] {
-                let token = Weights::new(isa, &logits, 1.0).pick(share) as usize;
+                let token = Softmax::new(isa, &logits, 1.0).pick(share) as usize;
                 let [before, with] = [token, token + 1].map(|n| weights[..n].iter().sum::<f64>() / total);
                 assert!(
                     before - 1e-6 <= share && share <= with + 1e-6,
@@ -541,6 +512,17 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_forced_token_is_taken_with_its_own_log_probability() {
+        let (logits, sampling) = ([0.0, 3.0, 1.0], Sampling::default());
+        let params = SampleParams { forced: Some(2), logprobs: Some(1), ..params(&sampling, 0) };
+        let Sampled { token, logprobs } = sample_row(Isa::SCALAR, &logits, &params);
+        let Logprobs { logprob, top } = *logprobs.unwrap();
+        assert_eq!((token, top[0].0), (Ok(2), 1));
+        assert!((top[0].1 - logprob - 2.0).abs() < 1e-6);
+        assert_eq!(sample_row(Isa::SCALAR, &[f32::NAN; 3], &params).token, Err(NoToken::NotFinite));
     }
 
     #[test]

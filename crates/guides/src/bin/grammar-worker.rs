@@ -5,5 +5,5 @@
 use std::os::fd::AsFd;
 
 fn main() -> std::io::Result<()> {
-    grammar::worker::run(std::io::stdin().as_fd().try_clone_to_owned()?)
+    guides::worker::run(std::io::stdin().as_fd().try_clone_to_owned()?)
 }
