@@ -43,7 +43,8 @@ fn sample_row(isa: Isa, logits: &[f32], params: &SampleParams<'_>) -> Sampled {
         Some(token) => Ok(token),
         None => choose(isa, logits, params),
     };
-    let logprobs = params.logprobs.zip(token.ok()).map(|(n, token)| Box::new(logprobs(isa, logits, token, n)));
+    let logprobs =
+        params.logprobs.zip(token.ok()).map(|(n, token)| Box::new(logprobs(isa, logits, token, n)));
     Sampled { token, logprobs }
 }
 
@@ -471,10 +472,7 @@ mod tests {
             Sampling { min_p: 0.01, ..Sampling::default() },
             biased(&[(2, 100.0)]),
         ] {
-            assert!(
-                (0..500).all(|at| matches!(of(vec![0b1001], &sampling, at), Ok(0 | 3))),
-                "{sampling:?}"
-            );
+            assert!((0..500).all(|at| matches!(of(vec![0b1001], &sampling, at), Ok(0 | 3))), "{sampling:?}");
             let none = Err(NoToken::NothingAllowed);
             assert_eq!((of(vec![], &sampling, 0), of(vec![0b10000], &sampling, 0)), (none, none));
         }

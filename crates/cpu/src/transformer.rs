@@ -58,7 +58,8 @@ impl KvPlan {
         let worst_case =
             |class: &KvClass| engine::worst_case_pages(config.sequence_len, class.window, step_tokens);
         let one: Vec<usize> = layout.classes.iter().map(worst_case).collect();
-        let bytes_of_one: usize = layout.classes.iter().zip(&one).map(|(class, n)| class.page_bytes * n).sum();
+        let bytes_of_one: usize =
+            layout.classes.iter().zip(&one).map(|(class, n)| class.page_bytes * n).sum();
         let sequences = (kv_bytes / bytes_of_one.max(1)).max(1);
         Self { layout, n_pages: one.iter().map(|n| n * sequences).collect(), sequences }
     }

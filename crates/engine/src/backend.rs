@@ -135,7 +135,8 @@ impl TokenCounts {
     pub fn with_draft(&self, draft: &[u32]) -> impl Iterator<Item = (u32, u32)> {
         let in_draft = |token: u32| draft.iter().filter(|&&drafted| drafted == token).count() as u32;
         let known = self.0.iter().map(move |(&token, &count)| (token, count + in_draft(token)));
-        let is_new = |&(i, token): &(usize, u32)| !self.0.contains_key(&token) && !draft[..i].contains(&token);
+        let is_new =
+            |&(i, token): &(usize, u32)| !self.0.contains_key(&token) && !draft[..i].contains(&token);
         let new = draft.iter().copied().enumerate().filter(is_new);
         known.chain(new.map(move |(_, token)| (token, in_draft(token))))
     }

@@ -187,15 +187,16 @@ impl<B: Backend> Engine<B> {
     /// Samples from all rows that have logits: for each part its rows in order, or `None` where its guide does not know
     /// yet what may be sampled.
     fn sample(&mut self, parts: &[Part]) -> Vec<Option<Vec<Sampled>>> {
-        let allowed: Vec<Allowed> =
-            parts.iter().map(|part| self.running[part.index].allowed(part)).collect();
+        let allowed: Vec<Allowed> = parts.iter().map(|part| self.running[part.index].allowed(part)).collect();
         let mut params: Vec<SampleParams<'_>> = Vec::new();
         let mut row = 0;
         for (part, allowed) in parts.iter().zip(&allowed) {
             let sequence = &self.running[part.index];
             let n = sequence.logit_rows(part);
             if *allowed != Allowed::NotYet {
-                params.extend((0..n).map(|i| SampleParams { row: row + i, ..sequence.sample_params(i, allowed) }));
+                params.extend(
+                    (0..n).map(|i| SampleParams { row: row + i, ..sequence.sample_params(i, allowed) }),
+                );
             }
             row += n;
         }

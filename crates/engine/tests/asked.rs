@@ -11,7 +11,9 @@ use engine::{Allowed, Event, Failure, FinishReason, Guide, Penalties, Request, S
 use std::sync::Arc;
 
 use support::run::run;
-use support::scripted::{Answer, FORMAT, PROMPT, SEQUENCE_LEN, TOKENIZER, answer_to, encode, scripted, special};
+use support::scripted::{
+    Answer, FORMAT, PROMPT, SEQUENCE_LEN, TOKENIZER, answer_to, encode, scripted, special,
+};
 
 /// The answer to a request that asks for something, by a model that would say a text and end there.
 fn asked(text: &str, ask: impl Fn(Request) -> Request) -> Answer {

@@ -13,9 +13,9 @@ mod support {
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use engine::backend::Shape;
 use cpu::transformer::KvPlan;
 use cpu::{Compute, Isa, KvCache, KvLayout, Session, Transformer, WeightFormat, Weights, sampler};
+use engine::backend::Shape;
 use engine::backend::{PAGE, SampleParams, Sampled};
 use engine::{Backend, BatchItem, Engine, Event, Limits, LogitRows, Request, Sampling};
 use formats::TensorTable;

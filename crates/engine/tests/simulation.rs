@@ -16,9 +16,9 @@ use std::ops::{AddAssign, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use engine::backend::PAGE;
 use engine::backend::{PageClass, Shape};
 use engine::{Engine, Event, FinishReason, Limits, Request, RequestId, Sampling, Usage};
-use engine::backend::PAGE;
 use support::run::run;
 use support::toy::{Flaw, Manner, Toy, VOCAB_SIZE, mix};
 use support::{vocabulary, wishes};

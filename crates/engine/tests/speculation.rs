@@ -74,7 +74,10 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
             let plain = Sampling { temperature, top_k: 20, seed, ..Sampling::default() };
             let sampling = wishes::sampling(seed, &plain);
             let size = (VOCAB_SIZE, SEQUENCE_LEN);
-            wishes::request(seed, vocabulary::chat(Request::new(text(stem, len), max_tokens, sampling, size).unwrap()))
+            wishes::request(
+                seed,
+                vocabulary::chat(Request::new(text(stem, len), max_tokens, sampling, size).unwrap()),
+            )
         },
     );
     prop::collection::vec(one, 1..5)

@@ -43,7 +43,7 @@ pub struct Overrides {
 }
 
 /// Sizes and constants of a model.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Knows the names of the tensors.
     pub family: &'static dyn Family,

@@ -35,7 +35,8 @@ impl Family for Nanochat {
 
     fn claims(&self, table: &TensorTable, _meta: &Meta) -> bool {
         // Other families call their embedding `embed_tokens` too, but have a norm beside it.
-        table.names().all(|name| names::parse(name).is_some()) && tensor(table, Parameter::Embedding).is_some()
+        table.names().all(|name| names::parse(name).is_some())
+            && tensor(table, Parameter::Embedding).is_some()
     }
 
     fn config(&self, table: &TensorTable, meta: &Meta, overrides: &Overrides) -> Result<Config, Error> {
@@ -119,8 +120,7 @@ fn layers(
 
 fn check(config: &Config, evidence: &Evidence, meta: &Meta) -> Result<(), Error> {
     let expect = |holds: bool, field: &'static str, value: usize, expected: &str| {
-        let error =
-            || Error::InvalidField { field, value: value.to_string(), expected: expected.to_owned() };
+        let error = || Error::InvalidField { field, value: value.to_string(), expected: expected.to_owned() };
         if holds { Ok(()) } else { Err(error()) }
     };
     let told = |field: &'static str, said: Option<u64>, found: usize| {
@@ -321,7 +321,11 @@ impl Evidence {
 }
 
 /// What is assumed for want of evidence.
-fn assumptions(version: NanochatVersion, meta: &Meta, overrides: &Overrides) -> Result<Option<String>, Error> {
+fn assumptions(
+    version: NanochatVersion,
+    meta: &Meta,
+    overrides: &Overrides,
+) -> Result<Option<String>, Error> {
     let stated = overrides.softcap.or(metadata::stated(meta, overrides)?.softcap);
     let unsure = version == NanochatVersion::G3 && stated.is_none() && meta.user_config.is_empty();
     Ok(unsure.then(|| {

@@ -47,7 +47,9 @@ pub fn run(model: &LoadedModel, compute: &Compute) -> Result<(), Error> {
 fn prompt(model: &LoadedModel) -> Vec<u32> {
     let (text, bos) = (model.tokenizer.encode("Hello!"), model.chat.bos);
     match model.chat.messages {
-        Some(marks) => [&[bos, marks.user_start], text.as_slice(), &[marks.user_end, marks.assistant_start]].concat(),
+        Some(marks) => {
+            [&[bos, marks.user_start], text.as_slice(), &[marks.user_end, marks.assistant_start]].concat()
+        }
         None => [&[bos], text.as_slice()].concat(),
     }
 }

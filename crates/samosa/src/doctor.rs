@@ -12,7 +12,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use model::Isa;
+use cpu::Isa;
 use registry::Tag;
 
 use self::facts::{Ask, MachineFacts, Model, ModelFacts, SettingsFacts, SourcesFacts};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use model::{Isa, WeightFormat};
+use cpu::{Isa, WeightFormat};
 use registry::catalog::Offer;
 use registry::fetch::{FetchSettings, Fetcher};
 use registry::plan::Wish;

@@ -56,7 +56,8 @@ impl Generation {
             })
         };
         let workers = (0..n_workers).map(worker).collect::<Result<_, _>>()?;
-        let grammars = Grammars::new(Arc::clone(&model.tokenizer), model.chat.stop_tokens[0], options.grammars());
+        let grammars =
+            Grammars::new(Arc::clone(&model.tokenizer), model.chat.stop_tokens[0], options.grammars());
         let forms = Forms::new(grammars, options.limits.grammar_reads);
         let kv_bytes = n_workers * plan.bytes();
         Ok(Self { number, model, workers, kv_bytes, forms })
@@ -183,10 +184,8 @@ mod tests {
     fn a_dead_engine_is_passed_over_though_it_has_nothing_to_do() {
         let (catalog, options) = (Catalog::new(None), LoadOptions { format: WeightFormat::Bf16, step: None });
         let entry = catalog.find(&builtin::tag()).unwrap();
-        let model = load::open(&catalog, &entry, &options)
-            .unwrap()
-            .load(&Compute::new(Isa::SCALAR, 1))
-            .unwrap();
+        let model =
+            load::open(&catalog, &entry, &options).unwrap().load(&Compute::new(Isa::SCALAR, 1)).unwrap();
         let workers = vec![mortal(&model), mortal(&model)];
         let settings = guides::Settings {
             command: Vec::new(),

@@ -186,8 +186,15 @@ async fn text_spelled_like_a_special_token_stays_text() {
         .unwrap()
         .tokenizer;
     let names = [
-        "bos", "user_start", "user_end", "assistant_start", "assistant_end", "python_start", "python_end",
-        "output_start", "output_end",
+        "bos",
+        "user_start",
+        "user_end",
+        "assistant_start",
+        "assistant_end",
+        "python_start",
+        "python_end",
+        "output_start",
+        "output_end",
     ]
     .map(|name| format!("<|{name}|>"))
     .map(|name| (tokenizer.special(&name).unwrap(), name));

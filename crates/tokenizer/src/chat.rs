@@ -58,7 +58,8 @@ impl ChatFormat {
         let bos = bos.ok_or(Error::MissingSpecial { name: BOS[0] })?;
         let ids = OTHERS.map(|name| tokenizer.special(name));
         let known: Vec<u32> = ids.iter().flatten().copied().collect();
-        let Ok([user_start, user_end, assistant_start, assistant_end, rest @ ..]) = <[u32; 8]>::try_from(known)
+        let Ok([user_start, user_end, assistant_start, assistant_end, rest @ ..]) =
+            <[u32; 8]>::try_from(known)
         else {
             let missing = OTHERS.into_iter().zip(ids).find(|(_, id)| id.is_none()).map(|(name, _)| name);
             return match missing.filter(|_| ids.iter().any(Option::is_some)) {

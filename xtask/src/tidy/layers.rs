@@ -18,7 +18,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("guides", &["engine", "tokenizer"]),
     ("registry", &["cpu", "engine", "formats", "model", "tokenizer"]),
     ("server", &["cpu", "engine", "guides", "registry", "tokenizer"]),
-    ("samosa", &["cpu", "engine", "formats", "guides", "kernels", "model", "registry", "server", "tokenizer"]),
+    (
+        "samosa",
+        &["cpu", "engine", "formats", "guides", "kernels", "model", "registry", "server", "tokenizer"],
+    ),
     ("measure", &["cpu", "engine", "formats", "guides", "kernels", "model", "registry", "tokenizer"]),
     // No engine: whoever asks for a check should not wait until one is built.
     ("xtask", &["kernels", "formats"]),

@@ -1,16 +1,13 @@
 //! The same weights under other names and in another container are the same model; what is no nanochat
 //! model is refused by what is wrong with it.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cpu::{Compute, Isa, KvCache, KvLayout, Session, WeightFormat, Weights};
+use engine::backend::{BatchItem, LogitRows};
 use formats::{Meta, TensorTable};
-use model::{
-    Compute, Config, Generation, Isa, KvCache, KvLayout, LogitRows, Overrides, SequenceRows, Session,
-    WeightFormat, Weights,
-};
+use model::{Config, NanochatVersion, Overrides};
 use serde_json::{Value, json};
 
 const TOKENS: [u32; 5] = [692, 17, 300, 5, 691];
@@ -75,13 +72,7 @@ fn logits(weights: &Weights) -> Vec<f32> {
     let n_pages = vec![1; layout.classes.len()];
     let tables = vec![vec![0]; n_pages.len()];
     let mut session = Session::new(KvCache::new(&layout, &n_pages));
-    let rows = SequenceRows {
-        tokens: &TOKENS,
-        previous: None,
-        position: 0,
-        tables: &tables,
-        logits: LogitRows::Last,
-    };
+    let rows = BatchItem { tokens: &TOKENS, history: &[], tables: &tables, logits: LogitRows::Last };
     session.forward(&Compute::new(Isa::detect(), 1), weights, &[rows]).to_vec()
 }
 
@@ -118,7 +109,7 @@ fn the_hugging_face_class_is_generation_g0_under_other_names() {
     let copy = safetensors(&table, |tensor| Some(hugging_face(tensor)));
     assert!(copy.get("layers.0.mlp.fc1.weight").is_some(), "the names did change");
     let weights = build(&copy, &meta).unwrap();
-    assert_eq!(weights.config.generation, Generation::G0);
+    assert_eq!(weights.config.architecture, "g0");
     assert_eq!(logits(&weights), logits(&build(&table, &meta).unwrap()));
 }
 
@@ -128,13 +119,10 @@ fn overrides_change_what_they_name() {
     let plain = build(&table, &meta).unwrap();
     assert!(plain.config.notes.iter().any(|note| note.contains("15 or 20")), "{:?}", plain.config.notes);
     let overrides =
-        Overrides { generation: Some(Generation::G5), sequence_len: Some(256), ..Overrides::default() };
+        Overrides { generation: Some(NanochatVersion::G5), sequence_len: Some(256), ..Overrides::default() };
     let config = Config::read(&table, &meta, &overrides).unwrap();
-    assert_eq!((config.generation, config.sequence_len), (Generation::G5, 256));
-    assert_eq!(
-        (config.constants.softcap, config.windows.as_slice()),
-        (Some(20.0), [128, 256, 256].as_slice())
-    );
+    assert_eq!((config.architecture, config.sequence_len), ("g5", 256));
+    assert_eq!((config.softcap, windows(&config)), (Some(20.0), vec![128, 256, 256]));
     let capped =
         logits(&Weights::load(&Compute::new(Isa::SCALAR, 1), &table, config, WeightFormat::F32).unwrap());
     assert_ne!(capped, logits(&plain));
@@ -183,8 +171,17 @@ fn config(table: &TensorTable, meta: &Meta) -> Result<Config, model::Error> {
 }
 
 /// Base, scale and cap.
+fn windows(config: &Config) -> Vec<usize> {
+    config.layers.iter().map(|layer| layer.window).collect()
+}
+
+/// The upper end of the gates on value embeddings.
+fn gate_scale(config: &Config) -> f32 {
+    config.layers.iter().find_map(|layer| layer.value_gate).unwrap().scale
+}
+
 fn constants(config: &Config) -> (f32, f32, Option<f32>) {
-    (config.constants.rope_base, config.constants.qk_scale, config.constants.softcap)
+    (config.layers[0].rope_base, config.layers[0].qk_scale, config.softcap)
 }
 
 #[test]
@@ -277,7 +274,7 @@ fn places_that_contradict_each_other_are_refused_unless_an_override_says_which()
          `rope_base` in models.toml can say which is right"
     );
     let overrides = Overrides { rope_base: Some(1e6), ..Overrides::default() };
-    assert_eq!(Config::read(&table, &torn, &overrides).unwrap().constants.rope_base, 1e6);
+    assert_eq!(Config::read(&table, &torn, &overrides).unwrap().layers[0].rope_base, 1e6);
     let within = described(&meta, json!({"rope_theta": 1e6}), json!({"rope_theta": 1e5}));
     assert!(config(&table, &within).unwrap_err().to_string().contains("can say which is right"));
     // A conversion to the Hugging Face class beside newer weights does not describe them.
@@ -479,8 +476,8 @@ fn the_value_gates_range_and_the_short_window_are_those_of_the_metadata() {
     let stated = described(&meta, json!({"value_gate_scale": 5, "short_window": 128}), json!({}));
     let plain = config(&table, &meta).unwrap();
     let of_file = config(&table, &stated).unwrap();
-    assert_eq!((of_file.constants.value_gate_scale, of_file.windows), (5.0, plain.windows));
-    assert_ne!(plain.constants.value_gate_scale, 5.0);
+    assert_eq!((gate_scale(&of_file), windows(&of_file)), (5.0, windows(&plain)));
+    assert_ne!(gate_scale(&plain), 5.0);
     let error = config(&table, &described(&meta, json!({"value_gate_scale": 0}), json!({}))).unwrap_err();
     assert!(error.to_string().contains("`value_gate_scale` is 0"), "{error}");
     let other = described(&meta, json!({"value_gate_scale": 5, "short_window": 64}), json!({}));
@@ -489,11 +486,7 @@ fn the_value_gates_range_and_the_short_window_are_those_of_the_metadata() {
     let short_window = Some(model::ShortWindow::Half);
     let overrides = Overrides { value_gate_scale: Some(2.0), short_window, ..Overrides::default() };
     let over = Config::read(&table, &other, &overrides).unwrap();
-    assert_eq!(
-        (over.constants.value_gate_scale, over.windows[0]),
-        (2.0, 256),
-        "an override outranks the file"
-    );
+    assert_eq!((gate_scale(&over), windows(&over)[0]), (2.0, 256), "an override outranks the file");
 }
 
 #[test]
@@ -502,11 +495,8 @@ fn backout_or_smear_means_g7_and_a_part_of_a_set_is_refused() {
     let without =
         |gone: &[&str]| safetensors(&table, |name| (!gone.contains(&name)).then(|| name.to_owned()));
     let backout_alone = config(&without(&["smear_gate.weight", "smear_lambda"]), &meta).unwrap();
-    assert_eq!(
-        (backout_alone.generation, constants(&backout_alone)),
-        (Generation::G7, (1e5, 1.2, Some(15.0)))
-    );
-    assert_eq!(backout_alone.windows[0], 128, "a quarter of 512, and not the third of g6");
+    assert_eq!((backout_alone.architecture, constants(&backout_alone)), ("g7", (1e5, 1.2, Some(15.0))));
+    assert_eq!(windows(&backout_alone)[0], 128, "a quarter of 512, and not the third of g6");
     for (gone, missing) in [
         (&["smear_lambda"][..], "smear_lambda"),
         (&["smear_gate.weight"], "smear_gate.weight"),
@@ -518,7 +508,7 @@ fn backout_or_smear_means_g7_and_a_part_of_a_set_is_refused() {
         (&["resid_lambdas", "x0_lambdas"], "resid_lambdas"),
     ] {
         let table = without(gone);
-        for generation in std::iter::once(None).chain(Generation::ALL.map(Some)) {
+        for generation in std::iter::once(None).chain(NanochatVersion::ALL.map(Some)) {
             let overrides = Overrides { generation, ..Overrides::default() };
             let error = Config::read(&table, &meta, &overrides).unwrap_err().to_string();
             let expected = format!("tensor `{missing}` is missing, which comes with ");
@@ -546,5 +536,5 @@ fn every_key_that_nanoswe_writes_is_known() {
     let meta = formats::read_meta("config.json", text.to_string().as_bytes()).unwrap();
     let config = config(&table, &meta).unwrap();
     assert_eq!((constants(&config), config.unknown_keys), ((1e6, 1.5, None), vec![]));
-    assert_eq!((config.sequence_len, config.windows[0]), (512, 128), "windows follow sequence_len");
+    assert_eq!((config.sequence_len, config.layers[0].window), (512, 128), "windows follow sequence_len");
 }

@@ -58,8 +58,7 @@ impl Backend for Scripted {
     }
 }
 
-pub(crate) static FORMAT: LazyLock<ChatFormat> =
-    LazyLock::new(|| ChatFormat::nanochat(&TOKENIZER).unwrap());
+pub(crate) static FORMAT: LazyLock<ChatFormat> = LazyLock::new(|| ChatFormat::nanochat(&TOKENIZER).unwrap());
 
 /// The id of a special token.
 pub(crate) fn special(name: &str) -> u32 {

@@ -3,10 +3,12 @@
 //! It keeps the tokens themselves where a transformer keeps keys and values, so a wrong page, a page given
 //! back too early or a page in two hands changes what it says.
 
-use engine::Limits;
-pub(crate) use engine::random::mix;
 use cpu::{Compute, Isa, sampler};
-use engine::backend::{Backend, BatchItem, LogitRows, NO_PAGE, PAGE, PageClass, SampleParams, Sampled, Shape};
+use engine::Limits;
+use engine::backend::{
+    Backend, BatchItem, LogitRows, NO_PAGE, PAGE, PageClass, SampleParams, Sampled, Shape,
+};
+pub(crate) use engine::random::mix;
 use tokenizer::ChatFormat;
 
 use super::vocabulary;

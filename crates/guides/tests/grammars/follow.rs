@@ -1,7 +1,7 @@
 //! Grammars followed with the built-in model's tokens, without a model: what is drawn at random from what is allowed
 //! must be what was asked for.
 
-use crate::support::{TOKENIZER, accepts, allowed, draw, grammars, json_schema, lark, regex, sets};
+use crate::support::{TOKENIZER, accepts, allowed, draw, end, grammars, json_schema, lark, regex, sets};
 use proptest::prelude::*;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ fn grammars_and_regular_expressions_are_followed_to_their_end() {
 fn no_special_token_is_text() {
     let mut any = regex("(.|\n)*").unwrap();
     let special: Vec<u32> = allowed(&mut *any).into_iter().filter(|&id| TOKENIZER.is_special(id)).collect();
-    assert_eq!(special, [TOKENIZER.special().assistant_end]);
+    assert_eq!(special, [end()]);
     assert!(accepts(regex("(.|\n)*").unwrap(), "<|bos|> <|assistant_end|>"));
 }
 
@@ -62,7 +62,7 @@ fn no_special_token_is_text() {
 fn guesses_are_judged_without_being_taken() {
     let mut constraint = json_schema(&bounded()).unwrap();
     let right = TOKENIZER.encode(r#"{"name": "chaat", "size": "small", "prices": [3]}"#);
-    let end = TOKENIZER.special().assistant_end;
+    let end = end();
     for taken in 0..right.len() {
         let mut steps = constraint.fork();
         let apart: Vec<Vec<u32>> = right[taken..]
@@ -97,7 +97,7 @@ fn a_fork_goes_its_own_way() {
         other.accept(token);
     }
     assert!(allowed(&mut *one).contains(&TOKENIZER.encode("!")[0]));
-    assert_eq!(allowed(&mut *other), [TOKENIZER.special().assistant_end]);
+    assert_eq!(allowed(&mut *other), [end()]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::support::{TOKENIZER, accepts, json_schema, lark, regex, sets, settings};
+use crate::support::{TOKENIZER, accepts, end, json_schema, lark, regex, sets, settings};
 use engine::Guide;
 use guides::{Error, Form, Grammars, Settings};
 use serde_json::{Value, json};
@@ -139,7 +139,7 @@ fn follow(constraint: &mut dyn Guide, most: usize) -> Option<()> {
     for i in 0..most {
         let ids = sets(constraint, &[])?.remove(0);
         let Some(&id) = ids.get(i * 7919 % ids.len()) else { break };
-        if id == TOKENIZER.special().assistant_end {
+        if id == end() {
             break;
         }
         constraint.accept(id);
@@ -176,7 +176,7 @@ fn what_takes_too_long_ends_at_the_deadline_with_its_process() {
     let mut settings = Settings { deadline, ..settings() };
     // Its processes are told from those of other tests by an argument that means nothing.
     settings.command.push("of-the-deadline-test".into());
-    let grammars = Grammars::new(Arc::clone(&TOKENIZER), settings);
+    let grammars = Grammars::new(Arc::clone(&TOKENIZER), end(), settings);
     read(&grammars, &json!({ "type": "string" })).unwrap();
     for divisor in [10_000_019, 9_999_991, 8_000_009] {
         let begun = Instant::now();
@@ -208,7 +208,7 @@ fn processes(argument: &str) -> Vec<i32> {
 #[test]
 fn so_many_slow_reads_give_their_turns_away_and_no_more() {
     let settings = Settings { deadline: Duration::from_secs(4), slow_reads: 1, ..settings() };
-    let grammars = Grammars::new(Arc::clone(&TOKENIZER), settings);
+    let grammars = Grammars::new(Arc::clone(&TOKENIZER), end(), settings);
     read(&grammars, &json!({ "type": "string" })).unwrap();
     let slow = |divisor: u32, turn: std::sync::mpsc::SyncSender<()>| {
         let form = Form::JsonSchema(json!({ "type": "integer", "multipleOf": divisor }));
@@ -232,7 +232,8 @@ fn so_many_slow_reads_give_their_turns_away_and_no_more() {
 
 #[test]
 fn memory_has_a_bound() {
-    let grammars = Grammars::new(Arc::clone(&TOKENIZER), Settings { memory_bytes: 24 << 20, ..settings() });
+    let grammars =
+        Grammars::new(Arc::clone(&TOKENIZER), end(), Settings { memory_bytes: 24 << 20, ..settings() });
     let many: Vec<String> = (0..6000).map(|i| format!("{:0>9}", i * 7919)).collect();
     let error = read(&grammars, &json!({ "type": "integer", "multipleOf": 1_000_003 })).err().unwrap();
     assert!(matches!(error, Error::TooLarge(bytes) if bytes == 24 << 20), "{error}");
@@ -244,7 +245,7 @@ fn memory_has_a_bound() {
 fn a_killed_worker_ends_what_it_follows_and_is_replaced() {
     let mut settings = settings();
     settings.command.push("of-the-killing-test".into());
-    let grammars = Grammars::new(Arc::clone(&TOKENIZER), settings);
+    let grammars = Grammars::new(Arc::clone(&TOKENIZER), end(), settings);
     let mut followed = read(&grammars, &json!({ "type": "string" })).unwrap();
     assert!(sets(&mut *followed, &[]).is_some());
     for pid in processes("of-the-killing-test") {
@@ -264,7 +265,8 @@ fn a_killed_worker_ends_what_it_follows_and_is_replaced() {
 
 #[test]
 fn a_refusal_is_remembered() {
-    let grammars = Grammars::new(Arc::clone(&TOKENIZER), Settings { memory_bytes: 24 << 20, ..settings() });
+    let grammars =
+        Grammars::new(Arc::clone(&TOKENIZER), end(), Settings { memory_bytes: 24 << 20, ..settings() });
     let wrong = json!({ "type": "integer", "multipleOf": 20_000_003 });
     let first = read(&grammars, &wrong).err().unwrap().to_string();
     let begun = Instant::now();
@@ -272,6 +274,7 @@ fn a_refusal_is_remembered() {
     assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
     let missing = Grammars::new(
         Arc::clone(&TOKENIZER),
+        end(),
         Settings { command: vec!["/nonexistent".into()], ..settings() },
     );
     assert!(matches!(missing.read(&Form::JsonObject, ()).err(), Some(Error::Unavailable(_))));

@@ -29,7 +29,8 @@ pub(crate) fn settings() -> Settings {
 }
 
 pub(crate) fn grammars() -> &'static Grammars {
-    static GRAMMARS: LazyLock<Grammars> = LazyLock::new(|| Grammars::new(Arc::clone(&TOKENIZER), settings()));
+    static GRAMMARS: LazyLock<Grammars> =
+        LazyLock::new(|| Grammars::new(Arc::clone(&TOKENIZER), end(), settings()));
     &GRAMMARS
 }
 
@@ -45,6 +46,11 @@ pub(crate) fn regex(regex: &str) -> Result<Box<dyn Guide>, Error> {
     grammars().read(&Form::Regex(regex.to_owned()), ())
 }
 
+/// The token that ends an answer.
+pub(crate) fn end() -> u32 {
+    TOKENIZER.special("<|assistant_end|>").unwrap()
+}
+
 /// The sets after what was accepted and after each guess; `None` where they cannot be told.
 pub(crate) fn sets(constraint: &mut dyn Guide, guess: &[u32]) -> Option<Vec<Vec<u32>>> {
     constraint.prepare(guess);
@@ -52,6 +58,7 @@ pub(crate) fn sets(constraint: &mut dyn Guide, guess: &[u32]) -> Option<Vec<Vec<
     while begun.elapsed() < PATIENCE {
         match constraint.allowed() {
             Allowed::Sets(sets) => return Some(sets.iter().map(ids).collect()),
+            Allowed::Any => panic!("a grammar allows some tokens, not all"),
             Allowed::Unknown => return None,
             Allowed::NotYet => std::thread::sleep(Duration::from_micros(200)),
         }
@@ -77,7 +84,7 @@ pub(crate) fn draw(constraint: &mut dyn Guide, mut seed: u64, most: usize) -> (S
         let ids = allowed(constraint);
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let id = ids[(seed >> 33) as usize % ids.len()];
-        if id == TOKENIZER.special().assistant_end {
+        if id == end() {
             return (TOKENIZER.decode(&drawn), true);
         }
         constraint.accept(id);
@@ -94,5 +101,5 @@ pub(crate) fn accepts(mut constraint: Box<dyn Guide>, text: &str) -> bool {
         }
         constraint.accept(token);
     }
-    allowed(&mut *constraint).contains(&TOKENIZER.special().assistant_end)
+    allowed(&mut *constraint).contains(&end())
 }

@@ -1,6 +1,6 @@
 //! Whole downloads in every layout, and what of them is asked for.
 
-use model::{Compute, Isa, WeightFormat};
+use cpu::{Compute, Isa, WeightFormat};
 use registry::{Catalog, LoadOptions, load, self_test};
 
 use crate::support::{Bench, CHUNK, COMMIT, Files, Hub, TOY_FILES, golden, tag, toy_model, wanted};
