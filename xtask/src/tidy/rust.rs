@@ -14,7 +14,7 @@ const FILE_LINES: usize = 500;
 /// The only crate with `unsafe`.
 const UNSAFE_HOME: &str = "crates/kernels/";
 /// Where a program meets its environment and its arguments; the last learns which instruction set a run of the tests is for.
-const ENVIRONMENT_HOMES: &[&str] = &["crates/samosa/", "xtask/", "crates/server/tests/support/"];
+const ENVIRONMENT_HOMES: &[&str] = &["crates/samosa/", "xtask/", "crates/server/tests/it/support.rs"];
 const ENVIRONMENT: &[&str] =
     &["var", "var_os", "vars", "vars_os", "args", "args_os", "set_var", "remove_var"];
 

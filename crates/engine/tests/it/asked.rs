@@ -1,15 +1,11 @@
 //! What a request may ask for beside an answer: where it ends, what it may say, how likely it was.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support {
-    pub(crate) mod run;
-    pub(crate) mod scripted;
-}
-
 use engine::{Allowed, Constraint, Event, Failure, FinishReason, Penalties, Request, Sampling, TokenSet};
-use support::run::run;
-use support::scripted::{Answer, PROMPT, SEQUENCE_LEN, TOKENIZER, answer_to, encode, scripted, special};
+
+use crate::support::run::run;
+use crate::support::scripted::{
+    Answer, PROMPT, SEQUENCE_LEN, TOKENIZER, answer_to, encode, scripted, special,
+};
 
 /// The answer to a request that asks for something, by a model that would say a text and end there.
 fn asked(text: &str, ask: impl Fn(Request) -> Request) -> Answer {

@@ -2,14 +2,6 @@
 //! its run alone, whatever its neighbours, the step's budget and the number of threads; for every
 //! generation, number format and instruction set. Backends that break this on purpose must be noticed.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support {
-    pub(crate) mod run;
-    pub(crate) mod vocabulary;
-    pub(crate) mod wishes;
-}
-
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -20,8 +12,9 @@ use model::{
     Compute, Config, Isa, KvCache, KvLayout, LogitRows, Overrides, PAGE, SequenceRows, Session, WeightFormat,
     Weights,
 };
-use support::run::run;
-use support::{vocabulary, wishes};
+
+use crate::support::run::run;
+use crate::support::{vocabulary, wishes};
 
 const MODELS: [&str; 7] = ["g0", "g1", "g3", "g5", "g6", "g7", "g7-wide-heads"];
 /// Of `requests`.

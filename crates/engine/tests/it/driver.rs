@@ -1,12 +1,5 @@
 //! The engine's thread: queue, times, cancellation, panics and its end.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support {
-    pub(crate) mod alphabet;
-    pub(crate) mod vocabulary;
-}
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
@@ -14,10 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use engine::{Failure, Handle, Limits, Refusal, Request, StreamEvent};
-use support::alphabet::{
+
+use crate::support::alphabet::{
     Alphabet, Asked, Fixture, POISON, Setup, WHILE, complete, ending_with, request, wait_until,
 };
-use support::vocabulary;
+use crate::support::vocabulary;
 
 const FAILED: [StreamEvent; 1] = [StreamEvent::Failed(Failure::Internal)];
 const ABORTED: [StreamEvent; 1] = [StreamEvent::Failed(Failure::Aborted)];

@@ -1,20 +1,12 @@
 //! Prefixes that are computed once and shared: how many rows that saves, for whom, and that nobody can tell
 //! from the answers. The toy backend reads tokens back through the page tables, so a wrong page shows.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support {
-    pub(crate) mod run;
-    #[expect(dead_code, reason = "each test file uses its part of it")]
-    pub(crate) mod toy;
-    pub(crate) mod vocabulary;
-}
-
 use engine::backend::Shape;
 use engine::{Engine, Event, Limits, Request, RequestId, Sampling, Scope, Usage};
-use support::run::run;
-use support::toy::{Flaw, Toy, VOCAB_SIZE, mix};
-use support::vocabulary;
+
+use crate::support::run::run;
+use crate::support::toy::{Flaw, Toy, VOCAB_SIZE, mix};
+use crate::support::vocabulary;
 
 const SEQUENCE_LEN: usize = 1024;
 /// One that sees everything, and two that do not.

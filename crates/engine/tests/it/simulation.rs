@@ -1,16 +1,7 @@
 //! The engine under seeded chaos: arrivals, cancellations, tiny page pools and tiny steps, over a toy model.
 //!
-//! A failing run prints its seed; `simulate(seed, Flaw::None)` is that run again. The toy (`support/toy.rs`)
+//! A failing run prints its seed; `simulate(seed, Flaw::None)` is that run again. The toy (`crate::support::toy`)
 //! reads tokens back through the page tables, so the comparison with each request's run alone covers pages.
-
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support {
-    pub(crate) mod run;
-    pub(crate) mod toy;
-    pub(crate) mod vocabulary;
-    pub(crate) mod wishes;
-}
 
 use std::ops::{AddAssign, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,10 +10,11 @@ use std::sync::Arc;
 use engine::backend::{PageClass, Shape};
 use engine::{Engine, Event, FinishReason, Limits, Request, RequestId, Sampling, Usage};
 use model::PAGE;
-use support::run::run;
-use support::toy::{Flaw, Manner, Toy, VOCAB_SIZE, mix};
-use support::{vocabulary, wishes};
 use tokenizer::Tokenizer;
+
+use crate::support::run::run;
+use crate::support::toy::{Flaw, Manner, Toy, VOCAB_SIZE, mix};
+use crate::support::{vocabulary, wishes};
 
 const SEEDS: Range<u64> = 0..4000;
 

@@ -1,22 +1,14 @@
 //! Guessed tokens: that they change no event, how many steps they save where a text repeats itself, and how
 //! little they cost where it does not.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support {
-    pub(crate) mod run;
-    pub(crate) mod toy;
-    pub(crate) mod vocabulary;
-    pub(crate) mod wishes;
-}
-
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use engine::{Counts, Engine, Event, Handle, Limits, Request, RequestId, Sampling, Sink, StreamEvent};
 use proptest::prelude::*;
-use support::run::run;
-use support::toy::{Flaw, Manner, Toy, VOCAB_SIZE, mix};
-use support::{vocabulary, wishes};
+
+use crate::support::run::run;
+use crate::support::toy::{Flaw, Manner, Toy, VOCAB_SIZE, mix};
+use crate::support::{vocabulary, wishes};
 
 /// Prompt and answer of the longest request here.
 const SEQUENCE_LEN: usize = 2048;

@@ -3,15 +3,9 @@
 //! nanochat's own state machine is the specification (nanochat's `engine.py`, `generate`). What expressions
 //! give is tested beside the calculator.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-mod support {
-    pub(crate) mod run;
-    pub(crate) mod scripted;
-}
-
 use engine::FinishReason;
-use support::scripted::{Answer, TOKENIZER, answer_to, encode, scripted, special};
+
+use crate::support::scripted::{Answer, TOKENIZER, answer_to, encode, scripted, special};
 
 /// The ids of the single bytes of `bytes`.
 fn single_bytes(bytes: &[u8]) -> Vec<u32> {

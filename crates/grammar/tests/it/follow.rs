@@ -1,10 +1,11 @@
 //! Grammars followed with the built-in model's tokens, without a model: what is drawn at random from what is allowed
 //! must be what was asked for.
 
-use crate::support::{TOKENIZER, accepts, allowed, draw, grammars, json_schema, lark, regex, sets};
 use proptest::prelude::*;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
+
+use crate::support::{TOKENIZER, accepts, allowed, draw, grammars, json_schema, lark, regex, sets};
 
 fn bounded() -> Value {
     json!({

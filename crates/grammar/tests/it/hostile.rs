@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::support::{TOKENIZER, accepts, json_schema, lark, regex, sets, settings};
 use engine::Constraint;
 use grammar::{Error, Form, Grammars, Settings};
 use serde_json::{Value, json};
+
+use crate::support::{TOKENIZER, accepts, json_schema, lark, regex, sets, settings};
 
 /// Schemas that are deep, wide or repetitive.
 fn huge_schemas() -> Vec<Value> {

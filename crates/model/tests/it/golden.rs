@@ -1,7 +1,5 @@
 //! Every generation against the reference implementation: small random checkpoints with expected logits.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -1,8 +1,6 @@
 //! The same weights under other names and in another container are the same model; what is no nanochat
 //! model is refused by what is wrong with it.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -1,12 +1,6 @@
 //! `samosa bench` as a process: against the real server, and against one that plays what others say, with known
 //! delays and every way to fail.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-mod mock;
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
 use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
@@ -14,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
-use mock::head;
-use running::Running;
 use serde_json::Value;
+
+use crate::support::mock::{self, head};
+use crate::support::running::Running;
 
 /// Runs the client with nothing in its environment but this.
 fn bench(arguments: &[&str], environment: &[(&str, &str)]) -> Output {

@@ -1,16 +1,12 @@
 //! The built binary, in a temporary directory with an empty environment: commands, exit codes, logs, signals.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
 use std::path::Path;
 use std::process::{Command, Output};
 
-use running::{Running, long_storage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::support::running::{self, Running, long_storage};
 
 /// The binary with nothing around it.
 fn samosa(directory: &Path) -> Command {

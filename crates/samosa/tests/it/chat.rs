@@ -1,22 +1,17 @@
 //! `samosa chat` on a real terminal, with the engine in its process and with servers that come and go, and without one.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-mod mock;
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-mod screen;
-
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use running::{Running, long_storage};
-use screen::Screen;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::support::mock;
+use crate::support::running::{self, Running, long_storage};
+use crate::support::screen::Screen;
 
 const HELLO: &str = "Hello! How can I help you today?";
 /// A terminal is asked where its cursor is whenever a prompt begins.

@@ -1,7 +1,5 @@
 //! `samosa config` of the built binary: what it shows, what it explains, what it refuses.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::process::Command;
 
 use serde_json::{Value, json};

@@ -1,12 +1,5 @@
 //! `samosa doctor` of the built binary: on models, settings, addresses and sources that are well, and on such that are not.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod hub;
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -16,8 +9,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use hub::{Files, Hub};
-use running::Running;
+use crate::support::hub::{Files, Hub};
+use crate::support::running::Running;
 
 const COLUMNS: usize = 80;
 

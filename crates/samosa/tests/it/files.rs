@@ -1,13 +1,8 @@
 //! As many connections as are allowed, in a process that may open fewer files at first.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
 use std::net::TcpStream;
 
-use running::Running;
+use crate::support::running::Running;
 
 #[test]
 fn idle_connections_make_room_before_the_process_is_out_of_files() {

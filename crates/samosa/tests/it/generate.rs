@@ -1,16 +1,12 @@
 //! `samosa generate`: where its message may be, what it prints, and that all ways to ask give the same answer.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use running::{Running, long_storage};
 use serde_json::{Value, json};
+
+use crate::support::running::{self, Running, long_storage};
 
 const HELLO: &str = "Hello! How can I help you today?\n";
 

@@ -1,16 +1,12 @@
 //! Recorded greedy answers of every model generation, from the server that is shipped: exact weights give the
 //! reference's words.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use running::Running;
 use serde_json::{Value, json};
+
+use crate::support::running::Running;
 
 const CASES: [&str; 10] =
     ["g0", "g1", "g3", "g5", "g6", "g7", "g7-wide-heads", "g7-constants", "g7-softcap-30", "g7-backout"];

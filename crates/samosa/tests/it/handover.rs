@@ -1,10 +1,5 @@
 //! Processes that relieve each other, and what a service manager gives and hears.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -13,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use running::{Running, long_storage};
 use serde_json::{Value, json};
+
+use crate::support::running::{Running, long_storage};
 
 const STREAMS: usize = 16;
 const KEY: &str = "key-of-the-tests";

@@ -1,10 +1,5 @@
 //! The commands that are clients, against a server behind TLS and against sockets that are none; and `healthcheck`.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -14,10 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, KeyPair};
-use running::Running;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tempfile::TempDir;
+
+use crate::support::running::Running;
 
 /// Connections that a front takes before the test must be over.
 const CONNECTIONS: usize = 32;

@@ -1,16 +1,12 @@
 //! Where the log cannot be written: its reader is gone or does not read, its file may not grow. Requests are answered, what
 //! is lost is counted and said, and a stop is a stop.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
 use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
 
-use running::Running;
 use serde_json::{Value, json};
+
+use crate::support::running::Running;
 
 const DROPPED: &str = "samosa_log_lines_dropped_total";
 /// The most talkative service with the built-in model.

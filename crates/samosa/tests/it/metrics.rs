@@ -1,12 +1,8 @@
 //! `METRICS_ADDR`, as the binary obeys it.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
-use running::Running;
 use serde_json::json;
+
+use crate::support::running::Running;
 
 #[test]
 fn metrics_move_to_the_address_that_is_set_and_stop_with_the_server() {

@@ -1,7 +1,5 @@
 //! `samosa models` on real directories: what it prints for people and for programs, and its exit codes.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

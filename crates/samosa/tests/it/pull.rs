@@ -1,17 +1,13 @@
 //! `samosa pull` as a process, against a Hub on a socket.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod hub;
-
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
-use hub::{Files, Hub, sha256, total};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::support::hub::{Files, Hub, sha256, total};
 
 const WEIGHTS: &str = "model_000100.pt";
 const META: &str = "meta_000100.json";

@@ -1,11 +1,6 @@
 //! No secret is ever shown: a server that was given recognisable ones in every way there is, at the most talkative level,
 //! asked well and badly, and made to fetch from a source that says everything back.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use running::Running;
 use serde_json::json;
 use tempfile::TempDir;
+
+use crate::support::running::Running;
 
 /// What every secret of these tests holds.
 const SECRET: &str = "hush";

@@ -1,8 +1,6 @@
 //! `samosa completions` and `samosa man` of the built binary, in the shells and with the programs that read manual pages.
 //! What is not installed is passed over, with a line that says so.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -1,20 +1,16 @@
 //! Signals as an operator, a terminal or a mistaken script sends them: which stop, which read files again, and that no other
 //! ends the process.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{CertificateParams, KeyPair};
-use running::{Running, long_storage};
 use serde_json::{Value, json};
 use server::edge::Validity;
 use tempfile::TempDir;
+
+use crate::support::running::{Running, long_storage};
 
 /// Signals that end a process by default, and are a line of the log here.
 const IGNORED: &[&str] = &["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "XCPU", "PWR", "STKFLT"];

@@ -1,16 +1,12 @@
 //! Storage directories as people name them: one level off, in the cache of the Hub, empty, not there. A model is served from
 //! each that holds one, and a start without one is refused with what was found.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use running::Running;
 use serde_json::{Map, Value, json};
+
+use crate::support::running::Running;
 
 fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens").join(path)

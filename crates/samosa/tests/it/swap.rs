@@ -1,21 +1,17 @@
 //! `samosa swap` as a process: against the real server with the golden checkpoints as its storage, and against one
 //! that plays what a server says when a download is long, others swap, or it dies.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-mod mock;
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-
 use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use running::Running;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::support::mock;
+use crate::support::running::Running;
 
 /// The client with nothing in its environment but this key.
 fn client(arguments: &[&str], key: &str) -> Command {

@@ -1,17 +1,12 @@
 //! `samosa top` without a terminal (the figures once, as text and as JSON, and what it says when there are none), and on
 //! a real one.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod running;
-mod screen;
-
 use std::process::{Command, Output};
 
-use running::Running;
-use screen::Screen;
 use serde_json::{Value, json};
+
+use crate::support::running::Running;
+use crate::support::screen::Screen;
 
 fn top(arguments: &[&str], key: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_samosa"));

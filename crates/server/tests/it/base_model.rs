@@ -1,14 +1,10 @@
 //! A base model, whose tokenizer knows no conversations: texts are completed, messages refused.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{Ask, Server, goldens, options_in, storage};
+
+use crate::support::{Ask, Server, goldens, options_in, storage};
 
 /// The golden tokenizer with `<|reserved_0|>` and its like alone, as autoresearch writes it.
 fn base_tokenizer(path: &Path) {

@@ -1,18 +1,14 @@
 //! Connections that are slow, silent, forgotten or too many: each costs its own place and nobody else's.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use server::{Limits, Options};
-use support::{Ask, Reply, Server, options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+
+use crate::support::{Ask, Reply, Server, options};
 
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 

@@ -1,10 +1,5 @@
 //! Models that are not here yet: a swap fetches them, and what a source does wrong changes nothing.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
@@ -20,9 +15,10 @@ use registry::fetch::{FetchSettings, Fetcher};
 use registry::{Offer, Tag};
 use serde_json::{Value, json};
 use server::Options;
-use support::{Ask, Server, ask, goldens, options_in, storage, weights};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+use crate::support::{Ask, Server, ask, goldens, options_in, storage, weights};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 

@@ -1,18 +1,14 @@
 //! What the existing callers rely on: every sentence, status, header and frame, over a real socket.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use server::{ContextOverflow, Keys, Limits, Options};
-use support::{Ask, Reply, Server, ask, long_options, long_storage, options, options_in, told};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+
+use crate::support::{self, Ask, Reply, Server, ask, long_options, long_storage, options, options_in, told};
 
 fn generate(body: &Value) -> Ask {
     Ask::new("POST", "/generate").json(body)

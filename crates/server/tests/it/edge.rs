@@ -1,14 +1,10 @@
 //! The edge towards browsers and towards callers who may not do everything.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use serde_json::json;
 use server::{Edge, Keys, Options};
-use support::{Ask, KEY, Server, ask, options};
 use tokio::net::TcpListener;
+
+use crate::support::{self, Ask, KEY, Server, ask, options};
 
 const ADMIN: &str = "key-of-the-admin";
 const PAGE: &str = "https://chat.example";

@@ -1,18 +1,14 @@
 //! The old process while another one takes over: what comes on its connections, and when it lets go of the socket.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::time::Duration;
 
 use serde_json::json;
 use server::Ending;
-use support::{Ask, Reply, Server, ask, long_options, long_storage, options};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
+
+use crate::support::{Ask, Reply, Server, ask, long_options, long_storage, options};
 
 /// Longer than the old process waits for requests on connections it has, and less than it takes to close them.
 const LATE: Duration = Duration::from_millis(5500);

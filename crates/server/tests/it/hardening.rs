@@ -1,16 +1,12 @@
 //! What a stranger, a checkpoint or a slip of the operator's pen must not be able to do.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::io::{Seek, Write};
 use std::path::Path;
 
 use serde_json::{Value, json};
 use server::Options;
-use support::{Ask, Server, ask, options, options_in, storage};
+
+use crate::support::{Ask, Server, ask, options, options_in, storage};
 
 async fn refused(server: &Server, tag: &str) -> (u16, Value) {
     let reply = server.swap(tag).await;

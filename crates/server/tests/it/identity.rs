@@ -1,15 +1,11 @@
 //! Which weights serve, told by the hash of their files; and which serve again after a restart.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::path::Path;
 
 use serde_json::{Value, json};
 use server::Options;
-use support::{Ask, Reply, Server, ask, options_in, storage, weights};
+
+use crate::support::{self, Ask, Reply, Server, ask, options_in, storage, weights};
 
 async fn swap_if(server: &Server, tag: &str, condition: &str) -> Reply {
     let body = json!({ "model_tag": tag });

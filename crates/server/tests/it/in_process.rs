@@ -1,10 +1,5 @@
 //! The service without a socket: the same key, the same answers, and a stream that nobody reads any more ends.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +8,9 @@ use hyper::Request;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 use server::State;
-use support::{KEY, options_in, storage};
 use tokio::time::sleep;
+
+use crate::support::{KEY, options_in, storage};
 
 fn request(method: &str, path: &str, key: &str, body: &Value) -> Request<Full<Bytes>> {
     let request = Request::builder().method(method).uri(path).header("host", "localhost");

@@ -1,25 +1,23 @@
 //! `/metrics`: what exists from the start, what is documented, and that figures are right when streams end early, when
 //! weights change and while a listener of its own serves them.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use server::{Ending, Options};
-use support::{Ask, Reply, Server, ask, long_options, long_storage, options, options_in, storage};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::support::{
+    self, Ask, Reply, Server, ask, long_options, long_storage, options, options_in, storage,
+};
+
 /// Every series of a server that has no model yet.
 const SERIES: &str = include_str!("metrics/series.txt");
 /// What is written about them.
-const DOCUMENT: &str = include_str!("../../../deploy/prometheus/METRICS.md");
+const DOCUMENT: &str = include_str!("../../../../deploy/prometheus/METRICS.md");
 
 async fn scrape(server: &Server) -> String {
     let reply = server.send(Ask::new("GET", "/metrics")).await;

@@ -1,16 +1,12 @@
 //! OpenAI's API: the same answers as `POST /generate`, streamed or whole, for chats and for texts.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Ask, Server, long_options, long_storage, options};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+
+use crate::support::{Ask, Server, long_options, long_storage, options};
 
 const CHAT: &str = "/v1/chat/completions";
 const TEXT: &str = "/v1/completions";

@@ -1,16 +1,12 @@
 //! `contract/openai-api.yaml` against what the server reads and writes.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use support::{Ask, Server, options};
 
-const CONTRACT: &str = include_str!("../../../contract/openai-api.yaml");
+use crate::support::{Ask, Server, options};
+
+const CONTRACT: &str = include_str!("../../../../contract/openai-api.yaml");
 const POSTED: [&str; 4] = ["/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"];
 
 fn contract() -> Value {

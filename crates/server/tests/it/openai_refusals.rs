@@ -1,17 +1,13 @@
 //! Everything that OpenAI's API refuses, with status, code and field; in one shape, whoever refuses it.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use server::{Edge, Keys};
-use support::{Ask, KEY, Reply, Server, long_options, long_storage, options};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+
+use crate::support::{Ask, KEY, Reply, Server, long_options, long_storage, options};
 
 const CHAT: &str = "/v1/chat/completions";
 const TEXT: &str = "/v1/completions";

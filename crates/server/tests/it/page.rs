@@ -1,12 +1,8 @@
 //! The page is there for everybody who asks by our name, whole, packed and known again, and can do no more than it must.
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use server::{Edge, Options};
-use support::{Ask, Reply, Server, options};
 use tokio::net::TcpListener;
+
+use crate::support::{Ask, Reply, Server, options};
 
 const FILES: [(&str, &str); 7] = [
     ("/openapi.json", "application/json"),

@@ -1,16 +1,12 @@
 //! Requests that an engine has taken, but that end before they said anything.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
 use server::trace::{Collector, Span, Value};
-use support::{Ask, Server, ask, long_options, long_storage};
+
+use crate::support::{self, Ask, Server, ask, long_options, long_storage};
 
 #[derive(Default, Debug)]
 struct Kept(Mutex<Vec<Span>>);

@@ -1,21 +1,17 @@
 //! A walk over every route: all but the public ones ask for the key. And text that stays text.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use registry::Catalog;
 use serde_json::Value;
 use server::{Edge, Keys};
-use support::{Ask, KEY, Server, ask, options};
 
-const CONTRACT: &str = include_str!("../../../contract/inference-api.yaml");
-const OPENAI: &str = include_str!("../../../contract/openai-api.yaml");
+use crate::support::{Ask, KEY, Server, ask, options};
+
+const CONTRACT: &str = include_str!("../../../../contract/inference-api.yaml");
+const OPENAI: &str = include_str!("../../../../contract/openai-api.yaml");
 /// Where the router is made: whoever adds a route there adds it to this walk.
-const ROUTER: &str = include_str!("../src/lib.rs");
+const ROUTER: &str = include_str!("../../src/lib.rs");
 /// What asks for the key too, though no contract has it.
 const BEYOND: &str = "/stats/history";
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];

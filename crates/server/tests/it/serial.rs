@@ -1,10 +1,5 @@
 //! Where two models do not fit, one goes before the other comes: requests wait meanwhile, and none is cut.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,8 +7,10 @@ use futures_util::future::join_all;
 use registry::plan::Wish;
 use serde_json::{Value, json};
 use server::Options;
-use support::{
-    Ask, Reply, Server, ask, copy, goldens, long_options, long_storage, options_in, spoiled, storage, weights,
+
+use crate::support::{
+    self, Ask, Reply, Server, ask, copy, goldens, long_options, long_storage, options_in, spoiled, storage,
+    weights,
 };
 
 fn serial(options: Options) -> Options {

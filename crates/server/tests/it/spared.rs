@@ -1,14 +1,10 @@
 //! The prefix cache and guessed tokens over HTTP: who shares with whom, that answers are the same, and what is
 //! counted.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use serde_json::{Value, json};
 use server::Keys;
-use support::{Ask, KEY, Server, Told, ask, options, told};
+
+use crate::support::{self, Ask, KEY, Server, Told, ask, options, told};
 
 const LONG: &str = "Tell me about the sea, the sun, the old woman who knew the way and the fox who wanted to see \
                     it all, and about the boat that they built, and about the storm that they met far out.";

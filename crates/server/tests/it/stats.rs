@@ -1,21 +1,17 @@
 //! `/stats` and `/stats/history`: each open stream with its phase and its weights until it is gone, and the last half hour
 //! by the second. Neither says what was said.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use server::Options;
-use support::{
-    Ask, KEY, Server, ask, copy, goldens, long_options, long_storage, options, options_in, storage,
-};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
+
+use crate::support::{
+    Ask, KEY, Server, ask, copy, goldens, long_options, long_storage, options, options_in, storage,
+};
 
 /// A word that is in no setting and no name.
 const WORD: &str = "quagmire";

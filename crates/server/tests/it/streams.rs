@@ -1,10 +1,5 @@
 //! Many streams at once: the same bytes as alone, no trace of callers who left, none held up by a slow one.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +7,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use server::Options;
-use support::{Ask, Server, Told, ask, long_options, long_storage, options, options_in, told};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+
+use crate::support::{Ask, Server, Told, ask, long_options, long_storage, options, options_in, told};
 
 const PROMPTS: [&str; 8] = [
     "Hello!",

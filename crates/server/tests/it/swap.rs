@@ -1,10 +1,5 @@
 //! Weights change while people chat: nothing is cut, failures change nothing, old memory is given back.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +8,8 @@ use futures_util::future::join_all;
 use registry::Tag;
 use serde_json::{Value, json};
 use server::Options;
-use support::{Ask, Server, ask, copy, goldens, options, options_in, spoiled, storage, weights};
+
+use crate::support::{self, Ask, Server, ask, copy, goldens, options, options_in, spoiled, storage, weights};
 
 const PROMPTS: [&str; 8] =
     ["Hello!", "Who are you?", "Thank you!", "a", "The fox and the sea", "12 * 7?", "नमस्ते 👋", "x y z"];

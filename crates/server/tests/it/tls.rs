@@ -1,17 +1,11 @@
 //! HTTPS: the same service behind a handshake that nobody can hold up.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use server::edge::{Tls, TlsError};
 use server::{Edge, Options};
-use support::{Ask, KEY, Server, ask, long_options, long_storage, options, options_in};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -23,8 +17,10 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
 
-const ONE: [&[u8]; 2] = [include_bytes!("tls/one.cert.pem"), include_bytes!("tls/one.key.pem")];
-const TWO: [&[u8]; 2] = [include_bytes!("tls/two.cert.pem"), include_bytes!("tls/two.key.pem")];
+use crate::support::{Ask, KEY, Server, ask, long_options, long_storage, options, options_in};
+
+const ONE: [&[u8]; 2] = [include_bytes!("../tls/one.cert.pem"), include_bytes!("../tls/one.key.pem")];
+const TWO: [&[u8]; 2] = [include_bytes!("../tls/two.cert.pem"), include_bytes!("../tls/two.key.pem")];
 const BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 /// Longest time for what should be over at once.
 const SOON: Duration = Duration::from_secs(20);

@@ -1,20 +1,16 @@
 //! Bytes that no well-meaning client sends: each gets exactly the answers written here, and no request that is hidden in
 //! another one is ever served.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-#[expect(dead_code, reason = "each test file uses its part of it")]
-mod support;
-
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use server::Options;
-use support::{KEY, Server, options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::support::{self, KEY, Server, options};
 
 /// After this much silence nothing more is expected to come.
 const SILENCE: Duration = Duration::from_secs(2);

@@ -11,7 +11,7 @@ use tokenizer::{SpecialTokens, Tokenizer, Vocabulary};
 use super::run::run;
 
 pub(crate) static TOKENIZER: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| {
-    let bytes = include_bytes!("../../../registry/samosa-mini/tokenizer/tokenizer.pkl");
+    let bytes = include_bytes!("../../../../registry/samosa-mini/tokenizer/tokenizer.pkl");
     let TokenizerFile { pattern, ranks, special, merges } =
         formats::read_tokenizer_pickle("tokenizer.pkl", bytes).unwrap();
     Arc::new(Tokenizer::new(Vocabulary { pattern, ranks, special, merges }).unwrap())

@@ -1,7 +1,5 @@
 //! A server process with its output in files, and as much HTTP as it takes to talk to it.
 
-pub(crate) mod wide;
-
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::net::TcpStream;
