@@ -1,6 +1,5 @@
 //! Just enough of HTTP/1.1 to ask as a caller does: one connection a request, an answer read to its end.
 
-use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -27,13 +26,26 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> anyhow::Result<Reply> {
     ask(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
 }
 
-/// Asks with POST, with a key and a seed.
+/// The body of an answer to GET that must be a 200.
+pub(crate) fn body(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    match get(address, path)? {
+        Reply { status: 200, body } => Ok(body),
+        Reply { status, body } => bail!("GET {path}: {status} {}", body.trim()),
+    }
+}
+
+/// Asks with POST; each header comes with the end of its line.
+pub(crate) fn post(address: SocketAddr, path: &str, headers: &str, body: &str) -> anyhow::Result<Reply> {
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    ask(address, &format!("{head}Content-Length: {length}\r\n{headers}\r\n{body}"))
+}
+
+/// Asks for an answer, with a key and a seed.
 pub(crate) fn generate(address: SocketAddr, key: &str, seed: u64, body: &Value) -> anyhow::Result<Reply> {
-    let body = body.to_string();
-    let mut request = format!("POST /generate HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
-    write!(request, "X-Internal-API-Key: {key}\r\nX-Seed: {seed}\r\nContent-Type: application/json\r\n")?;
-    write!(request, "Content-Length: {}\r\n\r\n{body}", body.len())?;
-    ask(address, &request)
+    let headers =
+        format!("X-Internal-API-Key: {key}\r\nX-Seed: {seed}\r\nContent-Type: application/json\r\n");
+    post(address, "/generate", &headers, &body.to_string())
 }
 
 fn ask(address: SocketAddr, request: &str) -> anyhow::Result<Reply> {
@@ -92,13 +104,13 @@ fn line(stream: &mut impl BufRead) -> anyhow::Result<String> {
 
 /// What a stream of events said.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct WholeAnswer {
     pub(crate) text: String,
     pub(crate) tokens: u64,
 }
 
 /// The answer in a stream of events that came to its end.
-pub(crate) fn whole_answer(body: &str) -> anyhow::Result<Answer> {
+pub(crate) fn whole_answer(body: &str) -> anyhow::Result<WholeAnswer> {
     let events = body.lines().filter_map(|line| line.strip_prefix("data:"));
     let events = events.map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
     let last = events.last().unwrap_or(&Value::Null);
@@ -106,7 +118,7 @@ pub(crate) fn whole_answer(body: &str) -> anyhow::Result<Answer> {
         bail!("no done event at the end, but {last}");
     }
     let tokens = last["usage"]["completion_tokens"].as_u64().unwrap_or_default();
-    Ok(Answer { text: events.iter().filter_map(|event| event["token"].as_str()).collect(), tokens })
+    Ok(WholeAnswer { text: events.iter().filter_map(|event| event["token"].as_str()).collect(), tokens })
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
-//! Processes that end with the value that stands for them, and waiting with a bound.
+//! Processes that end with the value that stands for them, servers among them, and waiting with a bound.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::shell;
+use crate::{http, isa, shell};
 
 /// How often is looked whether something has come about.
 const POLL: Duration = Duration::from_millis(10);
+/// Until a server answers.
+const START: Duration = Duration::from_secs(30);
 
 /// The time.
 pub(crate) fn now() -> Instant {
@@ -71,6 +74,49 @@ impl Process {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(12)..].join("\n")
+    }
+}
+
+/// A server of ours that is killed when this goes.
+pub(crate) struct ServerProcess {
+    pub(crate) address: SocketAddr,
+    pub(crate) process: Process,
+}
+
+impl ServerProcess {
+    /// Starts one with these settings and nothing of the caller's but the instruction set, and waits until it is ready.
+    pub(crate) fn start(
+        binary: &Path,
+        home: &Path,
+        log: &Path,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        Self::start_at(http::free_address()?, binary, home, log, settings)
+    }
+
+    /// The same on a port that is known.
+    pub(crate) fn start_at(
+        address: SocketAddr,
+        binary: &Path,
+        home: &Path,
+        log: &Path,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let mut command = Command::new(binary);
+        command.arg("serve").env_clear().current_dir(home).env(isa::VARIABLE, isa::chosen());
+        command.env("PORT", address.port().to_string()).envs(settings.iter().copied());
+        let mut process = Process::start(&mut command, log)?;
+        let is_ready = || http::get(address, "/readyz").is_ok_and(|reply| reply.status == 200);
+        let mut status = None;
+        wait("a server to be ready", START, || {
+            status = process.child.try_wait().ok().flatten();
+            status.is_some() || is_ready()
+        })
+        .with_context(|| process.said())?;
+        match status {
+            None => Ok(Self { address, process }),
+            Some(status) => bail!("the server ended with {status}:\n{}", process.said()),
+        }
     }
 }
 
