@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use super::Violation;
-use super::tree::Tree;
+use super::tree::FileTree;
 
 /// Every crate of the workspace and those of the others it may depend on, lowest first. Never upward.
 ///
@@ -31,10 +31,33 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Registry fetches weights; the binary starts the runtime.
 const HOMES: &[(&str, &[&str])] = &[("tokio", &["server", "registry", "samosa"]), ("axum", &["server"])];
 
-/// Manifests that draw an edge which is not in the table.
-pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
+/// Where people read the table.
+const DOCUMENT: &str = "CONTRIBUTING.md";
+
+/// Manifests that draw an edge which is not in the table, and a document that has another table.
+pub(crate) fn check(tree: &FileTree) -> Vec<Violation> {
     let manifests = tree.texts().filter(|(path, _)| is_member(path));
-    manifests.flat_map(|(path, text)| check_manifest(path, text)).collect()
+    let mut found: Vec<_> = manifests.flat_map(|(path, text)| check_manifest(path, text)).collect();
+    let rows = table();
+    if tree.text(DOCUMENT).is_some_and(|text| !text.contains(&rows)) {
+        let message =
+            format!("the table of crates is not that of xtask/src/tidy/layers.rs, which is\n{rows}");
+        found.push(Violation::new("layers", (DOCUMENT, 1), message));
+    }
+    found
+}
+
+/// The edges as rows of Markdown; crates whose edges are the same share one.
+fn table() -> String {
+    let mut rows = String::from("| crate | may depend on |\n|---|---|\n");
+    let list = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    for same in EDGES.chunk_by(|(_, one), (_, other)| one == other) {
+        let names: Vec<&str> = same.iter().map(|(krate, _)| *krate).collect();
+        let allowed = same[0].1;
+        let allowed = if allowed.is_empty() { "none of the others".to_owned() } else { list(allowed) };
+        rows += &format!("| {} | {allowed} |\n", list(&names));
+    }
+    rows
 }
 
 fn is_member(path: &str) -> bool {
