@@ -1,35 +1,35 @@
-//! The two questions of a swap: to begin it, and how it goes.
+//! Questions with one answer: what a server does, which models it has, and the one that begins a swap.
 
 use std::fmt;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderValue, IF_MATCH};
-use hyper::http::request;
-use hyper::{Request, StatusCode};
+use anyhow::Result;
+use clap::ArgMatches;
+use reqwest::header::{HeaderValue, IF_MATCH};
+use reqwest::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::http::{self, KEY_HEADER, Lost, Way, message, shortened};
+use crate::http::{self, Connector, KEY_HEADER, Lost, ServerUrl, message, shortened};
 
 const SWAP: &str = "/models/swap";
-const STATS: &str = "/stats";
-const MODELS: &str = "/models";
 /// Longest time one answer may take: the server's disks may be slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 4 << 20;
 
-/// A server, and the key to it.
-pub(crate) struct Server {
-    pub(crate) way: Way,
-    pub(crate) key: Option<HeaderValue>,
+/// A server, the way to it, and the key that is sent to it.
+#[derive(Clone)]
+pub struct ApiClient {
+    /// Where it is.
+    pub url: ServerUrl,
+    connector: Connector,
+    key: Option<HeaderValue>,
 }
 
-/// What became of a request to swap.
+/// What a server makes of the request for a swap.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Asked {
+pub(crate) enum SwapReply {
     /// The tag is live and unchanged.
     AlreadyLive,
     /// The swap of this number runs.
@@ -38,9 +38,12 @@ pub(super) enum Asked {
 
 /// Why there is no answer to a question.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub enum QuestionFailure {
+    /// The exchange came to nothing.
     Lost(Lost),
+    /// It took too long.
     TimedOut,
+    /// The key is missing or wrong.
     Denied(String),
     /// The key is good, but not for this.
     NotAllowed(String),
@@ -48,10 +51,11 @@ pub(crate) enum Failure {
     Problem(String),
     /// An error of what is no server of this kind, or of something between it and us.
     Status(StatusCode, String),
+    /// What came is no answer of this server.
     Garbage(String),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for QuestionFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost(lost) => lost.fmt(f),
@@ -67,70 +71,84 @@ impl fmt::Display for Failure {
     }
 }
 
-impl Server {
-    /// Where swaps are asked for, as a person reads it.
-    pub(crate) fn url(&self) -> String {
-        self.way.place.url(SWAP)
+impl ApiClient {
+    /// One that sends this key of a samosa server.
+    pub fn new(url: ServerUrl, connector: Connector, key: Option<String>) -> Result<Self> {
+        Self { url, connector, key: None }.with_key(key)
+    }
+
+    /// The same with another key.
+    pub(crate) fn with_key(&self, key: Option<String>) -> Result<Self> {
+        Ok(Self { key: key.map(http::secret).transpose()?, ..self.clone() })
+    }
+
+    /// The server of `--url`.
+    pub(crate) fn of_arguments(matches: &ArgMatches, key: Option<String>) -> Result<Self> {
+        let (url, trust) = http::server_of(matches)?;
+        let connector = Connector::network(&url, &trust, &[])?;
+        Self::new(url, connector, key)
+    }
+
+    /// Whether it is in this process.
+    pub(crate) fn is_in_process(&self) -> bool {
+        matches!(self.connector, Connector::InProcess(_))
+    }
+
+    /// Sends a request with the key. Returns its answer as far as its head.
+    pub(crate) async fn send(&self, mut request: Request) -> Result<Response, Lost> {
+        if let Some(key) = &self.key {
+            request.headers_mut().insert(KEY_HEADER, key.clone());
+        }
+        self.connector.send(request).await
+    }
+
+    /// Where swaps are asked for, for people.
+    pub(crate) fn swap_url(&self) -> String {
+        self.url.shown(SWAP)
     }
 
     /// Asks for a model, if what serves has the identity `if_match`.
-    pub(super) async fn swap(&self, tag: &str, if_match: Option<&str>) -> Result<Asked, Failure> {
-        let post = |request: request::Builder| {
-            let request = request.method("POST").header(CONTENT_TYPE, "application/json");
-            let request = request.header("prefer", "wait=0");
-            match if_match {
-                Some(identity) => request.header(IF_MATCH, format!("\"{identity}\"")),
-                None => request,
-            }
-        };
-        let answer = self.ask(SWAP, post, json!({ "model_tag": tag }).to_string()).await?;
+    pub(crate) async fn swap(&self, tag: &str, if_match: Option<&str>) -> Result<SwapReply, QuestionFailure> {
+        let mut request = http::post(self.url.endpoint(SWAP), &json!({ "model_tag": tag }));
+        request.headers_mut().insert("prefer", HeaderValue::from_static("wait=0"));
+        // An identity is made of digits.
+        let identity = if_match.and_then(|identity| HeaderValue::try_from(format!("\"{identity}\"")).ok());
+        request.headers_mut().extend(identity.map(|identity| (IF_MATCH, identity)));
+        let answer = self.ask(request).await?;
         match (answer["status"].as_str(), answer["swap_id"].as_u64()) {
-            (Some("ok"), _) => Ok(Asked::AlreadyLive),
-            (Some("swapping"), Some(id)) => Ok(Asked::Swapping(id)),
-            _ => Err(Failure::Garbage(shortened(answer.to_string().as_bytes()))),
+            (Some("ok"), _) => Ok(SwapReply::AlreadyLive),
+            (Some("swapping"), Some(id)) => Ok(SwapReply::Swapping(id)),
+            _ => Err(QuestionFailure::Garbage(shortened(answer.to_string().as_bytes()))),
         }
     }
 
     /// The server's `/stats`.
-    pub(crate) async fn stats(&self) -> Result<Value, Failure> {
-        self.ask(STATS, |request| request, String::new()).await
+    pub async fn stats(&self) -> Result<Value, QuestionFailure> {
+        self.ask(http::request(Method::GET, self.url.endpoint("/stats"))).await
     }
 
     /// The models that the server has.
-    pub(crate) async fn models(&self) -> Result<Value, Failure> {
-        self.ask(MODELS, |request| request, String::new()).await
+    pub(crate) async fn models(&self) -> Result<Value, QuestionFailure> {
+        self.ask(http::request(Method::GET, self.url.endpoint("/models"))).await
     }
 
-    async fn ask(
-        &self,
-        endpoint: &str,
-        with: impl FnOnce(request::Builder) -> request::Builder,
-        body: String,
-    ) -> Result<Value, Failure> {
-        let written = |request: request::Builder| request.body(Full::new(Bytes::from(body)));
-        let request = self.way.place.request(endpoint).and_then(|request| {
-            let request = self.key.iter().fold(request, |request, key| request.header(KEY_HEADER, key));
-            Ok(written(with(request))?)
-        });
-        let request = request.map_err(|error| Failure::Lost(Lost::Unreachable(error.to_string())))?;
-        timeout(PATIENCE, self.exchange(request)).await.unwrap_or(Err(Failure::TimedOut))
+    async fn ask(&self, request: Request) -> Result<Value, QuestionFailure> {
+        timeout(PATIENCE, self.exchange(request)).await.unwrap_or(Err(QuestionFailure::TimedOut))
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Value, Failure> {
-        let (response, _connection) = self.way.send(request).await.map_err(Failure::Lost)?;
+    async fn exchange(&self, request: Request) -> Result<Value, QuestionFailure> {
+        let response = self.send(request).await.map_err(QuestionFailure::Lost)?;
         let status = response.status();
-        let content_type = response.headers().get(CONTENT_TYPE);
-        let is_problem =
-            content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"));
-        let body = http::read(response.into_body(), MAX_ANSWER).await;
+        let is_problem = http::content_type(&response).starts_with("application/problem+json");
+        let body = http::read(response, MAX_ANSWER).await;
         match status {
-            StatusCode::UNAUTHORIZED => Err(Failure::Denied(message(&body))),
-            StatusCode::FORBIDDEN => Err(Failure::NotAllowed(message(&body))),
-            status if is_problem && !status.is_success() => Err(Failure::Problem(message(&body))),
-            status if !status.is_success() => Err(Failure::Status(status, message(&body))),
+            StatusCode::UNAUTHORIZED => Err(QuestionFailure::Denied(message(&body))),
+            StatusCode::FORBIDDEN => Err(QuestionFailure::NotAllowed(message(&body))),
+            status if is_problem && !status.is_success() => Err(QuestionFailure::Problem(message(&body))),
+            status if !status.is_success() => Err(QuestionFailure::Status(status, message(&body))),
             _ => match serde_json::from_slice(&body) {
                 Ok(answer @ Value::Object(_)) => Ok(answer),
-                _ => Err(Failure::Garbage(shortened(&body))),
+                _ => Err(QuestionFailure::Garbage(shortened(&body))),
             },
         }
     }

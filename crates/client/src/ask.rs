@@ -1,43 +1,25 @@
-//! Asking a service for answers, as `chat` and `generate` do: a running server, or the engine in this process.
+//! Answers of a model, as `chat` and `generate` ask for them: of a running server, or of a model in this process. Both get
+//! the very same requests.
 //!
-//! Both take the very same requests: the engine in this process is asked by the service's own routes, without a socket.
-//! Reading order: [`Source`] (which service), [`Service`] (what it is asked), [`question`], [`answer`], [`here`].
+//! Reading order: [`ServiceSource`] (which service), [`ModelService`] (what it is asked), [`question`], [`answer`].
 
 mod answer;
-mod here;
 mod question;
-
-use std::fmt;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgMatches};
-use registry::Tag;
-use server::State;
+use futures_util::future::LocalBoxFuture;
+use serde_json::Value;
 
-use crate::edge;
-use crate::http::{self, Place};
-use crate::options;
-use crate::settings::Values;
-use crate::swap::{self, Server};
+use crate::Interrupted;
+use crate::api::{ApiClient, QuestionFailure};
+use crate::http::{self, ServerUrl};
 
-pub(crate) use self::answer::{Answer, Done, Failure};
+pub(crate) use self::answer::{Answer, AnswerFailure, Done};
 pub(crate) use self::question::{Question, Sampling, temperature};
 
 /// Threads that move events. The cores belong to the engine, if it is in this process.
 const THREADS: usize = 2;
-
-/// Ctrl-C ended it.
-#[derive(Debug)]
-pub(crate) struct Interrupted;
-
-impl fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("interrupted")
-    }
-}
-
-impl std::error::Error for Interrupted {}
 
 /// The flags that say who is asked, and how.
 pub(crate) fn arguments() -> impl Iterator<Item = Arg> {
@@ -48,110 +30,115 @@ pub(crate) fn arguments() -> impl Iterator<Item = Arg> {
 }
 
 /// The service that shall be asked.
-pub(crate) struct Source {
-    model: Option<Tag>,
-    asked: Asked,
+pub enum ServiceSource {
+    /// A running server. It has one model for all its clients, which is not swapped for a question.
+    Server {
+        /// The server.
+        service: Box<ModelService>,
+        /// The model that must serve there.
+        model: Option<String>,
+    },
+    /// A model in this process, once it is loaded.
+    InProcess(LocalBoxFuture<'static, Result<ModelService>>),
 }
 
-enum Asked {
-    /// The same server twice: with the key for everybody, and with the one that may swap.
-    Server(Box<[Server; 2]>),
-    Here(Box<server::Options>),
-}
-
-impl Source {
-    /// Reads the arguments; keys, and how models are loaded, come from the settings.
-    pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
-        let model = matches.get_one::<Tag>("model").cloned();
-        let asked = if matches.get_one::<Place>("url").is_some() {
-            let key = edge::client_key(values)?.map(http::secret).transpose()?;
-            let admin = edge::admin_client_key(values)?.map(http::secret).transpose()?;
-            let server = |key| Ok::<_, anyhow::Error>(Server { way: http::way(matches)?, key });
-            Asked::Server(Box::new([server(key)?, server(admin)?]))
-        } else {
-            Asked::Here(Box::new(options::options(values)?))
-        };
-        Ok(Self { model, asked })
+impl ServiceSource {
+    /// The server that `--url` names, with the key for answers and the one that may swap; without it the model that `load`
+    /// gives for `--model`.
+    pub fn read(
+        matches: &ArgMatches,
+        keys: impl FnOnce() -> Result<(Option<String>, Option<String>)>,
+        load: impl FnOnce(Option<String>) -> Result<LocalBoxFuture<'static, Result<ModelService>>>,
+    ) -> Result<Self> {
+        let model = matches.get_one::<String>("model").cloned();
+        if matches.get_one::<ServerUrl>("url").is_none() {
+            return load(model).map(Self::InProcess);
+        }
+        let (key, admin_key) = keys()?;
+        let client = ApiClient::of_arguments(matches, key)?;
+        let admin = client.with_key(admin_key)?;
+        Ok(Self::Server { service: Box::new(ModelService { client, admin }), model })
     }
 
     /// Finds the server, or loads the model.
-    pub(crate) async fn open(self) -> Result<Service> {
-        let Self { model, asked } = self;
-        match asked {
-            Asked::Here(options) => here::start(*options, model).await,
-            Asked::Server(servers) => {
-                let [server, admin] = *servers;
-                let service = Service { server, admin, here: None };
+    pub(crate) async fn open(self) -> Result<ModelService> {
+        match self {
+            Self::InProcess(load) => load.await,
+            Self::Server { service, model } => {
                 if let Some(model) = model {
                     service.check_model(&model).await?;
                 }
-                Ok(service)
+                Ok(*service)
             }
         }
     }
 }
 
 /// A service that answers.
-pub(crate) struct Service {
-    pub(crate) server: Server,
+pub struct ModelService {
+    /// The service.
+    pub client: ApiClient,
     /// The same, with the key that may swap.
-    pub(crate) admin: Server,
-    here: Option<Arc<State>>,
+    pub admin: ApiClient,
 }
 
 /// The models of a service.
-pub(crate) struct Models {
+pub(crate) struct ModelList {
     /// The tag that serves.
     pub(crate) current: Option<String>,
     /// Tags, and where each comes from.
     pub(crate) all: Vec<(String, String)>,
 }
 
-impl Service {
-    /// Whether it is in this process.
-    pub(crate) fn is_here(&self) -> bool {
-        self.here.is_some()
+impl ModelService {
+    /// Where it is, as a phrase.
+    pub(crate) fn place(&self) -> String {
+        if self.client.is_in_process() {
+            return "in this process".to_owned();
+        }
+        format!("at {}", self.client.url.shown(""))
     }
 
-    /// Where it is, as a person reads it.
-    pub(crate) fn place(&self) -> String {
-        match &self.here {
-            Some(_) => "in this process".to_owned(),
-            None => format!("at {}", self.server.way.place.url("")),
-        }
+    /// `http://…: ` before what a server says.
+    pub(crate) fn prefix(&self) -> String {
+        if self.client.is_in_process() { String::new() } else { format!("{}: ", self.client.url.shown("")) }
     }
 
     /// Asks a question. Dropping the answer stops it.
-    pub(crate) async fn ask(&mut self, question: &Question) -> Result<Answer, Failure> {
-        let asked = Answer::ask(&self.server, question).await;
-        if matches!(asked, Err(Failure::Lost(_))) {
-            // It may come back at another address.
-            self.server.way.forget();
-            self.admin.way.forget();
-        }
-        asked
+    pub(crate) async fn ask(&self, question: &Question) -> Result<Answer, AnswerFailure> {
+        Answer::ask(&self.client, question).await
     }
 
     /// The models there are.
-    pub(crate) async fn models(&self) -> Result<Models, swap::Failure> {
-        let answer = self.server.models().await?;
-        let text = |value: &serde_json::Value| http::shortened(value.as_str().unwrap_or_default().as_bytes());
+    pub(crate) async fn models(&self) -> Result<ModelList, QuestionFailure> {
+        let answer = self.client.models().await?;
+        let text = |value: &Value| http::shortened(value.as_str().unwrap_or_default().as_bytes());
         let models = answer["models"].as_array().into_iter().flatten();
         let all = models.map(|model| (text(&model["model_tag"]), text(&model["source"]))).collect();
-        Ok(Models { current: Some(text(&answer["current_model"])).filter(|tag| !tag.is_empty()), all })
+        Ok(ModelList { current: Some(text(&answer["current_model"])).filter(|tag| !tag.is_empty()), all })
     }
 
-    /// A running server has one model for everybody: it is not exchanged for a question.
-    async fn check_model(&self, model: &Tag) -> Result<()> {
-        let place = self.server.way.place.url("");
-        let models = self.models().await.map_err(|failure| anyhow!("{place}: {failure}"))?;
+    async fn check_model(&self, model: &str) -> Result<()> {
+        let url = self.client.url.shown("");
+        let models = self.models().await.map_err(|failure| anyhow!("{url}: {failure}"))?;
         let serves = models.current.as_deref().unwrap_or("no model");
-        if serves == model.as_str() {
+        if serves == model {
             return Ok(());
         }
         bail!(
-            "{place}: {serves} serves there, not {model}; `samosa swap {model} --url {place}` changes that for everybody"
+            "{url}: {serves} serves there, not {model}; `samosa swap {model} --url {url}` changes that for everybody"
         )
+    }
+}
+
+/// Does this, unless Ctrl-C comes first.
+pub(crate) async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = work => done,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.context("Ctrl-C cannot be watched")?;
+            Err(Interrupted.into())
+        }
     }
 }
 

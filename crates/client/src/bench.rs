@@ -1,40 +1,36 @@
 //! `samosa bench`: a load client for any server that streams answers over HTTP, ours and its rivals alike.
 //!
-//! It is no part of the server and shares no code with it: what it reports is what a caller sees. It shall not take
-//! the cores that the server needs: one thread, no allocation for a token, JSON parsed at both ends of an answer only;
-//! and it says how much of a core it used. Reading order: [`target`] (whom to ask, and how), [`prompt`] (what),
-//! [`events`] (bytes to tokens), [`exchange`] (one request), [`load`] (all of them), [`report`].
+//! What it reports is what a caller sees. It shall not take the cores that the server needs: it has one thread, and says how
+//! much of a core that used. Reading order: [`target`] (whom to ask, and how), [`answer`] (events to tokens and their
+//! times), [`exchange`] (one request), [`load`] (all of them), [`report`].
 
-mod events;
+mod answer;
 mod exchange;
 mod load;
-mod prompt;
 mod report;
 mod target;
 
 use std::io::Write;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use self::report::Report;
+use self::report::LoadReport;
 use self::target::{Api, Target};
 use crate::ask::temperature;
-use crate::edge;
 use crate::given;
-use crate::http;
-use crate::settings::Values;
+use crate::http::{self, Connector};
 
 /// What `bench` was asked to do.
-pub(crate) struct Options {
+pub struct Options {
     target: Target,
-    plan: Plan,
+    plan: LoadPlan,
     json: bool,
 }
 
 /// The requests of a run.
-struct Plan {
+struct LoadPlan {
     streams: usize,
     requests: u64,
     warm_up: u64,
@@ -48,7 +44,7 @@ struct Plan {
 }
 
 /// The command line of `bench`.
-pub(crate) fn command() -> Command {
+pub fn command() -> Command {
     Command::new("bench")
         .about("Measure a server that streams answers: tokens/s, time to first token, time between tokens")
         .after_help(
@@ -117,12 +113,12 @@ fn plan_arguments() -> [Arg; 9] {
 }
 
 impl Options {
-    /// Reads the arguments; the key may come from the settings.
-    pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
+    /// Reads the arguments; `key` is asked where they name none.
+    pub fn read(matches: &ArgMatches, key: impl FnOnce() -> Result<Option<String>>) -> Result<Self> {
         let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
         let number = |name: &str| given(matches, name, 0u64);
         let requests = given(matches, "requests", number("streams"));
-        let plan = Plan {
+        let plan = LoadPlan {
             // More streams than requests would wait for nothing.
             streams: number("streams").min(requests) as usize,
             requests,
@@ -135,33 +131,28 @@ impl Options {
             timeout: Duration::from_secs(number("timeout")),
         };
         if plan.shared_words > plan.prompt_words {
-            let Plan { shared_words, prompt_words, .. } = plan;
+            let LoadPlan { shared_words, prompt_words, .. } = plan;
             bail!(
                 "--shared-prefix is {shared_words}, but a prompt has only {prompt_words} (--prompt-tokens)"
             );
         }
         let key = match text("key").map(str::trim) {
             Some(key) => Some(key.to_owned()).filter(|key| !key.is_empty()),
-            None => edge::client_key(values)?,
+            None => key()?,
         };
         let api = Api::named(text("api").unwrap_or_default());
-        Ok(Self {
-            target: Target::new(http::way(matches)?, api, key.as_deref(), text("model"))?,
-            plan,
-            json: matches.get_flag("json"),
-        })
+        let (url, trust) = http::server_of(matches)?;
+        let connector = Connector::network(&url, &trust, &url.addresses())?;
+        let target = Target::new(url, connector, api, key, text("model"))?;
+        Ok(Self { target, plan, json: matches.get_flag("json") })
     }
 }
 
 /// Runs the load and prints what came of it; an error if any request failed.
-pub(crate) fn run(options: &Options) -> Result<()> {
+pub fn run(options: &Options) -> Result<()> {
     let Options { target, plan, json } = options;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the runtime could not be started")?;
-    let run = runtime.block_on(load::run(target, plan))?;
-    let report = Report::new(target, plan, &run);
+    let run = crate::block_on(load::run(target, plan))??;
+    let report = LoadReport::new(target, plan, &run);
     let mut out = std::io::stdout().lock();
     if *json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report.to_json())?)?;

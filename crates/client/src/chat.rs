@@ -17,32 +17,44 @@ mod writer;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use tokio::runtime::Runtime;
 
+use self::command::Home;
 use self::conversation::Conversation;
 use self::editor::{Editor, Typed};
 use self::input::Lines;
-use self::say::{Colours, Reader, Say};
-use self::talk::{Next, Talk};
-use crate::ask::{self, Interrupted, Sampling, Source};
-use crate::settings::{self, Terminal, Values};
+use self::say::{Reader, Say};
+use self::talk::Talk;
+use crate::ask::{self, Sampling, ServiceSource};
+use crate::text::{Palette, Terminal};
+
+/// What the environment says that a chat heeds.
+pub struct Environment {
+    /// What the terminal may get.
+    pub terminal: Terminal,
+    /// The directory that shells call `~`.
+    pub home: Option<PathBuf>,
+    /// Where programs keep what they remember of a person.
+    pub state_home: Option<PathBuf>,
+}
 
 /// What `chat` was asked to do.
-pub(crate) struct Options {
-    source: Source,
+pub struct Options {
+    source: ServiceSource,
     conversation: Conversation,
     sampling: Sampling,
+    home: Home,
     /// Where lines that were typed are kept.
     history: Option<PathBuf>,
-    colours: Colours,
+    palette: Palette,
     /// Whether lines can be edited; else they come from elsewhere, or the terminal cannot do it.
     reader: Reader,
 }
 
 /// The command line of `chat`.
-pub(crate) fn command() -> Command {
+pub fn command() -> Command {
     let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     Command::new("chat")
         .about("Talk to a model at the terminal")
@@ -66,14 +78,10 @@ pub(crate) fn command() -> Command {
 
 impl Options {
     /// Reads the arguments.
-    pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
-        let terminal = settings::terminal();
+    pub fn read(source: ServiceSource, matches: &ArgMatches, environment: Environment) -> Result<Self> {
+        let Environment { terminal, home, state_home } = environment;
         let is_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-        let colours = match terminal {
-            _ if matches.get_flag("plain") => Colours::No,
-            Terminal::Coloured => Colours::Yes,
-            Terminal::Plain | Terminal::Dumb => Colours::No,
-        };
+        let is_coloured = terminal == Terminal::Coloured && !matches.get_flag("plain");
         let mut conversation = match matches.get_one::<PathBuf>("resume") {
             Some(path) => Conversation::load(path).map_err(anyhow::Error::msg)?,
             None => Conversation::default(),
@@ -81,20 +89,21 @@ impl Options {
         if let Some(system) = matches.get_one::<String>("system") {
             conversation.system = Some(system.clone());
         }
-        let history = settings::state_home().filter(|_| !matches.get_flag("no-history"));
+        let history = state_home.filter(|_| !matches.get_flag("no-history"));
         Ok(Self {
-            source: Source::read(values, matches)?,
+            source,
             conversation,
             sampling: Sampling::read(matches),
+            home: Home(home),
             history: history.map(|home| home.join("samosa").join("chat_history")),
-            colours,
+            palette: if is_coloured { Palette::Coloured } else { Palette::Monochrome },
             reader: if is_terminal && terminal != Terminal::Dumb { Reader::Person } else { Reader::Anything },
         })
     }
 }
 
 /// Talks until somebody has had enough.
-pub(crate) fn run(options: Options) -> Result<()> {
+pub fn run(options: Options) -> Result<()> {
     let runtime = ask::runtime()?;
     let outcome = talk(&runtime, options);
     // Whatever the engine still does is of use to nobody.
@@ -103,21 +112,14 @@ pub(crate) fn run(options: Options) -> Result<()> {
 }
 
 fn talk(runtime: &Runtime, options: Options) -> Result<()> {
-    let Options { source, conversation, sampling, history, colours, reader } = options;
-    let service = runtime.block_on(async {
-        tokio::select! {
-            opened = source.open() => opened,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.context("Ctrl-C cannot be watched")?;
-                Err(Interrupted.into())
-            }
-        }
-    })?;
-    let mut talk = Talk::new(service, (conversation, sampling), Say::new(colours, reader));
+    let Options { source, conversation, sampling, home, history, palette, reader } = options;
+    let service = runtime.block_on(ask::unless_interrupted(source.open()))?;
+    let say = Say::new(palette, reader);
+    let mut talk = Talk::new(service, conversation, sampling, say, home.clone());
     runtime.block_on(talk.greet())?;
     if reader == Reader::Person {
         runtime.spawn(editor::guard_terminal());
-        let editor = Editor::new(history, colours, talk.tags());
+        let editor = Editor::new(history, palette, talk.tags(), home);
         return at_terminal(runtime, &mut talk, editor);
     }
     // Whoever pipes lines in wants Ctrl-C to end it all.
@@ -133,7 +135,7 @@ fn at_terminal(runtime: &Runtime, talk: &mut Talk, mut editor: Editor) -> Result
     loop {
         match editor.read()? {
             Typed::Text(text) => {
-                if runtime.block_on(talk.take(&text))? == Next::Leave {
+                if runtime.block_on(talk.take(&text))?.is_break() {
                     return Ok(());
                 }
             }
@@ -147,11 +149,11 @@ fn at_terminal(runtime: &Runtime, talk: &mut Talk, mut editor: Editor) -> Result
 fn of_lines(runtime: &Runtime, talk: &mut Talk) -> Result<()> {
     let mut lines = Lines::new(std::io::stdin().lock());
     while let Some(text) = lines.next()? {
-        if runtime.block_on(talk.take(&text))? == Next::Leave {
+        if runtime.block_on(talk.take(&text))?.is_break() {
             break;
         }
     }
-    match talk.failures() {
+    match talk.failures {
         0 => Ok(()),
         1 => bail!("one line failed"),
         n => bail!("{n} lines failed"),

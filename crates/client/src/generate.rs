@@ -6,28 +6,27 @@ mod message;
 
 use std::io::{IsTerminal, Write};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
 
-use self::message::Asked;
-use crate::ask::{self, Done, Failure, Interrupted, Question, Sampling, Service, Source};
+use self::message::MessageSource;
+use crate::ask::{self, AnswerFailure, Done, ModelService, Question, Sampling, ServiceSource};
 use crate::clock;
-use crate::settings::Values;
-use crate::text::harmless;
+use crate::text::{counted, harmless};
 
 /// What `generate` was asked to do.
-pub(crate) struct Options {
-    source: Source,
-    asked: Asked,
+pub struct Options {
+    source: ServiceSource,
+    message: MessageSource,
     system: Option<String>,
     sampling: Sampling,
-    form: Form,
+    format: Format,
 }
 
 /// What is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Form {
+enum Format {
     Text,
     /// One object at the end.
     Json,
@@ -36,7 +35,7 @@ enum Form {
 }
 
 /// The command line of `generate`.
-pub(crate) fn command() -> Command {
+pub fn command() -> Command {
     let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     let file = |name: &'static str| {
         Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(std::path::PathBuf))
@@ -62,67 +61,59 @@ pub(crate) fn command() -> Command {
 
 impl Options {
     /// Reads the arguments; an error if they ask nothing.
-    pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
-        let form = match (matches.get_flag("json"), matches.get_flag("stream-json")) {
-            (true, _) => Form::Json,
-            (_, true) => Form::Events,
-            _ => Form::Text,
+    pub fn read(source: ServiceSource, matches: &ArgMatches) -> Result<Self> {
+        let format = match (matches.get_flag("json"), matches.get_flag("stream-json")) {
+            (true, _) => Format::Json,
+            (_, true) => Format::Events,
+            _ => Format::Text,
         };
         Ok(Self {
-            source: Source::read(values, matches)?,
-            asked: Asked::read(matches)?,
+            source,
+            message: MessageSource::read(matches)?,
             system: matches.get_one::<String>("system").cloned(),
             sampling: Sampling::read(matches),
-            form,
+            format,
         })
     }
 }
 
 /// Asks and prints; an error if there is no whole answer.
-pub(crate) fn run(options: Options) -> Result<()> {
-    let Options { source, asked, system, sampling, form } = options;
-    let messages = asked.messages(system.as_deref())?;
+pub fn run(options: Options) -> Result<()> {
+    let Options { source, message, system, sampling, format } = options;
+    let messages = message.messages(system.as_deref())?;
     let question = Question { messages, sampling };
     let runtime = ask::runtime()?;
-    let answered = runtime.block_on(async {
-        tokio::select! {
-            answered = answer(source, &question, form) => answered,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.context("Ctrl-C cannot be watched")?;
-                Err(Interrupted.into())
-            }
-        }
-    });
+    let answered = runtime.block_on(ask::unless_interrupted(answer(source, &question, format)));
     // Whatever the engine still does is of use to nobody.
     runtime.shutdown_background();
     answered
 }
 
-async fn answer(source: Source, question: &Question, form: Form) -> Result<()> {
-    let mut service = source.open().await?;
+async fn answer(source: ServiceSource, question: &Question, format: Format) -> Result<()> {
+    let service = source.open().await?;
     let begun = clock::now();
     let asked = service.ask(question).await;
-    let mut answer = asked.map_err(|failure| anyhow!("{}{failure}", place(&service)))?;
+    let mut answer = asked.map_err(|failure| anyhow!("{}{failure}", service.prefix()))?;
     let (mut text, mut first) = (String::new(), None);
     let done = loop {
         let event = match answer.next().await {
             Ok(event) => event,
-            Err(failure) => return Err(broken(&service, &failure, form)?),
+            Err(failure) => return Err(broken(&service, &failure, format)?),
         };
         first = first.or_else(|| Some(begun.elapsed()));
         if let Some(token) = event.text() {
-            write_token(token, form)?;
+            write_token(token, format)?;
             text.push_str(token);
         }
-        if form == Form::Events {
+        if format == Format::Events {
             write_line(&event.0)?;
         }
         if let Some(done) = event.done() {
             break done;
         }
     };
-    finish(&done, &text, form)?;
-    if form == Form::Text && std::io::stderr().is_terminal() {
+    finish(&done, &text, format)?;
+    if format == Format::Text && std::io::stderr().is_terminal() {
         let first_ms = first.unwrap_or_default().as_secs_f64() * 1e3;
         // The answer is out; whoever does not see this has lost nothing.
         let _ = writeln!(std::io::stderr(), "[{}]", summary(&done, first_ms).join(" · "));
@@ -131,19 +122,13 @@ async fn answer(source: Source, question: &Question, form: Form) -> Result<()> {
     Ok(())
 }
 
-/// `http://…: `, where a server is asked.
-fn place(service: &Service) -> String {
-    if service.is_here() { String::new() } else { format!("{}: ", service.server.way.place.url("")) }
-}
-
 /// What the whole answer says of itself, for people.
 pub(crate) fn summary(done: &Done, first_ms: f64) -> Vec<String> {
-    let tokens = done.tokens();
     let length = if done.is_cut_short() { ", cut at the longest allowed" } else { "" };
     let rate = done.rate().map(|rate| format!("{rate:.0} tokens/s"));
     let begin = [
         done.model(),
-        format!("{tokens} {}{length}", if tokens == 1 { "token" } else { "tokens" }),
+        format!("{}{length}", counted(done.tokens(), "token", "tokens")),
         format!("first after {first_ms:.0} ms"),
     ];
     let end = [format!("{} cached", done.cached_tokens()), format!("seed {}", done.seed())];
@@ -151,8 +136,8 @@ pub(crate) fn summary(done: &Done, first_ms: f64) -> Vec<String> {
 }
 
 /// Text as it comes. A terminal must not obey it.
-fn write_token(token: &str, form: Form) -> Result<()> {
-    if form != Form::Text {
+fn write_token(token: &str, format: Format) -> Result<()> {
+    if format != Format::Text {
         return Ok(());
     }
     let mut out = std::io::stdout().lock();
@@ -171,22 +156,22 @@ fn write_line(value: &Value) -> Result<()> {
 }
 
 /// The answer broke off. Whoever reads events reads that one too.
-fn broken(service: &Service, failure: &Failure, form: Form) -> Result<anyhow::Error> {
+fn broken(service: &ModelService, failure: &AnswerFailure, format: Format) -> Result<anyhow::Error> {
     match failure {
-        Failure::Ended(event) if form == Form::Events => write_line(event)?,
+        AnswerFailure::Ended(event) if format == Format::Events => write_line(event)?,
         // What comes next is not part of the text.
-        _ if form == Form::Text && std::io::stdout().is_terminal() => writeln!(std::io::stdout())?,
+        _ if format == Format::Text && std::io::stdout().is_terminal() => writeln!(std::io::stdout())?,
         _ => {}
     }
-    Ok(anyhow!("{}{failure}", place(service)))
+    Ok(anyhow!("{}{failure}", service.prefix()))
 }
 
 /// What follows the last event.
-fn finish(done: &Done, text: &str, form: Form) -> Result<()> {
-    match form {
-        Form::Events => Ok(()),
-        Form::Text => Ok(writeln!(std::io::stdout())?),
-        Form::Json => {
+fn finish(done: &Done, text: &str, format: Format) -> Result<()> {
+    match format {
+        Format::Events => Ok(()),
+        Format::Text => Ok(writeln!(std::io::stdout())?),
+        Format::Json => {
             let names = ["finish_reason", "model_tag", "weights", "seed", "usage", "timings_ms"];
             let mut object = json!({ "text": text });
             for name in names {

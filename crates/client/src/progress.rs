@@ -8,29 +8,33 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use indicatif::{DecimalBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::clock;
+use crate::text::{ByteSize, counted};
 
 /// How often a download says how far it is, where there is no bar.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
 /// How far a download is.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Download {
-    pub(crate) files_done: u64,
-    pub(crate) files_total: u64,
-    /// Those that an earlier try left behind included.
-    pub(crate) bytes_done: u64,
-    /// 0 as long as nobody knows.
-    pub(crate) bytes_total: u64,
+pub struct Download {
+    /// Files that are whole.
+    pub files_done: u64,
+    /// Files there are to fetch.
+    pub files_total: u64,
+    /// Bytes that are here, with those that an earlier try left behind.
+    pub bytes_done: u64,
+    /// 0 as long as it is not known.
+    pub bytes_total: u64,
     /// Bytes that an earlier try left behind.
-    pub(crate) bytes_resumed: u64,
-    pub(crate) retries: u64,
+    pub bytes_resumed: u64,
+    /// Requests that were made again.
+    pub retries: u64,
 }
 
 /// Work in phases, one at a time, shown as it goes on.
-pub(crate) struct Progress {
+pub struct Progress {
     shown: Shown,
     /// The phase that runs.
     phase: Option<String>,
@@ -54,7 +58,7 @@ enum Shown {
 
 impl Progress {
     /// Shown on standard error, as a bar if that is a terminal.
-    pub(crate) fn on_stderr() -> Self {
+    pub fn on_stderr() -> Self {
         if ProgressDrawTarget::stderr().is_hidden() {
             return Self::lines(Box::new(std::io::stderr()), REPORT_EVERY);
         }
@@ -62,7 +66,7 @@ impl Progress {
     }
 
     /// Shown to nobody.
-    pub(crate) fn silent() -> Self {
+    pub fn silent() -> Self {
         Self { shown: Shown::Nowhere, phase: None }
     }
 
@@ -75,7 +79,7 @@ impl Progress {
     }
 
     /// This phase runs. Saying so again shows that there still is life.
-    pub(crate) fn phase(&mut self, name: &str) {
+    pub fn phase(&mut self, name: &str) {
         let begins = self.phase.as_deref() != Some(name);
         if begins {
             self.phase = Some(name.to_owned());
@@ -94,7 +98,7 @@ impl Progress {
     }
 
     /// How far the phase that runs is, if it fetches something.
-    pub(crate) fn download(&mut self, now: &Download) {
+    pub fn download(&mut self, now: &Download) {
         let name = self.phase.as_deref().unwrap_or("download");
         match &mut self.shown {
             Shown::Nowhere => {}
@@ -117,7 +121,7 @@ impl Progress {
                 if seconds >= *every && now.bytes_done > bytes {
                     let rate = (now.bytes_done - bytes) as f64 / seconds.as_secs_f64().max(1e-3);
                     // Whoever does not read the lines still gets the work done.
-                    let _ = writeln!(out, "{name} {}, {}/s", now.so_far(), DecimalBytes(rate as u64));
+                    let _ = writeln!(out, "{name} {}, {}/s", now.so_far(), ByteSize(rate as u64));
                     *last = Some((clock::now(), now.bytes_done));
                 }
             }
@@ -125,7 +129,7 @@ impl Progress {
     }
 
     /// A phase is over, and took so many seconds to do this.
-    pub(crate) fn phase_ended(&mut self, name: &str, seconds: f64, did: Option<&Download>) {
+    pub fn phase_ended(&mut self, name: &str, seconds: f64, did: Option<&Download>) {
         let line = format!("{name} {seconds:.1} s{}", did.map_or_else(String::new, Download::summary));
         match &mut self.shown {
             Shown::Nowhere => {}
@@ -149,12 +153,12 @@ impl Drop for Progress {
 }
 
 impl Download {
-    /// `1.20 GB of 2.40 GB`.
+    /// `1.2 GB of 2.4 GB`.
     fn so_far(&self) -> String {
         let Self { bytes_done, bytes_total, .. } = *self;
         match bytes_total {
-            0 => DecimalBytes(bytes_done).to_string(),
-            total => format!("{} of {}", DecimalBytes(bytes_done), DecimalBytes(total)),
+            0 => ByteSize(bytes_done).to_string(),
+            total => format!("{} of {}", ByteSize(bytes_done), ByteSize(total)),
         }
     }
 
@@ -171,22 +175,18 @@ impl Download {
         rest
     }
 
-    /// What is said when it is over: `, 3 files, 2.40 GB, of which 1.00 GB were there, 1 retry`.
+    /// What is said when it is over: `, 3 files, 2.4 GB, of which 1.0 GB were there, 1 retry`.
     fn summary(&self) -> String {
         let mut summary = format!(", {}", counted(self.files_done, "file", "files"));
-        let _ = write!(summary, ", {}", DecimalBytes(self.bytes_done));
+        let _ = write!(summary, ", {}", ByteSize(self.bytes_done));
         if self.bytes_resumed > 0 {
-            let _ = write!(summary, ", of which {} were there", DecimalBytes(self.bytes_resumed));
+            let _ = write!(summary, ", of which {} were there", ByteSize(self.bytes_resumed));
         }
         if self.retries > 0 {
             let _ = write!(summary, ", {}", counted(self.retries, "retry", "retries"));
         }
         summary
     }
-}
-
-fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn clear(bar: &mut Option<ProgressBar>) {
@@ -206,11 +206,12 @@ fn spinner(phase: &str, target: ProgressDrawTarget) -> ProgressBar {
 }
 
 fn download_bar(phase: &str, now: &Download, target: ProgressDrawTarget) -> ProgressBar {
-    let template = "{spinner} {prefix} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes}, \
-                    {decimal_bytes_per_sec}{remaining}{msg}";
+    let template = "{spinner} {prefix} [{wide_bar}] {so_far}{remaining}{msg}";
     // Out of sight until it knows where it begins: what is there already tells nothing about the rate.
     let bar = ProgressBar::with_draw_target(Some(now.bytes_total), ProgressDrawTarget::hidden());
-    bar.set_style(style(template).progress_chars("=> ").with_key("remaining", remaining));
+    bar.set_style(
+        style(template).progress_chars("=> ").with_key("so_far", so_far).with_key("remaining", remaining),
+    );
     bar.set_prefix(phase.to_owned());
     bar.set_position(now.bytes_done);
     bar.tick();
@@ -219,10 +220,16 @@ fn download_bar(phase: &str, now: &Download, target: ProgressDrawTarget) -> Prog
     bar
 }
 
+/// `1.2 GB/2.4 GB, 80.1 MB/s`
+fn so_far(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    let (done, total) = (ByteSize(state.pos()), ByteSize(state.len().unwrap_or_default()));
+    // A bar that cannot be drawn is not drawn.
+    let _ = write!(out, "{done}/{total}, {}/s", ByteSize(state.per_sec() as u64));
+}
+
 /// `, 31s left`; nothing while nothing comes, when indicatif would say 0s.
 fn remaining(state: &ProgressState, out: &mut dyn std::fmt::Write) {
     if state.per_sec() >= 1.0 {
-        // A bar that cannot be drawn is not drawn.
         let _ = write!(out, ", {:#} left", HumanDuration(state.eta()));
     }
 }
@@ -325,7 +332,7 @@ mod tests {
         progress.phase("verify");
     }
 
-    const ENDED: &str = "download 2.1 s, 3 files, 2.40 GB, of which 1.00 GB were there, 1 retry\n";
+    const ENDED: &str = "download 2.1 s, 3 files, 2.4 GB, of which 1.0 GB were there, 1 retry\n";
 
     #[test]
     fn a_file_gets_a_line_for_each_phase() {
@@ -341,8 +348,8 @@ mod tests {
         let text = paper.text();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4, "{text}");
-        assert!(lines[1].starts_with("download 1.20 GB of 2.40 GB, ") && lines[1].ends_with("B/s"), "{text}");
-        assert!(lines[2].starts_with("download 1.80 GB of 2.40 GB, "), "{text}");
+        assert!(lines[1].starts_with("download 1.2 GB of 2.4 GB, ") && lines[1].ends_with("B/s"), "{text}");
+        assert!(lines[2].starts_with("download 1.8 GB of 2.4 GB, "), "{text}");
     }
 
     #[test]
@@ -353,7 +360,7 @@ mod tests {
         show(Progress::bar(Box::new(target)));
         let text = paper.text();
         assert!(text.contains("resolve 0.0 s") && text.contains(ENDED.trim_end()), "{text}");
-        let bar = text.split("<clear>").find(|drawn| drawn.contains("1.20 GB/2.40 GB, ")).unwrap();
+        let bar = text.split("<clear>").find(|drawn| drawn.contains("1.2 GB/2.4 GB, ")).unwrap();
         assert!(bar.contains("download [==") && !bar.contains(" left"), "no rate, no time: {bar}");
         assert!(text.contains(", file 2 of 3, 1 retry"), "{text}");
         let left = text.rsplit("<clear>").next().unwrap();

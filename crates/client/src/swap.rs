@@ -1,9 +1,8 @@
 //! `samosa swap`: ask a running server for another model, and watch it come.
 //!
 //! The server does the work; this asks for it without waiting, and then looks at `/stats` until the swap has ended.
-//! Reading order: [`client`] (what is asked), [`record`] (what the answers say).
+//! [`record`] is what the answers say.
 
-mod client;
 mod record;
 
 use std::io::Write;
@@ -11,19 +10,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use registry::Tag;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use self::client::Asked;
-pub(crate) use self::client::{Failure, Server};
-use self::record::{End, serving};
-pub(crate) use self::record::{Record, sentence};
-use crate::ask::Interrupted;
-use crate::edge;
+pub use self::record::SwapRecord;
+use self::record::{SwapEnd, serving};
+use crate::Interrupted;
+use crate::api::{ApiClient, QuestionFailure, SwapReply};
 use crate::http;
 use crate::progress::Progress;
-use crate::settings::Values;
+use crate::text::sentence;
 
 /// How often the server is asked how it goes.
 const LOOK: Duration = Duration::from_millis(200);
@@ -35,28 +31,28 @@ const LONGEST: Duration = Duration::from_hours(168);
 const DOWNLOAD: &str = "download";
 
 /// What `swap` was asked to do.
-pub(crate) struct Options {
-    server: Server,
-    wanted: Wanted,
+pub struct Options {
+    client: ApiClient,
+    wanted: SwapRequest,
 }
 
 /// The model that shall serve, and how that is watched.
-pub(crate) struct Wanted {
-    tag: Tag,
+pub(crate) struct SwapRequest {
+    tag: String,
     if_match: Option<String>,
     wait: Duration,
     json: bool,
 }
 
-impl Wanted {
+impl SwapRequest {
     /// Shown to a person, for as long as it takes.
-    pub(crate) fn of(tag: Tag) -> Self {
+    pub(crate) fn of(tag: String) -> Self {
         Self { tag, if_match: None, wait: LONGEST, json: false }
     }
 }
 
 /// The command line of `swap`.
-pub(crate) fn command() -> Command {
+pub fn command() -> Command {
     Command::new("swap")
         .about("Swap the model that a running server serves, and watch it come")
         .after_help(
@@ -97,41 +93,36 @@ fn identity(text: &str) -> Result<String, String> {
 }
 
 impl Options {
-    /// Reads the arguments; the key comes from the settings.
-    pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
-        let key = edge::admin_client_key(values)?.map(http::secret).transpose()?;
-        let wanted = Wanted {
-            tag: matches.get_one::<Tag>("tag").context("TAG is missing")?.clone(),
+    /// Reads the arguments; this key is sent.
+    pub fn read(matches: &ArgMatches, key: Option<String>) -> Result<Self> {
+        let wanted = SwapRequest {
+            tag: matches.get_one::<String>("tag").context("TAG is missing")?.clone(),
             if_match: matches.get_one::<String>("if-match").cloned(),
             wait: Duration::from_secs(crate::given(matches, "wait", 0)),
             json: matches.get_flag("json"),
         };
-        Ok(Self { server: Server { way: http::way(matches)?, key }, wanted })
+        Ok(Self { client: ApiClient::of_arguments(matches, key)?, wanted })
     }
 }
 
 /// Swaps, and prints what came of it; an error if the model does not serve in the end.
-pub(crate) fn run(options: &Options) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the runtime could not be started")?;
-    runtime.block_on(swap(&options.server, &options.wanted))
+pub fn run(options: &Options) -> Result<()> {
+    crate::block_on(swap(&options.client, &options.wanted))?
 }
 
 /// Asks for a model and watches it come; prints what came of it.
-pub(crate) async fn swap(server: &Server, wanted: &Wanted) -> Result<()> {
-    let tag = wanted.tag.as_str();
-    let asked = match server.swap(tag, wanted.if_match.as_deref()).await {
+pub(crate) async fn swap(client: &ApiClient, wanted: &SwapRequest) -> Result<()> {
+    let tag = &wanted.tag;
+    let asked = match client.swap(tag, wanted.if_match.as_deref()).await {
         Ok(asked) => asked,
-        Err(Failure::Problem(said)) => return refused(server, wanted, &said).await,
-        Err(failure) => bail!("{}: {failure}", server.url()),
+        Err(QuestionFailure::Problem(said)) => return refused(client, wanted, &said).await,
+        Err(failure) => bail!("{}: {failure}", client.swap_url()),
     };
     let swap_id = match asked {
-        Asked::AlreadyLive => return already_live(server, wanted).await,
-        Asked::Swapping(id) => id,
+        SwapReply::AlreadyLive => return already_live(client, wanted).await,
+        SwapReply::Swapping(id) => id,
     };
-    let mut watch = Watch::new(server, wanted, swap_id);
+    let mut watch = Watch::new(client, wanted, swap_id);
     let ended = tokio::select! {
         ended = timeout(wanted.wait, watch.follow()) => ended,
         interrupted = tokio::signal::ctrl_c() => {
@@ -153,41 +144,41 @@ pub(crate) async fn swap(server: &Server, wanted: &Wanted) -> Result<()> {
 }
 
 /// A swap that was refused, or that failed before the answer to it went out.
-async fn refused(server: &Server, wanted: &Wanted, said: &str) -> Result<()> {
+async fn refused(client: &ApiClient, wanted: &SwapRequest, said: &str) -> Result<()> {
     let said = sentence(said);
     // What serves is worth knowing, and not worth another error.
-    let Ok(stats) = server.stats().await else { bail!("{said}") };
-    match Record::of_failure(&stats, wanted.tag.as_str(), &said) {
+    let Ok(stats) = client.stats().await else { bail!("{said}") };
+    match SwapRecord::of_failure(&stats, &wanted.tag, &said) {
         Some(record) => told(wanted, &record, &stats),
-        None => bail!("{said} {}", serving(&stats, End::Failed)),
+        None => bail!("{said} {}", serving(&stats, SwapEnd::Failed)),
     }
 }
 
-async fn already_live(server: &Server, wanted: &Wanted) -> Result<()> {
-    let tag = wanted.tag.as_str();
+async fn already_live(client: &ApiClient, wanted: &SwapRequest) -> Result<()> {
+    let tag = &wanted.tag;
     let mut out = std::io::stdout().lock();
     if !wanted.json {
         return Ok(writeln!(out, "{tag} serves already")?);
     }
-    let stats = server.stats().await.map_err(|failure| anyhow!("{}: {failure}", server.url()))?;
+    let stats = client.stats().await.map_err(|failure| anyhow!("{}: {failure}", client.swap_url()))?;
     // A server forgets old swaps.
-    let record = Record::of_live(&stats, tag)
+    let record = SwapRecord::of_live(&stats, tag)
         .map_or_else(|| json!({ "swap_id": null, "target_model": tag, "outcome": "ok" }), |record| record.0);
     Ok(writeln!(out, "{}", serde_json::to_string_pretty(&record)?)?)
 }
 
 /// Prints how it ended; an error if the model does not serve.
-fn told(wanted: &Wanted, record: &Record, stats: &Value) -> Result<()> {
-    let tag = wanted.tag.as_str();
+fn told(wanted: &SwapRequest, record: &SwapRecord, stats: &Value) -> Result<()> {
+    let tag = &wanted.tag;
     let mut out = std::io::stdout().lock();
     if wanted.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&record.0)?)?;
     }
     match record.end() {
-        Some(End::Live) if wanted.json => Ok(()),
-        Some(End::Live) => Ok(writeln!(out, "{tag} serves ({})", record.summary())?),
+        Some(SwapEnd::Live) if wanted.json => Ok(()),
+        Some(SwapEnd::Live) => Ok(writeln!(out, "{tag} serves ({})", record.summary())?),
         end => {
-            let serving = serving(stats, end.unwrap_or(End::Failed));
+            let serving = serving(stats, end.unwrap_or(SwapEnd::Failed));
             bail!("the swap to {tag} failed{} {serving}", record.failure())
         }
     }
@@ -195,7 +186,7 @@ fn told(wanted: &Wanted, record: &Record, stats: &Value) -> Result<()> {
 
 /// A swap as it goes on.
 struct Watch<'a> {
-    server: &'a Server,
+    client: &'a ApiClient,
     tag: &'a str,
     swap_id: u64,
     progress: Progress,
@@ -206,20 +197,19 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(server: &'a Server, wanted: &'a Wanted, swap_id: u64) -> Self {
+    fn new(client: &'a ApiClient, wanted: &'a SwapRequest, swap_id: u64) -> Self {
         let progress = if wanted.json { Progress::silent() } else { Progress::on_stderr() };
-        let tag = wanted.tag.as_str();
-        Self { server, tag, swap_id, progress, shown: 0, phase: String::new() }
+        Self { client, tag: &wanted.tag, swap_id, progress, shown: 0, phase: String::new() }
     }
 
     /// Looks until it has ended. Returns its record, and the `/stats` that had it.
-    async fn follow(&mut self) -> Result<(Record, Value)> {
+    async fn follow(&mut self) -> Result<(SwapRecord, Value)> {
         let mut blind = 0;
         loop {
-            match self.server.stats().await {
+            match self.client.stats().await {
                 Ok(stats) => {
                     blind = 0;
-                    let Some(record) = Record::of(&stats, self.swap_id, self.tag) else {
+                    let Some(record) = SwapRecord::of(&stats, self.swap_id, self.tag) else {
                         bail!(
                             "the server knows nothing any more of the swap to {}: it was restarted",
                             self.tag
@@ -233,8 +223,8 @@ impl<'a> Watch<'a> {
                 Err(failure) => {
                     blind += 1;
                     if blind == MAX_BLIND_LOOKS {
-                        let Self { server, tag, phase, .. } = self;
-                        bail!("{}: lost sight of the swap to {tag}{phase}: {failure}", server.url())
+                        let Self { client, tag, phase, .. } = self;
+                        bail!("{}: lost sight of the swap to {tag}{phase}: {failure}", client.swap_url())
                     }
                 }
             }
@@ -242,7 +232,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn show(&mut self, record: &Record) {
+    fn show(&mut self, record: &SwapRecord) {
         let (phases, download) = (record.phases(), record.download());
         for (name, took) in phases.iter().skip(self.shown) {
             self.progress.phase_ended(name, *took, download.as_ref().filter(|_| name == DOWNLOAD));

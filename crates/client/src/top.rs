@@ -2,30 +2,28 @@
 //!
 //! It asks `/stats` and nothing else, and shows what the answer has: servers of other versions may say less or more.
 //! Reading order: [`stats`] (what an answer says), [`history`] (what earlier ones said), [`view`] (the screen, a pure
-//! function), [`terminal`] (keys, answers, time), [`text`] (without a terminal).
+//! function), [`terminal`] (keys, answers, time), then this: the figures as text.
 
 mod history;
 mod stats;
 mod terminal;
-mod text;
 mod view;
 mod words;
 
-use std::fmt;
-use std::io::{IsTerminal, Write};
+use std::fmt::{self, Write as _};
+use std::io::{IsTerminal, Write as _};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::Value;
 use tokio::time::timeout;
 
 use self::stats::Stats;
-use self::view::Colours;
-use crate::edge;
+use self::words::{count, figure, ms, percent, rate};
+use crate::api::{ApiClient, QuestionFailure};
 use crate::http;
-use crate::settings::{self, Values};
-use crate::swap::{Failure, Server};
+use crate::text::{Palette, Terminal};
 
 /// Longest time an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,21 +32,21 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// What `top` was asked to do.
-pub(crate) struct Options {
-    server: Server,
+pub struct Options {
+    client: ApiClient,
     interval: Duration,
-    form: Form,
+    show: Show,
 }
 
 /// How the figures are shown.
-enum Form {
-    Screen(Colours),
+enum Show {
+    Screen(Palette),
     Text,
     Json,
 }
 
 /// The command line of `top`.
-pub(crate) fn command() -> Command {
+pub fn command() -> Command {
     Command::new("top")
         .about("Watch what a running server does")
         .after_help(
@@ -90,41 +88,33 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 impl Options {
-    /// Reads the arguments; the key comes from the settings.
-    pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
-        let form = match settings::terminal() {
-            _ if matches.get_flag("json") => Form::Json,
-            settings::Terminal::Dumb => Form::Text,
-            _ if matches.get_flag("once") || !std::io::stdout().is_terminal() => Form::Text,
-            settings::Terminal::Plain => Form::Screen(Colours::No),
-            settings::Terminal::Coloured => Form::Screen(Colours::Yes),
+    /// Reads the arguments; this key is sent.
+    pub fn read(matches: &ArgMatches, key: Option<String>, terminal: Terminal) -> Result<Self> {
+        let is_text = matches.get_flag("once") || !std::io::stdout().is_terminal();
+        let show = match terminal {
+            _ if matches.get_flag("json") => Show::Json,
+            Terminal::Dumb => Show::Text,
+            _ if is_text => Show::Text,
+            Terminal::Plain => Show::Screen(Palette::Monochrome),
+            Terminal::Coloured => Show::Screen(Palette::Coloured),
         };
-        let server = Server {
-            way: http::way(matches)?,
-            key: edge::client_key(values)?.map(http::secret).transpose()?,
-        };
-        Ok(Self { server, interval: crate::given(matches, "interval", Duration::from_secs(1)), form })
+        let interval = crate::given(matches, "interval", Duration::from_secs(1));
+        Ok(Self { client: ApiClient::of_arguments(matches, key)?, interval, show })
     }
 }
 
 /// Shows the figures, once or until somebody has seen enough.
-pub(crate) fn run(options: Options) -> Result<()> {
-    let Options { mut server, interval, form } = options;
-    match form {
-        Form::Screen(colours) => terminal::run(server, interval, colours),
-        Form::Json => Ok(writeln!(std::io::stdout(), "{:#}", once(&mut server)?)?),
-        Form::Text => Ok(write!(std::io::stdout(), "{}", text::text(&Stats(once(&mut server)?)))?),
+pub fn run(options: Options) -> Result<()> {
+    let Options { client, interval, show } = options;
+    match show {
+        Show::Screen(palette) => terminal::run(client, interval, palette),
+        Show::Json => Ok(writeln!(std::io::stdout(), "{:#}", once(&client)?)?),
+        Show::Text => Ok(write!(std::io::stdout(), "{}", text(&Stats(once(&client)?)))?),
     }
 }
 
-fn once(server: &mut Server) -> Result<Value> {
-    let answer = runtime()?.block_on(ask(server));
-    answer.map_err(|why| anyhow!("{}: {why}", server.way.place.url("/stats")))
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().context("the runtime could not be started")
+fn once(client: &ApiClient) -> Result<Value> {
+    crate::block_on(ask(client))?.map_err(|why| anyhow!("{}: {why}", client.url.shown("/stats")))
 }
 
 /// Why there are no figures.
@@ -143,16 +133,58 @@ impl fmt::Display for Trouble {
 }
 
 /// The server's `/stats`, or why there are none.
-async fn ask(server: &mut Server) -> Result<Value, Trouble> {
-    let answer = match timeout(PATIENCE, server.stats()).await {
-        Ok(Ok(stats)) => return Ok(stats),
-        Ok(Err(failure @ (Failure::Lost(_) | Failure::TimedOut))) => Trouble::Silence(failure.to_string()),
-        Ok(Err(failure)) => Trouble::Refusal(failure.to_string()),
-        Err(_) => Trouble::Silence(format!("no answer came within {} s", PATIENCE.as_secs())),
+async fn ask(client: &ApiClient) -> Result<Value, Trouble> {
+    match timeout(PATIENCE, client.stats()).await {
+        Ok(Ok(stats)) => Ok(stats),
+        Ok(Err(failure @ (QuestionFailure::Lost(_) | QuestionFailure::TimedOut))) => {
+            Err(Trouble::Silence(failure.to_string()))
+        }
+        Ok(Err(failure)) => Err(Trouble::Refusal(failure.to_string())),
+        Err(_) => Err(Trouble::Silence(format!("no answer came within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+/// All figures, a line each.
+fn text(stats: &Stats) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            let _ = writeln!(out, "{name:<14} {value}");
+        }
     };
-    // It may come back at another address.
-    server.way.forget();
-    Err(answer)
+    let model = std::iter::once(stats.model()).chain(stats.about_model());
+    line("model", model.collect::<Vec<_>>().join(" · "));
+    line(
+        "status",
+        [Some(stats.status()), stats.reason()].into_iter().flatten().collect::<Vec<_>>().join(": "),
+    );
+    line("server", stats.about_server().join(" · "));
+    let [short, long] = stats.tokens_per_second().map(|number| figure(number, rate));
+    line("tokens/s", format!("{short} over 10 s, {long} over 60 s"));
+    for meter in stats.meters() {
+        let share = meter.share.map_or(String::new(), |share| format!(" ({})", percent(share)));
+        line(meter.name, meter.text + &share);
+    }
+    for (name, values) in stats.latencies() {
+        let [p50, p95, p99] = values.map(|value| figure(value, ms));
+        line(name, format!("p50 {p50}, p95 {p95}, p99 {p99} ms"));
+    }
+    for (name, value) in stats.facts().into_iter().chain(stats.inside()) {
+        line(name, value);
+    }
+    let counts = |pointer: &str| {
+        let counts = stats.counts(pointer).into_iter().map(|(name, n)| format!("{name} {}", count(n)));
+        counts.collect::<Vec<_>>().join(", ")
+    };
+    line("requests", counts("/requests"));
+    line("refused", counts("/refusals"));
+    for (name, swap) in [("swap", stats.swap()), ("last swap", stats.last_swap())] {
+        let Some(swap) = swap else { continue };
+        let download =
+            swap.download.map_or(String::new(), |(share, text)| format!(" ({}, {text})", percent(share)));
+        line(name, format!("{}, {}{download}", swap.what, swap.state));
+    }
+    out
 }
 
 #[cfg(test)]

@@ -1,20 +1,28 @@
-//! The engine in this process: a service like a server's, with a key that nobody else knows and without a socket.
+//! A model in this process for `chat` and `generate`: a service like a server's, with a key that nobody else knows and without
+//! a socket.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use client::http::{Connector, InProcess, ServerUrl};
+use client::progress::Progress;
+use client::swap::SwapRecord;
+use client::text::sentence;
+use client::{ApiClient, ModelService};
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::{Body, Bytes, Frame};
+use hyper::header::{HOST, HeaderValue};
 use registry::Tag;
 use server::{Edge, Keys, Options, State};
 use tokio::time::sleep;
 
-use super::Service;
 use crate::clock;
-use crate::http::{self, Way};
-use crate::progress::Progress;
 use crate::storage;
-use crate::swap::{Record, Server, sentence};
 
 /// How often is looked whether the model is there.
 const LOOK: Duration = Duration::from_millis(2);
@@ -24,7 +32,7 @@ const QUICK: Duration = Duration::from_millis(400);
 const SHOW: Duration = Duration::from_millis(100);
 
 /// Loads the model, or the default one, and returns once it serves.
-pub(super) async fn start(mut options: Options, model: Option<Tag>) -> Result<Service> {
+pub(crate) async fn start(mut options: Options, model: Option<Tag>) -> Result<ModelService> {
     let first = options.default_tag.clone().map_or_else(|| options.catalog().default_tag(), Ok);
     if let Some(model) = model {
         // The step that is set is that of the default model.
@@ -42,22 +50,54 @@ pub(super) async fn start(mut options: Options, model: Option<Tag>) -> Result<Se
         ..options
     };
     let state = State::in_process(options);
-    let server = || {
-        let way = Way::here(Arc::clone(&state));
-        Ok::<_, anyhow::Error>(Server { way, key: Some(http::secret(key.clone())?) })
-    };
-    let service = Service { server: server()?, admin: server()?, here: Some(Arc::clone(&state)) };
+    let url = ServerUrl::parse("http://localhost").map_err(anyhow::Error::msg)?;
+    let connector = Connector::InProcess(connector(Arc::clone(&state)));
+    let client = ApiClient::new(url, connector, Some(key))?;
+    let service = ModelService { admin: client.clone(), client };
     state.load_at_start();
     watch(&service, &state).await;
     if state.current_tag().is_none() {
-        let stats = service.server.stats().await.unwrap_or_default();
+        let stats = service.client.stats().await.unwrap_or_default();
         bail!("{}", sentence(stats["reason"].as_str().unwrap_or("the model could not be loaded")));
     }
     Ok(service)
 }
 
+/// Asks the service's own routes.
+fn connector(state: Arc<State>) -> Arc<InProcess> {
+    Arc::new(move |request| {
+        let body = request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default();
+        let mut asked = Request::new(Full::new(Bytes::copy_from_slice(body)));
+        *asked.method_mut() = request.method().clone();
+        *asked.uri_mut() = request.url().path().parse().unwrap_or_default();
+        asked.headers_mut().clone_from(request.headers());
+        asked.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+        let state = Arc::clone(&state);
+        Box::pin(async move {
+            let response = server::answer(state, asked).await;
+            response.map(|body| reqwest::Body::wrap(SyncBody(Mutex::new(body)))).into()
+        })
+    })
+}
+
+/// A body that could be shared between threads, as an answer of reqwest's must be. It is read by one alone.
+struct SyncBody<B>(Mutex<B>);
+
+impl<B: Body + Unpin> Body for SyncBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let body = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(body).poll_frame(context)
+    }
+}
+
 /// Shows what is done until the model serves, or does not.
-async fn watch(service: &Service, state: &State) {
+async fn watch(service: &ModelService, state: &State) {
     let begun = clock::now();
     // Whoever reads this in a file wants the answer alone.
     let is_seen = std::io::stderr().is_terminal();
@@ -67,7 +107,7 @@ async fn watch(service: &Service, state: &State) {
             sleep(LOOK).await;
             continue;
         }
-        let record = Record(service.server.stats().await.unwrap_or_default()["swap"]["current"].take());
+        let record = SwapRecord(service.client.stats().await.unwrap_or_default()["swap"]["current"].take());
         let phase = record.phase();
         if !phase.is_empty() {
             progress.phase(&phase);

@@ -17,15 +17,24 @@ const EDGES: &[(&str, &[&str])] = &[
     ("grammar", &["engine", "tokenizer"]),
     ("registry", &["formats", "model", "tokenizer"]),
     ("server", &["engine", "grammar", "registry", "tokenizer"]),
-    ("samosa", &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry", "server"]),
+    // What it knows of a server is what the API says.
+    ("client", &[]),
+    (
+        "samosa",
+        &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry", "server", "client"],
+    ),
     ("measure", &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry"]),
     // No engine: whoever asks for a check should not wait until one is built.
     ("xtask", &["kernels", "formats"]),
 ];
 
-/// Outside crates that have a home: the engine is no place for an async runtime, only the server speaks HTTP.
-/// Registry fetches weights; the binary starts the runtime.
-const HOMES: &[(&str, &[&str])] = &[("tokio", &["server", "registry", "samosa"]), ("axum", &["server"])];
+/// Outside crates that have a home: the engine is no place for an async runtime, and only the server answers HTTP. The
+/// clients ask servers, registry fetches weights, and the binary starts the server's runtime and sends spans away.
+const HOMES: &[(&str, &[&str])] = &[
+    ("tokio", &["server", "registry", "client", "samosa"]),
+    ("axum", &["server"]),
+    ("reqwest", &["registry", "client", "samosa"]),
+];
 
 /// Manifests that draw an edge which is not in the table.
 pub(crate) fn check(tree: &Tree) -> Vec<Violation> {

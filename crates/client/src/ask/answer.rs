@@ -1,20 +1,17 @@
 //! An answer as it comes: events of a stream, or the reason why there are none.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
-use hyper::http::Error;
-use hyper::{Response, StatusCode};
+use reqwest::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::Question;
-use crate::http::{self, Body, Connection, KEY_HEADER, Lost, shortened};
-use crate::swap::Server;
+use crate::api::ApiClient;
+use crate::http::{self, Lost, shortened};
+use crate::sse::SseReader;
 
 const GENERATE: &str = "/generate";
 const SEED: &str = "x-seed";
@@ -22,14 +19,12 @@ const SEED: &str = "x-seed";
 const SILENCE: Duration = Duration::from_mins(1);
 /// Bytes of a refusal that are read.
 const MAX_REFUSAL: usize = 64 << 10;
-/// Longest line of a stream: whatever is longer is no event.
-const MAX_LINE: usize = 1 << 20;
 /// Bytes of a stream: many times what the longest answer takes.
 const MAX_STREAM: usize = 64 << 20;
 
 /// Why there is no answer, or no more of it.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum AnswerFailure {
     Lost(Lost),
     /// Nothing came for so long.
     Silent,
@@ -48,7 +43,7 @@ pub(crate) enum Failure {
     Cut,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for AnswerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost(lost) => lost.fmt(f),
@@ -68,9 +63,9 @@ impl fmt::Display for Failure {
 
 /// An event of an answer.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Event(pub(crate) Value);
+pub(crate) struct AnswerEvent(pub(crate) Value);
 
-impl Event {
+impl AnswerEvent {
     /// Text that goes on where the last one ended.
     pub(crate) fn text(&self) -> Option<&str> {
         self.0["token"].as_str()
@@ -122,113 +117,81 @@ impl Done {
 
 /// An answer on its way. Dropping it stops it.
 pub(crate) struct Answer {
-    body: Body,
-    connection: Option<Connection>,
-    lines: Lines,
-}
-
-impl Answer {
-    pub(super) async fn ask(server: &Server, question: &Question) -> Result<Self, Failure> {
-        let request = server.way.place.request(GENERATE).and_then(|request| {
-            let request = request.method("POST").header(CONTENT_TYPE, "application/json");
-            let request = server.key.iter().fold(request, |request, key| request.header(KEY_HEADER, key));
-            let seed = question.sampling.seed;
-            let request = seed.iter().fold(request, |request, seed| request.header(SEED, *seed));
-            request.body(Full::new(Bytes::from(question.body()))).map_err(|error: Error| error.into())
-        });
-        let request = request.map_err(|error| Failure::Lost(Lost::Unreachable(error.to_string())))?;
-        let sent = timeout(SILENCE, server.way.send(request)).await.map_err(|_| Failure::Silent)?;
-        let (response, connection) = sent.map_err(Failure::Lost)?;
-        let body = checked(response).await?;
-        Ok(Self { body, connection, lines: Lines::default() })
-    }
-
-    /// The next event, up to the one that says that it is done.
-    pub(crate) async fn next(&mut self) -> Result<Event, Failure> {
-        loop {
-            if let Some(event) = self.lines.ready.pop_front() {
-                if !event["error"].is_null() {
-                    return Err(Failure::Ended(event));
-                }
-                return Ok(Event(event));
-            }
-            match timeout(SILENCE, self.body.frame()).await {
-                Err(_) => return Err(Failure::Silent),
-                Ok(Some(Ok(frame))) => self.lines.push(frame.data_ref().map_or(&[], |data| &data[..]))?,
-                Ok(Some(Err(http::Cut)) | None) => return Err(Failure::Cut),
-            }
-        }
-    }
-
-    /// Leaves the connection in order, after the last event.
-    pub(crate) async fn close(mut self) {
-        let _ = timeout(http::CLOSING, self.body.frame()).await;
-        drop(self.body);
-        if let Some(connection) = self.connection {
-            connection.closed().await;
-        }
-    }
-}
-
-/// The body of an answer that is a stream.
-async fn checked(response: Response<Body>) -> Result<Body, Failure> {
-    let status = response.status();
-    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let is_problem = kind.starts_with("application/problem+json");
-    let is_stream = kind.starts_with("text/event-stream");
-    let retry_after =
-        response.headers().get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
-    if status == StatusCode::OK && is_stream {
-        return Ok(response.into_body());
-    }
-    let body = http::read(response.into_body(), MAX_REFUSAL).await;
-    let said = http::message(&body);
-    Err(match status {
-        StatusCode::UNAUTHORIZED => Failure::Denied(said),
-        status if status.is_success() => Failure::Garbage(shortened(&body)),
-        _ if is_problem => Failure::Refused { said, retry_after },
-        status => Failure::Status(status, said),
-    })
-}
-
-/// Bytes of a stream to its events.
-#[derive(Default)]
-struct Lines {
-    /// The beginning of a line whose end has not come.
-    partial: Vec<u8>,
-    ready: VecDeque<Value>,
+    response: Response,
+    reader: SseReader,
     /// Bytes so far.
     taken: usize,
 }
 
-impl Lines {
-    fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.taken += bytes.len();
-        if self.taken > MAX_STREAM {
-            return Err(Failure::Garbage(format!("more than {MAX_STREAM} bytes")));
-        }
-        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
-            if self.partial.len() + part.len() > MAX_LINE {
-                return Err(Failure::Garbage(format!("a line of more than {MAX_LINE} bytes")));
-            }
-            self.partial.extend_from_slice(part);
-            if part.ends_with(b"\n") {
-                let line = std::mem::take(&mut self.partial);
-                self.line(line.trim_ascii_end())?;
-            }
-        }
-        Ok(())
+impl Answer {
+    pub(super) async fn ask(client: &ApiClient, question: &Question) -> Result<Self, AnswerFailure> {
+        let mut request = http::post(client.url.endpoint(GENERATE), &question.body());
+        let seed = question.sampling.seed.map(HeaderValue::from);
+        request.headers_mut().extend(seed.map(|seed| (HeaderName::from_static(SEED), seed)));
+        let sent = timeout(SILENCE, client.send(request)).await.map_err(|_| AnswerFailure::Silent)?;
+        let response = checked(sent.map_err(AnswerFailure::Lost)?).await?;
+        Ok(Self { response, reader: SseReader::default(), taken: 0 })
     }
 
-    /// Comments and fields that are none of ours say nothing.
-    fn line(&mut self, line: &[u8]) -> Result<(), Failure> {
-        let Some(data) = line.strip_prefix(b"data:") else { return Ok(()) };
-        match serde_json::from_slice(data) {
-            Ok(event @ Value::Object(_)) => self.ready.push_back(event),
-            _ => return Err(Failure::Garbage(shortened(data))),
+    /// The next event, up to the one that says that it is done.
+    pub(crate) async fn next(&mut self) -> Result<AnswerEvent, AnswerFailure> {
+        loop {
+            while let Some(field) = self.reader.next_field() {
+                // Comments and fields that are none of ours say nothing.
+                if field.name == b"data" {
+                    return event(field.value);
+                }
+            }
+            match timeout(SILENCE, self.response.chunk()).await {
+                Err(_) => return Err(AnswerFailure::Silent),
+                Ok(Ok(Some(bytes))) => self.push(&bytes).map_err(AnswerFailure::Garbage)?,
+                Ok(Err(_) | Ok(None)) => return Err(AnswerFailure::Cut),
+            }
         }
-        Ok(())
     }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.taken += bytes.len();
+        if self.taken > MAX_STREAM {
+            return Err(format!("more than {MAX_STREAM} bytes"));
+        }
+        self.reader.push(bytes)
+    }
+
+    /// Leaves the connection in order, after the last event.
+    pub(crate) async fn close(self) {
+        http::finish(self.response).await;
+    }
+}
+
+fn event(data: &[u8]) -> Result<AnswerEvent, AnswerFailure> {
+    match serde_json::from_slice(data) {
+        Ok(Value::Object(event)) if event.get("error").is_some_and(|error| !error.is_null()) => {
+            Err(AnswerFailure::Ended(Value::Object(event)))
+        }
+        Ok(event @ Value::Object(_)) => Ok(AnswerEvent(event)),
+        _ => Err(AnswerFailure::Garbage(shortened(data))),
+    }
+}
+
+/// An answer that is a stream.
+async fn checked(response: Response) -> Result<Response, AnswerFailure> {
+    let status = response.status();
+    let kind = http::content_type(&response);
+    if status == StatusCode::OK && kind.starts_with("text/event-stream") {
+        return Ok(response);
+    }
+    let is_problem = kind.starts_with("application/problem+json");
+    let retry_after =
+        response.headers().get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+    let body = http::read(response, MAX_REFUSAL).await;
+    let said = http::message(&body);
+    Err(match status {
+        StatusCode::UNAUTHORIZED => AnswerFailure::Denied(said),
+        status if status.is_success() => AnswerFailure::Garbage(shortened(&body)),
+        _ if is_problem => AnswerFailure::Refused { said, retry_after },
+        status => AnswerFailure::Status(status, said),
+    })
 }
 
 #[cfg(test)]
@@ -236,26 +199,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_found_however_they_are_cut() {
-        let stream =
-            b": waiting\n\ndata: {\"token\":\"a\\n\"}\r\n\r\nevent: x\ndata:{\"done\":true,\"seed\":7}\n\n";
-        for size in 1..stream.len() {
-            let mut lines = Lines::default();
-            for part in stream.chunks(size) {
-                lines.push(part).unwrap();
-            }
-            let events: Vec<Event> = lines.ready.into_iter().map(Event).collect();
-            assert_eq!((events.len(), events[0].text(), events[1].text()), (2, Some("a\n"), None), "{size}");
-            assert_eq!((events[0].done(), events[1].done().unwrap().seed()), (None, 7));
+    fn an_event_is_an_object_and_no_error() {
+        assert_eq!(event(br#"{"token":"a\n"}"#).unwrap().text(), Some("a\n"));
+        let done = event(br#"{"done":true,"seed":7}"#).unwrap();
+        assert_eq!((done.text(), done.done().unwrap().seed()), (None, 7));
+        assert!(event(br#"{"token":"a","error":null}"#).unwrap().done().is_none());
+        assert!(matches!(event(br#"{"error":{"message":"No."}}"#), Err(AnswerFailure::Ended(_))));
+        for wrong in ["[1]", "{", "[DONE]"] {
+            assert!(matches!(event(wrong.as_bytes()), Err(AnswerFailure::Garbage(_))), "{wrong}");
         }
-    }
-
-    #[test]
-    fn what_is_no_event_is_refused() {
-        for wrong in ["data: [1]\n", "data: {\n", "data: [DONE]\n"] {
-            assert!(matches!(Lines::default().push(wrong.as_bytes()), Err(Failure::Garbage(_))), "{wrong}");
-        }
-        let mut lines = Lines::default();
-        assert!(lines.push(&vec![b'x'; MAX_LINE]).is_ok() && lines.push(b"x").is_err());
     }
 }

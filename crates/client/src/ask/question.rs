@@ -3,7 +3,7 @@
 use clap::{Arg, ArgMatches, value_parser};
 use serde_json::{Value, json};
 
-use crate::settings;
+use crate::{MAX_TOKENS, TOP_K};
 
 /// The body of a request.
 pub(crate) struct Question {
@@ -26,13 +26,12 @@ pub(super) fn arguments() -> impl Iterator<Item = Arg> {
     let number = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
     };
-    let whole = |key| value_parser!(u64).range(settings::bounds(key));
     [
         number("system", "TEXT", "Instructions before the first message"),
         number("temperature", "0–2", "Randomness; 0 always takes the likeliest token")
             .value_parser(temperature),
-        number("top-k", "0–200", "Candidates; 0 keeps all").value_parser(whole("default_top_k")),
-        number("max-tokens", "1–4096", "Longest answer").value_parser(whole("default_max_tokens")),
+        number("top-k", "0–200", "Candidates; 0 keeps all").value_parser(value_parser!(u64).range(TOP_K)),
+        number("max-tokens", "1–4096", "Longest answer").value_parser(value_parser!(u64).range(MAX_TOKENS)),
         number("seed", "NUMBER", "The same seed gives the same answer").value_parser(value_parser!(u64)),
     ]
     .into_iter()
@@ -61,7 +60,7 @@ impl Sampling {
 
 impl Question {
     /// The body of `POST /generate`. The seed goes into a header.
-    pub(super) fn body(&self) -> String {
+    pub(super) fn body(&self) -> Value {
         let Sampling { temperature, top_k, max_tokens, .. } = self.sampling;
         let mut body = json!({ "messages": self.messages });
         let given = [
@@ -74,7 +73,7 @@ impl Question {
                 body[name] = value;
             }
         }
-        body.to_string()
+        body
     }
 }
 
@@ -86,10 +85,10 @@ mod tests {
     fn only_what_was_given_is_sent() {
         let messages = json!([{ "role": "user", "content": "Hi" }]);
         let question = Question { messages, sampling: Sampling::default() };
-        assert_eq!(question.body(), r#"{"messages":[{"role":"user","content":"Hi"}]}"#);
+        assert_eq!(question.body().to_string(), r#"{"messages":[{"role":"user","content":"Hi"}]}"#);
         let sampling =
             Sampling { temperature: Some(0.5), top_k: Some(3), max_tokens: Some(9), seed: Some(1) };
-        let body = Question { sampling, ..question }.body();
+        let body = Question { sampling, ..question }.body().to_string();
         assert!(body.ends_with(r#""temperature":0.5,"top_k":3,"max_tokens":9}"#), "{body}");
     }
 

@@ -3,24 +3,20 @@
 use std::fmt;
 use std::time::Instant;
 
-use http_body_util::BodyExt;
-use hyper::Response;
-use hyper::StatusCode;
-use hyper::header::CONTENT_TYPE;
+use reqwest::{Response, StatusCode};
 use tokio::time::timeout;
 
-use super::events::Answer;
-use super::prompt::prompt;
+use super::answer::MeasuredAnswer;
 use super::target::Target;
-use super::{Plan, load};
-use crate::http::{self, Body, CLOSING, Lost, message};
+use super::{LoadPlan, load};
+use crate::http::{self, Lost, message};
 
 /// Bytes of a refusal that are read.
 const MAX_REFUSAL: usize = 16 << 10;
 
 /// Why a request has no whole answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Failure {
+pub(super) enum RequestFailure {
     Lost(Lost),
     Denied { status: u16, said: String },
     NoEndpoint { said: String },
@@ -32,9 +28,9 @@ pub(crate) enum Failure {
     TimedOut,
 }
 
-impl Failure {
+impl RequestFailure {
     /// What it is counted under.
-    pub(crate) fn kind(&self) -> String {
+    pub(super) fn kind(&self) -> String {
         match self {
             Self::Lost(Lost::Refused) => "connection refused".to_owned(),
             Self::Lost(Lost::Unreachable(_)) => "no connection".to_owned(),
@@ -52,7 +48,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for RequestFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost(lost) => lost.fmt(f),
@@ -75,72 +71,59 @@ impl fmt::Display for Failure {
 }
 
 /// A request and what came of it.
-pub(crate) struct Outcome {
+pub(super) struct RequestOutcome {
     /// When it began, in microseconds of the run.
-    pub(crate) begun: u64,
-    pub(crate) answer: Answer,
-    pub(crate) failure: Option<Failure>,
+    pub(super) begun: u64,
+    pub(super) answer: MeasuredAnswer,
+    pub(super) failure: Option<RequestFailure>,
 }
 
 /// Sends request number `index` and reads its answer; times count from `zero`.
-pub(crate) async fn ask(target: &Target, plan: &Plan, index: u64, zero: Instant) -> Outcome {
-    let text = prompt((plan.prompt_words, plan.shared_words), plan.seed, index);
-    let mut answer = Answer::new(target.api, plan.answer_tokens);
+pub(super) async fn ask(target: &Target, plan: &LoadPlan, index: u64, zero: Instant) -> RequestOutcome {
+    let request = target.request(plan, index);
+    let mut answer = MeasuredAnswer::new(target.api, plan.answer_tokens);
     let begun = load::micros_since(zero);
-    let exchange = exchange(target, (plan, &text, index), (&mut answer, zero));
-    let result = timeout(plan.timeout, exchange).await.unwrap_or(Err(Failure::TimedOut));
-    Outcome { begun, answer, failure: result.err() }
+    let exchange = async {
+        let sent = target.client.send(request).await.map_err(RequestFailure::Lost)?;
+        read(checked(sent).await?, &mut answer, zero).await
+    };
+    let result = timeout(plan.timeout, exchange).await.unwrap_or(Err(RequestFailure::TimedOut));
+    RequestOutcome { begun, answer, failure: result.err() }
 }
 
-async fn exchange(
-    target: &Target,
-    (plan, prompt, index): (&Plan, &str, u64),
-    (answer, zero): (&mut Answer, Instant),
-) -> Result<(), Failure> {
-    let request = target
-        .request(plan, prompt, plan.seed + index)
-        .map_err(|error| Failure::Lost(Lost::Unreachable(error.to_string())))?;
-    let (response, connection) = target.way.send(request).await.map_err(Failure::Lost)?;
-    let mut body = checked(response).await?;
-    let read = read(&mut body, answer, zero).await;
-    drop(body);
-    if let Some(connection) = connection.filter(|_| read.is_ok()) {
-        connection.closed().await;
-    }
-    read
-}
-
-/// The body of an answer that is an event stream.
-async fn checked(response: Response<Body>) -> Result<Body, Failure> {
+/// An answer that is an event stream.
+async fn checked(response: Response) -> Result<Response, RequestFailure> {
     let status = response.status();
-    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let content_type = content_type.unwrap_or("of no stated type").to_owned();
-    let body = response.into_body();
     if status == StatusCode::OK {
-        let is_stream = content_type.to_ascii_lowercase().starts_with("text/event-stream");
-        return if is_stream { Ok(body) } else { Err(Failure::NotEvents { content_type }) };
+        let kind = http::content_type(&response);
+        if kind.to_ascii_lowercase().starts_with("text/event-stream") {
+            return Ok(response);
+        }
+        let kind = if kind.is_empty() { "of no stated type" } else { kind };
+        return Err(RequestFailure::NotEvents { content_type: kind.to_owned() });
     }
-    let said = message(&http::read(body, MAX_REFUSAL).await);
+    let said = message(&http::read(response, MAX_REFUSAL).await);
     let status = status.as_u16();
     Err(match status {
-        401 | 403 => Failure::Denied { status, said },
-        404 => Failure::NoEndpoint { said },
-        _ => Failure::Status { status, said },
+        401 | 403 => RequestFailure::Denied { status, said },
+        404 => RequestFailure::NoEndpoint { said },
+        _ => RequestFailure::Status { status, said },
     })
 }
 
-async fn read(body: &mut Body, answer: &mut Answer, zero: Instant) -> Result<(), Failure> {
-    while let Some(frame) = body.frame().await {
-        // A body that breaks off after the last word is a whole answer.
-        let Ok(frame) = frame else { break };
-        if let Some(data) = frame.data_ref() {
-            answer.push(data, load::micros_since(zero))?;
-        }
+async fn read(
+    mut response: Response,
+    answer: &mut MeasuredAnswer,
+    zero: Instant,
+) -> Result<(), RequestFailure> {
+    // A body that breaks off after the last word is a whole answer.
+    while let Ok(Some(bytes)) = response.chunk().await {
+        answer.push(&bytes, load::micros_since(zero))?;
         if answer.ended {
             // What follows is the end of the body; a server that keeps it open is not waited for.
-            let _ = timeout(CLOSING, body.frame()).await;
+            http::finish(response).await;
             break;
         }
     }
-    if answer.is_whole() { Ok(()) } else { Err(Failure::Cut) }
+    if answer.is_whole() { Ok(()) } else { Err(RequestFailure::Cut) }
 }

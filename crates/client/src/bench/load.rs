@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::Plan;
-use super::exchange::{Outcome, ask};
+use super::LoadPlan;
+use super::exchange::{RequestOutcome, ask};
 use super::target::Target;
 use crate::clock::now;
 
@@ -16,15 +16,15 @@ use crate::clock::now;
 const TICKS: f64 = 100.0;
 
 /// What came of a run.
-pub(crate) struct Run {
-    pub(crate) outcomes: Vec<Outcome>,
-    pub(crate) seconds: f64,
+pub(super) struct LoadRun {
+    pub(super) outcomes: Vec<RequestOutcome>,
+    pub(super) seconds: f64,
     /// Processor time of this process during the run, where the system tells.
-    pub(crate) cpu_seconds: Option<f64>,
+    pub(super) cpu_seconds: Option<f64>,
 }
 
 /// Warms up, then keeps the streams busy until all requests are answered.
-pub(crate) async fn run(target: &Target, plan: &Plan) -> Result<Run> {
+pub(super) async fn run(target: &Target, plan: &LoadPlan) -> Result<LoadRun> {
     for index in 0..plan.warm_up {
         // Prompts of their own, which no counted request repeats.
         let warm = ask(target, plan, plan.requests + index, now()).await;
@@ -47,11 +47,11 @@ pub(crate) async fn run(target: &Target, plan: &Plan) -> Result<Run> {
     let outcomes = streams.collect::<Vec<_>>().await.into_iter().flatten().collect();
     let seconds = micros_since(zero) as f64 / 1e6;
     let cpu_seconds = cpu_seconds().zip(cpu).map(|(after, before)| after - before);
-    Ok(Run { outcomes, seconds, cpu_seconds })
+    Ok(LoadRun { outcomes, seconds, cpu_seconds })
 }
 
 /// Microseconds since then.
-pub(crate) fn micros_since(zero: Instant) -> u64 {
+pub(super) fn micros_since(zero: Instant) -> u64 {
     zero.elapsed().as_micros() as u64
 }
 

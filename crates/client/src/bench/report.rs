@@ -6,13 +6,13 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::Plan;
-use super::exchange::Outcome;
-use super::load::Run;
+use super::LoadPlan;
+use super::exchange::RequestOutcome;
+use super::load::LoadRun;
 use super::target::Target;
 
 /// The figures of a run.
-pub(crate) struct Report {
+pub(super) struct LoadReport {
     about: Value,
     seconds: f64,
     tokens: u64,
@@ -65,10 +65,11 @@ impl Spread {
     }
 }
 
-impl Report {
+impl LoadReport {
     /// Adds a run up.
-    pub(crate) fn new(target: &Target, plan: &Plan, run: &Run) -> Self {
-        let whole: Vec<&Outcome> = run.outcomes.iter().filter(|outcome| outcome.failure.is_none()).collect();
+    pub(super) fn new(target: &Target, plan: &LoadPlan, run: &LoadRun) -> Self {
+        let whole: Vec<&RequestOutcome> =
+            run.outcomes.iter().filter(|outcome| outcome.failure.is_none()).collect();
         let mut ended = BTreeMap::new();
         for outcome in &whole {
             let reason = outcome.answer.reason.clone().unwrap_or_else(|| "done".to_owned());
@@ -80,11 +81,11 @@ impl Report {
             *count += 1;
         }
         let usage = || whole.iter().map(|outcome| outcome.answer.usage);
-        let first = |outcome: &&Outcome| {
+        let first = |outcome: &&RequestOutcome| {
             let first = *outcome.answer.text_at.first()?;
             Some((first - outcome.begun) as f64 / 1e3)
         };
-        let gaps = |outcome: &&Outcome| -> Vec<f64> {
+        let gaps = |outcome: &&RequestOutcome| -> Vec<f64> {
             outcome.answer.text_at.windows(2).map(|pair| (pair[1] - pair[0]) as f64 / 1e3).collect()
         };
         Self {
@@ -104,7 +105,7 @@ impl Report {
     }
 
     /// Requests without a whole answer.
-    pub(crate) fn failed(&self) -> usize {
+    pub(super) fn failed(&self) -> usize {
         self.errors.values().map(|(count, _)| count).sum()
     }
 
@@ -122,7 +123,7 @@ impl Report {
         self.steady.0 as f64 / 1e6
     }
 
-    pub(crate) fn to_json(&self) -> Value {
+    pub(super) fn to_json(&self) -> Value {
         let errors: BTreeMap<&String, Value> = self
             .errors
             .iter()
@@ -149,7 +150,7 @@ impl Report {
         })
     }
 
-    pub(crate) fn to_table(&self) -> String {
+    pub(super) fn to_table(&self) -> String {
         let mut out = String::new();
         // Writing to a string cannot fail.
         let mut line = |name: &str, text: String| {
@@ -195,7 +196,7 @@ impl Report {
     }
 }
 
-fn about(target: &Target, plan: &Plan) -> Value {
+fn about(target: &Target, plan: &LoadPlan) -> Value {
     json!({
         "url": target.url(),
         "streams": plan.streams,
@@ -211,7 +212,7 @@ fn about(target: &Target, plan: &Plan) -> Value {
 
 /// How long all `streams` were between their first and last token at once, in microseconds, and how many tokens came
 /// then. An answer whose events carry several tokens counts as many for each.
-fn steady(whole: &[&Outcome], streams: usize) -> (u64, f64) {
+fn steady(whole: &[&RequestOutcome], streams: usize) -> (u64, f64) {
     /// What happens at a moment; the order of cases is that of counting.
     #[derive(PartialEq, PartialOrd)]
     enum Moment {
@@ -250,20 +251,20 @@ fn steady(whole: &[&Outcome], streams: usize) -> (u64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::events::Answer;
+    use crate::bench::answer::MeasuredAnswer;
     use crate::bench::target::Api;
 
-    fn outcome(text_at: &[u64], counted: Option<u64>) -> Outcome {
-        let mut answer = Answer::new(Api::Chat, 8);
+    fn outcome(text_at: &[u64], counted: Option<u64>) -> RequestOutcome {
+        let mut answer = MeasuredAnswer::new(Api::Chat, 8);
         answer.text_at = text_at.to_vec();
         answer.usage.answer = counted;
-        Outcome { begun: 0, answer, failure: None }
+        RequestOutcome { begun: 0, answer, failure: None }
     }
 
     #[test]
     fn only_the_time_in_which_all_streams_decode_is_steady() {
         let answers = [outcome(&[10, 20, 30, 40], None), outcome(&[25, 35, 45, 55], Some(8))];
-        let both: Vec<&Outcome> = answers.iter().collect();
+        let both: Vec<&RequestOutcome> = answers.iter().collect();
         // From 25 to 40: tokens at 30 and 40 of the first, and at 35 of the second, whose events hold two each.
         assert_eq!(steady(&both, 2), (15, 4.0));
         assert_eq!(steady(&both[..1], 1), (30, 3.0));

@@ -1,11 +1,10 @@
 //! What begins with a slash.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use registry::Tag;
-
 use crate::ask::{Sampling, temperature};
-use crate::settings;
+use crate::{MAX_TOKENS, TOP_K};
 
 /// Names this alike are taken for the same one, mistyped (1 is equal).
 const ALIKE: f64 = 0.75;
@@ -34,7 +33,7 @@ pub(super) const SETTABLE: [&str; 4] = ["temperature", "top_k", "max_tokens", "s
 
 /// How a conversation is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Form {
+pub(super) enum SaveFormat {
     Json,
     Markdown,
 }
@@ -46,12 +45,21 @@ pub(super) enum Existing {
     Replaced,
 }
 
+/// The file of a conversation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct SaveAs {
+    /// As it was typed.
+    pub(super) file: String,
+    pub(super) format: SaveFormat,
+    pub(super) existing: Existing,
+}
+
 /// A checked command.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Command {
     Help,
     Models,
-    Model(Tag),
+    Model(String),
     Show,
     /// What `/set` made of the sampling, and what it set.
     Set(Sampling, String),
@@ -59,8 +67,9 @@ pub(super) enum Command {
     Reset,
     Undo,
     Retry,
-    Save(PathBuf, Form, Existing),
-    Load(PathBuf),
+    Save(SaveAs),
+    /// The name of a file, as it was typed.
+    Load(String),
     Stats,
     Quit,
 }
@@ -90,7 +99,7 @@ impl Command {
             "save" => save(rest, Existing::Kept),
             "save!" => save(rest, Existing::Replaced),
             "load" if rest.is_empty() => Err("/load takes the name of a file.".to_owned()),
-            "load" => Ok(Self::Load(path(rest))),
+            "load" => Ok(Self::Load(rest.to_owned())),
             "stats" => alone(Self::Stats),
             "quit" | "exit" => alone(Self::Quit),
             _ => Err(unknown(name)),
@@ -120,8 +129,7 @@ fn set(text: &str, sampling: &Sampling) -> Result<Command, String> {
     }
     let is_free = value == "default" || value == "random" && name == "seed";
     let wrong = |rule: String| format!("{name} {rule}, but \"{value}\" was given.");
-    let whole = |key: &str| {
-        let bounds = settings::bounds(key);
+    let whole = |bounds: RangeInclusive<u64>| {
         let rule = format!("must be a whole number from {} to {}, or default", bounds.start(), bounds.end());
         value.parse().ok().filter(|n| bounds.contains(n)).ok_or_else(|| wrong(rule))
     };
@@ -132,9 +140,9 @@ fn set(text: &str, sampling: &Sampling) -> Result<Command, String> {
             changed.temperature = Some(temperature(value).map_err(rule)?);
         }
         "top_k" if is_free => changed.top_k = None,
-        "top_k" => changed.top_k = Some(whole("default_top_k")?),
+        "top_k" => changed.top_k = Some(whole(TOP_K)?),
         "max_tokens" if is_free => changed.max_tokens = None,
-        "max_tokens" => changed.max_tokens = Some(whole("default_max_tokens")?),
+        "max_tokens" => changed.max_tokens = Some(whole(MAX_TOKENS)?),
         _ if is_free => changed.seed = None,
         _ => {
             let rule = format!("must be random or a whole number from 0 to {}", u64::MAX);
@@ -146,25 +154,31 @@ fn set(text: &str, sampling: &Sampling) -> Result<Command, String> {
 
 /// A name that may have spaces, and how to write it: as it is said, else as the name's end has it.
 fn save(text: &str, existing: Existing) -> Result<Command, String> {
-    let (file, form) = match text.rsplit_once(char::is_whitespace) {
-        Some((file, "json")) => (file.trim_end(), Form::Json),
-        Some((file, "md")) => (file.trim_end(), Form::Markdown),
+    let (file, format) = match text.rsplit_once(char::is_whitespace) {
+        Some((file, "json")) => (file.trim_end(), SaveFormat::Json),
+        Some((file, "md")) => (file.trim_end(), SaveFormat::Markdown),
         _ if Path::new(text).extension().is_some_and(|end| end.eq_ignore_ascii_case("md")) => {
-            (text, Form::Markdown)
+            (text, SaveFormat::Markdown)
         }
-        _ => (text, Form::Json),
+        _ => (text, SaveFormat::Json),
     };
     if file.is_empty() {
         return Err("/save takes the name of a file, and then json or md.".to_owned());
     }
-    Ok(Command::Save(path(file), form, existing))
+    Ok(Command::Save(SaveAs { file: file.to_owned(), format, existing }))
 }
 
-/// A path as shells have it.
-pub(super) fn path(text: &str) -> PathBuf {
-    match text.strip_prefix("~/").zip(settings::home()) {
-        Some((rest, home)) => home.join(rest),
-        None => PathBuf::from(text),
+/// The directory that shells call `~`.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Home(pub(super) Option<PathBuf>);
+
+impl Home {
+    /// A path as shells have it.
+    pub(super) fn path(&self, text: &str) -> PathBuf {
+        match text.strip_prefix("~/").zip(self.0.as_ref()) {
+            Some((rest, home)) => home.join(rest),
+            None => PathBuf::from(text),
+        }
     }
 }
 
@@ -262,13 +276,24 @@ mod tests {
 
     #[test]
     fn files_are_written_as_their_name_or_a_word_says() {
-        let file = |text: &str| match parse(text) {
-            Ok(Command::Save(path, form, existing)) => (path.to_string_lossy().into_owned(), form, existing),
+        let save = |text: &str| match parse(text) {
+            Ok(Command::Save(SaveAs { file, format, existing })) => (file, format, existing),
             other => panic!("{other:?}"),
         };
-        assert_eq!(file("save a.json"), ("a.json".to_owned(), Form::Json, Existing::Kept));
-        assert_eq!(file("save! my talk.md"), ("my talk.md".to_owned(), Form::Markdown, Existing::Replaced));
-        assert_eq!(file("save talk md"), ("talk".to_owned(), Form::Markdown, Existing::Kept));
+        let (json, markdown) = (SaveFormat::Json, SaveFormat::Markdown);
+        assert_eq!(save("save a.json"), ("a.json".to_owned(), json, Existing::Kept));
+        assert_eq!(save("save! my talk.md"), ("my talk.md".to_owned(), markdown, Existing::Replaced));
+        assert_eq!(save("save talk md"), ("talk".to_owned(), markdown, Existing::Kept));
         assert!(parse("save ").is_err() && parse("load").is_err());
+    }
+
+    #[test]
+    fn only_a_tilde_at_the_beginning_is_the_home() {
+        let home = Home(Some(PathBuf::from("/me")));
+        assert_eq!(home.path("~/a"), Path::new("/me/a"));
+        assert_eq!(
+            (home.path("a/~/b"), Home(None).path("~/a")),
+            (PathBuf::from("a/~/b"), PathBuf::from("~/a"))
+        );
     }
 }

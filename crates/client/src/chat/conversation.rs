@@ -5,9 +5,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use server::Limits;
 
-use super::command::{Existing, Form};
+use super::command::{Existing, SaveFormat};
+use crate::MAX_BODY_BYTES;
 
 /// Who may have said something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,12 +72,13 @@ impl Conversation {
     pub(super) fn save(
         &self,
         path: &Path,
-        (form, existing): (Form, Existing),
+        format: SaveFormat,
+        existing: Existing,
         model: Option<&str>,
     ) -> Result<(), String> {
-        let text = match form {
-            Form::Json => self.json(model),
-            Form::Markdown => self.markdown(model.unwrap_or("assistant")),
+        let text = match format {
+            SaveFormat::Json => self.json(model),
+            SaveFormat::Markdown => self.markdown(model.unwrap_or("assistant")),
         };
         let mut options = OpenOptions::new();
         match existing {
@@ -115,13 +116,15 @@ impl Conversation {
 
     /// Reads what [`Conversation::save`] wrote as JSON, or an array of messages; the error is a sentence.
     pub(super) fn load(path: &Path) -> Result<Self, String> {
-        let limit = Limits::default().body_bytes;
         let name = path.display();
         let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes));
+        let read =
+            File::open(path).and_then(|file| file.take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut bytes));
         read.map_err(|error| format!("{name} could not be read: {error}."))?;
-        if bytes.len() > limit {
-            return Err(format!("{name} has more than {limit} bytes, and no conversation may have more."));
+        if bytes.len() > MAX_BODY_BYTES {
+            return Err(format!(
+                "{name} has more than {MAX_BODY_BYTES} bytes, and no conversation may have more."
+            ));
         }
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| format!("{name} is no conversation in JSON: {error}."))?;
@@ -178,14 +181,14 @@ mod tests {
         let mut said = conversation();
         for unanswered in [None, Some("Three?".to_owned())] {
             said.unanswered = unanswered;
-            said.save(&path, (Form::Json, Existing::Replaced), Some("d20")).unwrap();
+            said.save(&path, SaveFormat::Json, Existing::Replaced, Some("d20")).unwrap();
             assert_eq!(Conversation::load(&path).unwrap(), said);
         }
-        let kept = said.save(&path, (Form::Markdown, Existing::Kept), None).unwrap_err();
+        let kept = said.save(&path, SaveFormat::Markdown, Existing::Kept, None).unwrap_err();
         assert!(kept.contains("exists already; /save! "), "{kept}");
         assert_eq!(Conversation::load(&path).unwrap(), said);
         said.unanswered = None;
-        said.save(&path, (Form::Markdown, Existing::Replaced), Some("d20")).unwrap();
+        said.save(&path, SaveFormat::Markdown, Existing::Replaced, Some("d20")).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("## System\n\nBe brief.\n\n## You\n\nOne?\n\n## d20\n\n1"), "{text}");
         assert!(Conversation::load(&path).unwrap_err().contains("is no conversation in JSON"));

@@ -17,10 +17,10 @@ use reedline::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::command::{COMMANDS, SETTABLE, path};
+use super::command::{COMMANDS, Home, SETTABLE};
 use super::input::is_whole;
-use super::say::Colours;
 use super::talk::Tags;
+use crate::text::Palette;
 
 /// Texts that are remembered.
 const REMEMBERED: usize = 1000;
@@ -44,7 +44,7 @@ pub(super) struct Editor(Reedline);
 
 impl Editor {
     /// A prompt that remembers texts in this file, if it can.
-    pub(super) fn new(history: Option<PathBuf>, colours: Colours, tags: Tags) -> Self {
+    pub(super) fn new(history: Option<PathBuf>, palette: Palette, tags: Tags, home: Home) -> Self {
         let mut keys = default_emacs_keybindings();
         let complete =
             ReedlineEvent::UntilFound(vec![ReedlineEvent::Menu(MENU.to_owned()), ReedlineEvent::MenuNext]);
@@ -56,12 +56,12 @@ impl Editor {
         let mut editor = Reedline::create()
             .with_validator(Box::new(Whole))
             .with_highlighter(Box::new(SimpleMatchHighlighter::default()))
-            .with_completer(Box::new(Words(tags)))
+            .with_completer(Box::new(Words { tags, home }))
             .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
             .with_quick_completions(true)
             .with_partial_completions(true)
             .with_edit_mode(Box::new(Emacs::new(keys)))
-            .with_ansi_colors(colours == Colours::Yes)
+            .with_ansi_colors(palette == Palette::Coloured)
             .use_bracketed_paste(true);
         if let Some(kept) = history.and_then(|file| kept(&file)) {
             editor = editor.with_history(Box::new(kept));
@@ -153,12 +153,16 @@ impl Validator for Whole {
 }
 
 /// What Tab offers.
-struct Words(Tags);
+struct Words {
+    tags: Tags,
+    home: Home,
+}
 
 impl Completer for Words {
     fn complete(&mut self, line: &str, at: usize) -> CompletionResult {
         let typed = &line[..at];
-        let (begin, words) = offers(typed, &self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let (begin, words) =
+            offers(typed, &self.tags.lock().unwrap_or_else(PoisonError::into_inner), &self.home);
         let suggestion = |value: String| Suggestion {
             append_whitespace: !value.ends_with('/'),
             value,
@@ -170,7 +174,7 @@ impl Completer for Words {
 }
 
 /// The words that may stand where the last one of `typed` begins, and where that is.
-fn offers(typed: &str, tags: &[String]) -> (usize, Vec<String>) {
+fn offers(typed: &str, tags: &[String], home: &Home) -> (usize, Vec<String>) {
     let Some(command) = typed.strip_prefix('/') else { return (typed.len(), Vec::new()) };
     let Some((name, rest)) = command.split_once(' ') else {
         let names =
@@ -188,7 +192,7 @@ fn offers(typed: &str, tags: &[String]) -> (usize, Vec<String>) {
                 return (typed.len() - value.len(), beginning_with([more.to_owned()].into_iter(), value));
             }
         },
-        "save" | "save!" | "load" => files(rest),
+        "save" | "save!" | "load" => files(rest, home),
         _ => Vec::new(),
     };
     (begin, words)
@@ -199,9 +203,9 @@ fn beginning_with(words: impl Iterator<Item = String>, typed: &str) -> Vec<Strin
 }
 
 /// Files whose names go on from here; directories end with a slash.
-fn files(typed: &str) -> Vec<String> {
+fn files(typed: &str, home: &Home) -> Vec<String> {
     let (directory, beginning) = typed.rfind('/').map_or(("", typed), |at| typed.split_at(at + 1));
-    let listed = if directory.is_empty() { PathBuf::from(".") } else { path(directory) };
+    let listed = if directory.is_empty() { PathBuf::from(".") } else { home.path(directory) };
     let Ok(entries) = std::fs::read_dir(listed) else { return Vec::new() };
     let name = |entry: std::io::Result<std::fs::DirEntry>| {
         let entry = entry.ok()?;
@@ -222,12 +226,12 @@ mod tests {
 
     #[test]
     fn tab_offers_what_may_follow() {
-        let tags = ["d12", "d20", "mini"].map(str::to_owned);
-        assert_eq!(offers("/mod", &tags), (0, vec!["/model".to_owned(), "/models".to_owned()]));
-        assert_eq!(offers("/model d", &tags), (7, vec!["d12".to_owned(), "d20".to_owned()]));
-        assert_eq!(offers("/set s", &tags), (5, vec!["seed".to_owned()]));
-        assert_eq!(offers("/set seed r", &tags), (10, vec!["random".to_owned()]));
-        assert!(offers("hello", &tags).1.is_empty() && offers("/reset x", &tags).1.is_empty());
+        let (tags, home) = (["d12", "d20", "mini"].map(str::to_owned), Home(None));
+        assert_eq!(offers("/mod", &tags, &home), (0, vec!["/model".to_owned(), "/models".to_owned()]));
+        assert_eq!(offers("/model d", &tags, &home), (7, vec!["d12".to_owned(), "d20".to_owned()]));
+        assert_eq!(offers("/set s", &tags, &home), (5, vec!["seed".to_owned()]));
+        assert_eq!(offers("/set seed r", &tags, &home), (10, vec!["random".to_owned()]));
+        assert!(offers("hello", &tags, &home).1.is_empty() && offers("/reset x", &tags, &home).1.is_empty());
     }
 
     #[test]
@@ -239,8 +243,8 @@ mod tests {
         std::fs::create_dir(directory.path().join("talks")).unwrap();
         let at = format!("{}/", directory.path().display());
         let expected = ["talk one.json", "talk.md", "talks/"].map(|name| format!("{at}{name}"));
-        assert_eq!(offers(&format!("/load {at}"), &[]).1, expected);
-        assert_eq!(offers(&format!("/save {at}talk."), &[]).1, [format!("{at}talk.md")]);
+        assert_eq!(offers(&format!("/load {at}"), &[], &Home(None)).1, expected);
+        assert_eq!(offers(&format!("/save {at}talk."), &[], &Home(None)).1, [format!("{at}talk.md")]);
     }
 
     #[test]

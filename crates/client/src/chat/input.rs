@@ -3,7 +3,8 @@
 use std::io::{BufRead, Read};
 
 use anyhow::{Result, bail};
-use server::Limits;
+
+use crate::MAX_BODY_BYTES;
 
 /// Opens and closes a text of several lines.
 const QUOTES: &str = "\"\"\"";
@@ -88,16 +89,15 @@ impl<R: BufRead> Lines<R> {
 
     /// A line without its end; `taken` bytes of its text are there already.
     fn line(&mut self, taken: usize) -> Result<Option<String>> {
-        let limit = Limits::default().body_bytes;
         let mut bytes = Vec::new();
-        let most = (limit + 1).saturating_sub(taken);
+        let most = (MAX_BODY_BYTES + 1).saturating_sub(taken);
         Read::by_ref(&mut self.input).take(most as u64).read_until(b'\n', &mut bytes)?;
         if bytes.is_empty() {
             return Ok(None);
         }
         self.count += 1;
-        if taken + bytes.len() > limit {
-            bail!("the text at line {} of standard input has more than {limit} bytes", self.count);
+        if taken + bytes.len() > MAX_BODY_BYTES {
+            bail!("the text at line {} of standard input has more than {MAX_BODY_BYTES} bytes", self.count);
         }
         match String::from_utf8(bytes) {
             Ok(line) => Ok(Some(line.trim_end_matches(['\n', '\r']).to_owned())),

@@ -5,14 +5,7 @@ use std::io::{IsTerminal, Write};
 use anyhow::Result;
 
 use super::writer::Writer;
-use crate::text::{harmless, width, wrap};
-
-/// Whether there are any.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Colours {
-    Yes,
-    No,
-}
+use crate::text::{Palette, harmless, width, wrap};
 
 /// Who reads along.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,13 +22,13 @@ pub(super) const NORMAL: &str = "\x1b[0m";
 
 /// How words are shown.
 pub(super) struct Say {
-    colours: Colours,
+    palette: Palette,
     reader: Reader,
 }
 
 impl Say {
-    pub(super) fn new(colours: Colours, reader: Reader) -> Self {
-        Self { colours, reader }
+    pub(super) fn new(palette: Palette, reader: Reader) -> Self {
+        Self { palette, reader }
     }
 
     /// For an answer.
@@ -44,7 +37,7 @@ impl Say {
         if !out.is_terminal() {
             return Writer::raw(out);
         }
-        Writer::screen(out, width(), self.colours)
+        Writer::screen(out, width(), self.palette)
     }
 
     /// What a command was asked for.
@@ -90,7 +83,7 @@ impl Say {
     }
 
     fn line(&self, style: &str, text: &str) {
-        let is_coloured = self.colours == Colours::Yes && std::io::stderr().is_terminal();
+        let is_coloured = self.palette == Palette::Coloured && std::io::stderr().is_terminal();
         let (style, normal) = if is_coloured { (style, NORMAL) } else { ("", "") };
         let _ = writeln!(std::io::stderr(), "{style}{text}{normal}");
     }

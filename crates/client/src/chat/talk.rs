@@ -1,48 +1,48 @@
 //! What was typed is done here, one text after the other.
 
-use std::path::Path;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
-use registry::Tag;
 
-use super::command::{Command, Existing, Form, help};
+use super::command::{Command, Home, SaveAs, help};
 use super::conversation::Conversation;
 use super::input::Said;
 use super::say::Say;
 use super::table;
-use super::turn::{Outcome, turn};
-use crate::ask::{Sampling, Service};
-use crate::swap::{self, Wanted};
-use crate::text::width;
+use super::turn::{Turn, turn};
+use crate::api::QuestionFailure;
+use crate::ask::{ModelService, Question, Sampling};
+use crate::swap::{SwapRequest, swap};
+use crate::text::{counted, sentence, width};
 
 /// The tags that are known, for whoever completes them.
 pub(super) type Tags = Arc<Mutex<Vec<String>>>;
 
-/// Whether there is more to say.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Next {
-    GoOn,
-    Leave,
-}
-
 /// A conversation, whom it is with, and where it is shown.
 pub(super) struct Talk {
-    service: Service,
+    service: ModelService,
     conversation: Conversation,
     sampling: Sampling,
     say: Say,
+    home: Home,
     tags: Tags,
     /// The model that answered last, or serves.
     model: Option<String>,
     /// Texts that came to nothing.
-    failures: usize,
+    pub(super) failures: usize,
 }
 
 impl Talk {
-    pub(super) fn new(service: Service, said: (Conversation, Sampling), say: Say) -> Self {
-        let (conversation, sampling) = said;
-        Self { service, conversation, sampling, say, tags: Tags::default(), model: None, failures: 0 }
+    pub(super) fn new(
+        service: ModelService,
+        conversation: Conversation,
+        sampling: Sampling,
+        say: Say,
+        home: Home,
+    ) -> Self {
+        let tags = Tags::default();
+        Self { service, conversation, sampling, say, home, tags, model: None, failures: 0 }
     }
 
     /// The tags that Tab completes.
@@ -50,16 +50,12 @@ impl Talk {
         Arc::clone(&self.tags)
     }
 
-    pub(super) fn failures(&self) -> usize {
-        self.failures
-    }
-
     /// Says whom one talks to; an error if nobody is there.
     pub(super) async fn greet(&mut self) -> Result<()> {
         let place = self.service.place();
         let models = self.service.models().await;
-        let models = models
-            .map_err(|failure| anyhow::anyhow!("{}: {failure}", self.service.server.way.place.url("")))?;
+        let models =
+            models.map_err(|failure| anyhow::anyhow!("{}: {failure}", self.service.client.url.shown("")))?;
         self.know(models.all.into_iter().map(|(tag, _)| tag).collect());
         self.model = models.current;
         let model = self.model.as_deref().unwrap_or("no model");
@@ -76,19 +72,19 @@ impl Talk {
     }
 
     /// Does what a text says; an error if the terminal is gone.
-    pub(super) async fn take(&mut self, text: &str) -> Result<Next> {
+    pub(super) async fn take(&mut self, text: &str) -> Result<ControlFlow<()>> {
         match Said::of(text) {
             Said::Nothing => {}
             Said::Message(message) => {
                 self.send(message).await?;
             }
             Said::Command(command) => match Command::parse(&command, &self.sampling) {
-                Ok(Command::Quit) => return Ok(Next::Leave),
+                Ok(Command::Quit) => return Ok(ControlFlow::Break(())),
                 Ok(command) => self.obey(command).await?,
                 Err(wrong) => self.fail(&wrong),
             },
         }
-        Ok(Next::GoOn)
+        Ok(ControlFlow::Continue(()))
     }
 
     fn fail(&mut self, why: &str) {
@@ -105,14 +101,14 @@ impl Talk {
 
     /// Asks for an answer to a text. Returns whether there is one.
     async fn ask(&mut self, text: String, sampling: Sampling) -> Result<bool> {
-        let messages = self.conversation.question(&text);
-        match turn(&mut self.service, &self.say, (messages, sampling)).await? {
-            Outcome::Answered(answer) => {
+        let question = Question { messages: self.conversation.question(&text), sampling };
+        match turn(&self.service, &self.say, &question).await? {
+            Turn::Answered(answer) => {
                 self.conversation.answered(text, answer);
                 return Ok(true);
             }
-            Outcome::Nothing => {}
-            Outcome::Failed => self.failures += 1,
+            Turn::Nothing => {}
+            Turn::Failed => self.failures += 1,
         }
         Ok(false)
     }
@@ -124,7 +120,7 @@ impl Talk {
             Command::Model(tag) => self.swap(tag).await,
             Command::Show => {
                 // What is not set here the service may say.
-                let stats = self.service.server.stats().await.unwrap_or_default();
+                let stats = self.service.client.stats().await.unwrap_or_default();
                 self.say.tell(&table::sampling(&self.sampling, &stats))?;
             }
             Command::Set(sampling, what) => {
@@ -141,15 +137,15 @@ impl Talk {
                 None => self.fail("There is nothing to undo."),
             },
             Command::Retry => self.retry().await?,
-            Command::Save(path, form, existing) => self.save(&path, form, existing),
-            Command::Load(path) => match Conversation::load(&path) {
+            Command::Save(file) => self.save(&file),
+            Command::Load(file) => match Conversation::load(&self.home.path(&file)) {
                 Ok(conversation) => {
                     self.conversation = conversation;
                     self.done(&self.loaded());
                 }
                 Err(why) => self.fail(&why),
             },
-            Command::Stats => match self.service.server.stats().await {
+            Command::Stats => match self.service.client.stats().await {
                 Ok(stats) => self.say.tell(&table::stats(&stats))?,
                 Err(failure) => self.lost(&failure),
             },
@@ -163,16 +159,13 @@ impl Talk {
         self.say.gap();
     }
 
-    fn lost(&mut self, failure: &swap::Failure) {
-        let place = self.service.server.way.place.url("");
-        self.fail(&swap::sentence(&format!("{place}: {failure}")));
+    fn lost(&mut self, failure: &QuestionFailure) {
+        let place = self.service.client.url.shown("");
+        self.fail(&sentence(&format!("{place}: {failure}")));
     }
 
     fn loaded(&self) -> String {
-        let count = match self.conversation.len() {
-            1 => "1 message is loaded.".to_owned(),
-            n => format!("{n} messages are loaded."),
-        };
+        let count = counted(self.conversation.len() as u64, "message is loaded.", "messages are loaded.");
         match &self.conversation.unanswered {
             Some(text) => {
                 format!("{count} The last one has no answer yet, and /retry sends it: {}", beginning(text))
@@ -200,13 +193,13 @@ impl Talk {
         Ok(())
     }
 
-    async fn swap(&mut self, tag: Tag) {
-        match swap::swap(&self.service.admin, &Wanted::of(tag.clone())).await {
+    async fn swap(&mut self, tag: String) {
+        match swap(&self.service.admin, &SwapRequest::of(tag.clone())).await {
             Ok(()) => {
-                self.model = Some(tag.to_string());
+                self.model = Some(tag);
                 self.say.gap();
             }
-            Err(error) => self.fail(&swap::sentence(&format!("{error:#}"))),
+            Err(error) => self.fail(&sentence(&format!("{error:#}"))),
         }
     }
 
@@ -249,7 +242,7 @@ impl Talk {
         Ok(())
     }
 
-    fn save(&mut self, path: &Path, form: Form, existing: Existing) {
+    fn save(&mut self, save: &SaveAs) {
         let nothing = self.conversation.len() == 0
             && self.conversation.unanswered.is_none()
             && self.conversation.system.is_none();
@@ -257,7 +250,8 @@ impl Talk {
             self.fail("There is nothing to save yet.");
             return;
         }
-        match self.conversation.save(path, (form, existing), self.model.as_deref()) {
+        let path = self.home.path(&save.file);
+        match self.conversation.save(&path, save.format, save.existing, self.model.as_deref()) {
             Ok(()) => self.done(&format!("Written to {}.", path.display())),
             Err(why) => self.fail(&why),
         }

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use serde_json::Value;
 
 use super::say::Say;
-use crate::ask::{Answer, Done, Failure, Question, Sampling, Service};
+use crate::ask::{Answer, AnswerFailure, Done, ModelService, Question};
 use crate::clock;
 use crate::generate::summary;
+use crate::text::sentence;
 
 /// What became of a question.
-pub(super) enum Outcome {
+pub(super) enum Turn {
     /// All of the answer, or what there was of it when Ctrl-C stopped it.
     Answered(String),
     /// Nothing that could be kept.
@@ -20,74 +20,69 @@ pub(super) enum Outcome {
 }
 
 /// Asks, and shows the answer as it comes. An error only if it cannot be shown.
-pub(super) async fn turn(
-    service: &mut Service,
-    say: &Say,
-    (messages, sampling): (Value, Sampling),
-) -> Result<Outcome> {
-    let question = Question { messages, sampling };
+pub(super) async fn turn(service: &ModelService, say: &Say, question: &Question) -> Result<Turn> {
     let begun = clock::now();
     let asked = tokio::select! {
-        asked = service.ask(&question) => asked,
+        asked = service.ask(question) => asked,
         _ = tokio::signal::ctrl_c() => {
             say.note("stopped before the answer began; /retry sends the message again");
             say.gap();
-            return Ok(Outcome::Nothing);
+            return Ok(Turn::Nothing);
         }
     };
     let mut answer = match asked {
         Ok(answer) => answer,
         Err(failure) => {
             say.warn(&advice(service, &failure));
-            return Ok(Outcome::Failed);
+            return Ok(Turn::Failed);
         }
     };
     let shown = show(&mut answer, say, begun).await?;
     let outcome = match shown.end {
-        End::Done(done) => {
+        AnswerEnd::Done(done) => {
             say.items(&summary(&done, shown.first.unwrap_or_default().as_secs_f64() * 1e3));
             tell_dropped(say, &done);
             say.gap();
             answer.close().await;
             kept(say, shown.text)
         }
-        End::Stopped => {
+        AnswerEnd::Stopped => {
             // The service notices that nobody listens any more.
             drop(answer);
             say.note("stopped; what there is of the answer is kept");
             say.gap();
             kept(say, shown.text)
         }
-        End::Failed(failure) => {
+        AnswerEnd::Failed(failure) => {
             say.warn(&advice(service, &failure));
-            Outcome::Failed
+            Turn::Failed
         }
     };
     Ok(outcome)
 }
 
 /// No service takes a message without text, so such an answer cannot be part of a conversation.
-fn kept(say: &Say, text: String) -> Outcome {
+fn kept(say: &Say, text: String) -> Turn {
     if text.is_empty() {
         say.warn("There was not a word in the answer, so the message is kept for /retry.");
-        return Outcome::Nothing;
+        return Turn::Nothing;
     }
-    Outcome::Answered(text)
+    Turn::Answered(text)
 }
 
 /// How an answer ended.
-enum End {
+enum AnswerEnd {
     Done(Done),
     /// By Ctrl-C.
     Stopped,
-    Failed(Failure),
+    Failed(AnswerFailure),
 }
 
 struct Shown {
     text: String,
     /// How long its first token took.
     first: Option<Duration>,
-    end: End,
+    end: AnswerEnd,
 }
 
 async fn show(answer: &mut Answer, say: &Say, begun: std::time::Instant) -> Result<Shown> {
@@ -96,11 +91,11 @@ async fn show(answer: &mut Answer, say: &Say, begun: std::time::Instant) -> Resu
     let end = loop {
         let event = tokio::select! {
             event = answer.next() => event,
-            _ = &mut interrupted => break End::Stopped,
+            _ = &mut interrupted => break AnswerEnd::Stopped,
         };
         let event = match event {
             Ok(event) => event,
-            Err(failure) => break End::Failed(failure),
+            Err(failure) => break AnswerEnd::Failed(failure),
         };
         first = first.or_else(|| Some(begun.elapsed()));
         if let Some(token) = event.text() {
@@ -108,7 +103,7 @@ async fn show(answer: &mut Answer, say: &Say, begun: std::time::Instant) -> Resu
             writer.push(token)?;
         }
         if let Some(done) = event.done() {
-            break End::Done(done);
+            break AnswerEnd::Done(done);
         }
     };
     writer.end()?;
@@ -125,15 +120,13 @@ fn tell_dropped(say: &Say, done: &Done) {
 }
 
 /// What went wrong, and what to do about it.
-fn advice(service: &Service, failure: &Failure) -> String {
-    let place =
-        if service.is_here() { String::new() } else { format!("{}: ", service.server.way.place.url("")) };
+fn advice(service: &ModelService, failure: &AnswerFailure) -> String {
     let again = match failure {
-        Failure::Denied(_) => "Start again with the right key.",
-        Failure::Refused { retry_after: None, .. } => {
+        AnswerFailure::Denied(_) => "Start again with the right key.",
+        AnswerFailure::Refused { retry_after: None, .. } => {
             "The message is not part of the conversation; Up brings it back."
         }
         _ => "/retry sends the message again.",
     };
-    format!("{place}{} {again}", crate::swap::sentence(&failure.to_string()))
+    format!("{}{} {again}", service.prefix(), sentence(&failure.to_string()))
 }

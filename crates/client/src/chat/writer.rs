@@ -5,8 +5,8 @@ use std::io::{Result, Write};
 
 use unicode_width::UnicodeWidthChar;
 
-use super::say::{Colours, DIM, NORMAL};
-use crate::text::harmless;
+use super::say::{DIM, NORMAL};
+use crate::text::{Palette, harmless};
 
 /// What surrounds a call of the calculator and its result, and how each is shown.
 const MARKERS: [(&str, Mark); 4] = [
@@ -35,7 +35,7 @@ pub(super) struct Writer<W> {
 
 struct Screen {
     width: usize,
-    colours: Colours,
+    palette: Palette,
     /// What may be the beginning of a marker.
     held: String,
     /// The word that is not over yet, with its columns.
@@ -55,9 +55,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes for a terminal with so many columns.
-    pub(super) fn screen(out: W, width: usize, colours: Colours) -> Self {
+    pub(super) fn screen(out: W, width: usize, palette: Palette) -> Self {
         let (held, word, spaces, column) = (String::new(), (String::new(), 0), 0, 0);
-        let screen = Screen { width, colours, held, word, spaces, column, after_call: false };
+        let screen = Screen { width, palette, held, word, spaces, column, after_call: false };
         Self { out, screen: Some(screen) }
     }
 
@@ -76,7 +76,7 @@ impl<W: Write> Writer<W> {
             let held = std::mem::take(&mut screen.held);
             screen.text(&mut self.out, &held)?;
             screen.end_word(&mut self.out)?;
-            if screen.colours == Colours::Yes {
+            if screen.palette == Palette::Coloured {
                 // A call may have been cut.
                 self.out.write_all(NORMAL.as_bytes())?;
             }
@@ -110,7 +110,7 @@ impl Screen {
 
     /// Shows `[12*7 = 84]` for a call and its result.
     fn mark(&mut self, out: &mut impl Write, mark: Mark) -> Result<()> {
-        let is_coloured = self.colours == Colours::Yes;
+        let is_coloured = self.palette == Palette::Coloured;
         match mark {
             Mark::Call => {
                 self.text(out, "")?;
@@ -181,9 +181,9 @@ impl Screen {
 mod tests {
     use super::*;
 
-    fn shown(text: &str, width: usize, colours: Colours) -> String {
+    fn shown(text: &str, width: usize, palette: Palette) -> String {
         let whole = |size: usize| {
-            let mut writer = Writer::screen(Vec::new(), width, colours);
+            let mut writer = Writer::screen(Vec::new(), width, palette);
             let letters: Vec<char> = text.chars().collect();
             for part in letters.chunks(size) {
                 writer.push(&part.iter().collect::<String>()).unwrap();
@@ -199,34 +199,34 @@ mod tests {
 
     #[test]
     fn words_are_not_cut_at_the_edge() {
-        assert_eq!(shown("one two three", 7, Colours::No), "one two\nthree\n");
-        assert_eq!(shown("  a\n\n    bc d", 7, Colours::No), "  a\n\n    bc\nd\n");
-        assert_eq!(shown("abcdefghij k", 4, Colours::No), "abcd\nefgh\nij k\n");
-        assert_eq!(shown("日本語です", 4, Colours::No), "日本\n語で\nす\n");
-        assert_eq!(shown("", 4, Colours::No), "\n");
+        assert_eq!(shown("one two three", 7, Palette::Monochrome), "one two\nthree\n");
+        assert_eq!(shown("  a\n\n    bc d", 7, Palette::Monochrome), "  a\n\n    bc\nd\n");
+        assert_eq!(shown("abcdefghij k", 4, Palette::Monochrome), "abcd\nefgh\nij k\n");
+        assert_eq!(shown("日本語です", 4, Palette::Monochrome), "日本\n語で\nす\n");
+        assert_eq!(shown("", 4, Palette::Monochrome), "\n");
     }
 
     #[test]
     fn calls_are_short_and_dim() {
         let call = "<|python_start|>12*7<|python_end|><|output_start|>84<|output_end|>12 * 7 is 84.";
-        assert_eq!(shown(call, 80, Colours::No), "[12*7 = 84] 12 * 7 is 84.\n");
+        assert_eq!(shown(call, 80, Palette::Monochrome), "[12*7 = 84] 12 * 7 is 84.\n");
         assert_eq!(
-            shown(call, 80, Colours::Yes),
+            shown(call, 80, Palette::Coloured),
             format!("{DIM}[12*7 = 84]{NORMAL} 12 * 7 is 84.{NORMAL}\n")
         );
-        assert_eq!(shown("<|python_start|>1+", 80, Colours::Yes), format!("{DIM}[1+{NORMAL}\n"));
+        assert_eq!(shown("<|python_start|>1+", 80, Palette::Coloured), format!("{DIM}[1+{NORMAL}\n"));
     }
 
     #[test]
     fn what_only_looks_like_a_marker_is_text() {
         for text in ["a < b <| c", "<|python_", "<<|x|>", "<|python_begin|>"] {
-            assert_eq!(shown(text, 80, Colours::No), format!("{text}\n"));
+            assert_eq!(shown(text, 80, Palette::Monochrome), format!("{text}\n"));
         }
     }
 
     #[test]
     fn no_escape_reaches_a_terminal() {
-        assert_eq!(shown("\x1b]0;x\x07 \r\x1b[2J", 80, Colours::No), "␛]0;x␇ ␍␛[2J\n");
+        assert_eq!(shown("\x1b]0;x\x07 \r\x1b[2J", 80, Palette::Monochrome), "␛]0;x␇ ␍␛[2J\n");
         let mut raw = Writer::raw(Vec::new());
         raw.push("\x1b[2J").unwrap();
         assert_eq!(raw.end().unwrap(), b"\x1b[2J\n");

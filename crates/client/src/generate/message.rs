@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow, bail};
 use clap::ArgMatches;
 use serde_json::{Value, json};
-use server::Limits;
+
+use crate::MAX_BODY_BYTES;
 
 /// Where the question is.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Asked {
+pub(super) enum MessageSource {
     Message { first: Option<Text>, files: Vec<PathBuf> },
     Conversation(PathBuf),
 }
@@ -25,7 +26,7 @@ pub(super) enum Text {
     Input(Vec<u8>),
 }
 
-impl Asked {
+impl MessageSource {
     /// Where the arguments say that it is; an error if that is nowhere.
     pub(super) fn read(matches: &ArgMatches) -> Result<Self> {
         if let Some(path) = matches.get_one::<PathBuf>("messages") {
@@ -83,15 +84,14 @@ fn bytes_of(path: &PathBuf) -> Result<Vec<u8>> {
 /// All bytes, or more than any request may have.
 fn some(from: impl Read, name: &dyn fmt::Display) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = from.take(Limits::default().body_bytes as u64 + 1).read_to_end(&mut bytes);
+    let read = from.take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| anyhow!("{name} could not be read: {error}"))?;
     Ok(bytes)
 }
 
 fn checked(bytes: Vec<u8>, name: &dyn fmt::Display) -> Result<Vec<u8>> {
-    let limit = Limits::default().body_bytes;
-    if bytes.len() > limit {
-        bail!("{name} has more than {limit} bytes, and no request may have more");
+    if bytes.len() > MAX_BODY_BYTES {
+        bail!("{name} has more than {MAX_BODY_BYTES} bytes, and no request may have more");
     }
     Ok(bytes)
 }
@@ -134,7 +134,8 @@ mod tests {
             std::fs::write(path(i), bytes).unwrap();
         }
         let first = first.map(|text| Text::Argument(text.to_owned()));
-        Asked::Message { first, files: (0..files.len()).map(path).collect() }.messages(Some("Be brief."))
+        MessageSource::Message { first, files: (0..files.len()).map(path).collect() }
+            .messages(Some("Be brief."))
     }
 
     #[test]
@@ -152,8 +153,7 @@ mod tests {
     fn what_no_message_can_hold_is_said() {
         let said = |first, files: &[&[u8]]| format!("{:#}", message(first, files).unwrap_err());
         assert!(said(Some("x"), &[b"ab\xff"]).ends_with("part-0 is not UTF-8 from byte 2 on"));
-        let limit = Limits::default().body_bytes;
-        let large = said(None, &[&vec![b'x'; limit + 1]]);
+        let large = said(None, &[&vec![b'x'; MAX_BODY_BYTES + 1]]);
         assert!(large.contains("part-0 has more than 1048576 bytes"), "{large}");
         assert_eq!(said(Some(" \n"), &[]), "the message is empty");
     }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::http::shortened;
 use crate::progress::Download;
+use crate::text::sentence;
 
 /// Characters of an identity that tell it from any other.
 const SHORT_IDENTITY: usize = 12;
@@ -14,7 +15,7 @@ const RESTORE: &str = "restore";
 
 /// How a swap ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum End {
+pub(super) enum SwapEnd {
     /// The new model serves.
     Live,
     /// It does not; the old one does, if there was one and it could be kept.
@@ -25,9 +26,9 @@ pub(super) enum End {
 
 /// A swap's record.
 #[derive(Clone, Debug)]
-pub(crate) struct Record(pub(crate) Value);
+pub struct SwapRecord(pub Value);
 
-impl Record {
+impl SwapRecord {
     /// The record of this swap.
     pub(super) fn of(stats: &Value, swap_id: u64, tag: &str) -> Option<Self> {
         records(stats)
@@ -38,32 +39,36 @@ impl Record {
 
     /// The record of the latest swap with which this model went live.
     pub(super) fn of_live(stats: &Value, tag: &str) -> Option<Self> {
-        records(stats).filter(|record| record["target_model"] == tag).cloned().map(Self).find(Record::is_live)
+        records(stats)
+            .filter(|record| record["target_model"] == tag)
+            .cloned()
+            .map(Self)
+            .find(SwapRecord::is_live)
     }
 
     /// The record of the last swap, if it was to this model and failed for this reason.
     pub(super) fn of_failure(stats: &Value, tag: &str, reason: &str) -> Option<Self> {
         let record = Self(stats["swap"]["last"].clone());
         let is_it = record.0["target_model"] == tag && record.reason() == reason;
-        Some(record).filter(|record| is_it && record.end().is_some_and(|end| end != End::Live))
+        Some(record).filter(|record| is_it && record.end().is_some_and(|end| end != SwapEnd::Live))
     }
 
     /// How it ended, if it did.
-    pub(super) fn end(&self) -> Option<End> {
+    pub(super) fn end(&self) -> Option<SwapEnd> {
         match self.0["outcome"].as_str()? {
-            "live" | "ok" => Some(End::Live),
-            "restored" => Some(End::Restored),
-            "failed" | "lost" => Some(End::Failed),
+            "live" | "ok" => Some(SwapEnd::Live),
+            "restored" => Some(SwapEnd::Restored),
+            "failed" | "lost" => Some(SwapEnd::Failed),
             _ => None,
         }
     }
 
     fn is_live(&self) -> bool {
-        self.end() == Some(End::Live)
+        self.end() == Some(SwapEnd::Live)
     }
 
     /// The phase it is in, or was in at its end.
-    pub(crate) fn phase(&self) -> String {
+    pub fn phase(&self) -> String {
         self.text("phase").unwrap_or_default()
     }
 
@@ -79,7 +84,7 @@ impl Record {
     }
 
     /// How far its download is, if it has one.
-    pub(crate) fn download(&self) -> Option<Download> {
+    pub fn download(&self) -> Option<Download> {
         let download = self.0.get("download").filter(|download| download.is_object())?;
         let number = |name: &str| download[name].as_u64().unwrap_or_default();
         Some(Download {
@@ -142,18 +147,14 @@ fn records(stats: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// What serves after all, as a sentence.
-pub(super) fn serving(stats: &Value, end: End) -> String {
+pub(super) fn serving(stats: &Value, end: SwapEnd) -> String {
     match (stats["current_model"].as_str().filter(|tag| !tag.is_empty()), end) {
         (None, _) => "No model serves.".to_owned(),
-        (Some(tag), End::Restored) => format!("{} was loaded again and serves.", shortened(tag.as_bytes())),
+        (Some(tag), SwapEnd::Restored) => {
+            format!("{} was loaded again and serves.", shortened(tag.as_bytes()))
+        }
         (Some(tag), _) => format!("{} still serves.", shortened(tag.as_bytes())),
     }
-}
-
-/// Words with a full stop.
-pub(crate) fn sentence(text: &str) -> String {
-    let stop = if text.ends_with(['.', '…', '!', '?']) { "" } else { "." };
-    format!("{text}{stop}")
 }
 
 #[cfg(test)]
@@ -162,10 +163,10 @@ mod tests {
 
     use super::*;
 
-    fn record(fields: &Value) -> Record {
+    fn record(fields: &Value) -> SwapRecord {
         let mut record = json!({ "swap_id": 3, "target_model": "d20" });
         record.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        Record(record)
+        SwapRecord(record)
     }
 
     #[test]
@@ -176,11 +177,14 @@ mod tests {
             "last": of(8, "d20", "failed"),
             "history": [of(9, "d12", "running"), of(8, "d20", "failed"), of(3, "d20", "ok"), of(2, "d20", "ok")],
         } });
-        assert_eq!(Record::of(&stats, 9, "d12").unwrap().end(), None);
-        assert_eq!(Record::of(&stats, 8, "d20").unwrap().end(), Some(End::Failed));
-        assert_eq!(Record::of_live(&stats, "d20").unwrap().0["swap_id"], 3);
-        assert!(Record::of(&stats, 9, "d20").is_none(), "a server that was restarted counts from 1 again");
-        assert!(Record::of(&json!({ "swap": { "current": null, "last": null } }), 1, "d20").is_none());
+        assert_eq!(SwapRecord::of(&stats, 9, "d12").unwrap().end(), None);
+        assert_eq!(SwapRecord::of(&stats, 8, "d20").unwrap().end(), Some(SwapEnd::Failed));
+        assert_eq!(SwapRecord::of_live(&stats, "d20").unwrap().0["swap_id"], 3);
+        assert!(
+            SwapRecord::of(&stats, 9, "d20").is_none(),
+            "a server that was restarted counts from 1 again"
+        );
+        assert!(SwapRecord::of(&json!({ "swap": { "current": null, "last": null } }), 1, "d20").is_none());
     }
 
     #[test]
@@ -206,9 +210,9 @@ mod tests {
             " in load after 0.0 s: It does not say why."
         );
         assert_eq!(
-            serving(&json!({ "current_model": "d12" }), End::Restored),
+            serving(&json!({ "current_model": "d12" }), SwapEnd::Restored),
             "d12 was loaded again and serves."
         );
-        assert_eq!(serving(&json!({ "current_model": null }), End::Restored), "No model serves.");
+        assert_eq!(serving(&json!({ "current_model": null }), SwapEnd::Restored), "No model serves.");
     }
 }

@@ -3,9 +3,10 @@
 
 use serde_json::Value;
 
-use super::words::{bytes, count, percent, time};
+use super::words::{count, percent, time};
 use crate::http::shortened;
-use crate::swap::Record;
+use crate::swap::SwapRecord;
+use crate::text::ByteSize;
 
 /// Characters of an identity that tell it from any other.
 const SHORT_IDENTITY: usize = 12;
@@ -41,6 +42,11 @@ impl Stats {
     pub(super) fn counts(&self, pointer: &str) -> Vec<(String, f64)> {
         let fields = self.0.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
         fields.filter_map(|(name, value)| Some((shortened(name.as_bytes()), value.as_f64()?))).collect()
+    }
+
+    /// Tokens a second over ten seconds, and over a minute.
+    pub(super) fn tokens_per_second(&self) -> [Option<f64>; 2] {
+        ["10s", "60s"].map(|span| self.number(&format!("/tokens_per_second/{span}")))
     }
 
     /// The service in one word.
@@ -157,24 +163,21 @@ impl Stats {
     }
 }
 
+fn bytes(number: f64) -> String {
+    ByteSize(number as u64).to_string()
+}
+
 /// A swap, in words.
 pub(super) struct Swap {
     /// `d12 → d20, overlap`
     pub(super) what: String,
     /// Where it is, or how it ended; and what took its time.
     pub(super) state: String,
-    pub(super) failed: Failed,
+    pub(super) has_failed: bool,
     /// How much of its download there is, from 0 to 1, and in words.
     pub(super) download: Option<(f64, String)>,
     /// When it began, in seconds since 1970 by the server's clock.
     pub(super) started: Option<f64>,
-}
-
-/// Whether a swap went wrong.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Failed {
-    Yes,
-    No,
 }
 
 impl Swap {
@@ -188,24 +191,25 @@ impl Swap {
             Some(previous) => format!("{previous} → {target}"),
             None => target,
         };
-        let record = Record(record.clone());
+        let record = SwapRecord(record.clone());
         let outcome = word("outcome").unwrap_or_default();
         let took: f64 = record.phases().iter().map(|(_, took)| took).sum();
         let mode = word("mode").map_or(String::new(), |mode| format!("{mode}, "));
         let phases = record.phases().into_iter().filter(|(_, took)| *took >= TELLING);
         let phases: Vec<String> = phases.map(|(name, took)| format!("{name} {took:.1}")).collect();
         let phases = if phases.is_empty() { String::new() } else { format!(": {}", phases.join(", ")) };
-        let (state, failed) = match outcome.as_str() {
-            "ok" | "live" => (format!("{outcome}, {mode}{took:.1} s{phases}"), Failed::No),
-            "running" => (format!("in {}{phases}", record.phase()), Failed::No),
-            _ => (format!("{outcome}{}", record.failure()), Failed::Yes),
+        let (state, has_failed) = match outcome.as_str() {
+            "ok" | "live" => (format!("{outcome}, {mode}{took:.1} s{phases}"), false),
+            "running" => (format!("in {}{phases}", record.phase()), false),
+            _ => (format!("{outcome}{}", record.failure()), true),
         };
         let download = record.download().filter(|download| download.bytes_total > 0).map(|download| {
-            let (done, total) = (download.bytes_done as f64, download.bytes_total as f64);
-            ((done / total).min(1.0), format!("{} of {}", bytes(done), bytes(total)))
+            let (done, total) = (download.bytes_done, download.bytes_total);
+            let text = format!("{} of {}", ByteSize(done), ByteSize(total));
+            ((done as f64 / total as f64).min(1.0), text)
         });
         let started = record.0.get("started").and_then(Value::as_f64);
-        Some(Self { what, state, failed, download, started })
+        Some(Self { what, state, has_failed, download, started })
     }
 }
 
@@ -239,7 +243,7 @@ mod tests {
     fn limits_are_those_of_all_workers_and_words_are_harmless() {
         let stats = Stats(json!({
             "status": "\u{1b}[31mok", "running": 16, "total_workers": 2, "limits": { "running_requests": 64 },
-            "memory_bytes": { "resident": 1 << 30 }, "memory_available_bytes": 3u64 << 30,
+            "memory_bytes": { "resident": 1e9 }, "memory_available_bytes": 3e9,
         }));
         let meters = stats.meters();
         assert_eq!((meters[0].text.as_str(), meters[0].share), ("16 of 128", Some(0.125)));
@@ -255,16 +259,16 @@ mod tests {
             Stats(json!({ "swap": { "current": record } })).swap().unwrap()
         };
         let phases = json!({ "resolve": 0.1, "download": 2.0 });
-        let download = json!({ "bytes_done": 3 << 20, "bytes_total": 12 << 20 });
+        let download = json!({ "bytes_done": 3_000_000, "bytes_total": 12_000_000 });
         let runs = swap(json!({ "outcome": "running", "phase": "download", "download": download }));
         assert_eq!((runs.what.as_str(), runs.state.as_str()), ("d12 → d20", "in download"));
         assert_eq!(runs.download, Some((0.25, "3.0 MB of 12.0 MB".to_owned())));
         let ok = swap(json!({ "outcome": "ok", "phase_seconds": phases }));
-        assert_eq!((ok.state.as_str(), ok.failed), ("ok, 2.1 s: resolve 0.1, download 2.0", Failed::No));
+        assert_eq!((ok.state.as_str(), ok.has_failed), ("ok, 2.1 s: resolve 0.1, download 2.0", false));
         let failed = swap(json!({ "outcome": "failed", "phase_seconds": phases, "reason": "It broke." }));
         assert_eq!(
-            (failed.state.as_str(), failed.failed),
-            ("failed in download after 2.1 s: It broke.", Failed::Yes)
+            (failed.state.as_str(), failed.has_failed),
+            ("failed in download after 2.1 s: It broke.", true)
         );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::mem::ManuallyDrop;
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,9 +17,10 @@ use tokio::sync::watch;
 use super::Trouble;
 use super::history::History;
 use super::stats::Stats;
-use super::view::{Colours, Mode, Screen, view};
+use super::view::{Mode, Screen, view};
+use crate::api::ApiClient;
 use crate::clock::now;
-use crate::swap::Server;
+use crate::text::Palette;
 
 /// How long a key is waited for before answers and the clock are looked at again.
 const TICK: Duration = Duration::from_millis(100);
@@ -40,36 +42,28 @@ enum News {
 
 /// How often is asked.
 #[derive(Clone, Copy)]
-struct Pace {
+struct Polling {
     interval: Duration,
     paused: bool,
 }
 
-/// Whether the screen goes on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Next {
-    GoOn,
-    Quit,
-}
-
 /// Shows the screen until a key or a signal ends it.
-pub(super) fn run(server: Server, interval: Duration, colours: Colours) -> Result<()> {
+pub(super) fn run(client: ApiClient, interval: Duration, palette: Palette) -> Result<()> {
     let screen = Screen {
-        url: server.way.place.url(""),
+        url: client.url.shown(""),
         stats: None,
         history: History::default(),
         trouble: None,
         interval,
         mode: Mode::default(),
-        colours,
+        palette,
         now: 0.0,
     };
     let (tell, news) = sync_channel(MAX_NEWS);
-    let (pace, heard) = watch::channel(Pace { interval, paused: false });
-    let runtime = super::runtime()?;
+    let (pace, heard) = watch::channel(Polling { interval, paused: false });
     thread::Builder::new()
         .name("stats".to_owned())
-        .spawn(move || runtime.block_on(ask_until_stopped(server, &tell, heard)))
+        .spawn(move || crate::block_on(ask_until_stopped(client, &tell, heard)))
         .context("a thread could not be started")?;
     // It is put back as it was after a panic too.
     let terminal = ratatui::try_init().context("the terminal cannot be used")?;
@@ -82,12 +76,12 @@ pub(super) fn run(server: Server, interval: Duration, colours: Colours) -> Resul
 }
 
 /// Asks at the pace that is set, until nobody listens, a signal comes, or the terminal is gone.
-async fn ask_until_stopped(server: Server, tell: &SyncSender<News>, pace: watch::Receiver<Pace>) {
+async fn ask_until_stopped(client: ApiClient, tell: &SyncSender<News>, pace: watch::Receiver<Polling>) {
     let signals = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()];
     let Ok(mut signals) = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>() else { return };
     let [terminate, hangup, interrupt] = signals.as_mut_slice() else { return };
     tokio::select! {
-        () = ask_on(server, tell, pace) => return,
+        () = ask_on(client, tell, pace) => return,
         () = hung_up() => {}
         _ = terminate.recv() => {}
         _ = hangup.recv() => {}
@@ -107,12 +101,12 @@ async fn hung_up() {
     }
 }
 
-async fn ask_on(mut server: Server, tell: &SyncSender<News>, mut pace: watch::Receiver<Pace>) {
+async fn ask_on(client: ApiClient, tell: &SyncSender<News>, mut pace: watch::Receiver<Polling>) {
     loop {
-        let Pace { interval, paused } = *pace.borrow_and_update();
+        let Polling { interval, paused } = *pace.borrow_and_update();
         let begun = now();
         if !paused {
-            let answer = super::ask(&mut server).await;
+            let answer = super::ask(&client).await;
             if matches!(tell.try_send(News::Answer(answer)), Err(TrySendError::Disconnected(_))) {
                 return;
             }
@@ -130,7 +124,7 @@ fn show(
     terminal: &mut DefaultTerminal,
     mut screen: Screen,
     news: &Receiver<News>,
-    pace: &watch::Sender<Pace>,
+    pace: &watch::Sender<Polling>,
 ) -> Result<()> {
     let begun = now();
     let mut answered = begun;
@@ -150,7 +144,7 @@ fn show(
         terminal.draw(|frame| view(frame, &screen)).context("the terminal cannot be written to")?;
         if event::poll(TICK)?
             && let Event::Key(key) = event::read()?
-            && press(&mut screen, key, pace) == Next::Quit
+            && press(&mut screen, key, pace).is_break()
         {
             return Ok(());
         }
@@ -172,23 +166,23 @@ fn take(screen: &mut Screen, answer: Result<Value, Trouble>, begun: Instant, ans
 }
 
 /// Does what a key says.
-fn press(screen: &mut Screen, key: KeyEvent, pace: &watch::Sender<Pace>) -> Next {
+fn press(screen: &mut Screen, key: KeyEvent, pace: &watch::Sender<Polling>) -> ControlFlow<()> {
     if !key.is_press() {
-        return Next::GoOn;
+        return ControlFlow::Continue(());
     }
     let held = key.modifiers.contains(KeyModifiers::CONTROL);
     match key.code {
-        KeyCode::Char('c') if held => return Next::Quit,
+        KeyCode::Char('c') if held => return ControlFlow::Break(()),
         KeyCode::Esc if screen.mode.help => screen.mode.help = false,
-        KeyCode::Char('q') | KeyCode::Esc => return Next::Quit,
+        KeyCode::Char('q') | KeyCode::Esc => return ControlFlow::Break(()),
         KeyCode::Char('?' | 'h') => screen.mode.help = !screen.mode.help,
         KeyCode::Char('p' | ' ') => screen.mode.paused = !screen.mode.paused,
         KeyCode::Char('+' | '=') => screen.interval = longer(screen.interval),
         KeyCode::Char('-') => screen.interval = shorter(screen.interval),
-        _ => return Next::GoOn,
+        _ => return ControlFlow::Continue(()),
     }
-    pace.send_replace(Pace { interval: screen.interval, paused: screen.mode.paused });
-    Next::GoOn
+    pace.send_replace(Polling { interval: screen.interval, paused: screen.mode.paused });
+    ControlFlow::Continue(())
 }
 
 fn longer(interval: Duration) -> Duration {
@@ -215,7 +209,7 @@ mod tests {
             trouble: None,
             interval: Duration::from_secs(1),
             mode: Mode::default(),
-            colours: Colours::No,
+            palette: Palette::Monochrome,
             now: 0.0,
         }
     }
@@ -223,16 +217,20 @@ mod tests {
     #[test]
     fn keys_do_what_the_help_says() {
         let mut screen = screen();
-        let (pace, heard) = watch::channel(Pace { interval: screen.interval, paused: false });
+        let (pace, heard) = watch::channel(Polling { interval: screen.interval, paused: false });
         let mut key = |code, modifiers| press(&mut screen, KeyEvent::new(code, modifiers), &pace);
         let mut plain = |c| key(KeyCode::Char(c), KeyModifiers::NONE);
-        assert_eq!(['x', '+', '-', '-', 'p'].map(&mut plain), [Next::GoOn; 5]);
+        assert_eq!(['x', '+', '-', '-', 'p'].map(&mut plain), [ControlFlow::Continue(()); 5]);
         let now = *heard.borrow();
         assert_eq!((now.interval, now.paused), (Duration::from_millis(500), true));
-        assert_eq!((plain('?'), plain('q')), (Next::GoOn, Next::Quit));
-        assert_eq!(key(KeyCode::Esc, KeyModifiers::NONE), Next::GoOn, "it closes the help first");
-        assert_eq!(key(KeyCode::Esc, KeyModifiers::NONE), Next::Quit);
-        assert_eq!(key(KeyCode::Char('c'), KeyModifiers::CONTROL), Next::Quit);
+        assert_eq!((plain('?'), plain('q')), (ControlFlow::Continue(()), ControlFlow::Break(())));
+        assert_eq!(
+            key(KeyCode::Esc, KeyModifiers::NONE),
+            ControlFlow::Continue(()),
+            "it closes the help first"
+        );
+        assert_eq!(key(KeyCode::Esc, KeyModifiers::NONE), ControlFlow::Break(()));
+        assert_eq!(key(KeyCode::Char('c'), KeyModifiers::CONTROL), ControlFlow::Break(()));
         assert_eq!(
             (longer(Duration::from_mins(1)), shorter(Duration::from_millis(100))),
             (Duration::from_mins(1), Duration::from_millis(100))

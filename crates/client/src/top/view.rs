@@ -15,6 +15,7 @@ use super::Trouble;
 use super::history::History;
 use super::stats::Stats;
 use super::words::time;
+use crate::text::Palette;
 
 /// All that is shown.
 pub(super) struct Screen {
@@ -25,7 +26,7 @@ pub(super) struct Screen {
     pub(super) trouble: Option<(Trouble, Duration)>,
     pub(super) interval: Duration,
     pub(super) mode: Mode,
-    pub(super) colours: Colours,
+    pub(super) palette: Palette,
     /// Seconds since 1970.
     pub(super) now: f64,
 }
@@ -35,13 +36,6 @@ pub(super) struct Screen {
 pub(super) struct Mode {
     pub(super) paused: bool,
     pub(super) help: bool,
-}
-
-/// Whether colours are wanted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Colours {
-    Yes,
-    No,
 }
 
 /// What a part means.
@@ -55,12 +49,12 @@ enum Tone {
     Alarm,
 }
 
-impl Colours {
-    fn style(self, tone: Tone) -> Style {
+impl Screen {
+    fn style(&self, tone: Tone) -> Style {
         let style = Style::new();
-        let coloured = |colour, plain: Modifier| match self {
-            Self::Yes => style.fg(colour),
-            Self::No => style.add_modifier(plain),
+        let coloured = |colour, plain: Modifier| match self.palette {
+            Palette::Coloured => style.fg(colour),
+            Palette::Monochrome => style.add_modifier(plain),
         };
         match tone {
             Tone::Plain => style,
@@ -112,8 +106,8 @@ fn waiting(screen: &Screen) -> Vec<Line<'static>> {
     let mut lines = vec![Line::from(format!("{} …", screen.url))];
     if let Some((why, _)) = &screen.trouble {
         let again = format!("Asking again every {}.", interval(screen.interval));
-        lines.push(Line::from(Span::styled(why.to_string(), screen.colours.style(Tone::Alarm))));
-        lines.push(Line::from(Span::styled(again, screen.colours.style(Tone::Quiet))));
+        lines.push(Line::from(Span::styled(why.to_string(), screen.style(Tone::Alarm))));
+        lines.push(Line::from(Span::styled(again, screen.style(Tone::Quiet))));
     }
     lines
 }
@@ -121,7 +115,7 @@ fn waiting(screen: &Screen) -> Vec<Line<'static>> {
 /// What is wrong, a line each.
 fn notes(screen: &Screen) -> Vec<Line<'static>> {
     let Some(stats) = &screen.stats else { return Vec::new() };
-    let note = |text: String, tone| Line::from(Span::styled(text, screen.colours.style(tone)));
+    let note = |text: String, tone| Line::from(Span::styled(text, screen.style(tone)));
     match (&screen.trouble, stats.reason()) {
         (Some((trouble, since)), _) => {
             let since = time(since.as_secs_f64());
@@ -138,7 +132,7 @@ fn notes(screen: &Screen) -> Vec<Line<'static>> {
 
 /// Greys what is no longer so.
 fn stale(frame: &mut Frame<'_>, screen: &Screen, area: Rect) {
-    let quiet = screen.colours.style(Tone::Quiet).remove_modifier(Modifier::BOLD | Modifier::REVERSED);
+    let quiet = screen.style(Tone::Quiet).remove_modifier(Modifier::BOLD | Modifier::REVERSED);
     frame.buffer_mut().set_style(area, quiet);
 }
 
@@ -151,10 +145,10 @@ fn heading(screen: &Screen, stats: &Stats, width: u16) -> Line<'static> {
         _ => Tone::Alarm,
     };
     let bold = Style::new().add_modifier(Modifier::BOLD);
-    let quiet = screen.colours.style(Tone::Quiet);
+    let quiet = screen.style(Tone::Quiet);
     let status = if screen.trouble.is_some() { format!("○ was {status}") } else { format!("● {status}") };
     let mut spans = vec![
-        Span::styled(status, screen.colours.style(tone).add_modifier(Modifier::BOLD)),
+        Span::styled(status, screen.style(tone).add_modifier(Modifier::BOLD)),
         Span::raw("  "),
         Span::styled(stats.model(), bold),
     ];
@@ -181,9 +175,9 @@ fn heading(screen: &Screen, stats: &Stats, width: u16) -> Line<'static> {
 
 /// The keys, as many as fit, and the server's place.
 fn keys_line(screen: &Screen, width: u16) -> Line<'static> {
-    let quiet = screen.colours.style(Tone::Quiet);
+    let quiet = screen.style(Tone::Quiet);
     let state = if screen.mode.paused {
-        Span::styled("paused", screen.colours.style(Tone::Warning))
+        Span::styled("paused", screen.style(Tone::Warning))
     } else {
         Span::styled(format!("every {}", interval(screen.interval)), quiet)
     };
@@ -228,7 +222,7 @@ fn help(frame: &mut Frame<'_>, screen: &Screen, area: Rect) {
     let place = area.inner(Margin::new((area.width - width) / 2, (area.height - height) / 2));
     let place = Rect { width, height, ..place };
     let block = Block::bordered()
-        .title(Span::styled(" samosa top ", screen.colours.style(Tone::Title)))
+        .title(Span::styled(" samosa top ", screen.style(Tone::Title)))
         .padding(Padding::horizontal(1));
     frame.render_widget(Clear, place);
     frame.render_widget(Paragraph::new(HELP).block(block), place);

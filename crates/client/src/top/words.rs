@@ -1,5 +1,10 @@
 //! Numbers as short words.
 
+/// A number in such words, or a dash where there is none.
+pub(super) fn figure(number: Option<f64>, words: fn(f64) -> String) -> String {
+    number.map_or_else(|| "–".to_owned(), words)
+}
+
 /// A whole number: `512`, `12.3k`, `4.5M`.
 pub(super) fn count(number: f64) -> String {
     match number {
@@ -22,17 +27,6 @@ pub(super) fn ms(number: f64) -> String {
         n if n < 99.95 => format!("{n:.1}"),
         n if n < 9999.5 => format!("{n:.0}"),
         n => format!("{:.1} s", n / 1e3),
-    }
-}
-
-/// A size.
-pub(super) fn bytes(number: f64) -> String {
-    const UNITS: [(&str, i32); 3] = [("GB", 3), ("MB", 2), ("kB", 1)];
-    let of = |power: i32| number / 1024f64.powi(power);
-    match UNITS.iter().find(|(_, power)| of(*power) >= 0.95) {
-        Some((unit, power)) if of(*power) < 99.5 => format!("{:.1} {unit}", of(*power)),
-        Some((unit, power)) => format!("{:.0} {unit}", of(*power)),
-        None => format!("{number:.0} B"),
     }
 }
 
@@ -63,8 +57,6 @@ mod tests {
         assert_eq!(counts, ["0", "9999", "10.0k", "524.3k", "1.0M", "1.5G"]);
         assert_eq!([0.0, 0.04, 12.34, 421.3].map(rate), ["0", "0.0", "12.3", "421"]);
         assert_eq!([0.5, 2.134, 12.34, 180.2, 12_345.0].map(ms), ["0.50", "2.13", "12.3", "180", "12.3 s"]);
-        let sizes = [12.0, 5_541_888.0, 1_072_889_856.0, 150e6].map(bytes);
-        assert_eq!(sizes, ["12 B", "5.3 MB", "1.0 GB", "143 MB"]);
         let times = [7.9, 61.0, 7260.0, 90_000.0].map(time);
         assert_eq!(times, ["7 s", "1 min 1 s", "2 h 1 min", "1 d 1 h"]);
     }

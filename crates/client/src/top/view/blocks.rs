@@ -7,12 +7,14 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, RenderDirection, Sparkline, SparklineBar};
 
 use super::super::history::{ENDED, REFUSED};
-use super::super::stats::{Failed, Meter, Stats, Swap};
-use super::super::words::{count, ms, percent, rate, time};
-use super::{Colours, Screen, Tone};
+use super::super::stats::{Meter, Stats, Swap};
+use super::super::words::{count, figure, ms, percent, rate, time};
+use super::{Screen, Tone};
 
 /// From this width on blocks stand side by side.
 const WIDE: u16 = 76;
+/// Columns between them.
+const GAP: u16 = 2;
 /// Columns of a name before its value.
 const NAME: usize = 14;
 /// Columns of a meter's numbers, and the fewest of its bar.
@@ -20,6 +22,8 @@ const METER_TEXT: usize = 18;
 const METER_BAR: usize = 6;
 /// The tallest curve.
 const MAX_CURVE: u16 = 16;
+/// Rows of the curve with its title, if others need the rest.
+const MIN_CURVE: u16 = 2;
 /// The fewest rows, its title included, that a block may be cut to.
 const WORTH_CUTTING: u16 = 4;
 /// Reasons to refuse that are listed.
@@ -30,29 +34,36 @@ const MAX_WRAPPED: usize = 3;
 const WARNS: f64 = 0.75;
 const ALARMS: f64 = 0.9;
 
-/// A block: its rows are asked for once its width is known.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Curve,
-    Load,
-    Latency,
-    Requests,
-    Inside,
+/// A block below the curve.
+struct Panel {
+    title: &'static str,
+    /// Names of the columns of figures.
+    columns: String,
+    lines: Vec<Line<'static>>,
 }
 
 /// Chooses the blocks that fit, and draws them.
 pub(super) fn blocks(frame: &mut Frame<'_>, screen: &Screen, stats: &Stats, area: Rect) {
-    let rows: &[&[Part]] = if area.width >= WIDE {
-        &[&[Part::Curve], &[Part::Load, Part::Latency], &[Part::Requests, Part::Inside]]
-    } else {
-        &[&[Part::Curve], &[Part::Load], &[Part::Latency], &[Part::Requests], &[Part::Inside]]
-    };
-    let column = area.width / if area.width >= WIDE { 2 } else { 1 };
+    let per_row = if area.width >= WIDE { 2 } else { 1 };
+    let width = usize::from(area.width.saturating_sub(GAP * (per_row - 1)) / per_row);
+    let panel = |title, columns, lines| Panel { title, columns, lines };
+    let meters = stats.meters().iter().map(|meter| meter_line(screen, meter, width)).collect();
+    let panels = [
+        panel("Load", String::new(), meters),
+        panel(
+            "Latency, ms",
+            format!("{:>8}{:>9}{:>9} ", "p50", "p95", "p99"),
+            latency_lines(screen, stats, width),
+        ),
+        panel("Requests", format!("{:>9}{:>8}", "a minute", "total"), request_lines(screen, stats, width)),
+        panel("Inside", String::new(), inside_lines(screen, stats, width)),
+    ];
+    let rows: Vec<&[Panel]> = panels.chunks(per_row.into()).collect();
+    let tallest = |row: &&[Panel]| row.iter().map(|panel| 1 + panel.lines.len() as u16).max().unwrap_or(0);
     let mut left = area.height;
     let mut heights = Vec::new();
     // The curve shrinks to one line for the others, and takes what they leave.
-    for row in rows {
-        let height = row.iter().map(|part| part_height(*part, screen, stats, column)).max().unwrap_or(0);
+    for height in std::iter::once(MIN_CURVE).chain(rows.iter().map(tallest)) {
         let height = if height <= left || left >= WORTH_CUTTING { height.min(left) } else { 0 };
         left -= height;
         heights.push(height);
@@ -61,79 +72,48 @@ pub(super) fn blocks(frame: &mut Frame<'_>, screen: &Screen, stats: &Stats, area
         heights[0] = (heights[0] + left).min(MAX_CURVE);
     }
     let areas = Layout::vertical(heights.iter().map(|height| Constraint::Length(*height))).split(area);
-    for (row, area) in rows.iter().zip(areas.iter()).filter(|(_, area)| area.height > 0) {
-        let columns = Layout::horizontal(vec![Constraint::Fill(1); row.len()]).spacing(2).split(*area);
-        for (part, area) in row.iter().zip(columns.iter()) {
-            draw(frame, (screen, stats), *part, *area);
+    if areas[0].height > 0 {
+        curve(frame, screen, stats, areas[0]);
+    }
+    for (row, area) in rows.iter().zip(&areas[1..]).filter(|(_, area)| area.height > 0) {
+        let columns = Layout::horizontal(vec![Constraint::Fill(1); row.len()]).spacing(GAP).split(*area);
+        for (panel, area) in row.iter().zip(columns.iter()) {
+            draw(frame, screen, panel, *area);
         }
     }
 }
 
-/// Rows of a block, its title included.
-fn part_height(part: Part, screen: &Screen, stats: &Stats, width: u16) -> u16 {
-    match part {
-        Part::Curve => 2,
-        part => 1 + part_lines(part, screen, stats, width).len() as u16,
+fn draw(frame: &mut Frame<'_>, screen: &Screen, panel: &Panel, area: Rect) {
+    let mut block = headed(screen, title(screen, panel.title).into());
+    if !panel.columns.is_empty() {
+        let columns = Span::styled(panel.columns.clone(), screen.style(Tone::Quiet));
+        block = block.title(Line::from(columns).alignment(Alignment::Right));
     }
+    frame.render_widget(Paragraph::new(panel.lines.clone()).block(block), area);
 }
 
-fn draw(frame: &mut Frame<'_>, (screen, stats): (&Screen, &Stats), part: Part, area: Rect) {
-    let colours = screen.colours;
-    let title =
-        |text: &'static str| Line::from(Span::styled(format!(" {text} "), colours.style(Tone::Title)));
-    let block = Block::new().borders(Borders::TOP).border_style(colours.style(Tone::Quiet));
-    let head =
-        |text: String| Line::from(Span::styled(text, colours.style(Tone::Quiet))).alignment(Alignment::Right);
-    let block = match part {
-        Part::Curve => return curve(frame, (screen, stats), block, area),
-        Part::Load => block.title(title("Load")),
-        Part::Latency => {
-            block.title(title("Latency, ms")).title(head(format!("{:>8}{:>9}{:>9} ", "p50", "p95", "p99")))
-        }
-        Part::Requests => {
-            block.title(title("Requests")).title(head(format!("{:>9}{:>8}", "a minute", "total")))
-        }
-        Part::Inside => block.title(title("Inside")),
-    };
-    let lines = part_lines(part, screen, stats, area.width);
-    frame.render_widget(Paragraph::new(lines).block(block), area);
+/// A line with a title in it.
+fn headed(screen: &Screen, title: Line<'static>) -> Block<'static> {
+    Block::new().borders(Borders::TOP).border_style(screen.style(Tone::Quiet)).title(title)
 }
 
-fn part_lines(part: Part, screen: &Screen, stats: &Stats, width: u16) -> Vec<Line<'static>> {
-    let width = usize::from(width);
-    match part {
-        Part::Curve => Vec::new(),
-        Part::Load => stats.meters().iter().map(|meter| meter_line(screen.colours, meter, width)).collect(),
-        Part::Latency => latency_lines(screen, stats, width),
-        Part::Requests => request_lines(screen, stats, width),
-        Part::Inside => inside_lines(screen, stats, width),
-    }
+fn title(screen: &Screen, text: &str) -> Span<'static> {
+    Span::styled(format!(" {text} "), screen.style(Tone::Title))
 }
 
 /// Tokens a second: now, over a minute, and as a curve.
-fn curve(frame: &mut Frame<'_>, (screen, stats): (&Screen, &Stats), block: Block<'_>, area: Rect) {
-    let colours = screen.colours;
+fn curve(frame: &mut Frame<'_>, screen: &Screen, stats: &Stats, area: Rect) {
     let curve = screen.history.curve(area.width.into(), screen.interval);
     let peak = curve.iter().flatten().max().copied().unwrap_or(0);
-    let figure = |pointer: &str| stats.number(pointer).map_or("–".to_owned(), rate);
-    let title = Line::from(vec![
-        Span::styled(" Tokens/s ", colours.style(Tone::Title)),
-        Span::styled(
-            format!("{} ", figure("/tokens_per_second/10s")),
-            Style::new().fg(Color::Reset).add_modifier(Modifier::BOLD),
-        ),
-    ]);
-    let more = format!(
-        " {} over a minute, curve of 5 min up to {} ",
-        figure("/tokens_per_second/60s"),
-        count(peak as f64)
-    );
-    let block = block.title(title);
-    let block = if usize::from(area.width) > more.chars().count() + 24 {
-        block.title(Line::from(Span::styled(more, colours.style(Tone::Quiet))).alignment(Alignment::Right))
-    } else {
-        block
-    };
+    let [now, minute] = stats.tokens_per_second().map(|number| figure(number, rate));
+    let bold = Style::new().fg(Color::Reset).add_modifier(Modifier::BOLD);
+    let now = Span::styled(format!("{now} "), bold);
+    let mut block = headed(screen, Line::from(vec![title(screen, "Tokens/s"), now]));
+    let more = format!(" {minute} over a minute, curve of 5 min up to {} ", count(peak as f64));
+    if usize::from(area.width) > more.chars().count() + 24 {
+        let more = Line::from(Span::styled(more, screen.style(Tone::Quiet)));
+        block = block.title(more.alignment(Alignment::Right));
+    }
     let bars: Vec<SparklineBar> = curve.into_iter().rev().map(SparklineBar::from).collect();
     let sparkline = Sparkline::default()
         .block(block)
@@ -141,12 +121,12 @@ fn curve(frame: &mut Frame<'_>, (screen, stats): (&Screen, &Stats), block: Block
         .max(peak.max(1))
         .direction(RenderDirection::RightToLeft)
         .absent_value_symbol(" ")
-        .style(colours.style(Tone::Good));
+        .style(screen.style(Tone::Good));
     frame.render_widget(sparkline, area);
 }
 
 /// `streams        ████░░░░░░       12 of 64`
-fn meter_line(colours: Colours, meter: &Meter, width: usize) -> Line<'static> {
+fn meter_line(screen: &Screen, meter: &Meter, width: usize) -> Line<'static> {
     let name = Span::raw(format!("{:NAME$}", meter.name));
     let room = width.saturating_sub(NAME + METER_TEXT + 1);
     match meter.share {
@@ -158,11 +138,11 @@ fn meter_line(colours: Colours, meter: &Meter, width: usize) -> Line<'static> {
                 _ => Tone::Good,
             };
             // Reversed blocks would look empty.
-            let style = colours.style(tone).remove_modifier(Modifier::REVERSED);
+            let style = screen.style(tone).remove_modifier(Modifier::REVERSED);
             Line::from(vec![
                 name,
                 Span::styled(full, style),
-                Span::styled(empty, colours.style(Tone::Quiet)),
+                Span::styled(empty, screen.style(Tone::Quiet)),
                 Span::raw(format!(" {:>METER_TEXT$}", meter.text)),
             ])
         }
@@ -182,12 +162,12 @@ fn latency_lines(screen: &Screen, stats: &Stats, width: usize) -> Vec<Line<'stat
         .latencies()
         .iter()
         .map(|(name, values)| {
-            let values = values.map(|value| value.map_or("–".to_owned(), ms));
-            let values = format!("{:>8} {:>8} {:>8} ", values[0], values[1], values[2]);
+            let [p50, p95, p99] = values.map(|value| figure(value, ms));
+            let values = format!("{p50:>8} {p95:>8} {p99:>8} ");
             row(name, Span::raw(values), width)
         })
         .collect();
-    let quiet = screen.colours.style(Tone::Quiet);
+    let quiet = screen.style(Tone::Quiet);
     for (name, value) in stats.facts() {
         let style = if value.starts_with(|c: char| c.is_ascii_digit()) { Style::new() } else { quiet };
         lines.push(row(name, Span::styled(format!("{value} "), style), width));
@@ -199,7 +179,7 @@ fn latency_lines(screen: &Screen, stats: &Stats, width: usize) -> Vec<Line<'stat
 fn request_lines(screen: &Screen, stats: &Stats, width: usize) -> Vec<Line<'static>> {
     let line = |pointer: &str, label: &str, (name, total): &(String, f64)| {
         let lately = screen.history.per_minute(pointer, name);
-        let figures = format!("{:>9}{:>8}", lately.map_or("–".to_owned(), rate), count(*total));
+        let figures = format!("{:>9}{:>8}", figure(lately, rate), count(*total));
         let is_good = ["stop", "length"].contains(&name.as_str());
         // Only what goes wrong now shall stand out.
         let tone = match lately {
@@ -210,7 +190,7 @@ fn request_lines(screen: &Screen, stats: &Stats, width: usize) -> Vec<Line<'stat
         let room = width.saturating_sub(figures.chars().count());
         let name = format!("{label}{}", name.replace('_', " "));
         let name: String = name.chars().take(room.saturating_sub(1)).collect();
-        Line::from(Span::styled(format!("{name:room$}{figures}"), screen.colours.style(tone)))
+        Line::from(Span::styled(format!("{name:room$}{figures}"), screen.style(tone)))
     };
     let mut refused = stats.counts(REFUSED);
     refused.sort_by(|(_, a), (_, b)| b.total_cmp(a));
@@ -220,22 +200,21 @@ fn request_lines(screen: &Screen, stats: &Stats, width: usize) -> Vec<Line<'stat
 }
 
 fn inside_lines(screen: &Screen, stats: &Stats, width: usize) -> Vec<Line<'static>> {
-    let colours = screen.colours;
     let mut lines: Vec<_> = stats
         .inside()
         .iter()
-        .map(|(name, value)| left(name, value, colours.style(Tone::Plain), width))
+        .map(|(name, value)| left(name, value, screen.style(Tone::Plain), width))
         .collect();
     if let Some(swap) = stats.swap() {
-        lines.push(left("swap", &swap.what, colours.style(Tone::Title), width));
+        lines.push(left("swap", &swap.what, screen.style(Tone::Title), width));
         match &swap.download {
             Some((share, text)) => {
                 let [full, empty] =
                     bar(*share, width.saturating_sub(NAME + text.chars().count() + 1).min(20));
                 lines.push(Line::from(vec![
                     Span::raw(format!("{:NAME$}", "  download")),
-                    Span::styled(full, colours.style(Tone::Good)),
-                    Span::styled(empty, colours.style(Tone::Quiet)),
+                    Span::styled(full, screen.style(Tone::Good)),
+                    Span::styled(empty, screen.style(Tone::Quiet)),
                     Span::raw(format!(" {text}")),
                 ]));
                 wrapped(&mut lines, &format!("{}, {}", percent(*share), swap.state), Style::new(), width);
@@ -244,8 +223,8 @@ fn inside_lines(screen: &Screen, stats: &Stats, width: usize) -> Vec<Line<'stati
         }
     }
     if let Some(swap) = stats.last_swap() {
-        let tone = if swap.failed == Failed::Yes { Tone::Warning } else { Tone::Plain };
-        let style = colours.style(tone);
+        let tone = if swap.has_failed { Tone::Warning } else { Tone::Plain };
+        let style = screen.style(tone);
         lines.push(left("last swap", &format!("{}{}", swap.what, ago(screen, &swap)), style, width));
         wrapped(&mut lines, &swap.state, style, width);
     }

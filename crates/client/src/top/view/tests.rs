@@ -1,4 +1,5 @@
-//! The screen on a terminal of the test's own, compared with copies that a person looked at. `UPDATE` writes them anew.
+//! The screen on a terminal of the test's own, compared with copies that a person looked at. A build with `UPDATE` writes them
+//! anew.
 
 use std::path::Path;
 
@@ -58,7 +59,7 @@ fn screen(stats: Option<Value>) -> Screen {
         trouble: None,
         interval: Duration::from_secs(1),
         mode: Mode::default(),
-        colours: Colours::Yes,
+        palette: Palette::Coloured,
         now: 1012.0,
     }
 }
@@ -75,11 +76,10 @@ fn text(buffer: &Buffer) -> String {
     rows.map(|row| row.trim_end().to_owned() + "\n").collect()
 }
 
-#[expect(clippy::disallowed_methods, reason = "whoever changes the screen says that the copies shall follow")]
 fn compare(name: &str, screen: &Screen, size: (u16, u16)) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/top/view/screens").join(name);
     let found = text(&draw(screen, size));
-    if std::env::var_os("UPDATE").is_some() {
+    if option_env!("UPDATE").is_some() {
         return std::fs::write(path, found).unwrap();
     }
     let wanted = std::fs::read_to_string(path).unwrap();
@@ -147,6 +147,6 @@ fn colours_say_what_words_say_and_none_are_used_where_none_are_wanted() {
         !stale.content.iter().any(|cell| [Color::Green, Color::Cyan].contains(&cell.fg)),
         "all of it is grey"
     );
-    screen.colours = Colours::No;
+    screen.palette = Palette::Monochrome;
     assert!(has_colours(&coloured) && !has_colours(&draw(&screen, (80, 24))));
 }
