@@ -10,7 +10,7 @@ use reqwest::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::http::{self, Connector, KEY_HEADER, Lost, ServerUrl, message, shortened};
+use crate::http::{self, ExchangeFailure, KEY_HEADER, ServerConnector, ServerUrl, message, shortened};
 
 const SWAP: &str = "/models/swap";
 /// Longest time one answer may take: the server's disks may be slow.
@@ -23,7 +23,7 @@ const MAX_ANSWER: usize = 4 << 20;
 pub struct ApiClient {
     /// Where it is.
     pub url: ServerUrl,
-    connector: Connector,
+    connector: ServerConnector,
     key: Option<HeaderValue>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum SwapReply {
 #[derive(Debug)]
 pub enum QuestionFailure {
     /// The exchange came to nothing.
-    Lost(Lost),
+    Exchange(ExchangeFailure),
     /// It took too long.
     TimedOut,
     /// The key is missing or wrong.
@@ -58,7 +58,7 @@ pub enum QuestionFailure {
 impl fmt::Display for QuestionFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lost(lost) => lost.fmt(f),
+            Self::Exchange(failure) => failure.fmt(f),
             Self::TimedOut => write!(f, "no answer came within {} s", PATIENCE.as_secs()),
             Self::Denied(said) => {
                 write!(f, "the key is missing or wrong (ADMIN_API_KEY, INTERNAL_API_KEY): {said}")
@@ -73,7 +73,7 @@ impl fmt::Display for QuestionFailure {
 
 impl ApiClient {
     /// One that sends this key of a samosa server.
-    pub fn new(url: ServerUrl, connector: Connector, key: Option<String>) -> Result<Self> {
+    pub fn new(url: ServerUrl, connector: ServerConnector, key: Option<String>) -> Result<Self> {
         Self { url, connector, key: None }.with_key(key)
     }
 
@@ -85,17 +85,17 @@ impl ApiClient {
     /// The server of `--url`.
     pub(crate) fn of_arguments(matches: &ArgMatches, key: Option<String>) -> Result<Self> {
         let (url, trust) = http::server_of(matches)?;
-        let connector = Connector::network(&url, &trust, &[])?;
+        let connector = ServerConnector::network(&url, &trust, &[])?;
         Self::new(url, connector, key)
     }
 
     /// Whether it is in this process.
     pub(crate) fn is_in_process(&self) -> bool {
-        matches!(self.connector, Connector::InProcess(_))
+        matches!(self.connector, ServerConnector::InProcess(_))
     }
 
     /// Sends a request with the key. Returns its answer as far as its head.
-    pub(crate) async fn send(&self, mut request: Request) -> Result<Response, Lost> {
+    pub(crate) async fn send(&self, mut request: Request) -> Result<Response, ExchangeFailure> {
         if let Some(key) = &self.key {
             request.headers_mut().insert(KEY_HEADER, key.clone());
         }
@@ -107,13 +107,17 @@ impl ApiClient {
         self.url.shown(SWAP)
     }
 
-    /// Asks for a model, if what serves has the identity `if_match`.
-    pub(crate) async fn swap(&self, tag: &str, if_match: Option<&str>) -> Result<SwapReply, QuestionFailure> {
+    /// Asks for a model, if what serves has the quoted identity `if_match`.
+    pub(crate) async fn swap(
+        &self,
+        tag: &str,
+        if_match: Option<&HeaderValue>,
+    ) -> Result<SwapReply, QuestionFailure> {
         let mut request = http::post(self.url.endpoint(SWAP), &json!({ "model_tag": tag }));
         request.headers_mut().insert("prefer", HeaderValue::from_static("wait=0"));
-        // An identity is made of digits.
-        let identity = if_match.and_then(|identity| HeaderValue::try_from(format!("\"{identity}\"")).ok());
-        request.headers_mut().extend(identity.map(|identity| (IF_MATCH, identity)));
+        if let Some(identity) = if_match {
+            request.headers_mut().insert(IF_MATCH, identity.clone());
+        }
         let answer = self.ask(request).await?;
         match (answer["status"].as_str(), answer["swap_id"].as_u64()) {
             (Some("ok"), _) => Ok(SwapReply::AlreadyLive),
@@ -137,7 +141,7 @@ impl ApiClient {
     }
 
     async fn exchange(&self, request: Request) -> Result<Value, QuestionFailure> {
-        let response = self.send(request).await.map_err(QuestionFailure::Lost)?;
+        let response = self.send(request).await.map_err(QuestionFailure::Exchange)?;
         let status = response.status();
         let is_problem = http::content_type(&response).starts_with("application/problem+json");
         let body = http::read(response, MAX_ANSWER).await;

@@ -11,12 +11,12 @@ use clap::{Arg, ArgMatches};
 use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 
-use crate::Interrupted;
+use crate::CtrlC;
 use crate::api::{ApiClient, QuestionFailure};
 use crate::http::{self, ServerUrl};
 
-pub(crate) use self::answer::{Answer, AnswerFailure, Done};
-pub(crate) use self::question::{Question, Sampling, temperature};
+pub(crate) use self::answer::{AnswerFailure, AnswerStream, Done};
+pub(crate) use self::question::{Question, SamplingOptions, temperature};
 
 /// Threads that move events. The cores belong to the engine, if it is in this process.
 const THREADS: usize = 2;
@@ -83,7 +83,7 @@ pub struct ModelService {
 }
 
 /// The models of a service.
-pub(crate) struct ModelList {
+pub(crate) struct ServiceModels {
     /// The tag that serves.
     pub(crate) current: Option<String>,
     /// Tags, and where each comes from.
@@ -105,17 +105,17 @@ impl ModelService {
     }
 
     /// Asks a question. Dropping the answer stops it.
-    pub(crate) async fn ask(&self, question: &Question) -> Result<Answer, AnswerFailure> {
-        Answer::ask(&self.client, question).await
+    pub(crate) async fn ask(&self, question: &Question) -> Result<AnswerStream, AnswerFailure> {
+        AnswerStream::ask(&self.client, question).await
     }
 
     /// The models there are.
-    pub(crate) async fn models(&self) -> Result<ModelList, QuestionFailure> {
+    pub(crate) async fn models(&self) -> Result<ServiceModels, QuestionFailure> {
         let answer = self.client.models().await?;
         let text = |value: &Value| http::shortened(value.as_str().unwrap_or_default().as_bytes());
         let models = answer["models"].as_array().into_iter().flatten();
         let all = models.map(|model| (text(&model["model_tag"]), text(&model["source"]))).collect();
-        Ok(ModelList { current: Some(text(&answer["current_model"])).filter(|tag| !tag.is_empty()), all })
+        Ok(ServiceModels { current: Some(text(&answer["current_model"])).filter(|tag| !tag.is_empty()), all })
     }
 
     async fn check_model(&self, model: &str) -> Result<()> {
@@ -137,7 +137,7 @@ pub(crate) async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>)
         done = work => done,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.context("Ctrl-C cannot be watched")?;
-            Err(Interrupted.into())
+            Err(CtrlC.into())
         }
     }
 }

@@ -20,7 +20,7 @@ use self::report::LoadReport;
 use self::target::{Api, Target};
 use crate::ask::temperature;
 use crate::given;
-use crate::http::{self, Connector};
+use crate::http::{self, ServerConnector};
 
 /// What `bench` was asked to do.
 pub struct Options {
@@ -142,7 +142,7 @@ impl Options {
         };
         let api = Api::named(text("api").unwrap_or_default());
         let (url, trust) = http::server_of(matches)?;
-        let connector = Connector::network(&url, &trust, &url.addresses())?;
+        let connector = ServerConnector::network(&url, &trust, &url.addresses())?;
         let target = Target::new(url, connector, api, key, text("model"))?;
         Ok(Self { target, plan, json: matches.get_flag("json") })
     }

@@ -22,12 +22,12 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use tokio::runtime::Runtime;
 
 use self::command::Home;
-use self::conversation::Conversation;
+use self::conversation::Transcript;
 use self::editor::{Editor, Typed};
-use self::input::Lines;
-use self::say::{Reader, Say};
+use self::input::InputLines;
+use self::say::{Audience, Say};
 use self::talk::Talk;
-use crate::ask::{self, Sampling, ServiceSource};
+use crate::ask::{self, SamplingOptions, ServiceSource};
 use crate::text::{Palette, Terminal};
 
 /// What the environment says that a chat heeds.
@@ -43,14 +43,14 @@ pub struct Environment {
 /// What `chat` was asked to do.
 pub struct Options {
     source: ServiceSource,
-    conversation: Conversation,
-    sampling: Sampling,
+    conversation: Transcript,
+    sampling: SamplingOptions,
     home: Home,
     /// Where lines that were typed are kept.
     history: Option<PathBuf>,
     palette: Palette,
     /// Whether lines can be edited; else they come from elsewhere, or the terminal cannot do it.
-    reader: Reader,
+    reader: Audience,
 }
 
 /// The command line of `chat`.
@@ -83,8 +83,8 @@ impl Options {
         let is_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
         let is_coloured = terminal == Terminal::Coloured && !matches.get_flag("plain");
         let mut conversation = match matches.get_one::<PathBuf>("resume") {
-            Some(path) => Conversation::load(path).map_err(anyhow::Error::msg)?,
-            None => Conversation::default(),
+            Some(path) => Transcript::load(path).map_err(anyhow::Error::msg)?,
+            None => Transcript::default(),
         };
         if let Some(system) = matches.get_one::<String>("system") {
             conversation.system = Some(system.clone());
@@ -93,11 +93,15 @@ impl Options {
         Ok(Self {
             source,
             conversation,
-            sampling: Sampling::read(matches),
+            sampling: SamplingOptions::read(matches),
             home: Home(home),
             history: history.map(|home| home.join("samosa").join("chat_history")),
             palette: if is_coloured { Palette::Coloured } else { Palette::Monochrome },
-            reader: if is_terminal && terminal != Terminal::Dumb { Reader::Person } else { Reader::Anything },
+            reader: if is_terminal && terminal != Terminal::Dumb {
+                Audience::Person
+            } else {
+                Audience::Anything
+            },
         })
     }
 }
@@ -117,7 +121,7 @@ fn talk(runtime: &Runtime, options: Options) -> Result<()> {
     let say = Say::new(palette, reader);
     let mut talk = Talk::new(service, conversation, sampling, say, home.clone());
     runtime.block_on(talk.greet())?;
-    if reader == Reader::Person {
+    if reader == Audience::Person {
         runtime.spawn(editor::guard_terminal());
         let editor = Editor::new(history, palette, talk.tags(), home);
         return at_terminal(runtime, &mut talk, editor);
@@ -147,7 +151,7 @@ fn at_terminal(runtime: &Runtime, talk: &mut Talk, mut editor: Editor) -> Result
 
 /// Takes every line, whatever became of those before it; an error if one failed.
 fn of_lines(runtime: &Runtime, talk: &mut Talk) -> Result<()> {
-    let mut lines = Lines::new(std::io::stdin().lock());
+    let mut lines = InputLines::new(std::io::stdin().lock());
     while let Some(text) = lines.next()? {
         if runtime.block_on(talk.take(&text))?.is_break() {
             break;

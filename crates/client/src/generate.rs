@@ -11,8 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
 
 use self::message::MessageSource;
-use crate::ask::{self, AnswerFailure, Done, ModelService, Question, Sampling, ServiceSource};
-use crate::clock;
+use crate::ask::{self, AnswerFailure, Done, ModelService, Question, SamplingOptions, ServiceSource};
 use crate::text::{counted, harmless};
 
 /// What `generate` was asked to do.
@@ -20,13 +19,13 @@ pub struct Options {
     source: ServiceSource,
     message: MessageSource,
     system: Option<String>,
-    sampling: Sampling,
-    format: Format,
+    sampling: SamplingOptions,
+    format: AnswerFormat,
 }
 
 /// What is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Format {
+enum AnswerFormat {
     Text,
     /// One object at the end.
     Json,
@@ -63,15 +62,15 @@ impl Options {
     /// Reads the arguments; an error if they ask nothing.
     pub fn read(source: ServiceSource, matches: &ArgMatches) -> Result<Self> {
         let format = match (matches.get_flag("json"), matches.get_flag("stream-json")) {
-            (true, _) => Format::Json,
-            (_, true) => Format::Events,
-            _ => Format::Text,
+            (true, _) => AnswerFormat::Json,
+            (_, true) => AnswerFormat::Events,
+            _ => AnswerFormat::Text,
         };
         Ok(Self {
             source,
             message: MessageSource::read(matches)?,
             system: matches.get_one::<String>("system").cloned(),
-            sampling: Sampling::read(matches),
+            sampling: SamplingOptions::read(matches),
             format,
         })
     }
@@ -89,9 +88,9 @@ pub fn run(options: Options) -> Result<()> {
     answered
 }
 
-async fn answer(source: ServiceSource, question: &Question, format: Format) -> Result<()> {
+async fn answer(source: ServiceSource, question: &Question, format: AnswerFormat) -> Result<()> {
     let service = source.open().await?;
-    let begun = clock::now();
+    let begun = crate::now();
     let asked = service.ask(question).await;
     let mut answer = asked.map_err(|failure| anyhow!("{}{failure}", service.prefix()))?;
     let (mut text, mut first) = (String::new(), None);
@@ -105,7 +104,7 @@ async fn answer(source: ServiceSource, question: &Question, format: Format) -> R
             write_token(token, format)?;
             text.push_str(token);
         }
-        if format == Format::Events {
+        if format == AnswerFormat::Events {
             write_line(&event.0)?;
         }
         if let Some(done) = event.done() {
@@ -113,7 +112,7 @@ async fn answer(source: ServiceSource, question: &Question, format: Format) -> R
         }
     };
     finish(&done, &text, format)?;
-    if format == Format::Text && std::io::stderr().is_terminal() {
+    if format == AnswerFormat::Text && std::io::stderr().is_terminal() {
         let first_ms = first.unwrap_or_default().as_secs_f64() * 1e3;
         // The answer is out; whoever does not see this has lost nothing.
         let _ = writeln!(std::io::stderr(), "[{}]", summary(&done, first_ms).join(" · "));
@@ -136,8 +135,8 @@ pub(crate) fn summary(done: &Done, first_ms: f64) -> Vec<String> {
 }
 
 /// Text as it comes. A terminal must not obey it.
-fn write_token(token: &str, format: Format) -> Result<()> {
-    if format != Format::Text {
+fn write_token(token: &str, format: AnswerFormat) -> Result<()> {
+    if format != AnswerFormat::Text {
         return Ok(());
     }
     let mut out = std::io::stdout().lock();
@@ -156,22 +155,22 @@ fn write_line(value: &Value) -> Result<()> {
 }
 
 /// The answer broke off. Whoever reads events reads that one too.
-fn broken(service: &ModelService, failure: &AnswerFailure, format: Format) -> Result<anyhow::Error> {
+fn broken(service: &ModelService, failure: &AnswerFailure, format: AnswerFormat) -> Result<anyhow::Error> {
     match failure {
-        AnswerFailure::Ended(event) if format == Format::Events => write_line(event)?,
+        AnswerFailure::Ended(event) if format == AnswerFormat::Events => write_line(event)?,
         // What comes next is not part of the text.
-        _ if format == Format::Text && std::io::stdout().is_terminal() => writeln!(std::io::stdout())?,
+        _ if format == AnswerFormat::Text && std::io::stdout().is_terminal() => writeln!(std::io::stdout())?,
         _ => {}
     }
     Ok(anyhow!("{}{failure}", service.prefix()))
 }
 
 /// What follows the last event.
-fn finish(done: &Done, text: &str, format: Format) -> Result<()> {
+fn finish(done: &Done, text: &str, format: AnswerFormat) -> Result<()> {
     match format {
-        Format::Events => Ok(()),
-        Format::Text => Ok(writeln!(std::io::stdout())?),
-        Format::Json => {
+        AnswerFormat::Events => Ok(()),
+        AnswerFormat::Text => Ok(writeln!(std::io::stdout())?),
+        AnswerFormat::Json => {
             let names = ["finish_reason", "model_tag", "weights", "seed", "usage", "timings_ms"];
             let mut object = json!({ "text": text });
             for name in names {

@@ -1,6 +1,6 @@
 //! One HTTP exchange with a server: where it is, whose certificates are trusted, and what its errors say.
 //!
-//! Reading order: [`ServerUrl`], [`Connector`] (how to get there), [`Lost`] (why no answer came).
+//! Reading order: [`ServerUrl`], [`ServerConnector`] (how to get there), [`ExchangeFailure`] (why no answer came).
 
 use std::error::Error;
 use std::fmt;
@@ -127,14 +127,14 @@ pub type InProcess = dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sy
 
 /// How requests get to a server.
 #[derive(Clone)]
-pub enum Connector {
+pub enum ServerConnector {
     /// Each on a connection of its own.
     Network(reqwest::Client),
     /// Without a socket.
     InProcess(Arc<InProcess>),
 }
 
-impl Connector {
+impl ServerConnector {
     /// Reads the certificates that are trusted. With `addresses` the host is not looked up any more.
     pub fn network(url: &ServerUrl, trust: &Trust, addresses: &[SocketAddr]) -> Result<Self> {
         // Another part of the process may have chosen a provider before, which is as good.
@@ -154,14 +154,19 @@ impl Connector {
             Trust::File(path) => builder.tls_certs_only(certificates(path)?),
             Trust::Everyone => builder.tls_danger_accept_invalid_certs(true),
         };
-        let client = builder.build();
-        Ok(Self::Network(client.context("this machine trusts no certificates; --ca-cert names some")?))
+        let client = builder.build().with_context(|| match trust {
+            Trust::File(path) => format!("{} holds a broken certificate", path.display()),
+            _ => "this machine trusts no certificates; --ca-cert names some".to_owned(),
+        })?;
+        Ok(Self::Network(client))
     }
 
     /// Sends a request and returns its answer as far as its head.
-    pub(crate) async fn send(&self, request: Request) -> Result<Response, Lost> {
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, ExchangeFailure> {
         match self {
-            Self::Network(client) => client.execute(request).await.map_err(|error| Lost::of(&error)),
+            Self::Network(client) => {
+                client.execute(request).await.map_err(|error| ExchangeFailure::of(&error))
+            }
             Self::InProcess(service) => Ok(service(request).await),
         }
     }
@@ -187,7 +192,7 @@ pub(crate) fn secret(value: String) -> Result<HeaderValue> {
 
 /// Why no answer came.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Lost {
+pub enum ExchangeFailure {
     /// Nothing listens.
     Refused,
     /// No connection came about, for this reason.
@@ -202,7 +207,7 @@ pub enum Lost {
     Cut,
 }
 
-impl fmt::Display for Lost {
+impl fmt::Display for ExchangeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str("nothing listens there"),
@@ -215,7 +220,7 @@ impl fmt::Display for Lost {
     }
 }
 
-impl Lost {
+impl ExchangeFailure {
     fn of(error: &reqwest::Error) -> Self {
         /// Too many open files, of this process or of the system.
         const TOO_MANY_FILES: [Option<i32>; 2] = [Some(24), Some(23)];
@@ -287,12 +292,10 @@ pub fn probe(
     endpoint: &str,
     patience: Duration,
 ) -> Result<(StatusCode, Vec<u8>)> {
-    let connector = Connector::network(url, trust, &[])?;
+    let connector = ServerConnector::network(url, trust, &[])?;
     let exchange = async {
-        let response = connector
-            .send(request(Method::GET, url.endpoint(endpoint)))
-            .await
-            .map_err(|lost| anyhow!("{lost}"))?;
+        let sent = connector.send(request(Method::GET, url.endpoint(endpoint))).await;
+        let response = sent.map_err(|failure| anyhow!("{failure}"))?;
         Ok((response.status(), read(response, MAX_PROBE).await))
     };
     let answer = crate::block_on(async { timeout(patience, exchange).await })?;
@@ -401,7 +404,7 @@ mod tests {
     }
 
     /// Asks a server whose certificate is for another name, signed by itself, and which hangs up once TLS stands.
-    fn ask_another(trust: &Trust) -> Lost {
+    fn ask_another(trust: &Trust) -> ExchangeFailure {
         let key = KeyPair::generate().unwrap();
         let certificate =
             CertificateParams::new(["other.example".to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -417,7 +420,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("https://{}", listener.local_addr().unwrap());
             let url = ServerUrl::parse(&url).unwrap();
-            let connector = Connector::network(&url, trust, &[]).unwrap();
+            let connector = ServerConnector::network(&url, trust, &[]).unwrap();
             let serve = async { acceptor.accept(listener.accept().await.unwrap().0).await.map(drop) };
             tokio::join!(connector.send(request(Method::GET, url.endpoint("/"))), serve).0
         });
@@ -426,7 +429,7 @@ mod tests {
 
     #[test]
     fn only_a_probe_of_this_machine_trusts_everyone() {
-        assert_eq!(ask_another(&Trust::Everyone), Lost::Cut);
-        assert!(matches!(ask_another(&Trust::System), Lost::Untrusted(_)));
+        assert_eq!(ask_another(&Trust::Everyone), ExchangeFailure::Cut);
+        assert!(matches!(ask_another(&Trust::System), ExchangeFailure::Untrusted(_)));
     }
 }

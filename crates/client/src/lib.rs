@@ -15,7 +15,6 @@ mod api;
 mod ask;
 pub mod bench;
 pub mod chat;
-mod clock;
 pub mod generate;
 pub mod healthcheck;
 pub mod http;
@@ -27,6 +26,7 @@ pub mod top;
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::ArgMatches;
@@ -49,15 +49,15 @@ pub const INTERRUPTED: u8 = 130;
 
 /// Ctrl-C ended it.
 #[derive(Debug)]
-pub struct Interrupted;
+pub struct CtrlC;
 
-impl fmt::Display for Interrupted {
+impl fmt::Display for CtrlC {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("interrupted")
     }
 }
 
-impl std::error::Error for Interrupted {}
+impl std::error::Error for CtrlC {}
 
 /// A model's tag on the command line.
 pub(crate) fn tag(text: &str) -> Result<String, String> {
@@ -71,6 +71,12 @@ pub(crate) fn tag(text: &str) -> Result<String, String> {
 /// The value of an argument, or the default.
 pub(crate) fn given<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str, default: T) -> T {
     matches.get_one::<T>(name).cloned().unwrap_or(default)
+}
+
+/// The clock of the commands that measure or wait.
+#[expect(clippy::disallowed_methods, reason = "a client that measures times reads a clock, here alone")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
 }
 
 /// Runs the requests of a command on this thread. Name lookups that still run are left behind.

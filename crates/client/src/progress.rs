@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::clock;
 use crate::text::{ByteSize, counted};
 
 /// How often a download says how far it is, where there is no bar.
@@ -35,13 +34,13 @@ pub struct Download {
 
 /// Work in phases, one at a time, shown as it goes on.
 pub struct Progress {
-    shown: Shown,
+    shown: ProgressOutput,
     /// The phase that runs.
     phase: Option<String>,
 }
 
 /// Where it is shown.
-enum Shown {
+enum ProgressOutput {
     Nowhere,
     /// On a terminal; each phase has a bar of its own.
     Bar {
@@ -67,15 +66,15 @@ impl Progress {
 
     /// Shown to nobody.
     pub fn silent() -> Self {
-        Self { shown: Shown::Nowhere, phase: None }
+        Self { shown: ProgressOutput::Nowhere, phase: None }
     }
 
     fn bar(target: Box<dyn Fn() -> ProgressDrawTarget>) -> Self {
-        Self { shown: Shown::Bar { target, bar: None }, phase: None }
+        Self { shown: ProgressOutput::Bar { target, bar: None }, phase: None }
     }
 
     fn lines(out: Box<dyn Write>, every: Duration) -> Self {
-        Self { shown: Shown::Lines { out, every, last: None }, phase: None }
+        Self { shown: ProgressOutput::Lines { out, every, last: None }, phase: None }
     }
 
     /// This phase runs. Saying so again shows that there still is life.
@@ -85,15 +84,15 @@ impl Progress {
             self.phase = Some(name.to_owned());
         }
         match &mut self.shown {
-            Shown::Nowhere => {}
-            Shown::Bar { target, bar } => {
+            ProgressOutput::Nowhere => {}
+            ProgressOutput::Bar { target, bar } => {
                 if begins {
                     clear(bar);
                     *bar = Some(spinner(name, target()));
                 }
                 bar.iter().for_each(ProgressBar::tick);
             }
-            Shown::Lines { last, .. } => *last = last.filter(|_| !begins),
+            ProgressOutput::Lines { last, .. } => *last = last.filter(|_| !begins),
         }
     }
 
@@ -101,10 +100,10 @@ impl Progress {
     pub fn download(&mut self, now: &Download) {
         let name = self.phase.as_deref().unwrap_or("download");
         match &mut self.shown {
-            Shown::Nowhere => {}
+            ProgressOutput::Nowhere => {}
             // Nobody knows how much it will be: the spinner goes on.
-            Shown::Bar { .. } if now.bytes_total == 0 => {}
-            Shown::Bar { target, bar } => {
+            ProgressOutput::Bar { .. } if now.bytes_total == 0 => {}
+            ProgressOutput::Bar { target, bar } => {
                 if bar.as_ref().is_none_or(|bar| bar.length().is_none()) {
                     clear(bar);
                     *bar = Some(download_bar(name, now, target()));
@@ -115,14 +114,14 @@ impl Progress {
                     bar.set_position(now.bytes_done);
                 }
             }
-            Shown::Lines { out, every, last } => {
-                let (then, bytes) = *last.get_or_insert_with(|| (clock::now(), now.bytes_done));
+            ProgressOutput::Lines { out, every, last } => {
+                let (then, bytes) = *last.get_or_insert_with(|| (crate::now(), now.bytes_done));
                 let seconds = then.elapsed();
                 if seconds >= *every && now.bytes_done > bytes {
                     let rate = (now.bytes_done - bytes) as f64 / seconds.as_secs_f64().max(1e-3);
                     // Whoever does not read the lines still gets the work done.
                     let _ = writeln!(out, "{name} {}, {}/s", now.so_far(), ByteSize(rate as u64));
-                    *last = Some((clock::now(), now.bytes_done));
+                    *last = Some((crate::now(), now.bytes_done));
                 }
             }
         }
@@ -132,12 +131,12 @@ impl Progress {
     pub fn phase_ended(&mut self, name: &str, seconds: f64, did: Option<&Download>) {
         let line = format!("{name} {seconds:.1} s{}", did.map_or_else(String::new, Download::summary));
         match &mut self.shown {
-            Shown::Nowhere => {}
-            Shown::Bar { target, bar } => {
+            ProgressOutput::Nowhere => {}
+            ProgressOutput::Bar { target, bar } => {
                 bar.get_or_insert_with(|| spinner(name, target())).println(line);
                 clear(bar);
             }
-            Shown::Lines { out, .. } => {
+            ProgressOutput::Lines { out, .. } => {
                 let _ = writeln!(out, "{line}");
             }
         }
@@ -146,7 +145,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Shown::Bar { bar, .. } = &mut self.shown {
+        if let ProgressOutput::Bar { bar, .. } = &mut self.shown {
             clear(bar);
         }
     }

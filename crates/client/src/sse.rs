@@ -14,7 +14,7 @@ pub(crate) struct SseReader {
 
 /// One line: what is before the colon, and what is after it. A comment has no name, and neither has an empty line.
 #[derive(PartialEq, Eq, Debug)]
-pub(crate) struct Field<'a> {
+pub(crate) struct SseField<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) value: &'a [u8],
 }
@@ -34,14 +34,14 @@ impl SseReader {
     }
 
     /// The next line that is whole. All are to be taken before more bytes are added.
-    pub(crate) fn next_field(&mut self) -> Option<Field<'_>> {
+    pub(crate) fn next_field(&mut self) -> Option<SseField<'_>> {
         let rest = &self.bytes[self.taken..];
         let end = rest.iter().position(|&byte| byte == b'\n')?;
         self.taken += end + 1;
         let line = rest[..end].trim_ascii_end();
         let colon = line.iter().position(|&byte| byte == b':');
         let (name, value) = colon.map_or((line, &[][..]), |at| (&line[..at], &line[at + 1..]));
-        Some(Field { name, value: value.trim_ascii_start() })
+        Some(SseField { name, value: value.trim_ascii_start() })
     }
 }
 
@@ -57,7 +57,7 @@ mod tests {
             let (mut reader, mut lines) = (SseReader::default(), Vec::new());
             for part in stream.chunks(size) {
                 reader.push(part).unwrap();
-                while let Some(Field { name, value }) = reader.next_field() {
+                while let Some(SseField { name, value }) = reader.next_field() {
                     lines.push(String::from_utf8([name, b":", value].concat()).unwrap());
                 }
             }

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 pub use self::record::SwapRecord;
 use self::record::{SwapEnd, serving};
-use crate::Interrupted;
+use crate::CtrlC;
 use crate::api::{ApiClient, QuestionFailure, SwapReply};
 use crate::http;
 use crate::progress::Progress;
@@ -39,7 +40,8 @@ pub struct Options {
 /// The model that shall serve, and how that is watched.
 pub(crate) struct SwapRequest {
     tag: String,
-    if_match: Option<String>,
+    /// The identity that what serves must have, in quotes.
+    if_match: Option<HeaderValue>,
     wait: Duration,
     json: bool,
 }
@@ -95,9 +97,10 @@ fn identity(text: &str) -> Result<String, String> {
 impl Options {
     /// Reads the arguments; this key is sent.
     pub fn read(matches: &ArgMatches, key: Option<String>) -> Result<Self> {
+        let identity = matches.get_one::<String>("if-match").map(|identity| format!("\"{identity}\""));
         let wanted = SwapRequest {
             tag: matches.get_one::<String>("tag").context("TAG is missing")?.clone(),
-            if_match: matches.get_one::<String>("if-match").cloned(),
+            if_match: identity.map(HeaderValue::try_from).transpose()?,
             wait: Duration::from_secs(crate::given(matches, "wait", 0)),
             json: matches.get_flag("json"),
         };
@@ -113,7 +116,7 @@ pub fn run(options: &Options) -> Result<()> {
 /// Asks for a model and watches it come; prints what came of it.
 pub(crate) async fn swap(client: &ApiClient, wanted: &SwapRequest) -> Result<()> {
     let tag = &wanted.tag;
-    let asked = match client.swap(tag, wanted.if_match.as_deref()).await {
+    let asked = match client.swap(tag, wanted.if_match.as_ref()).await {
         Ok(asked) => asked,
         Err(QuestionFailure::Problem(said)) => return refused(client, wanted, &said).await,
         Err(failure) => bail!("{}: {failure}", client.swap_url()),
@@ -122,14 +125,14 @@ pub(crate) async fn swap(client: &ApiClient, wanted: &SwapRequest) -> Result<()>
         SwapReply::AlreadyLive => return already_live(client, wanted).await,
         SwapReply::Swapping(id) => id,
     };
-    let mut watch = Watch::new(client, wanted, swap_id);
+    let mut watch = SwapWatch::new(client, wanted, swap_id);
     let ended = tokio::select! {
         ended = timeout(wanted.wait, watch.follow()) => ended,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.context("Ctrl-C cannot be watched")?;
             drop(watch);
             let what = format!("the swap to {tag} goes on at the server, and the same command joins it");
-            return Err(anyhow::Error::new(Interrupted).context(what));
+            return Err(anyhow::Error::new(CtrlC).context(what));
         }
     };
     let Ok(ended) = ended else {
@@ -185,7 +188,7 @@ fn told(wanted: &SwapRequest, record: &SwapRecord, stats: &Value) -> Result<()> 
 }
 
 /// A swap as it goes on.
-struct Watch<'a> {
+struct SwapWatch<'a> {
     client: &'a ApiClient,
     tag: &'a str,
     swap_id: u64,
@@ -196,7 +199,7 @@ struct Watch<'a> {
     phase: String,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> SwapWatch<'a> {
     fn new(client: &'a ApiClient, wanted: &'a SwapRequest, swap_id: u64) -> Self {
         let progress = if wanted.json { Progress::silent() } else { Progress::on_stderr() };
         Self { client, tag: &wanted.tag, swap_id, progress, shown: 0, phase: String::new() }

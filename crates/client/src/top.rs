@@ -10,7 +10,7 @@ mod terminal;
 mod view;
 mod words;
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::time::Duration;
 
@@ -114,34 +114,25 @@ pub fn run(options: Options) -> Result<()> {
 }
 
 fn once(client: &ApiClient) -> Result<Value> {
-    crate::block_on(ask(client))?.map_err(|why| anyhow!("{}: {why}", client.url.shown("/stats")))
+    crate::block_on(ask(client))?
+        .map_err(|trouble| anyhow!("{}: {}", client.url.shown("/stats"), trouble.why))
 }
 
 /// Why there are no figures.
-enum Trouble {
-    /// Nobody answers, for this reason.
-    Silence(String),
-    /// The answer is something else.
-    Refusal(String),
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Silence(why) | Self::Refusal(why)) = self;
-        f.write_str(why)
-    }
+struct Trouble {
+    /// What there is none of: an answer, or figures in it.
+    missing: &'static str,
+    why: String,
 }
 
 /// The server's `/stats`, or why there are none.
 async fn ask(client: &ApiClient) -> Result<Value, Trouble> {
-    match timeout(PATIENCE, client.stats()).await {
-        Ok(Ok(stats)) => Ok(stats),
-        Ok(Err(failure @ (QuestionFailure::Lost(_) | QuestionFailure::TimedOut))) => {
-            Err(Trouble::Silence(failure.to_string()))
-        }
-        Ok(Err(failure)) => Err(Trouble::Refusal(failure.to_string())),
-        Err(_) => Err(Trouble::Silence(format!("no answer came within {} s", PATIENCE.as_secs()))),
-    }
+    let late =
+        |_| Trouble { missing: "answer", why: format!("no answer came within {} s", PATIENCE.as_secs()) };
+    timeout(PATIENCE, client.stats()).await.map_err(late)?.map_err(|failure| {
+        let is_silence = matches!(failure, QuestionFailure::Exchange(_) | QuestionFailure::TimedOut);
+        Trouble { missing: if is_silence { "answer" } else { "figures" }, why: failure.to_string() }
+    })
 }
 
 /// All figures, a line each.

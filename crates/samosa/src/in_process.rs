@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use client::http::{Connector, InProcess, ServerUrl};
+use client::http::{InProcess, ServerConnector, ServerUrl};
 use client::progress::Progress;
 use client::swap::SwapRecord;
 use client::text::sentence;
@@ -51,7 +51,7 @@ pub(crate) async fn start(mut options: Options, model: Option<Tag>) -> Result<Mo
     };
     let state = State::in_process(options);
     let url = ServerUrl::parse("http://localhost").map_err(anyhow::Error::msg)?;
-    let connector = Connector::InProcess(connector(Arc::clone(&state)));
+    let connector = ServerConnector::InProcess(connector(Arc::clone(&state)));
     let client = ApiClient::new(url, connector, Some(key))?;
     let service = ModelService { admin: client.clone(), client };
     state.load_at_start();

@@ -112,7 +112,7 @@ fn code_of(outcome: Result<()>) -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("{error:#}"));
-            let interrupted = error.is::<pull::Interrupted>() || error.is::<client::Interrupted>();
+            let interrupted = error.is::<pull::Interrupted>() || error.is::<client::CtrlC>();
             if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
         }
     }

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::Question;
 use crate::api::ApiClient;
-use crate::http::{self, Lost, shortened};
+use crate::http::{self, ExchangeFailure, shortened};
 use crate::sse::SseReader;
 
 const GENERATE: &str = "/generate";
@@ -25,7 +25,7 @@ const MAX_STREAM: usize = 64 << 20;
 /// Why there is no answer, or no more of it.
 #[derive(Debug)]
 pub(crate) enum AnswerFailure {
-    Lost(Lost),
+    Exchange(ExchangeFailure),
     /// Nothing came for so long.
     Silent,
     Denied(String),
@@ -46,7 +46,7 @@ pub(crate) enum AnswerFailure {
 impl fmt::Display for AnswerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lost(lost) => lost.fmt(f),
+            Self::Exchange(failure) => failure.fmt(f),
             Self::Silent => write!(f, "nothing came for {} s", SILENCE.as_secs()),
             Self::Denied(said) => write!(f, "the key is missing or wrong (INTERNAL_API_KEY): {said}"),
             Self::Refused { said, retry_after: None } => f.write_str(said),
@@ -116,20 +116,21 @@ impl Done {
 }
 
 /// An answer on its way. Dropping it stops it.
-pub(crate) struct Answer {
+pub(crate) struct AnswerStream {
     response: Response,
     reader: SseReader,
     /// Bytes so far.
     taken: usize,
 }
 
-impl Answer {
+impl AnswerStream {
     pub(super) async fn ask(client: &ApiClient, question: &Question) -> Result<Self, AnswerFailure> {
         let mut request = http::post(client.url.endpoint(GENERATE), &question.body());
-        let seed = question.sampling.seed.map(HeaderValue::from);
-        request.headers_mut().extend(seed.map(|seed| (HeaderName::from_static(SEED), seed)));
+        if let Some(seed) = question.sampling.seed {
+            request.headers_mut().insert(SEED, seed.into());
+        }
         let sent = timeout(SILENCE, client.send(request)).await.map_err(|_| AnswerFailure::Silent)?;
-        let response = checked(sent.map_err(AnswerFailure::Lost)?).await?;
+        let response = checked(sent.map_err(AnswerFailure::Exchange)?).await?;
         Ok(Self { response, reader: SseReader::default(), taken: 0 })
     }
 

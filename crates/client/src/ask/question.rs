@@ -9,12 +9,12 @@ use crate::{MAX_TOKENS, TOP_K};
 pub(crate) struct Question {
     /// As the API has them: an array of objects with `role` and `content`.
     pub(crate) messages: Value,
-    pub(crate) sampling: Sampling,
+    pub(crate) sampling: SamplingOptions,
 }
 
 /// How tokens are drawn. What is absent is the service's to choose.
 #[derive(Clone, PartialEq, Default, Debug)]
-pub(crate) struct Sampling {
+pub(crate) struct SamplingOptions {
     pub(crate) temperature: Option<f64>,
     pub(crate) top_k: Option<u64>,
     pub(crate) max_tokens: Option<u64>,
@@ -45,7 +45,7 @@ pub(crate) fn temperature(text: &str) -> Result<f64, String> {
     }
 }
 
-impl Sampling {
+impl SamplingOptions {
     /// Those of the flags.
     pub(crate) fn read(matches: &ArgMatches) -> Self {
         let whole = |name: &str| matches.get_one::<u64>(name).copied();
@@ -61,7 +61,7 @@ impl Sampling {
 impl Question {
     /// The body of `POST /generate`. The seed goes into a header.
     pub(super) fn body(&self) -> Value {
-        let Sampling { temperature, top_k, max_tokens, .. } = self.sampling;
+        let SamplingOptions { temperature, top_k, max_tokens, .. } = self.sampling;
         let mut body = json!({ "messages": self.messages });
         let given = [
             ("temperature", temperature.map(Value::from)),
@@ -84,10 +84,10 @@ mod tests {
     #[test]
     fn only_what_was_given_is_sent() {
         let messages = json!([{ "role": "user", "content": "Hi" }]);
-        let question = Question { messages, sampling: Sampling::default() };
+        let question = Question { messages, sampling: SamplingOptions::default() };
         assert_eq!(question.body().to_string(), r#"{"messages":[{"role":"user","content":"Hi"}]}"#);
         let sampling =
-            Sampling { temperature: Some(0.5), top_k: Some(3), max_tokens: Some(9), seed: Some(1) };
+            SamplingOptions { temperature: Some(0.5), top_k: Some(3), max_tokens: Some(9), seed: Some(1) };
         let body = Question { sampling, ..question }.body().to_string();
         assert!(body.ends_with(r#""temperature":0.5,"top_k":3,"max_tokens":9}"#), "{body}");
     }

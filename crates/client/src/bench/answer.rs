@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::exchange::RequestFailure;
 use super::target::Api;
 use crate::http::{message, shortened};
-use crate::sse::{Field, SseReader};
+use crate::sse::{SseField, SseReader};
 
 /// Token times that room is made for at once.
 const MAX_RESERVED: u64 = 1 << 16;
@@ -46,15 +46,15 @@ impl MeasuredAnswer {
 
     /// Takes bytes that came at `now`, in microseconds of the run.
     pub(super) fn push(&mut self, bytes: &[u8], now: u64) -> Result<(), RequestFailure> {
-        self.reader.push(bytes).map_err(RequestFailure::Garbage)?;
+        self.reader.push(bytes).map_err(|why| RequestFailure::garbage(&why))?;
         // The reader is set aside while what it gives is read.
         let mut reader = std::mem::take(&mut self.reader);
-        while let Some(Field { name, value }) = reader.next_field() {
+        while let Some(SseField { name, value }) = reader.next_field() {
             match name {
                 b"data" => self.event(value, now)?,
-                b"error" => return Err(RequestFailure::ErrorEvent(message(value))),
+                b"error" => return Err(RequestFailure::error_event(&message(value))),
                 b"" | b"event" | b"id" | b"retry" => {}
-                name => return Err(RequestFailure::Garbage(shortened(name))),
+                name => return Err(RequestFailure::garbage(&shortened(name))),
             }
         }
         self.reader = reader;
@@ -78,10 +78,10 @@ impl MeasuredAnswer {
         }
         let event: Value = match serde_json::from_slice(data) {
             Ok(event @ Value::Object(_)) => event,
-            _ => return Err(RequestFailure::Garbage(shortened(data))),
+            _ => return Err(RequestFailure::garbage(&shortened(data))),
         };
         if let Some(error) = event.get("error").filter(|error| !error.is_null()) {
-            return Err(RequestFailure::ErrorEvent(message(error.to_string().as_bytes())));
+            return Err(RequestFailure::error_event(&message(error.to_string().as_bytes())));
         }
         if let Some(usage) = event.get("usage").filter(|usage| usage.is_object()) {
             let details = &usage["prompt_tokens_details"];
@@ -162,13 +162,10 @@ mod tests {
     fn errors_and_garbage_are_told_apart() {
         let failure = |api, text: &str| read(api, text, 9).err().unwrap();
         let said = failure(Api::Generate, "data: {\"error\":{\"code\":\"x\",\"message\":\"It broke.\"}}\n");
-        assert_eq!(said, RequestFailure::ErrorEvent("It broke.".to_owned()));
-        assert_eq!(
-            failure(Api::Chat, "data: {\"error\":\"no\"}\n"),
-            RequestFailure::ErrorEvent("no".to_owned())
-        );
+        assert_eq!(said, RequestFailure::error_event("It broke."));
+        assert_eq!(failure(Api::Chat, "data: {\"error\":\"no\"}\n"), RequestFailure::error_event("no"));
         for text in ["<html>\n", "data: hello\n", "data: {nonsense}\n"] {
-            assert!(matches!(failure(Api::Chat, text), RequestFailure::Garbage(_)), "{text}");
+            assert_eq!(failure(Api::Chat, text).kind, "garbage", "{text}");
         }
     }
 }

@@ -1,6 +1,5 @@
 //! One request: connect, ask, read the stream to its end.
 
-use std::fmt;
 use std::time::Instant;
 
 use reqwest::{Response, StatusCode};
@@ -9,64 +8,47 @@ use tokio::time::timeout;
 use super::answer::MeasuredAnswer;
 use super::target::Target;
 use super::{LoadPlan, load};
-use crate::http::{self, Lost, message};
+use crate::http::{self, ExchangeFailure, message};
 
 /// Bytes of a refusal that are read.
 const MAX_REFUSAL: usize = 16 << 10;
 
 /// Why a request has no whole answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum RequestFailure {
-    Lost(Lost),
-    Denied { status: u16, said: String },
-    NoEndpoint { said: String },
-    Status { status: u16, said: String },
-    NotEvents { content_type: String },
-    ErrorEvent(String),
-    Garbage(String),
-    Cut,
-    TimedOut,
+pub(super) struct RequestFailure {
+    /// What it is counted under.
+    pub(super) kind: String,
+    /// What went wrong, as a clause.
+    pub(super) why: String,
 }
 
 impl RequestFailure {
-    /// What it is counted under.
-    pub(super) fn kind(&self) -> String {
-        match self {
-            Self::Lost(Lost::Refused) => "connection refused".to_owned(),
-            Self::Lost(Lost::Unreachable(_)) => "no connection".to_owned(),
-            Self::Lost(Lost::OutOfSockets(_)) => "no socket".to_owned(),
-            Self::Lost(Lost::Untrusted(_)) => "no TLS".to_owned(),
-            Self::Lost(Lost::NotHttp) => "not HTTP".to_owned(),
-            Self::Denied { status, .. } | Self::Status { status, .. } => format!("HTTP {status}"),
-            Self::NoEndpoint { .. } => "HTTP 404".to_owned(),
-            Self::NotEvents { .. } => "not an event stream".to_owned(),
-            Self::ErrorEvent(_) => "error event".to_owned(),
-            Self::Garbage(_) => "garbage".to_owned(),
-            Self::Cut | Self::Lost(Lost::Cut) => "cut".to_owned(),
-            Self::TimedOut => "timeout".to_owned(),
-        }
+    pub(super) fn new(kind: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { kind: kind.into(), why: why.into() }
+    }
+
+    /// The stream holds what is no event.
+    pub(super) fn garbage(found: &str) -> Self {
+        Self::new("garbage", format!("the stream holds what is no event: {found}"))
+    }
+
+    /// The server said in an event that it failed.
+    pub(super) fn error_event(said: &str) -> Self {
+        Self::new("error event", format!("the server gave the answer up: {said}"))
     }
 }
 
-impl fmt::Display for RequestFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lost(lost) => lost.fmt(f),
-            Self::Denied { said, .. } => {
-                write!(f, "the key is missing or wrong (--key, or INTERNAL_API_KEY): {said}")
-            }
-            Self::NoEndpoint { said } => {
-                write!(f, "the server has no such endpoint (--api, --url) or model (--model): {said}")
-            }
-            Self::Status { said, .. } => f.write_str(said),
-            Self::NotEvents { content_type } => {
-                write!(f, "the answer is {content_type}, not text/event-stream")
-            }
-            Self::ErrorEvent(said) => write!(f, "the server gave the answer up: {said}"),
-            Self::Garbage(found) => write!(f, "the stream holds what is no event: {found}"),
-            Self::Cut => f.write_str("the stream ended before the answer did"),
-            Self::TimedOut => f.write_str("the answer took longer than --timeout allows"),
-        }
+impl From<ExchangeFailure> for RequestFailure {
+    fn from(failure: ExchangeFailure) -> Self {
+        let kind = match failure {
+            ExchangeFailure::Refused => "connection refused",
+            ExchangeFailure::Unreachable(_) => "no connection",
+            ExchangeFailure::OutOfSockets(_) => "no socket",
+            ExchangeFailure::Untrusted(_) => "no TLS",
+            ExchangeFailure::NotHttp => "not HTTP",
+            ExchangeFailure::Cut => "cut",
+        };
+        Self::new(kind, failure.to_string())
     }
 }
 
@@ -84,10 +66,11 @@ pub(super) async fn ask(target: &Target, plan: &LoadPlan, index: u64, zero: Inst
     let mut answer = MeasuredAnswer::new(target.api, plan.answer_tokens);
     let begun = load::micros_since(zero);
     let exchange = async {
-        let sent = target.client.send(request).await.map_err(RequestFailure::Lost)?;
-        read(checked(sent).await?, &mut answer, zero).await
+        let response = target.client.send(request).await?;
+        read(checked(response).await?, &mut answer, zero).await
     };
-    let result = timeout(plan.timeout, exchange).await.unwrap_or(Err(RequestFailure::TimedOut));
+    let late = || RequestFailure::new("timeout", "the answer took longer than --timeout allows");
+    let result = timeout(plan.timeout, exchange).await.unwrap_or_else(|_| Err(late()));
     RequestOutcome { begun, answer, failure: result.err() }
 }
 
@@ -100,15 +83,17 @@ async fn checked(response: Response) -> Result<Response, RequestFailure> {
             return Ok(response);
         }
         let kind = if kind.is_empty() { "of no stated type" } else { kind };
-        return Err(RequestFailure::NotEvents { content_type: kind.to_owned() });
+        let why = format!("the answer is {kind}, not text/event-stream");
+        return Err(RequestFailure::new("not an event stream", why));
     }
     let said = message(&http::read(response, MAX_REFUSAL).await);
     let status = status.as_u16();
-    Err(match status {
-        401 | 403 => RequestFailure::Denied { status, said },
-        404 => RequestFailure::NoEndpoint { said },
-        _ => RequestFailure::Status { status, said },
-    })
+    let why = match status {
+        401 | 403 => format!("the key is missing or wrong (--key, or INTERNAL_API_KEY): {said}"),
+        404 => format!("the server has no such endpoint (--api, --url) or model (--model): {said}"),
+        _ => said,
+    };
+    Err(RequestFailure::new(format!("HTTP {status}"), why))
 }
 
 async fn read(
@@ -125,5 +110,6 @@ async fn read(
             break;
         }
     }
-    if answer.is_whole() { Ok(()) } else { Err(RequestFailure::Cut) }
+    let cut = || RequestFailure::new("cut", "the stream ended before the answer did");
+    if answer.is_whole() { Ok(()) } else { Err(cut()) }
 }

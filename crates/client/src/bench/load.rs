@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use super::LoadPlan;
 use super::exchange::{RequestOutcome, ask};
 use super::target::Target;
-use crate::clock::now;
+use crate::now;
 
 /// Clock ticks a second in `/proc`: what Linux shows to programs, whatever it counts in.
 const TICKS: f64 = 100.0;
@@ -29,7 +29,7 @@ pub(super) async fn run(target: &Target, plan: &LoadPlan) -> Result<LoadRun> {
         // Prompts of their own, which no counted request repeats.
         let warm = ask(target, plan, plan.requests + index, now()).await;
         if let Some(failure) = warm.failure {
-            bail!("warming up at {}: {}: {failure}", target.url(), failure.kind());
+            bail!("warming up at {}: {}: {}", target.url(), failure.kind, failure.why);
         }
     }
     let next = Cell::new(0);

@@ -77,7 +77,7 @@ impl LoadReport {
         }
         let mut errors = BTreeMap::new();
         for failure in run.outcomes.iter().filter_map(|outcome| outcome.failure.as_ref()) {
-            let (count, _) = errors.entry(failure.kind()).or_insert_with(|| (0, failure.to_string()));
+            let (count, _) = errors.entry(failure.kind.clone()).or_insert_with(|| (0, failure.why.clone()));
             *count += 1;
         }
         let usage = || whole.iter().map(|outcome| outcome.answer.usage);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::LoadPlan;
 use crate::api::ApiClient;
-use crate::http::{self, Connector, ServerUrl};
+use crate::http::{self, ServerConnector, ServerUrl};
 
 /// The most characters of one message of `/generate` are 8,000: longer prompts are split.
 const MESSAGE_CHARS: usize = 7500;
@@ -60,7 +60,7 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn new(
         url: ServerUrl,
-        connector: Connector,
+        connector: ServerConnector,
         api: Api,
         key: Option<String>,
         model: Option<&str>,
@@ -82,7 +82,9 @@ impl Target {
         let body = self.body(plan, &prompt(plan, index), seed);
         let mut request = http::post(self.client.url.endpoint(self.api.endpoint()), &body);
         let headers = request.headers_mut();
-        headers.extend(self.bearer.clone().map(|bearer| (AUTHORIZATION, bearer)));
+        if let Some(bearer) = &self.bearer {
+            headers.insert(AUTHORIZATION, bearer.clone());
+        }
         if self.api == Api::Generate && plan.temperature > 0.0 {
             headers.insert("x-seed", seed.into());
         }

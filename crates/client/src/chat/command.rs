@@ -3,14 +3,14 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use crate::ask::{Sampling, temperature};
+use crate::ask::{SamplingOptions, temperature};
 use crate::{MAX_TOKENS, TOP_K};
 
 /// Names this alike are taken for the same one, mistyped (1 is equal).
 const ALIKE: f64 = 0.75;
 
 /// Every command, what follows it, and what it does.
-pub(super) const COMMANDS: [(&str, &str, &str); 15] = [
+pub(super) const COMMANDS: [(&str, &str, &str); 13] = [
     ("help", "", "this list"),
     ("model", "[TAG]", "swap to another model; alone it lists them"),
     ("models", "", "list the models"),
@@ -24,8 +24,6 @@ pub(super) const COMMANDS: [(&str, &str, &str); 15] = [
     ("load", "FILE", "go on with a saved conversation"),
     ("stats", "", "what the service does"),
     ("quit", "", "leave, as Ctrl-D does"),
-    ("exit", "", ""),
-    ("?", "", ""),
 ];
 
 /// What may be set.
@@ -56,13 +54,13 @@ pub(super) struct SaveAs {
 
 /// A checked command.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Command {
+pub(super) enum ChatCommand {
     Help,
     Models,
     Model(String),
     Show,
     /// What `/set` made of the sampling, and what it set.
-    Set(Sampling, String),
+    Set(SamplingOptions, String),
     System(Option<String>),
     Reset,
     Undo,
@@ -74,9 +72,9 @@ pub(super) enum Command {
     Quit,
 }
 
-impl Command {
+impl ChatCommand {
     /// Reads a command without its slash; the error is a sentence.
-    pub(super) fn parse(text: &str, sampling: &Sampling) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, sampling: &SamplingOptions) -> Result<Self, String> {
         let (name, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let rest = rest.trim();
         let alone = |command: Self| match rest {
@@ -109,7 +107,7 @@ impl Command {
 
 fn unknown(name: &str) -> String {
     let likeness = |known: &str| strsim::jaro_winkler(known, name);
-    let names = COMMANDS.iter().filter(|(_, _, help)| !help.is_empty()).map(|(name, ..)| *name);
+    let names = COMMANDS.iter().map(|(name, ..)| *name);
     let best = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     let hint = match best.filter(|best| likeness(best) >= ALIKE) {
         Some(best) => format!("did you mean /{best}?"),
@@ -119,7 +117,7 @@ fn unknown(name: &str) -> String {
 }
 
 /// `temperature 0.5`, `seed random`, `top_k default`.
-fn set(text: &str, sampling: &Sampling) -> Result<Command, String> {
+fn set(text: &str, sampling: &SamplingOptions) -> Result<ChatCommand, String> {
     let (name, value) = text.split_once([' ', '=']).unwrap_or((text, ""));
     let name = name.trim().replace('-', "_");
     let value = value.trim();
@@ -149,11 +147,11 @@ fn set(text: &str, sampling: &Sampling) -> Result<Command, String> {
             changed.seed = Some(value.parse().map_err(|_| wrong(rule))?);
         }
     }
-    Ok(Command::Set(changed, format!("{name} {value}")))
+    Ok(ChatCommand::Set(changed, format!("{name} {value}")))
 }
 
 /// A name that may have spaces, and how to write it: as it is said, else as the name's end has it.
-fn save(text: &str, existing: Existing) -> Result<Command, String> {
+fn save(text: &str, existing: Existing) -> Result<ChatCommand, String> {
     let (file, format) = match text.rsplit_once(char::is_whitespace) {
         Some((file, "json")) => (file.trim_end(), SaveFormat::Json),
         Some((file, "md")) => (file.trim_end(), SaveFormat::Markdown),
@@ -165,7 +163,7 @@ fn save(text: &str, existing: Existing) -> Result<Command, String> {
     if file.is_empty() {
         return Err("/save takes the name of a file, and then json or md.".to_owned());
     }
-    Ok(Command::Save(SaveAs { file: file.to_owned(), format, existing }))
+    Ok(ChatCommand::Save(SaveAs { file: file.to_owned(), format, existing }))
 }
 
 /// The directory that shells call `~`.
@@ -187,7 +185,7 @@ pub(super) fn help(width: usize) -> String {
     /// Columns of a command with what follows it.
     const LEFT: usize = 23;
     let mut lines = Vec::new();
-    for (name, takes, does) in COMMANDS.iter().filter(|(_, _, help)| !help.is_empty()) {
+    for (name, takes, does) in COMMANDS {
         let left = format!("/{name} {takes}");
         let room = width.saturating_sub(LEFT);
         if room < LEFT {
@@ -210,8 +208,8 @@ pub(super) fn help(width: usize) -> String {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Command, String> {
-        Command::parse(text, &Sampling { seed: Some(7), ..Sampling::default() })
+    fn parse(text: &str) -> Result<ChatCommand, String> {
+        ChatCommand::parse(text, &SamplingOptions { seed: Some(7), ..SamplingOptions::default() })
     }
 
     #[test]
@@ -224,6 +222,7 @@ mod tests {
             };
             assert!(parse(&text).is_ok(), "{text}: {:?}", parse(&text));
         }
+        assert_eq!((parse("?"), parse("exit")), (Ok(ChatCommand::Help), Ok(ChatCommand::Quit)));
         for width in [40, 80] {
             assert!(help(width).lines().all(|line| line.chars().count() <= width), "{}", help(width));
         }
@@ -240,12 +239,15 @@ mod tests {
     #[test]
     fn settings_have_bounds_and_defaults() {
         let set = |text: &str| match parse(&format!("set {text}")) {
-            Ok(Command::Set(sampling, _)) => Ok(sampling),
+            Ok(ChatCommand::Set(sampling, _)) => Ok(sampling),
             other => Err(format!("{other:?}")),
         };
         assert_eq!(set("temperature 0.5").unwrap().temperature, Some(0.5));
         assert_eq!(set("top-k=3").unwrap().top_k, Some(3));
-        assert_eq!(set("max_tokens default").unwrap(), Sampling { seed: Some(7), ..Sampling::default() });
+        assert_eq!(
+            set("max_tokens default").unwrap(),
+            SamplingOptions { seed: Some(7), ..SamplingOptions::default() }
+        );
         assert_eq!((set("seed random").unwrap().seed, set("seed 9").unwrap().seed), (None, Some(9)));
         for wrong in [
             "temperature 3",
@@ -277,7 +279,7 @@ mod tests {
     #[test]
     fn files_are_written_as_their_name_or_a_word_says() {
         let save = |text: &str| match parse(text) {
-            Ok(Command::Save(SaveAs { file, format, existing })) => (file, format, existing),
+            Ok(ChatCommand::Save(SaveAs { file, format, existing })) => (file, format, existing),
             other => panic!("{other:?}"),
         };
         let (json, markdown) = (SaveFormat::Json, SaveFormat::Markdown);

@@ -11,12 +11,12 @@ use crate::MAX_BODY_BYTES;
 
 /// Who may have said something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Role {
+pub(super) enum Author {
     User,
     Assistant,
 }
 
-impl Role {
+impl Author {
     fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -27,15 +27,15 @@ impl Role {
 
 /// A conversation as far as it was answered.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(super) struct Conversation {
+pub(super) struct Transcript {
     /// Instructions before it.
     pub(super) system: Option<String>,
-    messages: Vec<(Role, String)>,
+    messages: Vec<(Author, String)>,
     /// A message that has no answer yet.
     pub(super) unanswered: Option<String>,
 }
 
-impl Conversation {
+impl Transcript {
     /// Messages that count.
     pub(super) fn len(&self) -> usize {
         self.messages.len()
@@ -50,7 +50,7 @@ impl Conversation {
 
     /// A message was answered.
     pub(super) fn answered(&mut self, text: String, answer: String) {
-        self.messages.extend([(Role::User, text), (Role::Assistant, answer)]);
+        self.messages.extend([(Author::User, text), (Author::Assistant, answer)]);
         self.unanswered = None;
     }
 
@@ -59,7 +59,7 @@ impl Conversation {
         if self.unanswered.is_some() {
             return self.unanswered.take();
         }
-        let last = self.messages.iter().rposition(|(role, _)| *role == Role::User)?;
+        let last = self.messages.iter().rposition(|(role, _)| *role == Author::User)?;
         self.messages.drain(last..).next().map(|(_, text)| text)
     }
 
@@ -106,15 +106,15 @@ impl Conversation {
     fn markdown(&self, model: &str) -> String {
         let system = self.system.iter().map(|text| ("System", text));
         let said = self.messages.iter().map(|(role, text)| match role {
-            Role::User => ("You", text),
-            Role::Assistant => (model, text),
+            Author::User => ("You", text),
+            Author::Assistant => (model, text),
         });
         let unanswered = self.unanswered.iter().map(|text| ("You", text));
         let parts = system.chain(said).chain(unanswered);
         parts.map(|(who, text)| format!("## {who}\n\n{text}\n")).collect::<Vec<_>>().join("\n")
     }
 
-    /// Reads what [`Conversation::save`] wrote as JSON, or an array of messages; the error is a sentence.
+    /// Reads what [`Transcript::save`] wrote as JSON, or an array of messages; the error is a sentence.
     pub(super) fn load(path: &Path) -> Result<Self, String> {
         let name = path.display();
         let mut bytes = Vec::new();
@@ -145,8 +145,8 @@ impl Conversation {
                 content.ok_or_else(|| format!("{at}/{i}/content must be a text with something in it."))?;
             match message["role"].as_str() {
                 Some("system") if i == 0 => conversation.system = Some(content.to_owned()),
-                Some("user") => conversation.messages.push((Role::User, content.to_owned())),
-                Some("assistant") => conversation.messages.push((Role::Assistant, content.to_owned())),
+                Some("user") => conversation.messages.push((Author::User, content.to_owned())),
+                Some("assistant") => conversation.messages.push((Author::Assistant, content.to_owned())),
                 _ => {
                     let found = &message["role"];
                     return Err(format!(
@@ -155,7 +155,7 @@ impl Conversation {
                 }
             }
         }
-        if let Some((_, text)) = conversation.messages.pop_if(|(role, _)| *role == Role::User) {
+        if let Some((_, text)) = conversation.messages.pop_if(|(role, _)| *role == Author::User) {
             conversation.unanswered = Some(text);
         }
         Ok(conversation)
@@ -166,9 +166,8 @@ impl Conversation {
 mod tests {
     use super::*;
 
-    fn conversation() -> Conversation {
-        let mut conversation =
-            Conversation { system: Some("Be brief.".to_owned()), ..Conversation::default() };
+    fn conversation() -> Transcript {
+        let mut conversation = Transcript { system: Some("Be brief.".to_owned()), ..Transcript::default() };
         conversation.answered("One?".to_owned(), "1 \x1b[0m \"x\"".to_owned());
         conversation.answered("Two\nlines?".to_owned(), "2".to_owned());
         conversation
@@ -182,21 +181,21 @@ mod tests {
         for unanswered in [None, Some("Three?".to_owned())] {
             said.unanswered = unanswered;
             said.save(&path, SaveFormat::Json, Existing::Replaced, Some("d20")).unwrap();
-            assert_eq!(Conversation::load(&path).unwrap(), said);
+            assert_eq!(Transcript::load(&path).unwrap(), said);
         }
         let kept = said.save(&path, SaveFormat::Markdown, Existing::Kept, None).unwrap_err();
         assert!(kept.contains("exists already; /save! "), "{kept}");
-        assert_eq!(Conversation::load(&path).unwrap(), said);
+        assert_eq!(Transcript::load(&path).unwrap(), said);
         said.unanswered = None;
         said.save(&path, SaveFormat::Markdown, Existing::Replaced, Some("d20")).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("## System\n\nBe brief.\n\n## You\n\nOne?\n\n## d20\n\n1"), "{text}");
-        assert!(Conversation::load(&path).unwrap_err().contains("is no conversation in JSON"));
+        assert!(Transcript::load(&path).unwrap_err().contains("is no conversation in JSON"));
     }
 
     #[test]
     fn what_is_no_conversation_is_refused_at_its_place() {
-        let of = |value: Value| Conversation::of(value.as_array().unwrap(), "/messages").unwrap_err();
+        let of = |value: Value| Transcript::of(value.as_array().unwrap(), "/messages").unwrap_err();
         let robot = of(json!([{ "role": "user", "content": "x" }, { "role": "robot", "content": "x" }]));
         assert!(robot.contains("/messages/1/role") && robot.contains("\"robot\""), "{robot}");
         assert!(of(json!([{ "role": "user", "content": "" }])).contains("/messages/0/content"));
@@ -204,9 +203,7 @@ mod tests {
             of(json!([{ "role": "user", "content": "x" }, { "role": "system", "content": "x" }]))
                 .contains("1/role")
         );
-        assert!(
-            Conversation::load(Path::new("/nowhere/talk.json")).unwrap_err().contains("could not be read")
-        );
+        assert!(Transcript::load(Path::new("/nowhere/talk.json")).unwrap_err().contains("could not be read"));
     }
 
     #[test]

@@ -54,9 +54,9 @@ impl Editor {
         keys.remove_binding(KeyModifiers::CONTROL, KeyCode::Char('o'));
         let menu = ColumnarMenu::default().with_name(MENU).with_marker(PROMPT);
         let mut editor = Reedline::create()
-            .with_validator(Box::new(Whole))
+            .with_validator(Box::new(WholeText))
             .with_highlighter(Box::new(SimpleMatchHighlighter::default()))
-            .with_completer(Box::new(Words { tags, home }))
+            .with_completer(Box::new(TabWords { tags, home }))
             .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
             .with_quick_completions(true)
             .with_partial_completions(true)
@@ -144,21 +144,21 @@ impl Prompt for Sign {
 }
 
 /// Whether Enter sends.
-struct Whole;
+struct WholeText;
 
-impl Validator for Whole {
+impl Validator for WholeText {
     fn validate(&self, text: &str) -> ValidationResult {
         if is_whole(text) { ValidationResult::Complete } else { ValidationResult::Incomplete }
     }
 }
 
 /// What Tab offers.
-struct Words {
+struct TabWords {
     tags: Tags,
     home: Home,
 }
 
-impl Completer for Words {
+impl Completer for TabWords {
     fn complete(&mut self, line: &str, at: usize) -> CompletionResult {
         let typed = &line[..at];
         let (begin, words) =
@@ -177,8 +177,7 @@ impl Completer for Words {
 fn offers(typed: &str, tags: &[String], home: &Home) -> (usize, Vec<String>) {
     let Some(command) = typed.strip_prefix('/') else { return (typed.len(), Vec::new()) };
     let Some((name, rest)) = command.split_once(' ') else {
-        let names =
-            COMMANDS.iter().filter(|(_, _, help)| !help.is_empty()).map(|(name, ..)| format!("/{name}"));
+        let names = COMMANDS.iter().map(|(name, ..)| format!("/{name}"));
         return (0, beginning_with(names, typed));
     };
     let rest = rest.trim_start();

@@ -29,14 +29,14 @@ fn goes_on(text: &str) -> bool {
 
 /// What a whole text says.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Said {
+pub(super) enum InputText {
     Nothing,
     /// A command, without its slash.
     Command(String),
     Message(String),
 }
 
-impl Said {
+impl InputText {
     /// Of a text as it was typed.
     pub(super) fn of(text: &str) -> Self {
         if let Some(rest) = quoted(text) {
@@ -63,13 +63,13 @@ impl Said {
 }
 
 /// Texts from where nobody edits them.
-pub(super) struct Lines<R> {
+pub(super) struct InputLines<R> {
     input: R,
     /// Lines that were read.
     count: usize,
 }
 
-impl<R: BufRead> Lines<R> {
+impl<R: BufRead> InputLines<R> {
     pub(super) fn new(input: R) -> Self {
         Self { input, count: 0 }
     }
@@ -126,23 +126,26 @@ mod tests {
 
     #[test]
     fn texts_say_what_they_say() {
-        let message = |text: &str| Said::Message(text.to_owned());
-        assert_eq!(Said::of("two\\\nlines\n"), message("two\nlines"));
-        assert_eq!(Said::of("\"\"\"\n/not a command\n\n  x \n\"\"\""), message("/not a command\n\n  x "));
-        assert_eq!(Said::of("\"\"\"one\"\"\" "), message("one"));
-        assert_eq!(Said::of("C:\\\\\nnext\\\nlast"), message("C:\\\\\nnext\nlast"));
-        assert_eq!(Said::of("//etc"), message("/etc"));
-        assert_eq!(Said::of("/set seed 7"), Said::Command("set seed 7".to_owned()));
+        let message = |text: &str| InputText::Message(text.to_owned());
+        assert_eq!(InputText::of("two\\\nlines\n"), message("two\nlines"));
         assert_eq!(
-            [Said::of(" \n"), Said::of("\"\"\"\n\"\"\""), Said::of("\\\n")],
-            [(); 3].map(|()| Said::Nothing)
+            InputText::of("\"\"\"\n/not a command\n\n  x \n\"\"\""),
+            message("/not a command\n\n  x ")
+        );
+        assert_eq!(InputText::of("\"\"\"one\"\"\" "), message("one"));
+        assert_eq!(InputText::of("C:\\\\\nnext\\\nlast"), message("C:\\\\\nnext\nlast"));
+        assert_eq!(InputText::of("//etc"), message("/etc"));
+        assert_eq!(InputText::of("/set seed 7"), InputText::Command("set seed 7".to_owned()));
+        assert_eq!(
+            [InputText::of(" \n"), InputText::of("\"\"\"\n\"\"\""), InputText::of("\\\n")],
+            [(); 3].map(|()| InputText::Nothing)
         );
     }
 
     #[test]
     fn lines_become_texts_and_what_is_wrong_has_its_place() {
         let all = |bytes: &[u8]| {
-            let mut lines = Lines::new(bytes);
+            let mut lines = InputLines::new(bytes);
             std::iter::from_fn(move || lines.next().transpose()).collect::<Result<Vec<String>>>()
         };
         let texts = all(b"one\r\n\ntwo\\\nthree\n\"\"\"\nfour\n\nfive\n\"\"\"\nsix\\").unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::ask::Sampling;
+use crate::ask::SamplingOptions;
 use crate::http::shortened;
 
 /// What a service does, from its `/stats`. Servers of other versions may say less.
@@ -39,7 +39,7 @@ pub(super) fn stats(stats: &Value) -> String {
 }
 
 /// How answers are sampled; `stats` knows what is not set here.
-pub(super) fn sampling(sampling: &Sampling, stats: &Value) -> String {
+pub(super) fn sampling(sampling: &SamplingOptions, stats: &Value) -> String {
     let default = |name: &str| {
         let value = &stats["settings"][format!("default_{name}")];
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -49,7 +49,7 @@ pub(super) fn sampling(sampling: &Sampling, stats: &Value) -> String {
             format!("{} (default)", shortened(value.as_bytes()))
         }
     };
-    let Sampling { temperature, top_k, max_tokens, seed } = sampling;
+    let SamplingOptions { temperature, top_k, max_tokens, seed } = sampling;
     let or_default = |value: Option<String>, name: &str| value.unwrap_or_else(|| default(name));
     table(&[
         ("temperature", or_default(temperature.map(|n| n.to_string()), "temperature")),
@@ -80,6 +80,6 @@ mod tests {
         );
         assert!(some.starts_with("model        d20") && !some.contains("prefix"), "{some}");
         assert!(stats(&Value::Null).starts_with("model        none"));
-        assert!(sampling(&Sampling::default(), &Value::Null).contains("top_k        default"));
+        assert!(sampling(&SamplingOptions::default(), &Value::Null).contains("top_k        default"));
     }
 }

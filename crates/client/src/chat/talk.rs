@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 
-use super::command::{Command, Home, SaveAs, help};
-use super::conversation::Conversation;
-use super::input::Said;
+use super::command::{ChatCommand, Home, SaveAs, help};
+use super::conversation::Transcript;
+use super::input::InputText;
 use super::say::Say;
 use super::table;
-use super::turn::{Turn, turn};
+use super::turn::{TurnOutcome, turn};
 use crate::api::QuestionFailure;
-use crate::ask::{ModelService, Question, Sampling};
+use crate::ask::{ModelService, Question, SamplingOptions};
 use crate::swap::{SwapRequest, swap};
 use crate::text::{counted, sentence, width};
 
@@ -22,8 +22,8 @@ pub(super) type Tags = Arc<Mutex<Vec<String>>>;
 /// A conversation, whom it is with, and where it is shown.
 pub(super) struct Talk {
     service: ModelService,
-    conversation: Conversation,
-    sampling: Sampling,
+    conversation: Transcript,
+    sampling: SamplingOptions,
     say: Say,
     home: Home,
     tags: Tags,
@@ -36,8 +36,8 @@ pub(super) struct Talk {
 impl Talk {
     pub(super) fn new(
         service: ModelService,
-        conversation: Conversation,
-        sampling: Sampling,
+        conversation: Transcript,
+        sampling: SamplingOptions,
         say: Say,
         home: Home,
     ) -> Self {
@@ -73,13 +73,13 @@ impl Talk {
 
     /// Does what a text says; an error if the terminal is gone.
     pub(super) async fn take(&mut self, text: &str) -> Result<ControlFlow<()>> {
-        match Said::of(text) {
-            Said::Nothing => {}
-            Said::Message(message) => {
+        match InputText::of(text) {
+            InputText::Nothing => {}
+            InputText::Message(message) => {
                 self.send(message).await?;
             }
-            Said::Command(command) => match Command::parse(&command, &self.sampling) {
-                Ok(Command::Quit) => return Ok(ControlFlow::Break(())),
+            InputText::Command(command) => match ChatCommand::parse(&command, &self.sampling) {
+                Ok(ChatCommand::Quit) => return Ok(ControlFlow::Break(())),
                 Ok(command) => self.obey(command).await?,
                 Err(wrong) => self.fail(&wrong),
             },
@@ -100,56 +100,56 @@ impl Talk {
     }
 
     /// Asks for an answer to a text. Returns whether there is one.
-    async fn ask(&mut self, text: String, sampling: Sampling) -> Result<bool> {
+    async fn ask(&mut self, text: String, sampling: SamplingOptions) -> Result<bool> {
         let question = Question { messages: self.conversation.question(&text), sampling };
         match turn(&self.service, &self.say, &question).await? {
-            Turn::Answered(answer) => {
+            TurnOutcome::Answered(answer) => {
                 self.conversation.answered(text, answer);
                 return Ok(true);
             }
-            Turn::Nothing => {}
-            Turn::Failed => self.failures += 1,
+            TurnOutcome::Nothing => {}
+            TurnOutcome::Failed => self.failures += 1,
         }
         Ok(false)
     }
 
-    async fn obey(&mut self, command: Command) -> Result<()> {
+    async fn obey(&mut self, command: ChatCommand) -> Result<()> {
         match command {
-            Command::Help => self.say.tell(&help(width()))?,
-            Command::Models => self.models().await?,
-            Command::Model(tag) => self.swap(tag).await,
-            Command::Show => {
+            ChatCommand::Help => self.say.tell(&help(width()))?,
+            ChatCommand::Models => self.models().await?,
+            ChatCommand::Model(tag) => self.swap(tag).await,
+            ChatCommand::Show => {
                 // What is not set here the service may say.
                 let stats = self.service.client.stats().await.unwrap_or_default();
                 self.say.tell(&table::sampling(&self.sampling, &stats))?;
             }
-            Command::Set(sampling, what) => {
+            ChatCommand::Set(sampling, what) => {
                 self.sampling = sampling;
                 self.done(&format!("{what} from now on"));
             }
-            Command::System(text) => self.system(text)?,
-            Command::Reset => {
+            ChatCommand::System(text) => self.system(text)?,
+            ChatCommand::Reset => {
                 self.conversation.reset();
                 self.done("A new conversation begins.");
             }
-            Command::Undo => match self.conversation.undo() {
+            ChatCommand::Undo => match self.conversation.undo() {
                 Some(text) => self.done(&format!("Forgotten: {}", beginning(&text))),
                 None => self.fail("There is nothing to undo."),
             },
-            Command::Retry => self.retry().await?,
-            Command::Save(file) => self.save(&file),
-            Command::Load(file) => match Conversation::load(&self.home.path(&file)) {
+            ChatCommand::Retry => self.retry().await?,
+            ChatCommand::Save(file) => self.save(&file),
+            ChatCommand::Load(file) => match Transcript::load(&self.home.path(&file)) {
                 Ok(conversation) => {
                     self.conversation = conversation;
                     self.done(&self.loaded());
                 }
                 Err(why) => self.fail(&why),
             },
-            Command::Stats => match self.service.client.stats().await {
+            ChatCommand::Stats => match self.service.client.stats().await {
                 Ok(stats) => self.say.tell(&table::stats(&stats))?,
                 Err(failure) => self.lost(&failure),
             },
-            Command::Quit => {}
+            ChatCommand::Quit => {}
         }
         Ok(())
     }

@@ -5,13 +5,12 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::say::Say;
-use crate::ask::{Answer, AnswerFailure, Done, ModelService, Question};
-use crate::clock;
+use crate::ask::{AnswerFailure, AnswerStream, Done, ModelService, Question};
 use crate::generate::summary;
 use crate::text::sentence;
 
 /// What became of a question.
-pub(super) enum Turn {
+pub(super) enum TurnOutcome {
     /// All of the answer, or what there was of it when Ctrl-C stopped it.
     Answered(String),
     /// Nothing that could be kept.
@@ -20,21 +19,21 @@ pub(super) enum Turn {
 }
 
 /// Asks, and shows the answer as it comes. An error only if it cannot be shown.
-pub(super) async fn turn(service: &ModelService, say: &Say, question: &Question) -> Result<Turn> {
-    let begun = clock::now();
+pub(super) async fn turn(service: &ModelService, say: &Say, question: &Question) -> Result<TurnOutcome> {
+    let begun = crate::now();
     let asked = tokio::select! {
         asked = service.ask(question) => asked,
         _ = tokio::signal::ctrl_c() => {
             say.note("stopped before the answer began; /retry sends the message again");
             say.gap();
-            return Ok(Turn::Nothing);
+            return Ok(TurnOutcome::Nothing);
         }
     };
     let mut answer = match asked {
         Ok(answer) => answer,
         Err(failure) => {
             say.warn(&advice(service, &failure));
-            return Ok(Turn::Failed);
+            return Ok(TurnOutcome::Failed);
         }
     };
     let shown = show(&mut answer, say, begun).await?;
@@ -55,19 +54,19 @@ pub(super) async fn turn(service: &ModelService, say: &Say, question: &Question)
         }
         AnswerEnd::Failed(failure) => {
             say.warn(&advice(service, &failure));
-            Turn::Failed
+            TurnOutcome::Failed
         }
     };
     Ok(outcome)
 }
 
 /// No service takes a message without text, so such an answer cannot be part of a conversation.
-fn kept(say: &Say, text: String) -> Turn {
+fn kept(say: &Say, text: String) -> TurnOutcome {
     if text.is_empty() {
         say.warn("There was not a word in the answer, so the message is kept for /retry.");
-        return Turn::Nothing;
+        return TurnOutcome::Nothing;
     }
-    Turn::Answered(text)
+    TurnOutcome::Answered(text)
 }
 
 /// How an answer ended.
@@ -78,14 +77,14 @@ enum AnswerEnd {
     Failed(AnswerFailure),
 }
 
-struct Shown {
+struct ShownAnswer {
     text: String,
     /// How long its first token took.
     first: Option<Duration>,
     end: AnswerEnd,
 }
 
-async fn show(answer: &mut Answer, say: &Say, begun: std::time::Instant) -> Result<Shown> {
+async fn show(answer: &mut AnswerStream, say: &Say, begun: std::time::Instant) -> Result<ShownAnswer> {
     let (mut writer, mut text, mut first) = (say.writer(), String::new(), None);
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let end = loop {
@@ -107,7 +106,7 @@ async fn show(answer: &mut Answer, say: &Say, begun: std::time::Instant) -> Resu
         }
     };
     writer.end()?;
-    Ok(Shown { text, first, end })
+    Ok(ShownAnswer { text, first, end })
 }
 
 fn tell_dropped(say: &Say, done: &Done) {

@@ -9,17 +9,17 @@ use super::say::{DIM, NORMAL};
 use crate::text::{Palette, harmless};
 
 /// What surrounds a call of the calculator and its result, and how each is shown.
-const MARKERS: [(&str, Mark); 4] = [
-    ("<|python_start|>", Mark::Call),
-    ("<|python_end|>", Mark::Between),
-    ("<|output_start|>", Mark::Result),
-    ("<|output_end|>", Mark::End),
+const MARKERS: [(&str, Marker); 4] = [
+    ("<|python_start|>", Marker::Call),
+    ("<|python_end|>", Marker::Between),
+    ("<|output_start|>", Marker::Result),
+    ("<|output_end|>", Marker::End),
 ];
 /// Columns of a tab.
 const TAB: usize = 4;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mark {
+enum Marker {
     Call,
     Between,
     Result,
@@ -30,10 +30,10 @@ enum Mark {
 pub(super) struct Writer<W> {
     out: W,
     /// Absent where the text is written as it is.
-    screen: Option<Screen>,
+    screen: Option<ScreenWriter>,
 }
 
-struct Screen {
+struct ScreenWriter {
     width: usize,
     palette: Palette,
     /// What may be the beginning of a marker.
@@ -57,7 +57,7 @@ impl<W: Write> Writer<W> {
     /// Writes for a terminal with so many columns.
     pub(super) fn screen(out: W, width: usize, palette: Palette) -> Self {
         let (held, word, spaces, column) = (String::new(), (String::new(), 0), 0, 0);
-        let screen = Screen { width, palette, held, word, spaces, column, after_call: false };
+        let screen = ScreenWriter { width, palette, held, word, spaces, column, after_call: false };
         Self { out, screen: Some(screen) }
     }
 
@@ -87,7 +87,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-impl Screen {
+impl ScreenWriter {
     fn take(&mut self, out: &mut impl Write, text: &str) -> Result<()> {
         let text = std::mem::take(&mut self.held) + text;
         let mut rest = text.as_str();
@@ -109,17 +109,17 @@ impl Screen {
     }
 
     /// Shows `[12*7 = 84]` for a call and its result.
-    fn mark(&mut self, out: &mut impl Write, mark: Mark) -> Result<()> {
+    fn mark(&mut self, out: &mut impl Write, mark: Marker) -> Result<()> {
         let is_coloured = self.palette == Palette::Coloured;
         match mark {
-            Mark::Call => {
+            Marker::Call => {
                 self.text(out, "")?;
                 self.word.0.push_str(if is_coloured { DIM } else { "" });
                 self.text(out, "[")
             }
-            Mark::Between => Ok(()),
-            Mark::Result => self.text(out, " = "),
-            Mark::End => {
+            Marker::Between => Ok(()),
+            Marker::Result => self.text(out, " = "),
+            Marker::End => {
                 self.text(out, "]")?;
                 self.word.0.push_str(if is_coloured { NORMAL } else { "" });
                 self.after_call = true;

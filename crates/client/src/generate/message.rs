@@ -14,13 +14,13 @@ use crate::MAX_BODY_BYTES;
 /// Where the question is.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum MessageSource {
-    Message { first: Option<Text>, files: Vec<PathBuf> },
+    Message { first: Option<MessageText>, files: Vec<PathBuf> },
     Conversation(PathBuf),
 }
 
 /// Where a message begins.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Text {
+pub(super) enum MessageText {
     Argument(String),
     /// What standard input held, as far as it was read. Nothing at all would be a wrong argument.
     Input(Vec<u8>),
@@ -34,13 +34,13 @@ impl MessageSource {
         }
         let files: Vec<PathBuf> = matches.get_many("file").into_iter().flatten().cloned().collect();
         let first = match matches.get_one::<String>("message").map(String::as_str) {
-            Some("-") => Some(Text::Input(input()?)),
-            Some(message) => Some(Text::Argument(message.to_owned())),
+            Some("-") => Some(MessageText::Input(input()?)),
+            Some(message) => Some(MessageText::Argument(message.to_owned())),
             None if !files.is_empty() => None,
             None if std::io::stdin().is_terminal() => bail!("{NOTHING}"),
             None => match input()? {
                 empty if empty.is_empty() => bail!("{NOTHING}, and standard input is empty"),
-                found => Some(Text::Input(found)),
+                found => Some(MessageText::Input(found)),
             },
         };
         Ok(Self::Message { first, files })
@@ -54,8 +54,10 @@ impl MessageSource {
         };
         let mut parts = match first {
             None => Vec::new(),
-            Some(Text::Argument(message)) => vec![message],
-            Some(Text::Input(bytes)) => vec![text(checked(bytes, &"standard input")?, &"standard input")?],
+            Some(MessageText::Argument(message)) => vec![message],
+            Some(MessageText::Input(bytes)) => {
+                vec![text(checked(bytes, &"standard input")?, &"standard input")?]
+            }
         };
         for path in files {
             parts.push(text(bytes_of(&path)?, &path.display())?);
@@ -133,7 +135,7 @@ mod tests {
         for (i, bytes) in files.iter().enumerate() {
             std::fs::write(path(i), bytes).unwrap();
         }
-        let first = first.map(|text| Text::Argument(text.to_owned()));
+        let first = first.map(|text| MessageText::Argument(text.to_owned()));
         MessageSource::Message { first, files: (0..files.len()).map(path).collect() }
             .messages(Some("Be brief."))
     }

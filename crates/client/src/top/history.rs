@@ -17,9 +17,9 @@ pub(super) const REFUSED: &str = "/refusals";
 
 /// Earlier answers, the latest at the end.
 #[derive(Default)]
-pub(super) struct History(VecDeque<Sample>);
+pub(super) struct StatsHistory(VecDeque<StatsSample>);
 
-struct Sample {
+struct StatsSample {
     /// Seconds by our clock.
     at: f64,
     uptime: f64,
@@ -28,7 +28,7 @@ struct Sample {
     counts: HashMap<String, f64>,
 }
 
-impl History {
+impl StatsHistory {
     /// Adds an answer that came at this second of our clock.
     pub(super) fn add(&mut self, at: f64, stats: &Stats) {
         let uptime = stats.number("/uptime_s").unwrap_or_default();
@@ -45,7 +45,7 @@ impl History {
             .iter()
             .flat_map(|pointer| stats.counts(pointer).into_iter().map(move |count| (pointer, count)));
         let counts = counts.map(named).collect();
-        self.0.push_back(Sample {
+        self.0.push_back(StatsSample {
             at,
             uptime,
             tokens_per_second: stats.number("/tokens_per_second/10s"),
@@ -57,8 +57,8 @@ impl History {
     pub(super) fn per_minute(&self, pointer: &str, name: &str) -> Option<f64> {
         let name = format!("{pointer}/{name}");
         let last = self.0.back()?;
-        let count = |sample: &Sample| sample.counts.get(&name).copied().unwrap_or_default();
-        let is_known = |sample: &&Sample| !sample.counts.is_empty() && sample.at >= last.at - RATE_SPAN;
+        let count = |sample: &StatsSample| sample.counts.get(&name).copied().unwrap_or_default();
+        let is_known = |sample: &&StatsSample| !sample.counts.is_empty() && sample.at >= last.at - RATE_SPAN;
         let first = self.0.iter().find(is_known)?;
         let seconds = last.at - first.at;
         (seconds >= 1.0).then(|| (count(last) - count(first)).max(0.0) / seconds * 60.0)
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn rates_look_back_a_minute_and_not_over_a_restart() {
-        let mut history = History::default();
+        let mut history = StatsHistory::default();
         assert_eq!(history.per_minute(ENDED, "stop"), None);
         for second in 0..200 {
             let (at, stats) = at(second, second, 2 * second);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_curve_has_equal_columns_with_gaps_where_nothing_answered() {
-        let mut history = History::default();
+        let mut history = StatsHistory::default();
         assert_eq!(history.curve(3, Duration::from_secs(1)), [None, None, None]);
         for second in (0..60).chain(240..300) {
             let (at, stats) = at(second, second, 0);

@@ -15,11 +15,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::Trouble;
-use super::history::History;
+use super::history::StatsHistory;
 use super::stats::Stats;
-use super::view::{Mode, Screen, view};
+use super::view::{Polling, Screen, view};
 use crate::api::ApiClient;
-use crate::clock::now;
+use crate::now;
 use crate::text::Palette;
 
 /// How long a key is waited for before answers and the clock are looked at again.
@@ -40,27 +40,21 @@ enum News {
     Stop,
 }
 
-/// How often is asked.
-#[derive(Clone, Copy)]
-struct Polling {
-    interval: Duration,
-    paused: bool,
-}
-
 /// Shows the screen until a key or a signal ends it.
 pub(super) fn run(client: ApiClient, interval: Duration, palette: Palette) -> Result<()> {
+    let polling = Polling { interval, paused: false };
     let screen = Screen {
         url: client.url.shown(""),
         stats: None,
-        history: History::default(),
+        history: StatsHistory::default(),
         trouble: None,
-        interval,
-        mode: Mode::default(),
+        polling,
+        help: false,
         palette,
         now: 0.0,
     };
     let (tell, news) = sync_channel(MAX_NEWS);
-    let (pace, heard) = watch::channel(Polling { interval, paused: false });
+    let (pace, heard) = watch::channel(polling);
     thread::Builder::new()
         .name("stats".to_owned())
         .spawn(move || crate::block_on(ask_until_stopped(client, &tell, heard)))
@@ -173,15 +167,15 @@ fn press(screen: &mut Screen, key: KeyEvent, pace: &watch::Sender<Polling>) -> C
     let held = key.modifiers.contains(KeyModifiers::CONTROL);
     match key.code {
         KeyCode::Char('c') if held => return ControlFlow::Break(()),
-        KeyCode::Esc if screen.mode.help => screen.mode.help = false,
+        KeyCode::Esc if screen.help => screen.help = false,
         KeyCode::Char('q') | KeyCode::Esc => return ControlFlow::Break(()),
-        KeyCode::Char('?' | 'h') => screen.mode.help = !screen.mode.help,
-        KeyCode::Char('p' | ' ') => screen.mode.paused = !screen.mode.paused,
-        KeyCode::Char('+' | '=') => screen.interval = longer(screen.interval),
-        KeyCode::Char('-') => screen.interval = shorter(screen.interval),
+        KeyCode::Char('?' | 'h') => screen.help = !screen.help,
+        KeyCode::Char('p' | ' ') => screen.polling.paused = !screen.polling.paused,
+        KeyCode::Char('+' | '=') => screen.polling.interval = longer(screen.polling.interval),
+        KeyCode::Char('-') => screen.polling.interval = shorter(screen.polling.interval),
         _ => return ControlFlow::Continue(()),
     }
-    pace.send_replace(Polling { interval: screen.interval, paused: screen.mode.paused });
+    pace.send_replace(screen.polling);
     ControlFlow::Continue(())
 }
 
@@ -205,10 +199,10 @@ mod tests {
         Screen {
             url: String::new(),
             stats: None,
-            history: History::default(),
+            history: StatsHistory::default(),
             trouble: None,
-            interval: Duration::from_secs(1),
-            mode: Mode::default(),
+            polling: Polling { interval: Duration::from_secs(1), paused: false },
+            help: false,
             palette: Palette::Monochrome,
             now: 0.0,
         }
@@ -217,7 +211,7 @@ mod tests {
     #[test]
     fn keys_do_what_the_help_says() {
         let mut screen = screen();
-        let (pace, heard) = watch::channel(Polling { interval: screen.interval, paused: false });
+        let (pace, heard) = watch::channel(screen.polling);
         let mut key = |code, modifiers| press(&mut screen, KeyEvent::new(code, modifiers), &pace);
         let mut plain = |c| key(KeyCode::Char(c), KeyModifiers::NONE);
         assert_eq!(['x', '+', '-', '-', 'p'].map(&mut plain), [ControlFlow::Continue(()); 5]);
@@ -241,11 +235,21 @@ mod tests {
     fn figures_stay_when_no_answer_comes() {
         let (mut screen, begun) = (screen(), now());
         let mut answered = begun;
-        take(&mut screen, Err(Trouble::Silence("nothing listens there".to_owned())), begun, &mut answered);
+        take(
+            &mut screen,
+            Err(Trouble { missing: "answer", why: "nothing listens there".to_owned() }),
+            begun,
+            &mut answered,
+        );
         assert!(screen.stats.is_none() && screen.trouble.is_some());
         take(&mut screen, Ok(json!({ "status": "ok" })), begun, &mut answered);
         assert!(screen.stats.is_some() && screen.trouble.is_none());
-        take(&mut screen, Err(Trouble::Silence("nothing listens there".to_owned())), begun, &mut answered);
+        take(
+            &mut screen,
+            Err(Trouble { missing: "answer", why: "nothing listens there".to_owned() }),
+            begun,
+            &mut answered,
+        );
         assert!(screen.stats.is_some() && screen.trouble.is_some());
     }
 }

@@ -12,7 +12,7 @@ use ratatui::widgets::{Block, Clear, Padding, Paragraph, Wrap};
 
 use self::blocks::blocks;
 use super::Trouble;
-use super::history::History;
+use super::history::StatsHistory;
 use super::stats::Stats;
 use super::words::time;
 use crate::text::Palette;
@@ -21,21 +21,22 @@ use crate::text::Palette;
 pub(super) struct Screen {
     pub(super) url: String,
     pub(super) stats: Option<Stats>,
-    pub(super) history: History,
+    pub(super) history: StatsHistory,
     /// Why there are no new figures, and for how long.
     pub(super) trouble: Option<(Trouble, Duration)>,
-    pub(super) interval: Duration,
-    pub(super) mode: Mode,
+    pub(super) polling: Polling,
+    /// Whether the keys are explained.
+    pub(super) help: bool,
     pub(super) palette: Palette,
     /// Seconds since 1970.
     pub(super) now: f64,
 }
 
-/// What the keys have chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct Mode {
+/// How often the server is asked, as the keys have chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Polling {
+    pub(super) interval: Duration,
     pub(super) paused: bool,
-    pub(super) help: bool,
 }
 
 /// What a part means.
@@ -96,7 +97,7 @@ pub(super) fn view(frame: &mut Frame<'_>, screen: &Screen) {
         frame.render_widget(Paragraph::new(notes), below);
     }
     frame.render_widget(Paragraph::new(keys_line(screen, keys.width)), keys);
-    if screen.mode.help {
+    if screen.help {
         help(frame, screen, area);
     }
 }
@@ -104,9 +105,9 @@ pub(super) fn view(frame: &mut Frame<'_>, screen: &Screen) {
 /// What is known before the first answer.
 fn waiting(screen: &Screen) -> Vec<Line<'static>> {
     let mut lines = vec![Line::from(format!("{} …", screen.url))];
-    if let Some((why, _)) = &screen.trouble {
-        let again = format!("Asking again every {}.", interval(screen.interval));
-        lines.push(Line::from(Span::styled(why.to_string(), screen.style(Tone::Alarm))));
+    if let Some((trouble, _)) = &screen.trouble {
+        let again = format!("Asking again every {}.", interval(screen.polling.interval));
+        lines.push(Line::from(Span::styled(trouble.why.clone(), screen.style(Tone::Alarm))));
         lines.push(Line::from(Span::styled(again, screen.style(Tone::Quiet))));
     }
     lines
@@ -117,13 +118,9 @@ fn notes(screen: &Screen) -> Vec<Line<'static>> {
     let Some(stats) = &screen.stats else { return Vec::new() };
     let note = |text: String, tone| Line::from(Span::styled(text, screen.style(tone)));
     match (&screen.trouble, stats.reason()) {
-        (Some((trouble, since)), _) => {
+        (Some((Trouble { missing, why }, since)), _) => {
             let since = time(since.as_secs_f64());
-            let text = match trouble {
-                Trouble::Silence(why) => format!("no answer for {since}: {why}"),
-                Trouble::Refusal(why) => format!("no figures for {since}: {why}"),
-            };
-            vec![note(text, Tone::Alarm)]
+            vec![note(format!("no {missing} for {since}: {why}"), Tone::Alarm)]
         }
         (None, Some(reason)) => vec![note(reason, Tone::Warning)],
         (None, None) => Vec::new(),
@@ -176,12 +173,12 @@ fn heading(screen: &Screen, stats: &Stats, width: u16) -> Line<'static> {
 /// The keys, as many as fit, and the server's place.
 fn keys_line(screen: &Screen, width: u16) -> Line<'static> {
     let quiet = screen.style(Tone::Quiet);
-    let state = if screen.mode.paused {
+    let state = if screen.polling.paused {
         Span::styled("paused", screen.style(Tone::Warning))
     } else {
-        Span::styled(format!("every {}", interval(screen.interval)), quiet)
+        Span::styled(format!("every {}", interval(screen.polling.interval)), quiet)
     };
-    let pause = if screen.mode.paused { "p go on" } else { "p pause" };
+    let pause = if screen.polling.paused { "p go on" } else { "p pause" };
     let mut room = usize::from(width).saturating_sub(state.width());
     let mut keys = String::new();
     for key in ["q quit", "? help", pause, "+/- interval"].map(|key| format!(" · {key}")) {

@@ -103,7 +103,7 @@ fn title(screen: &Screen, text: &str) -> Span<'static> {
 
 /// Tokens a second: now, over a minute, and as a curve.
 fn curve(frame: &mut Frame<'_>, screen: &Screen, stats: &Stats, area: Rect) {
-    let curve = screen.history.curve(area.width.into(), screen.interval);
+    let curve = screen.history.curve(area.width.into(), screen.polling.interval);
     let peak = curve.iter().flatten().max().copied().unwrap_or(0);
     let [now, minute] = stats.tokens_per_second().map(|number| figure(number, rate));
     let bold = Style::new().fg(Color::Reset).add_modifier(Modifier::BOLD);

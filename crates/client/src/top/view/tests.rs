@@ -41,7 +41,7 @@ fn stats() -> Value {
 }
 
 fn screen(stats: Option<Value>) -> Screen {
-    let mut history = History::default();
+    let mut history = StatsHistory::default();
     if let Some(stats) = &stats {
         for second in 0..200u64 {
             let mut earlier = stats.clone();
@@ -57,8 +57,8 @@ fn screen(stats: Option<Value>) -> Screen {
         stats: stats.map(Stats),
         history,
         trouble: None,
-        interval: Duration::from_secs(1),
-        mode: Mode::default(),
+        polling: Polling { interval: Duration::from_secs(1), paused: false },
+        help: false,
         palette: Palette::Coloured,
         now: 1012.0,
     }
@@ -97,20 +97,24 @@ fn everything_is_there_at_three_sizes() {
 #[test]
 fn other_moments_look_as_they_should() {
     let mut gone = screen(Some(stats()));
-    gone.trouble = Some((Trouble::Silence("nothing listens there".to_owned()), Duration::from_secs(12)));
+    gone.trouble = Some((
+        Trouble { missing: "answer", why: "nothing listens there".to_owned() },
+        Duration::from_secs(12),
+    ));
     compare("gone.txt", &gone, (80, 24));
     let mut first = screen(None);
     compare("first.txt", &first, (60, 6));
     first.trouble = Some((
-        Trouble::Refusal(
-            "the key is missing or wrong (INTERNAL_API_KEY): Invalid internal API key".to_owned(),
-        ),
+        Trouble {
+            missing: "figures",
+            why: "the key is missing or wrong (INTERNAL_API_KEY): Invalid internal API key".to_owned(),
+        },
         Duration::ZERO,
     ));
     compare("denied.txt", &first, (60, 6));
     let mut helping =
         screen(Some(json!({ "status": "loading", "reason": "the first model is being loaded" })));
-    helping.mode = Mode { paused: true, help: true };
+    (helping.polling.paused, helping.help) = (true, true);
     compare("help.txt", &helping, (80, 24));
 }
 
@@ -120,7 +124,7 @@ fn no_size_and_no_answer_breaks_it() {
     for stats in [None, Some(json!({})), Some(odd), Some(stats())] {
         let mut screen = screen(stats);
         for help in [false, true] {
-            screen.mode.help = help;
+            screen.help = help;
             for width in (1..100).step_by(7) {
                 for height in (1..45).step_by(2) {
                     draw(&screen, (width, height));
@@ -141,7 +145,10 @@ fn colours_say_what_words_say_and_none_are_used_where_none_are_wanted() {
     // 120 of 128 streams run.
     let full = coloured.content.iter().filter(|cell| cell.symbol() == "█" && cell.fg == Color::Red);
     assert!(full.count() > 3);
-    screen.trouble = Some((Trouble::Silence("nothing listens there".to_owned()), Duration::from_secs(12)));
+    screen.trouble = Some((
+        Trouble { missing: "answer", why: "nothing listens there".to_owned() },
+        Duration::from_secs(12),
+    ));
     let stale = draw(&screen, (80, 24));
     assert!(
         !stale.content.iter().any(|cell| [Color::Green, Color::Cyan].contains(&cell.fg)),
