@@ -12,6 +12,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use client::text::width;
 use cpu::Isa;
 use registry::Tag;
 
@@ -20,7 +21,6 @@ use self::finding::{Finding, Mark};
 use self::report::Report;
 use crate::options;
 use crate::settings::{Origin, Values};
-use crate::text::width;
 
 /// Columns at most: what fits a mail and an issue.
 const MAX_WIDTH: usize = 80;

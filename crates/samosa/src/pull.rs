@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use client::progress::{Download, Progress};
 use registry::catalog::Location;
 use registry::fetch::{ProgressSnapshot, Wanted};
 use registry::provenance::Provenance;
@@ -20,7 +21,6 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock;
 use crate::options;
-use crate::progress::{Download, Progress};
 use crate::settings::Values;
 
 /// How often it is shown how far it is.

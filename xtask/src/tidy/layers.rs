@@ -16,20 +16,33 @@ const EDGES: &[(&str, &[&str])] = &[
     ("engine", &["tokenizer"]),
     ("cpu", &["engine", "formats", "kernels", "model"]),
     ("guides", &["engine", "tokenizer"]),
-    ("registry", &["cpu", "engine", "formats", "model", "tokenizer"]),
-    ("server", &["cpu", "engine", "guides", "registry", "tokenizer"]),
+    ("registry", &["formats", "model", "tokenizer"]),
+    ("fetch", &["registry"]),
+    ("serving", &["cpu", "engine", "fetch", "guides", "registry", "tokenizer"]),
+    ("server", &["cpu", "engine", "fetch", "guides", "registry", "serving", "tokenizer"]),
+    // What it knows of a server is what the API says.
+    ("client", &[]),
     (
         "samosa",
-        &["cpu", "engine", "formats", "guides", "kernels", "model", "registry", "server", "tokenizer"],
+        &[
+            "client", "cpu", "engine", "fetch", "formats", "guides", "kernels", "model", "registry", "server",
+            "serving", "tokenizer",
+        ],
     ),
-    ("measure", &["cpu", "engine", "formats", "guides", "kernels", "model", "registry", "tokenizer"]),
+    ("measure", &["cpu", "engine", "formats", "guides", "kernels", "model", "registry", "serving", "tokenizer"]),
     // No engine: whoever asks for a check should not wait until one is built.
     ("xtask", &["kernels", "formats"]),
 ];
 
-/// Outside crates that have a home: the engine is no place for an async runtime, only the server speaks HTTP.
-/// Registry fetches weights; the binary starts the runtime.
-const HOMES: &[(&str, &[&str])] = &[("tokio", &["server", "registry", "samosa"]), ("axum", &["server"])];
+/// Outside crates that have a home: the engine is no place for an async runtime, and only the server answers HTTP. The
+/// clients ask servers, fetch asks hubs and stores, and the binary starts the server's runtime and sends spans away.
+const HOMES: &[(&str, &[&str])] = &[
+    ("tokio", &["serving", "server", "fetch", "client", "samosa"]),
+    ("axum", &["server"]),
+    ("hyper", &["server", "samosa"]),
+    ("reqwest", &["fetch", "client", "samosa"]),
+    ("object_store", &["fetch"]),
+];
 
 /// Where people read the table.
 const DOCUMENT: &str = "CONTRIBUTING.md";

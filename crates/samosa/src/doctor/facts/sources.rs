@@ -13,8 +13,9 @@ use server::Options;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use super::handshake::shake_hands;
+use crate::clock;
 use crate::settings::{self, Values};
-use crate::{clock, http};
 
 /// Longest time for all that one source is asked.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -177,7 +178,7 @@ async fn connect(way: &mut Way, origin: &Origin) -> Option<()> {
         async { TcpStream::connect(&addresses[..]).await.map_err(|error| format!("{host}:{port}: {error}")) };
     let socket = way.step("connect", connecting).await?;
     if *is_encrypted {
-        way.step("TLS", http::shake_hands(host, socket)).await?;
+        way.step("TLS", shake_hands(host, socket)).await?;
     }
     Some(())
 }
