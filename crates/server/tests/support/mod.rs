@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fetch::{FetchSettings, Fetcher};
 use model::WeightFormat;
-use registry::fetch::{FetchSettings, Fetcher};
 use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
 use serde_json::{Value, json};
