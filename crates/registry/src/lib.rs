@@ -29,6 +29,7 @@ pub mod storage;
 pub mod swap;
 pub mod tag;
 
+mod cgroup;
 mod completeness;
 mod error;
 
