@@ -253,7 +253,10 @@ impl Found {
             }
         };
         let TokenizerFile { pattern, ranks, special, merges } = tokenizer;
-        let tokenizer = Tokenizer::new(Vocabulary { pattern, ranks, special, merges })?;
+        let tokenizer = Tokenizer::new(match pattern {
+            Some(pattern) => Vocabulary { pattern, ranks, special, merges },
+            None => Vocabulary::nanochat(ranks),
+        })?;
         let mut config = Config::read(&table, &meta, &self.fingerprint.overrides)?;
         agree(&mut config, &tokenizer)?;
         if !tokenizer.special().has_chat() {

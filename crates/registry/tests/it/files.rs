@@ -43,10 +43,10 @@ fn model(root: &Path, tag: &str) -> LoadedModel {
     open(root, tag).unwrap().load(&Compute::new(Isa::detect(), 1)).unwrap()
 }
 
-fn refusal(root: &Path, tag: &str) -> String {
+fn refusal(root: &Path, tag: &str) -> Error {
     let error = open(root, tag).err().unwrap();
     assert_eq!(error.category(), registry::Category::BadCheckpoint, "{error}");
-    error.to_string()
+    error
 }
 
 fn logits(model: &LoadedModel) -> Vec<f32> {
@@ -183,7 +183,15 @@ fn a_fork_is_refused_by_the_names_of_its_tensors() {
     let path = root.path().join("d2/model_000100.safetensors");
     write_safetensors(&path, &table("g7/model_000100.pt"), rename);
     let error = refusal(root.path(), "d2");
-    assert!(error.contains("unknown tensors `transformer.h.1.mlp.router.gate.weight`"), "{error}");
+    let Error::Model(model::Error::UnknownTensors { names }) = &error else { panic!("{error:?}") };
+    assert_eq!(*names, ["`transformer.h.1.mlp.router.gate.weight`"]);
+}
+
+fn assert_mismatch(error: &Error, file: &str, expected: &str, found: &str) {
+    let Error::DigestMismatch { file: of, expected: pinned, found: is, .. } = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!((of.as_str(), pinned.as_str(), is.as_str()), (file, expected, found));
 }
 
 #[test]
@@ -210,8 +218,7 @@ fn pins_are_held_to() {
         (format!("sha256 = {{ \"other.pt\" = \"{meta}\" }}"), "other.pt", "missing"),
     ] {
         says(root.path(), &wrong);
-        let expected = format!("`d2`: the sha256 of {file} must be {meta}, but is {is}");
-        assert_eq!(refusal(root.path(), "d2"), expected);
+        assert_mismatch(&refusal(root.path(), "d2"), file, meta, is);
     }
 }
 
@@ -231,8 +238,11 @@ fn a_fetched_file_that_is_not_what_was_fetched_is_refused() {
     let fetched = model(root.path(), "d2");
     assert_eq!((fetched.source.as_str(), &fetched.identity), ("s3://b/d2", &identity));
     provenance("meta_000100.json");
-    let error = refusal(root.path(), "d2");
-    assert!(error.contains(&format!("the sha256 of meta_000100.json must be {hash}")), "{error}");
+    let catalog = Catalog::new(Some(root.path().to_owned()));
+    let entry = catalog.find(&fetched.tag).unwrap();
+    let hashes = load::find(&catalog, &entry, &OPTIONS).unwrap().hashes(&HashCache::none()).unwrap();
+    let found = &hashes["meta_000100.json"];
+    assert_mismatch(&refusal(root.path(), "d2"), "meta_000100.json", &hash, found);
 }
 
 #[test]
@@ -243,7 +253,7 @@ fn files_that_change_between_hashing_and_reading_are_refused() {
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, bytes).unwrap();
     let error = opened.load(&Compute::new(Isa::SCALAR, 1)).err().unwrap();
-    assert_eq!(error.to_string(), "model_000100.pt changed while it was being read");
+    assert!(matches!(&error, Error::Changed { file } if file == "model_000100.pt"), "{error:?}");
 }
 
 /// The golden tokenizer as a base model of autoresearch has it, in hexadecimal or base64: no token for conversations.
@@ -299,7 +309,7 @@ fn a_tokenizer_that_models_toml_names_is_part_of_the_model() {
     let own = model(root.path(), "d2");
     std::fs::rename(root.path().join("tokenizer"), root.path().join("shared")).unwrap();
     let catalog = Catalog::new(Some(root.path().to_owned()));
-    assert!(catalog.find(&own.tag).unwrap_err().to_string().contains("has no tokenizer"));
+    assert!(matches!(catalog.find(&own.tag), Err(Error::Incomplete { .. })));
     says(root.path(), "tokenizer = \"shared\"");
     let named = model(root.path(), "d2");
     assert_eq!(named.identity, own.identity, "the same files");
@@ -328,16 +338,15 @@ fn config_json_beside_the_metadata_counts_and_is_part_of_the_model() {
     write(serde_json::json!({ "rope_theta": 10000 }));
     assert!(!both.found.is_current(&catalog, &OPTIONS).unwrap());
     let error = refusal(root.path(), "d2");
-    let expected = "`rope_theta` is 1000000 in meta_000107.json, but `rope_theta` is 10000 in config.json; ";
-    assert!(error.starts_with(expected), "{error}");
+    let Error::Model(model::Error::Contradiction { first, second, over: "rope_base" }) = &error else {
+        panic!("{error:?}")
+    };
+    assert!(first.contains("meta_000107.json") && second.contains("config.json"), "{error}");
     says(root.path(), "[model.overrides]\nrope_base = 1e6");
     assert_eq!(logits(&model(root.path(), "d2")), logits(&own), "an override decides");
     write(serde_json::json!({ "num_attention_heads": 4 }));
-    assert!(
-        refusal(root.path(), "d2").contains("`n_head` is 4, but must be 2"),
-        "{}",
-        refusal(root.path(), "d2")
-    );
+    let error = refusal(root.path(), "d2");
+    assert!(matches!(&error, Error::Model(model::Error::InvalidField { field: "n_head", .. })), "{error:?}");
 }
 
 #[test]
@@ -351,4 +360,14 @@ fn flat_metadata_and_a_byte_order_mark_change_nothing() {
         std::fs::write(&path, &text).unwrap();
         assert_eq!(logits(&model(root.path(), "d2")), expected, "{text}");
     }
+}
+
+#[test]
+fn a_bare_table_of_ranks_gets_nanochats_special_tokens() {
+    let root = storage("g7");
+    let ranks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/fixtures/ranks_4.pkl");
+    std::fs::copy(ranks, root.path().join("d2/tokenizer.pkl")).unwrap();
+    let error = refusal(root.path(), "d2");
+    // 260 ranks and nine special tokens: a tokenizer, but not this model's.
+    assert!(matches!(error, Error::VocabularyMismatch { tokenizer: 269, model: 701 }), "{error:?}");
 }

@@ -1,7 +1,5 @@
 //! What a vocabulary must hold, and the properties of encoding with one that passes.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
-
 use proptest::prelude::*;
 use tokenizer::{
     ChatError, Error, MAX_TOKEN_BYTES, MAX_VOCAB_SIZE, Message, NANOCHAT_PATTERN, NO_TOKEN, Role, Tokenizer,
@@ -26,6 +24,20 @@ fn refuse(change: impl FnOnce(&mut Vocabulary)) -> Error {
     let mut changed = vocabulary(&["ab"]);
     change(&mut changed);
     Tokenizer::new(changed).unwrap_err()
+}
+
+#[test]
+fn a_bare_table_of_ranks_is_nanochats() {
+    let whole = vocabulary(&["ab"]);
+    let bare = Vocabulary::nanochat(whole.ranks.clone());
+    assert_eq!(bare.pattern, NANOCHAT_PATTERN);
+    assert_eq!(bare.special, SPECIAL.split(' ').map(str::to_owned).zip(257..).collect::<Vec<_>>());
+    assert_eq!(bare.merges, None);
+    assert!(Tokenizer::new(bare).unwrap().special().has_chat());
+    let mut beyond = whole.ranks;
+    beyond[0].1 = u32::MAX;
+    let error = Tokenizer::new(Vocabulary::nanochat(beyond)).unwrap_err();
+    assert!(matches!(error, Error::IdTooLarge { .. }), "{error}");
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! Real files: the goldens of the repository and the fixtures that torch wrote, against what torch says.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use formats::{
-    DType, ErrorKind, TensorTable, TokenizerFault, TorchFault, read_meta, read_shard_index,
+    DType, ErrorKind, TensorTable, TokenizerFault, TokenizerFile, TorchFault, read_meta, read_shard_index,
     read_tokenizer_pickle,
 };
 use serde_json::Value;
@@ -74,9 +73,8 @@ fn golden_metas_give_sizes() {
         assert_eq!(meta.sequence_len, Some(sequence_len), "{path}");
         assert_eq!((meta.n_head, meta.n_kv_head), (Some(n_head), Some(n_kv_head)), "{path}");
         assert_eq!(meta.window_pattern.as_deref(), Some(pattern), "{path}");
-        assert_eq!((meta.vocab_size, meta.val_bpb), (Some(701), None), "{path}");
+        assert_eq!(meta.vocab_size, Some(701), "{path}");
         assert_eq!(meta.user_config.len(), if path.starts_with("g5") { 2 } else { 0 });
-        assert_eq!(meta.model_type.as_deref(), path.starts_with("g3").then_some("nanochat"));
     }
 }
 
@@ -90,7 +88,7 @@ fn golden_tokenizer_loads() {
     assert_eq!(tokenizer.special.len(), 9);
     assert_eq!(tokenizer.special[0], ("<|bos|>".to_owned(), 692));
     assert_eq!(tokenizer.special[8], ("<|output_end|>".to_owned(), 700));
-    assert!(tokenizer.pattern.starts_with("'(?i:[sdmt]|ll|ve|re)|"));
+    assert!(tokenizer.pattern.unwrap().starts_with("'(?i:[sdmt]|ll|ve|re)|"));
     assert_eq!(tokenizer.merges, None);
 }
 
@@ -105,8 +103,13 @@ fn every_tokenizer_pickle_says_the_same() {
     assert_eq!(expected.ranks[255..258], [(vec![255], 255), (b"th".to_vec(), 256), (b"the".to_vec(), 257)]);
     assert_eq!(expected.ranks[258..], [("é".into(), 258), (b" \xff".to_vec(), 259)]);
     assert_eq!(expected.special[3], ("<|assistant_start|>".to_owned(), 263));
-    for name in ["tokenizer_2.pkl", "tokenizer_3.pkl", "tokenizer_5.pkl", "ranks_2.pkl", "ranks_4.pkl"] {
+    for name in ["tokenizer_2.pkl", "tokenizer_3.pkl", "tokenizer_5.pkl"] {
         assert_eq!(read(name), expected, "{name}");
+    }
+    // Ranks alone say neither how texts are split nor which tokens are special.
+    let ranks = TokenizerFile { ranks: expected.ranks, ..TokenizerFile::default() };
+    for name in ["ranks_2.pkl", "ranks_4.pkl"] {
+        assert_eq!(read(name), ranks, "{name}");
     }
 }
 

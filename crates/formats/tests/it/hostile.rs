@@ -1,21 +1,14 @@
 //! Files made to hurt: each must be refused, for the reason it was made for.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod allocation;
-
-mod build;
-
-mod memory;
 
 use std::sync::Arc;
 
-use allocation::bounded;
-
-use build::*;
 use formats::{
-    Error, ErrorKind, LIMITS, PickleFault, SafetensorsFault, TensorTable, TokenizerFault, TorchFault,
-    ZipFault, read_meta, read_shard_index, read_tokenizer_json, read_tokenizer_pickle,
+    Error, ErrorKind, JsonFault, LIMITS, PickleFault, SafetensorsFault, TensorTable, TokenizerFault,
+    TorchFault, ZipFault, read_meta, read_shard_index, read_tokenizer_json, read_tokenizer_pickle,
 };
+
+use crate::allocation::bounded;
+use crate::build::*;
 
 fn read(bytes: &[u8]) -> Result<TensorTable, Error> {
     bounded(bytes, || TensorTable::read("model.pt", Arc::new(bytes.to_vec())))
@@ -441,7 +434,6 @@ fn tokenizer_pickles_that_lie() {
     check(b"}(C\x01aK\x00C\x01aK\x01u", TokenizerFault::DuplicateToken);
     check(b"}(C\x01aJ\xff\xff\xff\xffu", TokenizerFault::Id);
     check(b"}(C\x01a\x8a\x05\0\0\0\0\x01u", TokenizerFault::Id);
-    check(b"}(C\x01aJ\xff\xff\xff\x7fC\x01b\x8a\x05\xff\xff\xff\xff\0u", TokenizerFault::Id);
     check(b"}(C\x00K\x00u", TokenizerFault::Token);
     check(b"}(\x8c\x01aK\x00u", TokenizerFault::Token);
     check(b"ctiktoken.core\nEncoding\n)\x81}b", TokenizerFault::Missing("pat_str"));
@@ -464,11 +456,14 @@ fn metas_that_lie() {
     assert_eq!(field(r#"{"n_layer":18446744073709551616}"#), "n_layer");
     assert_eq!(field(r#"{"model_config":[]}"#), "model_config");
     assert_eq!(field(r#"{"window_pattern":3}"#), "window_pattern");
-    let kind = |text: String| read_meta("meta.json", text.as_bytes()).unwrap_err().to_string();
-    assert!(kind("[".repeat(100_000)).contains("meta_containers"));
-    assert!(kind(r#"{"a":"#.repeat(2000)).contains("not JSON"));
-    assert!(kind(" ".repeat(2 << 20)).contains("meta_bytes"));
-    assert!(kind("[]".to_owned()).contains("another type"));
-    assert!(kind("<!doctype html>".to_owned()).contains("web page"));
-    assert!(kind(String::new()).contains("empty"));
+    let refuse = |text: String| read_meta("meta.json", text.as_bytes()).unwrap_err();
+    assert!(matches!(
+        refuse("[".repeat(100_000)).kind(),
+        ErrorKind::TooLarge { what: "meta_containers", .. }
+    ));
+    assert!(matches!(refuse(r#"{"a":"#.repeat(2000)).kind(), ErrorKind::Json { .. }));
+    assert!(matches!(refuse(" ".repeat(2 << 20)).kind(), ErrorKind::TooLarge { what: "meta_bytes", .. }));
+    assert!(matches!(refuse("[]".to_owned()).kind(), ErrorKind::Json { fault: JsonFault::Data, .. }));
+    assert!(matches!(refuse("<!doctype html>".to_owned()).kind(), ErrorKind::HtmlPage));
+    assert!(matches!(refuse(String::new()).kind(), ErrorKind::Empty));
 }

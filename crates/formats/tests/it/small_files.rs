@@ -36,7 +36,7 @@ fn hugging_face() -> Value {
 #[test]
 fn hugging_face_bpe() {
     let read = tokenizer(&hugging_face()).unwrap();
-    assert_eq!(read.pattern, PATTERN);
+    assert_eq!(read.pattern.as_deref(), Some(PATTERN));
     assert_eq!(read.special, [("<|bos|>".to_owned(), 0), ("<|extra|>".to_owned(), 9)]);
     let mut ranks = read.ranks.clone();
     ranks.sort_by_key(|(_, id)| *id);
@@ -97,7 +97,7 @@ fn hugging_face_files_that_do_more_are_refused() {
 fn byte_level_alone_splits_as_gpt2() {
     let mut file = hugging_face();
     file["pre_tokenizer"] = json!({"type": "ByteLevel", "add_prefix_space": false});
-    assert!(tokenizer(&file).unwrap().pattern.starts_with("'(?:[sdmt]|ll|ve|re)| ?\\p{L}+"));
+    assert!(tokenizer(&file).unwrap().pattern.unwrap().starts_with("'(?:[sdmt]|ll|ve|re)| ?\\p{L}+"));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn ranks_in_hexadecimal_and_base64() {
     let mut ranks = hex.ranks.clone();
     ranks.sort_by_key(|(_, rank)| *rank);
     assert_eq!(ranks, [(b"a".to_vec(), 0), (vec![255], 1), (b"a\xff".to_vec(), 2)]);
-    assert_eq!((hex.pattern.as_str(), &hex.merges), (PATTERN, &None));
+    assert_eq!((hex.pattern.as_deref(), &hex.merges), (Some(PATTERN), &None));
     assert_eq!(hex.special, [("<|bos|>".to_owned(), 3)]);
     let mut base64 = tokenizer(&file(json!({"YQ==": 0, "/w==": 1, "Yf8=": 2}))).unwrap();
     base64.ranks.sort_by_key(|(_, rank)| *rank);
@@ -147,7 +147,7 @@ fn native_meta_with_numbers_only_python_reads() {
         "model_config": {"sequence_len": 2048, "vocab_size": 65536, "n_layer": 20, "n_head": 10, "n_kv_head": 5,
         "n_embd": 1280, "window_pattern": "SSSL"}, "user_config": {"run": "NaN \" Infinity \\", "lr": NaN}}"#;
     let meta = read_meta("meta_000650.json", text).unwrap();
-    assert_eq!((meta.step, meta.val_bpb), (Some(650), None));
+    assert_eq!(meta.step, Some(650));
     assert_eq!((meta.sequence_len, meta.vocab_size, meta.n_layer), (Some(2048), Some(65536), Some(20)));
     assert_eq!((meta.n_head, meta.n_kv_head, meta.n_embd), (Some(10), Some(5), Some(1280)));
     assert_eq!(meta.window_pattern.as_deref(), Some("SSSL"));
@@ -155,7 +155,8 @@ fn native_meta_with_numbers_only_python_reads() {
     assert_eq!(meta.user_config["lr"], "NaN", "a constant that is none can be refused by its value");
     assert_eq!(meta.beside.keys().collect::<Vec<_>>(), ["step", "val_bpb", "loop_state"]);
     let nan = read_meta("m.json", b"{\"n_layer\": NaN}").unwrap_err();
-    assert_eq!(nan.to_string(), "m.json: the field \"n_layer\" is not a whole number");
+    assert!(matches!(nan.kind(), ErrorKind::Field { field: "n_layer", .. }), "{nan}");
+    assert_eq!(nan.file(), "m.json");
     for text in ["{\"a\": NaNa}", "{\"a\": nan}", "{\"a\": --Infinity}", "{\"a\": Inf}"] {
         assert!(read_meta("m.json", text.as_bytes()).is_err(), "{text}");
     }
@@ -181,9 +182,8 @@ fn flat_meta_and_hugging_face_config() {
     assert_eq!((meta.n_head, meta.n_kv_head, meta.sequence_len), (Some(10), Some(10), Some(2048)));
     assert_eq!(Value::Object(meta.model.clone()), config, "constants are left to the model crate");
     assert!(meta.beside.is_empty());
-    assert_eq!((meta.padded_vocab_size, meta.text_vocab_size), (Some(65600), Some(65529)));
+    assert_eq!(meta.text_vocab_size, Some(65529));
     assert_eq!(meta.architectures, ["NanoChatForCausalLM"]);
-    assert_eq!(meta.model_type.as_deref(), Some("nanochat"));
 }
 
 #[test]
@@ -194,8 +194,8 @@ fn two_names_of_one_size_agree_or_are_refused() {
     );
     let meta = meta.unwrap();
     assert_eq!((meta.n_head, meta.sequence_len), (Some(4), Some(512)), "windows follow sequence_len");
-    let error = read(r#"{"n_head": 4, "num_attention_heads": 8}"#).unwrap_err().to_string();
-    assert_eq!(error, "m.json: the field \"num_attention_heads\" is not what its other name says");
+    let error = read(r#"{"n_head": 4, "num_attention_heads": 8}"#).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Field { field: "num_attention_heads", .. }), "{error}");
 }
 
 #[test]
@@ -208,5 +208,5 @@ fn a_byte_order_mark_is_passed_over() {
     let read = read_tokenizer_json("tokenizer.json", &marked(&file)).unwrap();
     assert_eq!(read, tokenizer(&hugging_face()).unwrap());
     let utf16: Vec<u8> = "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    assert!(read_meta("m.json", &utf16).unwrap_err().to_string().contains("it is not JSON"));
+    assert!(matches!(read_meta("m.json", &utf16).unwrap_err().kind(), ErrorKind::Json { .. }));
 }

@@ -1,8 +1,6 @@
 //! Ids recorded from the reference: the golden files, tiktoken and Hugging Face tokenizers.
 //! Vocabularies come from `fixtures/*.json`, which `fixtures/make.py` writes; reading pickles is `formats`' job.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
-
 use serde_json::Value;
 use std::path::Path;
 use tokenizer::{Message, NANOCHAT_PATTERN, Role, Tokenizer, Vocabulary};

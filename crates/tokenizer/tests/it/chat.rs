@@ -1,7 +1,5 @@
 //! Chat rendering over a toy vocabulary of single bytes, where every length can be counted by hand.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
-
 use proptest::prelude::*;
 use tokenizer::{ChatError, Message, NANOCHAT_PATTERN, RenderedChat, Role, Tokenizer, Vocabulary};
 
