@@ -16,12 +16,10 @@ use crate::catalog::{Catalog, Entry, Location};
 use crate::checkpoint::{
     CheckpointFiles, FileOptions, file_name, has_extension, is_export, read_small, step_of,
 };
-use crate::fetch::Wanted;
-use crate::identity::{self, HashCache, Hashes, Identity};
+use crate::identity::{self, HashCache, Hashes, Identity, Stamp};
 use crate::models_file::{ModelEntry, Pins};
 use crate::plan::Needs;
-use crate::provenance::Provenance;
-use crate::stamp::Stamp;
+use crate::provenance::{DownloadRequest, Provenance};
 use crate::{Error, Source, Tag, builtin};
 
 /// Rows by which a vocabulary may be padded.
@@ -73,14 +71,22 @@ struct Fingerprint {
 
 /// What has to be fetched before the model can be found: `None` if it is there as `models.toml` or the settings
 /// name it. What a person put into the storage is never fetched over.
-pub fn wanted(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Option<Wanted>, Error> {
+pub fn wanted(
+    catalog: &Catalog,
+    entry: &Entry,
+    options: &LoadOptions,
+) -> Result<Option<DownloadRequest>, Error> {
     let (offered, fetched) = (offered(catalog, entry, options)?, entry.location.fetched()?);
     Ok(offered.filter(|wanted| fetched.is_none_or(|fetched| !fetched.matches(wanted))))
 }
 
 /// Where a model can be fetched from, be it here already or not: as `models.toml` or else the settings name it.
 /// `None` if neither does, or if a person put it where it is.
-pub fn offered(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Option<Wanted>, Error> {
+pub fn offered(
+    catalog: &Catalog,
+    entry: &Entry,
+    options: &LoadOptions,
+) -> Result<Option<DownloadRequest>, Error> {
     if entry.location != Location::Absent && entry.location.fetched()?.is_none() {
         return Ok(None);
     }
@@ -88,7 +94,7 @@ pub fn offered(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Resul
     let said = models.entry(entry.tag.as_str());
     let source = said.and_then(|said| said.source.clone()).filter(Source::is_remote);
     let Some(source) = source.or_else(|| catalog.offer(&entry.tag)) else { return Ok(None) };
-    Ok(Some(Wanted {
+    Ok(Some(DownloadRequest {
         tag: entry.tag.clone(),
         source,
         revision: said.and_then(|said| said.revision.clone()),
@@ -251,7 +257,10 @@ impl Found {
             }
         };
         let TokenizerFile { pattern, ranks, special, merges } = tokenizer;
-        let tokenizer = Tokenizer::new(Vocabulary { pattern, ranks, special, merges })?;
+        let tokenizer = Tokenizer::new(match pattern {
+            Some(pattern) => Vocabulary { pattern, ranks, special, merges },
+            None => Vocabulary::nanochat(ranks),
+        })?;
         let mut config = Config::read(&table, &meta, &self.fingerprint.overrides)?;
         agree(&mut config, &tokenizer)?;
         let chat = ChatFormat::nanochat(&tokenizer)?;

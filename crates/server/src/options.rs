@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use fetch::Fetcher;
 use registry::catalog::Offer;
-use registry::fetch::Fetcher;
 use registry::plan::Wish;
 use registry::{Catalog, LoadOptions, Tag};
 use serde_json::Value;

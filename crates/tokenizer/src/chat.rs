@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::vocabulary::NANOCHAT_SPECIAL;
 use crate::{Error, Tokenizer};
 
 /// How the prompts of a model begin, how its conversations are written, and which tokens end its answers.
@@ -44,24 +45,15 @@ const BOS: [&str; 2] = ["<|bos|>", "<|reserved_0|>"];
 impl ChatFormat {
     /// nanochat's format: its nine special tokens, or of a base model the one that begins a text and none of the others.
     pub fn nanochat(tokenizer: &Tokenizer) -> Result<Self, Error> {
-        const OTHERS: [&str; 8] = [
-            "<|user_start|>",
-            "<|user_end|>",
-            "<|assistant_start|>",
-            "<|assistant_end|>",
-            "<|python_start|>",
-            "<|python_end|>",
-            "<|output_start|>",
-            "<|output_end|>",
-        ];
+        let [_, others @ ..] = NANOCHAT_SPECIAL;
         let bos = BOS.into_iter().find_map(|name| tokenizer.special(name));
         let bos = bos.ok_or(Error::MissingSpecial { name: BOS[0] })?;
-        let ids = OTHERS.map(|name| tokenizer.special(name));
+        let ids = others.map(|name| tokenizer.special(name));
         let known: Vec<u32> = ids.iter().flatten().copied().collect();
         let Ok([user_start, user_end, assistant_start, assistant_end, rest @ ..]) =
             <[u32; 8]>::try_from(known)
         else {
-            let missing = OTHERS.into_iter().zip(ids).find(|(_, id)| id.is_none()).map(|(name, _)| name);
+            let missing = others.into_iter().zip(ids).find(|(_, id)| id.is_none()).map(|(name, _)| name);
             return match missing.filter(|_| ids.iter().any(Option::is_some)) {
                 Some(name) => Err(Error::MissingSpecial { name }),
                 None => Ok(Self { bos, messages: None, calculator: None, stop_tokens: [bos].into() }),

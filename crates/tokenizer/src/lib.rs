@@ -26,19 +26,15 @@ mod error;
 
 pub use chat::{CalculatorTokens, ChatError, ChatFormat, Message, MessageTokens, RenderedChat, Role};
 pub use error::Error;
+pub use split::NANOCHAT_PATTERN;
 pub use stream::StreamDecoder;
 pub use vocabulary::{MAX_TOKEN_BYTES, MAX_VOCAB_SIZE, Vocabulary};
 
 use std::collections::BTreeMap;
 
-use merge::{Merger, Scratch};
+use merge::{MergeScratch, Merger};
 use split::Splitter;
 use vocabulary::TokenTable;
-
-/// The split pattern of every upstream nanochat tokenizer, unchanged since its first commit.
-///
-/// A vocabulary with exactly this pattern is split by a linear hand-written scanner.
-pub const NANOCHAT_PATTERN: &str = split::NANOCHAT_PATTERN;
 
 /// An immutable tokenizer; share it between threads by reference or `Arc`.
 #[derive(Debug)]
@@ -74,7 +70,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Vec<u32> {
         // English text has about four bytes to a token; a wrong guess costs one reallocation.
         let mut ids = Vec::with_capacity(text.len() / 3 + 1);
-        let mut scratch = Scratch::default();
+        let mut scratch = MergeScratch::default();
         self.splitter.split(text, |piece| self.merger.encode(piece.as_bytes(), &mut scratch, &mut ids));
         ids
     }

@@ -1,7 +1,7 @@
 //! What a tokenizer is made from, and the checks that make it safe to use: every byte has a token, ids are
 //! unique and bounded. Not the merge tables (`merge`), the tokens of conversations (`chat`), nor a file reader.
 
-use crate::Error;
+use crate::{Error, NANOCHAT_PATTERN};
 use rustc_hash::FxHashSet;
 
 /// Token ids are below this. Upstream vocabularies have 32,768 or 65,536 tokens.
@@ -29,6 +29,29 @@ pub struct Vocabulary {
     /// `Some` is the way of Hugging Face BPE: only these pairs of ids are merged, the earliest in the list
     /// first, the leftmost of equals, and a piece that is a token is not looked up whole.
     pub merges: Option<Vec<(u32, u32)>>,
+}
+
+/// nanochat's special tokens in the order of their ids.
+pub(crate) const NANOCHAT_SPECIAL: [&str; 9] = [
+    "<|bos|>",
+    "<|user_start|>",
+    "<|user_end|>",
+    "<|assistant_start|>",
+    "<|assistant_end|>",
+    "<|python_start|>",
+    "<|python_end|>",
+    "<|output_start|>",
+    "<|output_end|>",
+];
+
+impl Vocabulary {
+    /// The vocabulary of a bare table of ranks: nanochat's pattern, and its special tokens after the highest rank.
+    pub fn nanochat(ranks: Vec<(Vec<u8>, u32)>) -> Self {
+        let first = ranks.iter().map(|(_, rank)| rank.saturating_add(1)).max().unwrap_or(0);
+        let special = NANOCHAT_SPECIAL.into_iter().zip(0..);
+        let special = special.map(|(name, at)| (name.to_owned(), first.saturating_add(at))).collect();
+        Self { pattern: NANOCHAT_PATTERN.to_owned(), ranks, special, merges: None }
+    }
 }
 
 /// The bytes of every token, by id.

@@ -17,7 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cpu", &["engine", "formats", "kernels", "model"]),
     ("guides", &["engine", "tokenizer"]),
     ("registry", &["formats", "model", "tokenizer"]),
-    ("fetch", &["registry"]),
+    ("fetch", &["formats", "registry"]),
     ("serving", &["cpu", "engine", "fetch", "guides", "registry", "tokenizer"]),
     ("server", &["cpu", "engine", "fetch", "guides", "registry", "serving", "tokenizer"]),
     // What it knows of a server is what the API says.

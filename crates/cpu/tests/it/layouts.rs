@@ -393,6 +393,22 @@ fn keys_that_are_not_known_are_reported_with_their_values() {
 }
 
 #[test]
+fn sizes_that_something_outranks_are_reported() {
+    let (table, meta) = golden("g7");
+    let rows = table.get("transformer.wte.weight").unwrap().row_count();
+    let beside = |text: &str| {
+        let companion = Some(Box::new(formats::read_meta("config.json", text.as_bytes()).unwrap()));
+        config(&table, &Meta { companion, ..meta.clone() }).unwrap().unknown_keys
+    };
+    let other =
+        beside(r#"{"max_position_embeddings": 4096, "n_head": 4, "n_kv_head": 1, "padded_vocab_size": 1}"#);
+    let expected = ["n_kv_head = 1", "padded_vocab_size = 1", "sequence_len = 4096"];
+    assert_eq!(other, expected.map(|size| format!("{size} in config.json")));
+    let same = format!(r#"{{"max_position_embeddings": 512, "n_kv_head": 2, "padded_vocab_size": {rows}}}"#);
+    assert_eq!(beside(&same), [""; 0]);
+}
+
+#[test]
 fn settings_of_the_training_that_differ_from_what_is_used_are_noted() {
     let (table, meta) = golden("g7");
     let settings = |fields: Value| {

@@ -299,7 +299,9 @@ pub(crate) fn check(
     short_reach: usize,
 ) -> Result<Vec<String>, Error> {
     let mut unknown = Vec::new();
+    let rows = tensor(table, Parameter::Embedding).map_or(0, |embedding| embedding.row_count());
     for file in files(meta) {
+        unknown.extend(other_sizes(file, config, rows, overrides));
         for place in [&file.model, &file.beside] {
             for (key, value) in place {
                 if ROPE_OBJECTS.contains(&key.as_str()) {
@@ -330,6 +332,22 @@ pub(crate) fn check(
         unknown.push(format!("and {more} more"));
     }
     Ok(unknown)
+}
+
+/// Sizes that a file states and that are not the model's: the other file, an override or the tensors outrank them.
+fn other_sizes(file: &Meta, config: &Config, rows: usize, overrides: &Overrides) -> Vec<String> {
+    let positions = file.sequence_len.filter(|_| overrides.sequence_len.is_none());
+    // A file that does not say is read as if every head had its own keys.
+    let kv_heads = file.n_kv_head.filter(|said| Some(*said) != file.n_head);
+    let padded = file.model.get("padded_vocab_size").and_then(Value::as_u64);
+    let sizes = [
+        ("sequence_len", positions, config.sequence_len),
+        ("n_kv_head", kv_heads, config.n_kv_head),
+        ("padded_vocab_size", padded, rows),
+    ];
+    let others = sizes.into_iter().filter_map(|(name, said, is)| Some((name, said?, is)));
+    let others = others.filter(|(_, said, is)| *said != *is as u64);
+    others.map(|(name, said, _)| format!("{name} = {said} in {}", file.file)).collect()
 }
 
 fn is_known(key: &str) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cpu::WeightFormat;
-use registry::fetch::{FetchSettings, Fetcher};
+use fetch::{FetchSettings, Fetcher};
 use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
 use serde_json::{Value, json};

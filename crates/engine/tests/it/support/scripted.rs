@@ -15,6 +15,7 @@ pub(crate) static TOKENIZER: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| {
     let bytes = include_bytes!("../../../../registry/samosa-mini/tokenizer/tokenizer.pkl");
     let TokenizerFile { pattern, ranks, special, merges } =
         formats::read_tokenizer_pickle("tokenizer.pkl", bytes).unwrap();
+    let pattern = pattern.unwrap();
     Arc::new(Tokenizer::new(Vocabulary { pattern, ranks, special, merges }).unwrap())
 });
 
