@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command, ValueHint, value_parser};
 use clap_complete::Shell;
 
-use crate::settings::{self, Kind};
+use crate::settings::Values;
 
 /// The command line of `completions`.
 pub(crate) fn command() -> Command {
@@ -31,24 +31,21 @@ pub(crate) fn command() -> Command {
 pub(crate) fn run(matches: &ArgMatches, command: Command) -> Result<()> {
     let shell = *matches.get_one::<Shell>("shell").context("SHELL is missing")?;
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command.mut_args(with_values), "samosa", &mut script);
+    let values = Values::default();
+    let mut command = command.mut_args(|argument| with_values(argument, &values));
+    clap_complete::generate(shell, &mut command, "samosa", &mut script);
     Ok(std::io::stdout().write_all(&script)?)
 }
 
 /// The flag of a setting with what its value may be. While arguments are read, values are checked elsewhere, wherever
 /// they come from, and in any case.
-fn with_values(argument: Arg) -> Arg {
+fn with_values(argument: Arg, values: &Values) -> Arg {
     if argument.get_id() == "config" {
         return argument.value_hint(ValueHint::FilePath);
     }
-    match settings::named(argument.get_id().as_str()).map(|setting| &setting.kind) {
-        Some(Kind::Choice(words, _)) => argument.value_parser(PossibleValuesParser::new(*words)),
-        Some(Kind::Boolean) => argument.value_parser(PossibleValuesParser::new(["true", "false"])),
-        Some(Kind::Path("DIRECTORY")) => argument.value_hint(ValueHint::DirPath),
-        Some(Kind::Path(_)) => argument.value_hint(ValueHint::FilePath),
-        Some(Kind::Address | Kind::SocketAddress) => argument.value_hint(ValueHint::Hostname),
-        Some(Kind::Url) => argument.value_hint(ValueHint::Url),
-        Some(_) => argument.value_hint(ValueHint::Other),
+    match values.named(argument.get_id().as_str()) {
+        Some(setting) if setting.words.is_empty() => argument.value_hint(setting.hint),
+        Some(setting) => argument.value_parser(PossibleValuesParser::new(setting.words.clone())),
         None => argument,
     }
 }

@@ -69,18 +69,16 @@ async fn ask(way: &Way, endpoint: &str) -> Result<()> {
 /// The way to the server of these settings.
 fn own(values: &Values) -> Result<Way> {
     values.check_sources()?;
-    values.check("host")?;
-    let host = match values.get("host").0.parse() {
-        Ok(IpAddr::V4(address)) if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Ok(IpAddr::V6(address)) if address.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        Ok(address) => address,
-        Err(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    let host = match values.host.get()? {
+        IpAddr::V4(address) if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(address) if address.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        address => address,
     };
-    let port = values.number("port")? as u16;
+    let port = values.port.get()?;
     if port == 0 {
         bail!("PORT is 0, so the port is not known: name the server with --url");
     }
-    let scheme = if values.text("tls_cert").is_some() { "https" } else { "http" };
+    let scheme = if values.tls_cert.get()?.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", SocketAddr::new(host, port));
     let place = Place::parse(&url).map_err(|error| anyhow!("{url}: {error}"))?;
     // It asks itself, nothing that is said is secret, and certificates seldom name a loopback address.

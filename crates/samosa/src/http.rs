@@ -267,13 +267,6 @@ fn lost(error: &hyper::Error) -> Lost {
     if error.is_parse() { Lost::NotHttp } else { Lost::Cut }
 }
 
-/// Shakes hands with a server whose name is `host`, as the system trusts it; the error is a sentence.
-pub(crate) async fn shake_hands(host: &str, socket: TcpStream) -> Result<(), String> {
-    let tls = Tls::new(host, &Trust::System).map_err(|error| format!("{error:#}"))?;
-    let shaken = tls.connect(socket).await.map_err(|why| why.replace(tls::OTHERS, ""));
-    shaken.map(drop)
-}
-
 /// A body as far as it came, and not much more than `most` bytes of it.
 pub(crate) async fn read(mut body: Body, most: usize) -> Vec<u8> {
     let mut bytes = Vec::new();

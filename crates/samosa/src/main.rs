@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Some(("config", matches)) => return show_config(&values, matches),
         Some(("doctor", matches)) => return diagnose(&values, matches),
         Some(("completions", matches)) => return code_of(completions::run(matches, command())),
-        Some(("man", matches)) => return code_of(manual::run(matches, &command())),
+        Some(("man", matches)) => return code_of(manual::run(matches, command())),
         // Whoever asks knows 0 and 1 only.
         Some(("healthcheck", matches)) => return code_of(healthcheck::run(&values, matches)),
         _ => {}

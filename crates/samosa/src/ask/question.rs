@@ -26,13 +26,13 @@ pub(super) fn arguments() -> impl Iterator<Item = Arg> {
     let number = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
     };
-    let whole = |key| value_parser!(u64).range(settings::bounds(key));
+    let whole = |bounds| value_parser!(u64).range(bounds);
     [
         number("system", "TEXT", "Instructions before the first message"),
         number("temperature", "0–2", "Randomness; 0 always takes the likeliest token")
             .value_parser(temperature),
-        number("top-k", "0–200", "Candidates; 0 keeps all").value_parser(whole("default_top_k")),
-        number("max-tokens", "1–4096", "Longest answer").value_parser(whole("default_max_tokens")),
+        number("top-k", "0–200", "Candidates; 0 keeps all").value_parser(whole(settings::top_k())),
+        number("max-tokens", "1–4096", "Longest answer").value_parser(whole(settings::max_tokens())),
         number("seed", "NUMBER", "The same seed gives the same answer").value_parser(value_parser!(u64)),
     ]
     .into_iter()

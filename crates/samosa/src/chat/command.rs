@@ -1,5 +1,6 @@
 //! What begins with a slash.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use registry::Tag;
@@ -120,8 +121,7 @@ fn set(text: &str, sampling: &Sampling) -> Result<Command, String> {
     }
     let is_free = value == "default" || value == "random" && name == "seed";
     let wrong = |rule: String| format!("{name} {rule}, but \"{value}\" was given.");
-    let whole = |key: &str| {
-        let bounds = settings::bounds(key);
+    let whole = |bounds: RangeInclusive<u64>| {
         let rule = format!("must be a whole number from {} to {}, or default", bounds.start(), bounds.end());
         value.parse().ok().filter(|n| bounds.contains(n)).ok_or_else(|| wrong(rule))
     };
@@ -132,9 +132,9 @@ fn set(text: &str, sampling: &Sampling) -> Result<Command, String> {
             changed.temperature = Some(temperature(value).map_err(rule)?);
         }
         "top_k" if is_free => changed.top_k = None,
-        "top_k" => changed.top_k = Some(whole("default_top_k")?),
+        "top_k" => changed.top_k = Some(whole(settings::top_k())?),
         "max_tokens" if is_free => changed.max_tokens = None,
-        "max_tokens" => changed.max_tokens = Some(whole("default_max_tokens")?),
+        "max_tokens" => changed.max_tokens = Some(whole(settings::max_tokens())?),
         _ if is_free => changed.seed = None,
         _ => {
             let rule = format!("must be random or a whole number from 0 to {}", u64::MAX);

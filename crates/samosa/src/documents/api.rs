@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use self::operations::{INTRODUCTION, OPERATIONS, OTHERS, Operation};
 use super::schema::{Row, rows};
 use super::{cell, code_list, keep_page};
-use crate::settings;
+use crate::settings::Values;
 use crate::text::wrap;
 
 /// Columns of a paragraph.
@@ -96,10 +96,11 @@ fn bounded(mut document: Value) -> Value {
         json!({ "minimum": 1, "maximum": limits.max_tokens,
         "default": "DEFAULT_MAX_TOKENS", "description": "Longest answer; cut to what the context holds." }),
     );
+    let values = Values::default();
     for name in ["temperature", "top_k", "max_tokens"] {
         let key = format!("default_{name}");
         fields[name]["default"] =
-            json!(format!("{}, by {}", settings::named(&key).unwrap().default, key.to_ascii_uppercase()));
+            json!(format!("{}, by {}", values.named(&key).unwrap().default, key.to_ascii_uppercase()));
     }
     document
 }
