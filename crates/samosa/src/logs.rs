@@ -25,7 +25,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::clock;
 use crate::settings::Values;
-use lines::Lines;
+use lines::LineSink;
 
 /// How long the end of the process waits for its last lines to be read.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -34,8 +34,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 static STREAMS: OnceLock<LogStreams> = OnceLock::new();
 
 struct LogStreams {
-    out: Lines,
-    err: Lines,
+    out: LineSink,
+    err: LineSink,
 }
 
 /// Starts logging as the settings say.
@@ -70,13 +70,13 @@ impl LogStreams {
             (io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?);
         // At every level: what is missing may have been an error.
         let report = |lines: u64| tracing::error!(lines, "log lines dropped");
-        let out = Lines::start("log", File::from(out), report)?;
-        Ok(Self { out, err: Lines::start("stderr", File::from(err), drop)? })
+        let out = LineSink::start("log", File::from(out), report)?;
+        Ok(Self { out, err: LineSink::start("stderr", File::from(err), drop)? })
     }
 }
 
 /// A line of the log, which is written as one.
-struct Writing(Lines);
+struct Writing(LineSink);
 
 impl io::Write for Writing {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {

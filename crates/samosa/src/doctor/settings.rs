@@ -14,11 +14,10 @@ use server::edge::{Standing, Validity};
 
 use super::Context;
 use super::finding::{Finding, counted};
+use crate::serve::OTHER_FILES;
 use crate::settings::{Setting, Values};
 use crate::{edge, options};
 
-/// Files that a server has open beside connections.
-const OTHER_FILES: u64 = 256;
 /// How long a server that listens on our address may take to say who it is.
 const PATIENCE: Duration = Duration::from_secs(2);
 
