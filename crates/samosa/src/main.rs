@@ -9,7 +9,6 @@ mod ask;
 mod bench;
 mod chat;
 mod clock;
-mod completions;
 mod config;
 mod doctor;
 #[cfg(test)]
@@ -20,7 +19,6 @@ mod grammars;
 mod healthcheck;
 mod http;
 mod logs;
-mod manual;
 mod models;
 mod options;
 mod progress;
@@ -28,6 +26,7 @@ mod pull;
 mod reload;
 mod serve;
 mod settings;
+mod shell;
 mod storage;
 mod swap;
 mod text;
@@ -57,8 +56,8 @@ fn main() -> ExitCode {
     match matches.subcommand() {
         Some(("config", matches)) => return show_config(&values, matches),
         Some(("doctor", matches)) => return diagnose(&values, matches),
-        Some(("completions", matches)) => return code_of(completions::run(matches, command())),
-        Some(("man", matches)) => return code_of(manual::run(matches, command())),
+        Some(("completions", matches)) => return code_of(shell::print_completions(matches, command())),
+        Some(("man", matches)) => return code_of(shell::write_manual(matches, command())),
         // Whoever asks knows 0 and 1 only.
         Some(("healthcheck", matches)) => return code_of(healthcheck::run(&values, matches)),
         _ => {}
@@ -173,8 +172,8 @@ fn command() -> Command {
             healthcheck::command(),
             config::command(),
             doctor::command(),
-            completions::command(),
-            manual::command(),
+            shell::completions(),
+            shell::man(),
             openapi,
             version,
         ])
