@@ -45,7 +45,6 @@ const CHECKS: [(&str, &[Check]); 4] = [
             machine::throttling,
             machine::memory,
             machine::swap_space,
-            machine::frequency,
             machine::build,
             machine::speed,
         ],
@@ -76,7 +75,7 @@ const CHECKS: [(&str, &[Check]); 4] = [
             settings::contradictions,
         ],
     ),
-    ("sources", &[sources::storage, sources::models, sources::remote, sources::token]),
+    ("sources", &[sources::storage, sources::models, sources::remote]),
 ];
 
 /// What checks look at.

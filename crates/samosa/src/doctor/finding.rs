@@ -55,7 +55,12 @@ impl Finding {
         Self::new(id, Severity::Wrong, text, advice)
     }
 
-    fn new(id: &'static str, severity: Severity, text: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub(super) fn new(
+        id: &'static str,
+        severity: Severity,
+        text: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
         Self { id, severity, text: text.into(), advice: advice.into(), figures: Map::new() }
     }
 

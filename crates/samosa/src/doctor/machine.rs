@@ -8,6 +8,7 @@ use model::{Compute, Isa};
 use registry::memory;
 
 use super::Context;
+use super::finding::Severity::{Note, Ok, Warning};
 use super::finding::{Finding, counted, rounded, size};
 use crate::clock;
 
@@ -48,19 +49,19 @@ pub(super) fn instruction_set(context: &Context, found: &mut Vec<Finding>) {
         "neon" => "the dot product of ARMv8.2",
         _ => "",
     };
-    let finding = if set != best {
-        let advice = format!("Leave ISA at auto, which takes {best}.");
-        Finding::warning("instruction_set", text, advice)
+    let (severity, advice) = if set != best {
+        (Warning, format!("Leave ISA at auto, which takes {best}."))
     } else if missing.is_empty() {
-        Finding::ok("instruction_set", text)
+        (Ok, String::new())
     } else {
-        let advice = format!(
-            "Nothing is wrong; a processor with {missing} multiplies int8 faster, which prompts and many streams at once \
-             would feel, and a single stream hardly."
-        );
-        Finding::note("instruction_set", text, advice)
+        let advice = "Nothing is wrong; prompts and many streams at once would be faster on a processor with";
+        (Note, format!("{advice} {missing}, and a single stream hardly."))
     };
-    found.push(finding.with("instruction_set", set).with("available", sets));
+    found.push(
+        Finding::new("instruction_set", severity, text, advice)
+            .with("instruction_set", set)
+            .with("available", sets),
+    );
 }
 
 pub(super) fn cores(context: &Context, found: &mut Vec<Finding>) {
@@ -79,35 +80,25 @@ pub(super) fn cores(context: &Context, found: &mut Vec<Finding>) {
     let _ = write!(text, "; {} in {}", counted(threads, "thread"), counted(workers, "worker"));
     let with_quota = quota.map_or(usable as f64, |quota| quota.min(usable as f64));
     let whole = (with_quota as usize / workers).max(1);
-    let finding = if quota.is_some_and(|quota| threads as f64 > quota + ALMOST) {
-        let advice = format!(
-            "Set COMPUTE_THREADS={whole}, or give the control group whole cores: under a quota all threads are stopped in the \
-             middle of a step."
-        );
-        Finding::warning("cores", text, advice)
+    let (severity, advice) = if quota.is_some_and(|quota| threads as f64 > quota + ALMOST) {
+        let advice = "or give the control group whole cores: under a quota all threads are stopped in the middle of a step.";
+        (Warning, format!("Set COMPUTE_THREADS={whole}, {advice}"))
     } else if threads > usable {
-        let or = if workers > 1 { ", or NUM_WORKERS=1" } else { "" };
-        let advice = format!("Set COMPUTE_THREADS={whole}{or}: each step waits for the last thread.");
-        Finding::warning("cores", text, advice)
+        (Warning, format!("Set COMPUTE_THREADS={whole}: each step waits for the last thread."))
     } else if with_quota >= threads as f64 + 1.0 - ALMOST {
-        let advice =
-            format!("Take COMPUTE_THREADS away or set it to {whole}, unless the other cores are for others.");
-        Finding::note("cores", text, advice)
+        let advice = "unless the other cores are for others.";
+        (Note, format!("Take COMPUTE_THREADS away or set it to {whole}, {advice}"))
     } else {
-        Finding::ok("cores", text)
+        (Ok, String::new())
     };
     found.push(
-        finding
+        Finding::new("cores", severity, text, advice)
             .with("cores", cores)
             .with("allowed", allowed)
             .with("quota", quota)
             .with("workers", workers)
             .with("threads_of_each", threads_of_each),
     );
-    if workers > 1 {
-        let advice = "One worker batches all requests and reads the weights once for them; NUM_WORKERS=1 is nearly always right.";
-        found.push(Finding::note("workers", format!("{workers} workers"), advice));
-    }
 }
 
 /// A number of cores that need not be whole.
@@ -123,13 +114,10 @@ pub(super) fn throttling(context: &Context, found: &mut Vec<Finding>) {
     let Some((periods, held)) = context.machine.held_back else { return };
     let share = held as f64 / periods.max(1) as f64;
     let text = format!("the control group was held back in {:.0} % of its periods so far", share * 100.0);
-    let finding = if share > OFTEN {
-        let advice = "Raise the quota of the control group, or set COMPUTE_THREADS lower; other programs in it count too.";
-        Finding::warning("held_back", text, advice)
-    } else {
-        Finding::ok("held_back", text)
-    };
-    found.push(finding.with("share", share));
+    let advice =
+        "Raise the quota of the control group, or set COMPUTE_THREADS lower; other programs in it count too.";
+    let (severity, advice) = if share > OFTEN { (Warning, advice) } else { (Ok, "") };
+    found.push(Finding::new("held_back", severity, text, advice).with("share", share));
 }
 
 pub(super) fn memory(context: &Context, found: &mut Vec<Finding>) {
@@ -142,53 +130,36 @@ pub(super) fn memory(context: &Context, found: &mut Vec<Finding>) {
     if let Some(free) = free {
         let _ = write!(text, "; {} are free for this process", size(free));
     }
-    let finding = match free {
+    let (severity, advice) = match free {
         None => {
-            let advice =
-                "The system does not say how much is free, so set KV_CACHE_MB and watch what it takes.";
-            Finding::note("memory", text, advice)
+            (Note, "The system does not say how much is free, so set KV_CACHE_MB and watch what it takes.")
         }
         Some(free) if free < LITTLE_MEMORY => {
-            let advice = "Free some, or raise the limit: next to nothing but the built-in model fits.";
-            Finding::warning("memory", text, advice)
+            (Warning, "Free some, or raise the limit: next to nothing but the built-in model fits.")
         }
-        Some(_) => Finding::ok("memory", text),
+        Some(_) => (Ok, ""),
     };
-    found.push(finding.with("memory_bytes", memory).with("limit_bytes", limit).with("available_bytes", free));
+    found.push(
+        Finding::new("memory", severity, text, advice)
+            .with("memory_bytes", memory)
+            .with("limit_bytes", limit)
+            .with("available_bytes", free),
+    );
 }
 
 pub(super) fn swap_space(context: &Context, found: &mut Vec<Finding>) {
     let (all, used) = (context.machine.swap.unwrap_or(0), context.machine.swap_used.unwrap_or(0));
-    let finding = if used > 0 {
-        let text = format!("{} of {} swap space are in use", size(used), size(all));
-        let advice = "Memory is or was short: see what takes it; MemorySwapMax=0 in the unit, or swapoff, keeps weights in memory.";
-        Finding::warning("swap_space", text, advice)
-    } else if all > 0 {
-        let text = format!("{} of swap space, none of it in use", size(all));
-        let advice = "MemorySwapMax=0 in the unit keeps weights in memory when others need some.";
-        Finding::note("swap_space", text, advice)
-    } else {
-        Finding::ok("swap_space", "no swap space")
+    let (severity, advice) = match (all, used) {
+        (0, _) => (Ok, ""),
+        (_, 0) => (Note, "MemorySwapMax=0 in the unit keeps weights in memory when others need some."),
+        _ => (
+            Warning,
+            "Memory is or was short: MemorySwapMax=0 in the unit, or swapoff, keeps weights in memory.",
+        ),
     };
-    found.push(finding.with("bytes", all).with("used_bytes", used));
-}
-
-pub(super) fn frequency(context: &Context, found: &mut Vec<Finding>) {
-    if let Some(mode) = &context.machine.huge_pages {
-        let text = format!("transparent huge pages: {mode}");
-        found.push(Finding::ok("huge_pages", text).with("mode", mode.as_str()));
-    }
-    let governors = &context.machine.governors;
-    let text = format!("frequency governor: {}", governors.join(", "));
-    let finding = if governors.iter().any(|governor| governor == "powersave") {
-        let advice = "If answers are slow to begin after a pause, try the governor performance (cpupower frequency-set).";
-        Finding::note("governor", text, advice)
-    } else if governors.is_empty() {
-        return;
-    } else {
-        Finding::ok("governor", text)
-    };
-    found.push(finding.with("governors", governors.clone()));
+    let text = format!("{} of {} swap space are in use", size(used), size(all));
+    found
+        .push(Finding::new("swap_space", severity, text, advice).with("bytes", all).with("used_bytes", used));
 }
 
 pub(super) fn build(_: &Context, found: &mut Vec<Finding>) {

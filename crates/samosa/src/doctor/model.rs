@@ -13,7 +13,7 @@ use registry::{Entry, Error, Identity, Location, Tag, memory};
 use server::Options;
 
 use super::Context;
-use super::finding::{Finding, counted, rounded, size};
+use super::finding::{Finding, Severity, counted, rounded, size};
 use crate::storage;
 
 /// The model that was looked for.
@@ -161,15 +161,15 @@ pub(super) fn weight_format(context: &Context, found: &mut Vec<Finding>) {
     };
     let format = model.opened.format();
     let text = format!("weights are held as {} ({origin})", format.name());
-    let finding = match format {
-        WeightFormat::Int8 | WeightFormat::Int4 => Finding::ok("format", text),
-        _ => {
-            let advice = "NANOCHAT_DTYPE=int8 answers nearly the same, and reads least but for int4.";
-            Finding::note("format", text, advice)
-        }
+    let (severity, advice) = match format {
+        WeightFormat::Int8 | WeightFormat::Int4 => (Severity::Ok, ""),
+        _ => (Severity::Note, "NANOCHAT_DTYPE=int8 answers nearly the same, and reads least but for int4."),
     };
-    let token_bytes = model.opened.token_bytes();
-    found.push(finding.with("format", format.name()).with("token_bytes", token_bytes));
+    found.push(
+        Finding::new("format", severity, text, advice)
+            .with("format", format.name())
+            .with("token_bytes", model.opened.token_bytes()),
+    );
 }
 
 pub(super) fn identity(context: &Context, found: &mut Vec<Finding>) {
@@ -217,17 +217,13 @@ pub(super) fn memory(context: &Context, found: &mut Vec<Finding>) {
         size(TRANSIENT),
         size(needs.weights + kv + TRANSIENT)
     );
-    let finding = if kv < needs.kv {
-        let advice = format!(
-            "Keys and values should have {}; set KV_CACHE_MB to what they get, so that it is no surprise, or free memory.",
-            size(needs.kv)
-        );
-        Finding::warning("memory_plan", text, advice)
-    } else {
-        Finding::ok("memory_plan", text)
-    };
+    let wanted = size(needs.kv);
+    let advice =
+        format!("Keys and values should have {wanted}: free memory, or set KV_CACHE_MB to what they get.");
+    let (severity, advice) =
+        if kv < needs.kv { (Severity::Warning, advice) } else { (Severity::Ok, String::new()) };
     found.push(
-        finding
+        Finding::new("memory_plan", severity, text, advice)
             .with("weights_bytes", needs.weights)
             .with("kv_bytes", kv)
             .with("kv_wanted_bytes", needs.kv)
@@ -245,15 +241,13 @@ pub(super) fn chats(context: &Context, found: &mut Vec<Finding>) {
     let max_running = options.workers * limits.max_running;
     let length = config.sequence_len;
     let text = format!("{} as long as the context ({length} tokens) at once", counted(chats, "chat"));
-    let finding = if chats < max_running {
-        let advice = format!(
-            "Up to {max_running} requests may run at once (MAX_RUNNING_REQUESTS), shorter ones as many as fit; the others wait in \
-             the queue. A larger KV_CACHE_MB keeps more of them from waiting."
-        );
-        Finding::note("chats", text, advice)
-    } else {
-        Finding::ok("chats", text)
-    };
+    let advice = format!(
+        "Up to {max_running} requests may run at once (MAX_RUNNING_REQUESTS), shorter ones as many as fit; the others wait in \
+         the queue. A larger KV_CACHE_MB keeps more of them from waiting."
+    );
+    let (severity, advice) =
+        if chats < max_running { (Severity::Note, advice) } else { (Severity::Ok, String::new()) };
+    let finding = Finding::new("chats", severity, text, advice);
     found.push(finding.with("chats", chats).with("max_running", max_running));
 }
 
@@ -264,25 +258,21 @@ pub(super) fn swap(context: &Context, found: &mut Vec<Finding>) {
     let weights = model.needs.weights;
     let available = memory::available().map(|available| available.saturating_sub(weights));
     let memory = Memory { available, untouched: first.kv, returned: Some(weights) };
-    found.push(match (plan(model.needs, memory, options.swap_mode), options.swap_mode) {
-        (Ok(Plan { mode: Mode::Overlap, .. }), _) => {
-            let text = "a swap to a model of this size is loaded beside the one that serves";
-            Finding::ok("swap", text).with("mode", "overlap")
+    let beside = "a swap to a model of this size is loaded beside the one that serves";
+    let in_its_place = "a swap to a model of this size takes the place of the one that serves";
+    found.push(match plan(model.needs, memory, options.swap_mode) {
+        Ok(Plan { mode: Mode::Overlap, .. }) => Finding::ok("swap", beside).with("mode", "overlap"),
+        Ok(Plan { mode: Mode::Serial, .. }) if options.swap_mode == Wish::Serial => {
+            Finding::ok("swap", in_its_place).with("mode", "serial")
         }
-        (Ok(Plan { mode: Mode::Serial, .. }), Wish::Serial) => {
-            let text = "a swap takes the place of the model that serves, as SWAP_MODE says";
-            Finding::ok("swap", text).with("mode", "serial")
+        Ok(Plan { mode: Mode::Serial, .. }) => {
+            let advice = "Two do not fit, so requests wait for as long as the longest answer takes, plus the load; a smaller \
+                          KV_CACHE_MB may make room for both.";
+            Finding::note("swap", in_its_place, advice).with("mode", "serial")
         }
-        (Ok(Plan { mode: Mode::Serial, .. }), _) => {
-            let text = "two models of this size do not fit, so a swap takes the place of the one that serves";
-            let advice = "Requests wait for as long as the longest answer takes, plus the load; a smaller KV_CACHE_MB may make room for both.";
-            Finding::note("swap", text, advice).with("mode", "serial")
-        }
-        (Err(Shortage { needed, available }), _) => {
+        Err(Shortage { needed, available }) => {
             let (needed, free) = (size(needed), size(available));
-            let text = format!(
-                "a swap to a model of this size will fail: it needs {needed} beside the one that serves, and {free} would be free"
-            );
+            let text = format!("a swap to a model of this size fails: it needs {needed}, and {free} would be free");
             Finding::warning("swap", text, "Set SWAP_MODE=auto, or free memory.")
         }
     });

@@ -9,7 +9,7 @@ use registry::{Catalog, Source, storage as storage_directory};
 use server::Options;
 use tokio::time::timeout;
 
-use super::finding::{Finding, counted, size};
+use super::finding::{Finding, Severity, counted, size};
 use super::{CheckedModel, Context};
 use crate::{clock, storage as start};
 
@@ -32,26 +32,25 @@ pub(super) fn storage(context: &Context, found: &mut Vec<Finding>) {
     };
     let (path, looked) = (root.display(), storage_directory::look(root));
     let nothing_to_load = start::nothing_to_load(options);
-    let free = looked.free_bytes.map_or_else(String::new, |free| format!(", {} free", size(free)));
-    let finding = if !looked.exists && nothing_to_load.is_none() {
+    let (severity, state, advice) = if !looked.exists && nothing_to_load.is_none() {
         let advice = "Make it or mount it; without it only the built-in model is served.";
-        Finding::warning("storage", format!("{path} is not there"), advice)
+        (Severity::Warning, "is not there", advice)
     } else if !looked.exists {
-        let advice = "Make it or mount it, or name another one.";
-        Finding::wrong("storage", format!("{path} is not there"), advice)
+        (Severity::Wrong, "is not there", "Make it or mount it, or name another one.")
     } else if !looked.readable {
         let advice = "Give it to the user of the service, or let that read and enter it.";
-        Finding::wrong("storage", format!("{path} cannot be read by this user"), advice)
+        (Severity::Wrong, "cannot be read by this user", advice)
     } else if !looked.writable {
         let advice = "That is fine where models are put by others: nothing can be fetched, and large files are hashed at every start.";
-        Finding::note("storage", format!("{path} can be read, but not written{free}"), advice)
+        (Severity::Note, "can be read, but not written", advice)
     } else if looked.free_bytes.is_some_and(|free| free < LITTLE_SPACE) {
-        let text = format!("{path} can be read and written{free}");
-        Finding::warning("storage", text, "Make room before you fetch a model.")
+        (Severity::Warning, "can be read and written", "Make room before you fetch a model.")
     } else {
-        Finding::ok("storage", format!("{path} can be read and written{free}"))
+        (Severity::Ok, "can be read and written", "")
     };
-    found.push(finding.with("free_bytes", looked.free_bytes));
+    let free = looked.free_bytes.map_or_else(String::new, |free| format!(", {} free", size(free)));
+    let text = format!("{path} {state}{free}");
+    found.push(Finding::new("storage", severity, text, advice).with("free_bytes", looked.free_bytes));
     found.extend(looked.unfinished.iter().map(|left| {
         let (tag, bytes) = (&left.tag, size(left.bytes));
         let text = format!("a download of {tag} did not come to its end; {bytes} of it are there");
@@ -59,16 +58,12 @@ pub(super) fn storage(context: &Context, found: &mut Vec<Finding>) {
             format!("`samosa pull {tag}` goes on with it; or remove .staging/{tag} from the storage.");
         Finding::note("unfinished", text, advice).with("tag", tag.as_str()).with("bytes", left.bytes)
     }));
-    match nothing_to_load.filter(|_| looked.exists) {
-        Some(why) if options.load_at_start => {
-            let advice = "Put a model there or name the directory that holds it; DEFAULT_MODEL_TAG=samosa-mini serves the built-in one.";
-            found.push(Finding::wrong("no_model", why, advice));
-        }
-        Some(why) => {
-            let advice = "With STARTUP_LOAD_ENABLED=false the server waits for a swap.";
-            found.push(Finding::note("no_model", why, advice));
-        }
-        None => {}
+    if let Some(why) = nothing_to_load.filter(|_| looked.exists) {
+        let advice = "Put a model there or name the directory that holds it; DEFAULT_MODEL_TAG=samosa-mini serves the built-in one.";
+        let waits = "With STARTUP_LOAD_ENABLED=false the server waits for a swap.";
+        let (severity, advice) =
+            if options.load_at_start { (Severity::Wrong, advice) } else { (Severity::Note, waits) };
+        found.push(Finding::new("no_model", severity, why, advice));
     }
 }
 
@@ -144,28 +139,26 @@ async fn ask(fetcher: &Fetcher, source: &str, wanted: &[Wanted], context: &Conte
         Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
     };
     let (of, seconds) = (describe(source, wanted), begun.elapsed().as_secs_f64());
-    let finding = match listed {
+    let why = match listed {
         Ok(files) => {
             let text = format!("{of} lists {} in {:.0} ms", counted(files, "file"), seconds * 1e3);
-            Finding::ok("source", text)
+            return Finding::ok("source", text).with("seconds", seconds);
         }
-        Err(why) => {
-            let text = format!("{of} cannot be listed: {why}");
-            let advice = "Check the name, the token or the keys, the way to it (DNS, firewall, HTTPS_PROXY) and the certificates that \
-                          this machine trusts (SSL_CERT_FILE).";
-            let absent = match context.model() {
-                Some(CheckedModel::Absent(entry)) => Some(&entry.tag),
-                _ => None,
-            };
-            if absent.is_some_and(|tag| wanted.iter().any(|wanted| wanted.tag == *tag)) {
-                let advice = format!("{advice} The model is not here, and only this source has it.");
-                Finding::wrong("source", text, advice)
-            } else {
-                let advice = format!("{advice} Models that are here are served all the same.");
-                Finding::warning("source", text, advice)
-            }
-        }
+        Err(why) => why,
     };
+    let absent = match context.model() {
+        Some(CheckedModel::Absent(entry)) => Some(&entry.tag),
+        _ => None,
+    };
+    let (severity, so) = if absent.is_some_and(|tag| wanted.iter().any(|wanted| wanted.tag == *tag)) {
+        (Severity::Wrong, "The model is not here, and only this source has it.")
+    } else {
+        (Severity::Warning, "Models that are here are served all the same.")
+    };
+    let advice = "Check the name, the token or the keys, the way to it (DNS, firewall, HTTPS_PROXY) and the certificates that this \
+                  machine trusts (SSL_CERT_FILE).";
+    let finding =
+        Finding::new("source", severity, format!("{of} cannot be listed: {why}"), format!("{advice} {so}"));
     finding.with("seconds", seconds)
 }
 
@@ -196,22 +189,4 @@ fn offered(options: &Options, catalog: &Catalog) -> BTreeMap<String, Vec<Wanted>
         found.entry(shown).or_default().push(wanted);
     }
     found
-}
-
-pub(super) fn token(context: &Context, found: &mut Vec<Finding>) {
-    let Some(options) = &context.options else { return };
-    let offered = offered(options, &options.catalog());
-    let has_hub = offered.values().any(|wanted| matches!(wanted[0].source, Source::HuggingFace { .. }));
-    match (has_hub, context.values.hf_token.is_default()) {
-        (false, true) => {}
-        (false, false) => found.push(Finding::note(
-            "token",
-            "HF_TOKEN is set, and no model comes from the Hub",
-            "Take it away where it is not needed.",
-        )),
-        (true, true) => {
-            found.push(Finding::ok("token", "no HF_TOKEN is set, which public repositories do not need"));
-        }
-        (true, false) => found.push(Finding::ok("token", "HF_TOKEN is set, and the Hub is asked with it")),
-    }
 }
