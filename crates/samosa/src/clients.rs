@@ -50,36 +50,26 @@ fn source(values: &Values, matches: &ArgMatches) -> Result<ServiceSource> {
 /// Where the server of these settings listens.
 fn own_url(values: &Values) -> Result<String> {
     values.check_sources()?;
-    values.check("host")?;
-    let host = match values.get("host").0.parse() {
-        Ok(IpAddr::V4(address)) if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Ok(IpAddr::V6(address)) if address.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        Ok(address) => address,
-        Err(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    let host = match values.host.get()? {
+        IpAddr::V4(address) if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(address) if address.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        address => address,
     };
-    let port = values.number("port")? as u16;
+    let port = values.port.get()?;
     if port == 0 {
         bail!("PORT is 0, so the port is not known: name the server with --url");
     }
-    let scheme = if values.text("tls_cert").is_some() { "https" } else { "http" };
+    let scheme = if values.tls_cert.get()?.is_some() { "https" } else { "http" };
     Ok(format!("{scheme}://{}", SocketAddr::new(host, port)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::settings::Kind;
-
     #[test]
     fn the_clients_know_the_limits_of_this_server() {
-        let bounds = |key: &str| match &settings::named(key).unwrap().kind {
-            Kind::Whole(bounds, _) => bounds.clone(),
-            _ => panic!("{key} is no whole number"),
-        };
-        assert_eq!(
-            (client::TOP_K, client::MAX_TOKENS),
-            (bounds("default_top_k"), bounds("default_max_tokens"))
-        );
-        assert_eq!(client::MAX_BODY_BYTES, server::Limits::default().body_bytes);
+        let limits = server::Limits::default();
+        let (top_k, max_tokens) = (0..=limits.top_k, 1..=limits.max_tokens);
+        assert_eq!((client::TOP_K, client::MAX_TOKENS), (top_k, max_tokens));
+        assert_eq!(client::MAX_BODY_BYTES, limits.body_bytes);
     }
 }

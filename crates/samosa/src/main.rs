@@ -7,7 +7,6 @@
 
 mod clients;
 mod clock;
-mod completions;
 mod config;
 mod doctor;
 #[cfg(test)]
@@ -16,13 +15,13 @@ mod edge;
 mod grammars;
 mod in_process;
 mod logs;
-mod manual;
 mod models;
 mod options;
 mod pull;
 mod reload;
 mod serve;
 mod settings;
+mod shell;
 mod storage;
 
 use std::io::Write;
@@ -48,8 +47,8 @@ fn main() -> ExitCode {
     match matches.subcommand() {
         Some(("config", matches)) => return show_config(&values, matches),
         Some(("doctor", matches)) => return diagnose(&values, matches),
-        Some(("completions", matches)) => return code_of(completions::run(matches, command())),
-        Some(("man", matches)) => return code_of(manual::run(matches, &command())),
+        Some(("completions", matches)) => return code_of(shell::print_completions(matches, command())),
+        Some(("man", matches)) => return code_of(shell::write_manual(matches, command())),
         // Whoever asks knows 0 and 1 only.
         Some(("healthcheck", matches)) => return code_of(clients::healthcheck(&values, matches)),
         _ => {}
@@ -164,8 +163,8 @@ fn command() -> Command {
             healthcheck::command(),
             config::command(),
             doctor::command(),
-            completions::command(),
-            manual::command(),
+            shell::completions(),
+            shell::man(),
             openapi,
             version,
         ])
