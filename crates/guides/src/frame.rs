@@ -48,6 +48,18 @@ pub(crate) fn push_list(payload: &mut Vec<u8>, numbers: &[u32]) {
     }
 }
 
+/// Appends bytes, their count first.
+pub(crate) fn push_bytes(payload: &mut Vec<u8>, bytes: &[u8]) {
+    push(payload, bytes.len() as u32);
+    payload.extend_from_slice(bytes);
+}
+
+/// Appends the count of things that are to be appended next.
+pub(crate) fn push_count<'a, T>(payload: &mut Vec<u8>, things: &'a [T]) -> &'a [T] {
+    push(payload, things.len() as u32);
+    things
+}
+
 /// The numbers and bytes of a frame, in order; `None` where it is too short.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
@@ -72,6 +84,21 @@ impl<'a> Fields<'a> {
     pub(crate) fn list(&mut self) -> Option<Vec<u32>> {
         let n = self.number()?;
         self.numbers(n as usize)
+    }
+
+    pub(crate) fn byte_string(&mut self) -> Option<&'a [u8]> {
+        let n = self.number()?;
+        self.bytes(n as usize)
+    }
+
+    pub(crate) fn text(&mut self) -> Option<String> {
+        String::from_utf8(self.byte_string()?.to_vec()).ok()
+    }
+
+    /// As many things as a count says, each as `read` reads it.
+    pub(crate) fn each<T>(&mut self, mut read: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let n = self.number()?;
+        (0..n).map(|_| read(self)).collect()
     }
 }
 

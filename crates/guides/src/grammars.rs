@@ -21,8 +21,6 @@ use crate::{Error, Form, Refusal, Settings, frame};
 const MAX_SCHEMA_BYTES: usize = 64 << 10;
 const MAX_GRAMMAR_BYTES: usize = 16 << 10;
 pub(crate) const MAX_REGEX_BYTES: usize = 4 << 10;
-/// A byte that no text has: it marks what is no text for the library.
-const NO_TEXT: u8 = 0xff;
 /// Refused grammars that are remembered.
 const REMEMBERED: usize = 1000;
 /// How long a process may take to end once its socket is closed.
@@ -130,12 +128,11 @@ impl Grammars {
 
     /// What a worker is given first.
     fn start(&self) -> Start {
-        let ids = 0..self.tokenizer.vocab_size() as u32;
         Start {
             memory_bytes: self.settings.memory_bytes,
             cpu_seconds: self.settings.deadline.as_secs_f64().ceil().max(1.0) as u32,
             end: self.end,
-            words: ids.map(|id| word(&self.tokenizer, id)).collect(),
+            vocabulary: self.tokenizer.vocabulary(),
         }
     }
 
@@ -231,26 +228,9 @@ impl Refused {
     }
 }
 
-/// A token as the library wants it: special ones are marked, so that no text is mistaken for them.
-fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
-    let bytes = tokenizer.token_bytes(id).unwrap_or_default();
-    // A token that begins with the mark is no text either.
-    if tokenizer.is_special(id) || bytes.first() == Some(&NO_TEXT) {
-        let name =
-            if tokenizer.is_special(id) { bytes.to_vec() } else { format!("<token {id}>").into_bytes() };
-        return [&[NO_TEXT], name.as_slice()].concat();
-    }
-    bytes.to_vec()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_mark_is_the_librarys() {
-        assert_eq!(NO_TEXT, llguidance::toktrie::TokTrie::SPECIAL_TOKEN_MARKER);
-    }
 
     #[test]
     fn so_many_refusals_are_remembered_and_no_more() {

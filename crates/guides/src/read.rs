@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
-use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
+use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
 use llguidance::{Matcher, ParserFactory, earley::SlicedBiasComputer};
 use serde_json::{Value, json};
+use tokenizer::{Tokenizer, Vocabulary};
 
 use crate::follow::Followed;
 use crate::{Form, Refusal, pattern, schema};
@@ -25,16 +26,21 @@ const READING_FUEL: u64 = 300_000;
 /// Tokens that a grammar is followed for before its answer begins: what is too costly most often shows at once.
 const PROBE: usize = 8;
 
+/// Marks a token that is no text: the library's own mark.
+const NO_TEXT: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
+
 /// The library with one model's tokens.
 pub(crate) struct Library {
     factory: ParserFactory,
 }
 
 impl Library {
-    /// Takes the bytes of each token, in order of their ids, and the token that ends an answer.
-    pub(crate) fn new(words: &[Vec<u8>], end: u32) -> Result<Self, Refusal> {
-        let info = TokRxInfo::new(words.len() as u32, end);
-        let tokens: TokEnv = Arc::new(ApproximateTokEnv::new(TokTrie::from(&info, words)));
+    /// Takes a model's tokens, and the one that ends an answer.
+    pub(crate) fn new(vocabulary: Vocabulary, end: u32) -> Result<Self, Refusal> {
+        let tokenizer = Tokenizer::new(vocabulary).map_err(|error| Refusal(error.to_string()))?;
+        let words: Vec<Vec<u8>> = (0..tokenizer.vocab_size() as u32).map(|id| word(&tokenizer, id)).collect();
+        let trie = TokTrie::from(&TokRxInfo::new(words.len() as u32, end), &words);
+        let tokens: TokEnv = Arc::new(ModelTokens { tokenizer, trie });
         let slices = SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&tokens, InferenceCapabilities::default(), &slices)
             .map_err(|error| Refusal::of(&error))?;
@@ -66,6 +72,35 @@ impl Library {
         probe(matcher.deep_clone(), end)?;
         Ok(Followed::new(matcher, end))
     }
+}
+
+/// A model's tokens as the library wants them. Texts are tokenized as the model's own are, so that forced texts become the
+/// tokens that the model has learned.
+struct ModelTokens {
+    tokenizer: Tokenizer,
+    trie: TokTrie,
+}
+
+impl TokenizerEnv for ModelTokens {
+    fn tok_trie(&self) -> &TokTrie {
+        &self.trie
+    }
+
+    fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<u32> {
+        self.trie.tokenize_with_greedy_fallback(bytes, |text| self.tokenizer.encode(text))
+    }
+}
+
+/// A token as the library wants it: special ones are marked, so that no text is mistaken for them.
+fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
+    let bytes = tokenizer.token_bytes(id).unwrap_or_default();
+    // A token that begins with the mark is no text either.
+    if tokenizer.is_special(id) || bytes.first() == Some(&NO_TEXT) {
+        let name =
+            if tokenizer.is_special(id) { bytes.to_vec() } else { format!("<token {id}>").into_bytes() };
+        return [&[NO_TEXT], name.as_slice()].concat();
+    }
+    bytes.to_vec()
 }
 
 /// JSON on one line, with a space after each comma and colon: a model that may put as much space as it likes between two

@@ -29,6 +29,8 @@ pub(crate) struct Remote {
     number: u32,
     /// Tokens that its process does not know of yet.
     accepted: Vec<u32>,
+    /// Tokens that must come next, as far as its process has said.
+    forced: Vec<u32>,
     asked: Option<Instant>,
     patience: Duration,
     lost: bool,
@@ -54,7 +56,15 @@ impl Remote {
     }
 
     fn of(connection: Arc<Mutex<Connection>>, number: u32) -> Self {
-        Self { connection, number, accepted: Vec::new(), asked: None, patience: MOST_PATIENCE, lost: false }
+        Self {
+            connection,
+            number,
+            accepted: Vec::new(),
+            forced: Vec::new(),
+            asked: None,
+            patience: MOST_PATIENCE,
+            lost: false,
+        }
     }
 
     /// The reply to what was asked, waited for as long as given.
@@ -63,7 +73,13 @@ impl Remote {
         let received = connection.receive(self.number, patience);
         drop(connection);
         match received {
-            Ok(Some(reply)) => Some(sets(&reply).map_or(Allowed::Unknown, Allowed::Sets)),
+            Ok(Some(reply)) => match next(&reply) {
+                Some((sets, forced)) => {
+                    self.forced = forced;
+                    Some(Allowed::Sets(sets))
+                }
+                None => Some(Allowed::Unknown),
+            },
             Ok(None) => None,
             Err(_) => Some(Allowed::Unknown),
         }
@@ -77,6 +93,10 @@ impl Remote {
 }
 
 impl Guide for Remote {
+    fn forced(&self) -> &[u32] {
+        &self.forced
+    }
+
     fn prepare(&mut self, draft: &[u32]) {
         if self.lost || self.asked.is_some() {
             return;
@@ -112,6 +132,11 @@ impl Guide for Remote {
     }
 
     fn accept(&mut self, token: u32) {
+        if self.forced.first() == Some(&token) {
+            self.forced.remove(0);
+        } else {
+            self.forced.clear();
+        }
         self.accepted.push(token);
     }
 
@@ -122,6 +147,7 @@ impl Guide for Remote {
         drop(connection);
         let mut copy = Self::of(Arc::clone(&self.connection), number);
         copy.accepted.clone_from(&self.accepted);
+        copy.forced.clone_from(&self.forced);
         copy.lost = self.lost;
         let mut payload = vec![worker::FORK];
         frame::push(&mut payload, self.number);
@@ -178,14 +204,15 @@ impl Connection {
     }
 }
 
-/// The sets of a reply; `None` where the answer cannot be followed any further.
-fn sets(reply: &[u8]) -> Option<Vec<TokenSet>> {
+/// The sets and the forced tokens of a reply; `None` where the answer cannot be followed any further.
+fn next(reply: &[u8]) -> Option<(Vec<TokenSet>, Vec<u32>)> {
     let mut fields = Fields(reply);
     let (_, n) = (fields.number()?, fields.number()?);
     if n == worker::LOST {
         return None;
     }
-    (0..n).map(|_| Some(TokenSet::from_words(fields.list()?))).collect()
+    let sets = (0..n).map(|_| Some(TokenSet::from_words(fields.list()?))).collect::<Option<_>>()?;
+    Some((sets, fields.list()?))
 }
 
 fn now() -> Instant {

@@ -20,8 +20,10 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait};
 
+use tokenizer::Vocabulary;
+
 use crate::Form;
-use crate::follow::{Followed, Lost};
+use crate::follow::{Followed, Lost, Next};
 use crate::frame::{self, Fields};
 use crate::read::Library;
 
@@ -63,7 +65,8 @@ pub fn run(control: OwnedFd) -> io::Result<()> {
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
     let start = Start::read(&frame::read(&mut control)?).ok_or(io::ErrorKind::InvalidData)?;
-    let library = match Library::new(&start.words, start.end) {
+    let (memory_bytes, cpu_seconds) = (start.memory_bytes, start.cpu_seconds);
+    let library = match Library::new(start.vocabulary, start.end) {
         Ok(library) => library,
         Err(refusal) => return frame::write(&mut control, refusal.0.as_bytes()),
     };
@@ -81,7 +84,8 @@ pub fn run(control: OwnedFd) -> io::Result<()> {
             Fork::Child => {
                 drop(control);
                 // An error here means that the server has gone.
-                let _ = follow(UnixStream::from(answers), &library, &start, used_bytes);
+                let limits = ForkLimits { memory_bytes: used_bytes + memory_bytes, cpu_seconds };
+                let _ = follow(UnixStream::from(answers), &library, &limits);
                 std::process::exit(0);
             }
             Fork::Parent(_) => running += 1,
@@ -99,17 +103,28 @@ pub(crate) struct Start {
     pub(crate) cpu_seconds: u32,
     /// The token that ends an answer.
     pub(crate) end: u32,
-    /// The bytes of each token.
-    pub(crate) words: Vec<Vec<u8>>,
+    /// The model's tokens.
+    pub(crate) vocabulary: Vocabulary,
 }
 
 impl Start {
     pub(crate) fn write(&self) -> Vec<u8> {
+        let Vocabulary { pattern, ranks, special, merges } = &self.vocabulary;
         let mut payload = self.memory_bytes.to_le_bytes().to_vec();
-        frame::push_list(&mut payload, &[self.cpu_seconds, self.end, self.words.len() as u32]);
-        for word in &self.words {
-            frame::push(&mut payload, word.len() as u32);
-            payload.extend_from_slice(word);
+        frame::push_list(&mut payload, &[self.cpu_seconds, self.end]);
+        frame::push_bytes(&mut payload, pattern.as_bytes());
+        for (bytes, id) in frame::push_count(&mut payload, ranks) {
+            frame::push(&mut payload, *id);
+            frame::push_bytes(&mut payload, bytes);
+        }
+        for (name, id) in frame::push_count(&mut payload, special) {
+            frame::push(&mut payload, *id);
+            frame::push_bytes(&mut payload, name.as_bytes());
+        }
+        frame::push(&mut payload, u32::from(merges.is_some()));
+        for (left, right) in frame::push_count(&mut payload, merges.as_deref().unwrap_or_default()) {
+            frame::push(&mut payload, *left);
+            frame::push(&mut payload, *right);
         }
         payload
     }
@@ -117,13 +132,20 @@ impl Start {
     fn read(payload: &[u8]) -> Option<Self> {
         let mut fields = Fields(payload);
         let memory_bytes = u64::from_le_bytes(fields.bytes(8)?.try_into().ok()?);
-        let [cpu_seconds, end, n_words] = fields.list()?[..] else { return None };
-        let word = |_| {
-            let length = fields.number()?;
-            Some(fields.bytes(length as usize)?.to_vec())
-        };
-        let words = (0..n_words).map(word).collect::<Option<_>>()?;
-        Some(Self { memory_bytes, cpu_seconds, end, words })
+        let [cpu_seconds, end] = fields.list()?[..] else { return None };
+        let pattern = fields.text()?;
+        let ranks = fields.each(|fields| {
+            let id = fields.number()?;
+            Some((fields.byte_string()?.to_vec(), id))
+        })?;
+        let special = fields.each(|fields| {
+            let id = fields.number()?;
+            Some((fields.text()?, id))
+        })?;
+        let has_merges = fields.number()? == 1;
+        let merges = fields.each(|fields| Some((fields.number()?, fields.number()?)))?;
+        let vocabulary = Vocabulary { pattern, ranks, special, merges: has_merges.then_some(merges) };
+        Some(Self { memory_bytes, cpu_seconds, end, vocabulary })
     }
 }
 
@@ -177,10 +199,18 @@ fn reap(options: WaitOptions) -> usize {
     }
 }
 
+/// What a forked process may take.
+struct ForkLimits {
+    /// Bytes of address space, its stack apart.
+    memory_bytes: u64,
+    /// Seconds of CPU time to read a grammar.
+    cpu_seconds: u32,
+}
+
 /// The life of a forked process.
-fn follow(mut stream: UnixStream, library: &Library, start: &Start, used_bytes: u64) -> io::Result<()> {
-    limit(Resource::As, used_bytes + STACK as u64 + start.memory_bytes)?;
-    limit_softly(Resource::Cpu, u64::from(start.cpu_seconds))?;
+fn follow(mut stream: UnixStream, library: &Library, limits: &ForkLimits) -> io::Result<()> {
+    limit(Resource::As, limits.memory_bytes + STACK as u64)?;
+    limit_softly(Resource::Cpu, u64::from(limits.cpu_seconds))?;
     // The server waits for this, to tell a worker that was killed from a grammar that kills its process.
     frame::write(&mut stream, b"")?;
     let watched = stream.try_clone()?;
@@ -265,23 +295,23 @@ fn reply(payload: &[u8], answers: &mut BTreeMap<u32, Followed>) -> Option<Vec<u8
         answers.insert(fields.number()?, copy);
         return Some(Vec::new());
     }
-    let (accepted, guess) = (fields.list()?, fields.list()?);
+    let (accepted, draft) = (fields.list()?, fields.list()?);
     let followed = answers.get_mut(&number)?;
     let mut reply = Vec::new();
     frame::push(&mut reply, number);
-    match sets(followed, &accepted, &guess) {
-        Ok(sets) => {
-            frame::push(&mut reply, sets.len() as u32);
-            for set in &sets {
+    match next(followed, &accepted, &draft) {
+        Ok(Next { sets, forced }) => {
+            for set in frame::push_count(&mut reply, &sets) {
                 frame::push_list(&mut reply, set);
             }
+            frame::push_list(&mut reply, &forced);
         }
         Err(Lost) => frame::push(&mut reply, LOST),
     }
     Some(reply)
 }
 
-fn sets(followed: &mut Followed, accepted: &[u32], guess: &[u32]) -> Result<Vec<Vec<u32>>, Lost> {
+fn next(followed: &mut Followed, accepted: &[u32], draft: &[u32]) -> Result<Next, Lost> {
     accepted.iter().try_for_each(|&token| followed.accept(token))?;
-    followed.allowed(guess)
+    followed.next(draft)
 }

@@ -40,6 +40,9 @@ use vocabulary::TokenTable;
 #[derive(Debug)]
 pub struct Tokenizer {
     tokens: TokenTable,
+    pattern: String,
+    /// The merges of Hugging Face's kind.
+    merges: Option<Vec<(u32, u32)>>,
     /// The special tokens by id.
     special: BTreeMap<u32, String>,
     splitter: Splitter,
@@ -56,7 +59,14 @@ impl Tokenizer {
             None => Merger::from_ranks(vocabulary.ranks)?,
             Some(merges) => Merger::from_merges(&vocabulary.ranks, merges)?,
         };
-        Ok(Tokenizer { tokens, special, splitter, merger })
+        Ok(Tokenizer {
+            tokens,
+            pattern: vocabulary.pattern,
+            merges: vocabulary.merges,
+            special,
+            splitter,
+            merger,
+        })
     }
 
     /// The highest token id plus one. Ids may have gaps, so not every id below it need exist.
@@ -91,6 +101,14 @@ impl Tokenizer {
             Ok(text) => text,
             Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
         }
+    }
+
+    /// The parts that it was made from, so that another process can make the same.
+    pub fn vocabulary(&self) -> Vocabulary {
+        let ids = (0..self.vocab_size() as u32).filter(|id| !self.is_special(*id));
+        let ranks = ids.filter_map(|id| Some((self.token_bytes(id)?.to_vec(), id))).collect();
+        let special = self.special.iter().map(|(id, name)| (name.clone(), *id)).collect();
+        Vocabulary { pattern: self.pattern.clone(), ranks, special, merges: self.merges.clone() }
     }
 
     /// The id of the special token that is spelled `name`.

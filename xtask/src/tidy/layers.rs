@@ -25,11 +25,24 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "samosa",
         &[
-            "client", "cpu", "engine", "fetch", "formats", "guides", "kernels", "model", "registry", "server",
-            "serving", "tokenizer",
+            "client",
+            "cpu",
+            "engine",
+            "fetch",
+            "formats",
+            "guides",
+            "kernels",
+            "model",
+            "registry",
+            "server",
+            "serving",
+            "tokenizer",
         ],
     ),
-    ("measure", &["cpu", "engine", "formats", "guides", "kernels", "model", "registry", "serving", "tokenizer"]),
+    (
+        "measure",
+        &["cpu", "engine", "formats", "guides", "kernels", "model", "registry", "serving", "tokenizer"],
+    ),
     // No engine: whoever asks for a check should not wait until one is built.
     ("xtask", &["kernels", "formats"]),
 ];

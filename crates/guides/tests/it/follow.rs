@@ -87,6 +87,42 @@ fn guesses_are_judged_without_being_taken() {
     assert_eq!(allowed(&mut *constraint), [end]);
 }
 
+/// Long keys are forced, in the tokens that the model's own tokenizer makes of them, and whether they are taken one by one,
+/// at once or along a draft makes no difference.
+#[test]
+fn forced_tokens_are_the_tokenizers_and_the_same_along_any_path() {
+    let key = "description_of_the_dish_for_the_menu";
+    let schema = json!({
+        "type": "object", "properties": { key: { "type": "integer" } }, "required": [key],
+        "additionalProperties": false
+    });
+    let mut one_by_one = json_schema(&schema).unwrap();
+    let mut at_once = one_by_one.fork();
+    let mut drafted = one_by_one.fork();
+    allowed(&mut *at_once);
+    let forced = at_once.forced().to_vec();
+    let text = format!("{{\"{key}\": ");
+    assert!(
+        forced.len() > 8 && text.starts_with(&TOKENIZER.decode(&forced)),
+        "{}",
+        TOKENIZER.decode(&forced)
+    );
+    assert!(TOKENIZER.encode(&text).starts_with(&forced), "as the tokenizer would");
+    for (i, &token) in forced.iter().enumerate() {
+        assert_eq!(allowed(&mut *one_by_one), [token], "at {i}");
+        assert_eq!(one_by_one.forced(), &forced[i..]);
+        one_by_one.accept(token);
+        at_once.accept(token);
+    }
+    assert_eq!(at_once.forced(), [0u32; 0]);
+    let (after, at_once) = (allowed(&mut *one_by_one), allowed(&mut *at_once));
+    assert!(after.len() > 1 && after == at_once);
+    let along = sets(&mut *drafted, &forced).unwrap();
+    let expected: Vec<Vec<u32>> = forced.iter().map(|&token| vec![token]).chain([after]).collect();
+    assert_eq!(along, expected);
+    assert_eq!(drafted.forced(), forced, "a draft is not accepted yet");
+}
+
 #[test]
 fn a_fork_goes_its_own_way() {
     let mut one = regex("(yes|no)!").unwrap();

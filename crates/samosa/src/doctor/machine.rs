@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use kernels::probe::{self, Arithmetic};
 use cpu::{Compute, Isa};
+use kernels::probe::{self, Arithmetic};
 use registry::memory;
 
 use super::Context;

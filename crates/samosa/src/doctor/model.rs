@@ -236,8 +236,8 @@ pub(super) fn chats(context: &Context, found: &mut Vec<Finding>) {
     let Ok(plan) = model.plan else { return };
     let (config, limits) = (model.opened.config(), options.limits.engine.clone().checked());
     let kv = (plan.kv / options.workers as u64) as usize;
-    let chats = options.workers
-        * KvPlan::new(config, model.opened.format(), kv, limits.step_tokens).sequences;
+    let chats =
+        options.workers * KvPlan::new(config, model.opened.format(), kv, limits.step_tokens).sequences;
     let max_running = options.workers * limits.max_running;
     let length = config.sequence_len;
     let text = format!("{} as long as the context ({length} tokens) at once", counted(chats, "chat"));

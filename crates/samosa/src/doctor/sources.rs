@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use fetch::{self, Fetcher};
+use futures_util::future::join_all;
 use registry::provenance::DownloadRequest;
 use registry::{Catalog, Source, storage as storage_directory};
 use server::Options;
