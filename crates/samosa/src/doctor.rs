@@ -13,7 +13,7 @@ use std::io::Write;
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use client::text::width;
-use model::Isa;
+use cpu::Isa;
 use registry::Tag;
 
 use self::facts::{Ask, MachineFacts, Model, ModelFacts, SettingsFacts, SourcesFacts};

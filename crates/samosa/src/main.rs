@@ -207,7 +207,7 @@ fn show_contract(matches: &ArgMatches) -> Result<()> {
 }
 
 fn show_version() -> Result<()> {
-    let sets: Vec<&str> = model::Isa::available().iter().map(|isa| isa.name()).collect();
+    let sets: Vec<&str> = cpu::Isa::available().iter().map(|isa| isa.name()).collect();
     let version = env!("CARGO_PKG_VERSION");
     Ok(writeln!(std::io::stdout(), "samosa {version}\ninstruction sets: {}", sets.join(", "))?)
 }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use model::{Isa, WeightFormat};
+use cpu::{Isa, WeightFormat};
+use fetch::{FetchSettings, Fetcher};
 use registry::catalog::Offer;
-use registry::fetch::{FetchSettings, Fetcher};
 use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
 use server::{ContextOverflow, Defaults, Edge, Keys, Limits, Options};
