@@ -50,7 +50,7 @@ pub struct Options {
     history: Option<PathBuf>,
     palette: Palette,
     /// Whether lines can be edited; else they come from elsewhere, or the terminal cannot do it.
-    reader: Audience,
+    audience: Audience,
 }
 
 /// The command line of `chat`.
@@ -97,7 +97,7 @@ impl Options {
             home: Home(home),
             history: history.map(|home| home.join("samosa").join("chat_history")),
             palette: if is_coloured { Palette::Coloured } else { Palette::Monochrome },
-            reader: if is_terminal && terminal != Terminal::Dumb {
+            audience: if is_terminal && terminal != Terminal::Dumb {
                 Audience::Person
             } else {
                 Audience::Anything
@@ -116,12 +116,12 @@ pub fn run(options: Options) -> Result<()> {
 }
 
 fn talk(runtime: &Runtime, options: Options) -> Result<()> {
-    let Options { source, conversation, sampling, home, history, palette, reader } = options;
+    let Options { source, conversation, sampling, home, history, palette, audience } = options;
     let service = runtime.block_on(ask::unless_interrupted(source.open()))?;
-    let say = Say::new(palette, reader);
+    let say = Say::new(palette, audience);
     let mut talk = Talk::new(service, conversation, sampling, say, home.clone());
     runtime.block_on(talk.greet())?;
-    if reader == Audience::Person {
+    if audience == Audience::Person {
         runtime.spawn(editor::guard_terminal());
         let editor = Editor::new(history, palette, talk.tags(), home);
         return at_terminal(runtime, &mut talk, editor);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use self::message::MessageSource;
 use crate::ask::{self, AnswerFailure, Done, ModelService, Question, SamplingOptions, ServiceSource};
-use crate::text::{counted, harmless};
+use crate::text::harmless;
 
 /// What `generate` was asked to do.
 pub struct Options {
@@ -90,55 +90,33 @@ pub fn run(options: Options) -> Result<()> {
 
 async fn answer(source: ServiceSource, question: &Question, format: AnswerFormat) -> Result<()> {
     let service = source.open().await?;
-    let begun = crate::now();
     let asked = service.ask(question).await;
     let mut answer = asked.map_err(|failure| anyhow!("{}{failure}", service.prefix()))?;
-    let (mut text, mut first) = (String::new(), None);
     let done = loop {
         let event = match answer.next().await {
             Ok(event) => event,
             Err(failure) => return Err(broken(&service, &failure, format)?),
         };
-        first = first.or_else(|| Some(begun.elapsed()));
-        if let Some(token) = event.text() {
-            write_token(token, format)?;
-            text.push_str(token);
-        }
-        if format == AnswerFormat::Events {
-            write_line(&event.0)?;
+        match (format, event.text()) {
+            (AnswerFormat::Text, Some(token)) => write_token(token)?,
+            (AnswerFormat::Events, _) => write_line(&event.0)?,
+            _ => {}
         }
         if let Some(done) = event.done() {
             break done;
         }
     };
-    finish(&done, &text, format)?;
+    finish(&done, &answer.text, format)?;
     if format == AnswerFormat::Text && std::io::stderr().is_terminal() {
-        let first_ms = first.unwrap_or_default().as_secs_f64() * 1e3;
         // The answer is out; whoever does not see this has lost nothing.
-        let _ = writeln!(std::io::stderr(), "[{}]", summary(&done, first_ms).join(" · "));
+        let _ = writeln!(std::io::stderr(), "[{}]", done.summary(answer.first).join(" · "));
     }
     answer.close().await;
     Ok(())
 }
 
-/// What the whole answer says of itself, for people.
-pub(crate) fn summary(done: &Done, first_ms: f64) -> Vec<String> {
-    let length = if done.is_cut_short() { ", cut at the longest allowed" } else { "" };
-    let rate = done.rate().map(|rate| format!("{rate:.0} tokens/s"));
-    let begin = [
-        done.model(),
-        format!("{}{length}", counted(done.tokens(), "token", "tokens")),
-        format!("first after {first_ms:.0} ms"),
-    ];
-    let end = [format!("{} cached", done.cached_tokens()), format!("seed {}", done.seed())];
-    begin.into_iter().chain(rate).chain(end).collect()
-}
-
 /// Text as it comes. A terminal must not obey it.
-fn write_token(token: &str, format: AnswerFormat) -> Result<()> {
-    if format != AnswerFormat::Text {
-        return Ok(());
-    }
+fn write_token(token: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if out.is_terminal() {
         out.write_all(harmless(token).as_bytes())?;

@@ -154,9 +154,13 @@ impl ServerConnector {
             Trust::File(path) => builder.tls_certs_only(certificates(path)?),
             Trust::Everyone => builder.tls_danger_accept_invalid_certs(true),
         };
-        let client = builder.build().with_context(|| match trust {
-            Trust::File(path) => format!("{} holds a broken certificate", path.display()),
-            _ => "this machine trusts no certificates; --ca-cert names some".to_owned(),
+        let client = builder.build().map_err(|error| {
+            let error = anyhow::Error::from(error);
+            let why = error.root_cause();
+            match trust {
+                Trust::File(path) => anyhow!("{} holds a broken certificate: {why}", path.display()),
+                _ => anyhow!("this machine trusts no certificates; --ca-cert names some: {why}"),
+            }
         })?;
         Ok(Self::Network(client))
     }
@@ -224,7 +228,7 @@ impl ExchangeFailure {
     fn of(error: &reqwest::Error) -> Self {
         /// Too many open files, of this process or of the system.
         const TOO_MANY_FILES: [Option<i32>; 2] = [Some(24), Some(23)];
-        let mut last = None;
+        let (mut last, mut system) = (None, None);
         let mut cause = error.source();
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<rustls::Error>() {
@@ -235,15 +239,17 @@ impl ExchangeFailure {
                 return if error.is_parse() { Self::NotHttp } else { Self::Cut };
             }
             last = Some(error);
-            cause = match error.downcast_ref::<io::Error>() {
+            cause = if let Some(error) = error.downcast_ref::<io::Error>() {
+                system = Some(error);
                 // Its `source` is that of the error inside.
-                Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
-                None => error.source(),
+                error.get_ref().map(|inner| inner as &(dyn Error + 'static))
+            } else {
+                error.source()
             };
         }
         let (Some(last), true) = (last, error.is_connect()) else { return Self::Cut };
         let is_encrypted = error.url().is_some_and(|url| url.scheme() == "https");
-        match last.downcast_ref::<io::Error>() {
+        match system {
             _ if error.is_dns() => {
                 let host = error.url().and_then(Url::host_str).unwrap_or_default();
                 Self::Unreachable(format!("the host {host} is not known ({last})"))
@@ -401,6 +407,19 @@ mod tests {
     fn a_key_that_no_header_can_hold_is_refused() {
         assert!(secret("a\nb".to_owned()).is_err());
         assert!(!format!("{:?}", secret("hush".to_owned()).unwrap()).contains("hush"));
+    }
+
+    #[test]
+    fn who_hangs_up_before_tls_may_speak_plain_http() {
+        let asked = crate::block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = ServerUrl::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
+            let connector = ServerConnector::network(&url, &Trust::Everyone, &[]).unwrap();
+            let hang_up = async { drop(listener.accept().await.unwrap()) };
+            tokio::join!(connector.send(request(Method::GET, url.endpoint("/"))), hang_up).0
+        });
+        let failure = asked.unwrap().unwrap_err();
+        assert!(matches!(failure, ExchangeFailure::Untrusted(_)), "{failure}");
     }
 
     /// Asks a server whose certificate is for another name, signed by itself, and which hangs up once TLS stands.

@@ -1,7 +1,7 @@
 //! An answer as it comes: events of a stream, or the reason why there are none.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
@@ -12,6 +12,7 @@ use super::Question;
 use crate::api::ApiClient;
 use crate::http::{self, ExchangeFailure, shortened};
 use crate::sse::SseReader;
+use crate::text::counted;
 
 const GENERATE: &str = "/generate";
 const SEED: &str = "x-seed";
@@ -82,36 +83,29 @@ impl AnswerEvent {
 pub(crate) struct Done(pub(crate) Value);
 
 impl Done {
-    pub(crate) fn model(&self) -> String {
-        shortened(self.0["model_tag"].as_str().unwrap_or("?").as_bytes())
-    }
-
-    /// Whether it ended because it was long enough, and not because all was said.
-    pub(crate) fn is_cut_short(&self) -> bool {
-        self.0["finish_reason"] == "length"
-    }
-
-    pub(crate) fn seed(&self) -> u64 {
-        self.0["seed"].as_u64().unwrap_or_default()
-    }
-
-    pub(crate) fn tokens(&self) -> u64 {
-        self.0["usage"]["completion_tokens"].as_u64().unwrap_or_default()
-    }
-
-    pub(crate) fn cached_tokens(&self) -> u64 {
-        self.0["usage"]["cached_tokens"].as_u64().unwrap_or_default()
-    }
-
+    /// How many of the oldest messages the model was not given.
     pub(crate) fn dropped_messages(&self) -> u64 {
         self.0["dropped_messages"].as_u64().unwrap_or_default()
     }
 
-    /// Tokens a second after the first one, if there were any.
-    pub(crate) fn rate(&self) -> Option<f64> {
-        let seconds = self.0["timings_ms"]["decode"].as_f64()? / 1e3;
-        let later = self.tokens().checked_sub(1).filter(|tokens| *tokens > 0)?;
-        Some(later as f64 / seconds).filter(|rate| rate.is_finite())
+    /// What the whole answer says of itself, for people, after a first token that took so long.
+    pub(crate) fn summary(&self, first: Duration) -> Vec<String> {
+        let usage = |name: &str| self.0["usage"][name].as_u64().unwrap_or_default();
+        let tokens = usage("completion_tokens");
+        let is_cut = self.0["finish_reason"] == "length";
+        let length = if is_cut { ", cut at the longest allowed" } else { "" };
+        let decode_s = self.0["timings_ms"]["decode"].as_f64().map(|ms| ms / 1e3);
+        // The first token is not decoded.
+        let rate = decode_s.filter(|_| tokens > 1).map(|seconds| (tokens - 1) as f64 / seconds);
+        let begin = [
+            shortened(self.0["model_tag"].as_str().unwrap_or("?").as_bytes()),
+            format!("{}{length}", counted(tokens, "token", "tokens")),
+            format!("first after {:.0} ms", first.as_secs_f64() * 1e3),
+        ];
+        let rate = rate.filter(|rate| rate.is_finite()).map(|rate| format!("{rate:.0} tokens/s"));
+        let seed = self.0["seed"].as_u64().unwrap_or_default();
+        let end = [format!("{} cached", usage("cached_tokens")), format!("seed {seed}")];
+        begin.into_iter().chain(rate).chain(end).collect()
     }
 }
 
@@ -121,17 +115,24 @@ pub(crate) struct AnswerStream {
     reader: SseReader,
     /// Bytes so far.
     taken: usize,
+    begun: Instant,
+    /// How long its first event took.
+    pub(crate) first: Duration,
+    /// All of its text so far.
+    pub(crate) text: String,
 }
 
 impl AnswerStream {
     pub(super) async fn ask(client: &ApiClient, question: &Question) -> Result<Self, AnswerFailure> {
+        let begun = crate::now();
         let mut request = http::post(client.url.endpoint(GENERATE), &question.body());
         if let Some(seed) = question.sampling.seed {
             request.headers_mut().insert(SEED, seed.into());
         }
         let sent = timeout(SILENCE, client.send(request)).await.map_err(|_| AnswerFailure::Silent)?;
         let response = checked(sent.map_err(AnswerFailure::Exchange)?).await?;
-        Ok(Self { response, reader: SseReader::default(), taken: 0 })
+        let (reader, first, text) = (SseReader::default(), Duration::ZERO, String::new());
+        Ok(Self { response, reader, taken: 0, begun, first, text })
     }
 
     /// The next event, up to the one that says that it is done.
@@ -140,7 +141,12 @@ impl AnswerStream {
             while let Some(field) = self.reader.next_field() {
                 // Comments and fields that are none of ours say nothing.
                 if field.name == b"data" {
-                    return event(field.value);
+                    let event = event(field.value)?;
+                    if self.first.is_zero() {
+                        self.first = self.begun.elapsed();
+                    }
+                    self.text.push_str(event.text().unwrap_or_default());
+                    return Ok(event);
                 }
             }
             match timeout(SILENCE, self.response.chunk()).await {
@@ -197,17 +203,32 @@ async fn checked(response: Response) -> Result<Response, AnswerFailure> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn an_event_is_an_object_and_no_error() {
         assert_eq!(event(br#"{"token":"a\n"}"#).unwrap().text(), Some("a\n"));
         let done = event(br#"{"done":true,"seed":7}"#).unwrap();
-        assert_eq!((done.text(), done.done().unwrap().seed()), (None, 7));
+        assert!(done.text().is_none() && done.done().is_some());
         assert!(event(br#"{"token":"a","error":null}"#).unwrap().done().is_none());
         assert!(matches!(event(br#"{"error":{"message":"No."}}"#), Err(AnswerFailure::Ended(_))));
         for wrong in ["[1]", "{", "[DONE]"] {
             assert!(matches!(event(wrong.as_bytes()), Err(AnswerFailure::Garbage(_))), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_summary_tells_what_is_known() {
+        let first = Duration::from_millis(31);
+        let done = |done: Value| Done(done).summary(first).join(" · ");
+        let whole = json!({ "model_tag": "d\u{1b}20", "finish_reason": "length", "seed": 7,
+            "usage": { "completion_tokens": 5, "cached_tokens": 2 }, "timings_ms": { "decode": 100.0 } });
+        assert_eq!(
+            done(whole),
+            "d20… · 5 tokens, cut at the longest allowed · first after 31 ms · 40 tokens/s · 2 cached · seed 7"
+        );
+        assert_eq!(done(json!({})), "? · 0 tokens · first after 31 ms · 0 cached · seed 0");
     }
 }

@@ -23,12 +23,12 @@ pub(super) const NORMAL: &str = "\x1b[0m";
 /// How words are shown.
 pub(super) struct Say {
     palette: Palette,
-    reader: Audience,
+    audience: Audience,
 }
 
 impl Say {
-    pub(super) fn new(palette: Palette, reader: Audience) -> Self {
-        Self { palette, reader }
+    pub(super) fn new(palette: Palette, audience: Audience) -> Self {
+        Self { palette, audience }
     }
 
     /// For an answer.
@@ -44,7 +44,7 @@ impl Say {
     pub(super) fn tell(&self, text: &str) -> Result<()> {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", harmless(text))?;
-        if self.reader == Audience::Person {
+        if self.audience == Audience::Person {
             writeln!(out)?;
         }
         Ok(out.flush()?)
@@ -52,21 +52,21 @@ impl Say {
 
     /// What is worth knowing; in a file it would be in the way.
     pub(super) fn note(&self, text: &str) {
-        if self.reader == Audience::Person {
+        if self.audience == Audience::Person {
             self.line(DIM, &wrap(&harmless(text), width()).join("\n"));
         }
     }
 
     /// The same in items, none of which is cut unless it has to be.
     pub(super) fn items(&self, items: &[String]) {
-        if self.reader == Audience::Person {
+        if self.audience == Audience::Person {
             self.line(DIM, &joined(items, width()));
         }
     }
 
     /// What went wrong.
     pub(super) fn warn(&self, text: &str) {
-        if self.reader == Audience::Person {
+        if self.audience == Audience::Person {
             self.line(YELLOW, &wrap(&harmless(text), width()).join("\n"));
             self.gap();
         } else {
@@ -77,7 +77,7 @@ impl Say {
 
     /// An empty line between what was said and the prompt.
     pub(super) fn gap(&self) {
-        if self.reader == Audience::Person {
+        if self.audience == Audience::Person {
             let _ = writeln!(std::io::stderr());
         }
     }

@@ -1,12 +1,9 @@
 //! A question and its answer.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use super::say::Say;
 use crate::ask::{AnswerFailure, AnswerStream, Done, ModelService, Question};
-use crate::generate::summary;
 use crate::text::sentence;
 
 /// What became of a question.
@@ -20,7 +17,6 @@ pub(super) enum TurnOutcome {
 
 /// Asks, and shows the answer as it comes. An error only if it cannot be shown.
 pub(super) async fn turn(service: &ModelService, say: &Say, question: &Question) -> Result<TurnOutcome> {
-    let begun = crate::now();
     let asked = tokio::select! {
         asked = service.ask(question) => asked,
         _ = tokio::signal::ctrl_c() => {
@@ -36,21 +32,22 @@ pub(super) async fn turn(service: &ModelService, say: &Say, question: &Question)
             return Ok(TurnOutcome::Failed);
         }
     };
-    let shown = show(&mut answer, say, begun).await?;
-    let outcome = match shown.end {
+    let end = show(&mut answer, say).await?;
+    let text = std::mem::take(&mut answer.text);
+    let outcome = match end {
         AnswerEnd::Done(done) => {
-            say.items(&summary(&done, shown.first.unwrap_or_default().as_secs_f64() * 1e3));
+            say.items(&done.summary(answer.first));
             tell_dropped(say, &done);
             say.gap();
             answer.close().await;
-            kept(say, shown.text)
+            kept(say, text)
         }
         AnswerEnd::Stopped => {
             // The service notices that nobody listens any more.
             drop(answer);
             say.note("stopped; what there is of the answer is kept");
             say.gap();
-            kept(say, shown.text)
+            kept(say, text)
         }
         AnswerEnd::Failed(failure) => {
             say.warn(&advice(service, &failure));
@@ -77,15 +74,8 @@ enum AnswerEnd {
     Failed(AnswerFailure),
 }
 
-struct ShownAnswer {
-    text: String,
-    /// How long its first token took.
-    first: Option<Duration>,
-    end: AnswerEnd,
-}
-
-async fn show(answer: &mut AnswerStream, say: &Say, begun: std::time::Instant) -> Result<ShownAnswer> {
-    let (mut writer, mut text, mut first) = (say.writer(), String::new(), None);
+async fn show(answer: &mut AnswerStream, say: &Say) -> Result<AnswerEnd> {
+    let mut writer = say.writer();
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let end = loop {
         let event = tokio::select! {
@@ -96,9 +86,7 @@ async fn show(answer: &mut AnswerStream, say: &Say, begun: std::time::Instant) -
             Ok(event) => event,
             Err(failure) => break AnswerEnd::Failed(failure),
         };
-        first = first.or_else(|| Some(begun.elapsed()));
         if let Some(token) = event.text() {
-            text.push_str(token);
             writer.push(token)?;
         }
         if let Some(done) = event.done() {
@@ -106,7 +94,7 @@ async fn show(answer: &mut AnswerStream, say: &Say, begun: std::time::Instant) -
         }
     };
     writer.end()?;
-    Ok(ShownAnswer { text, first, end })
+    Ok(end)
 }
 
 fn tell_dropped(say: &Say, done: &Done) {

@@ -6,8 +6,6 @@ use crate::http::shortened;
 use crate::progress::Download;
 use crate::text::sentence;
 
-/// Characters of an identity that tell it from any other.
-const SHORT_IDENTITY: usize = 12;
 /// With this phase the new model serves; what comes after it concerns the old one.
 const CUT_OVER: &str = "cutover";
 /// This phase undoes what failed.
@@ -101,7 +99,7 @@ impl SwapRecord {
     pub(super) fn summary(&self) -> String {
         let mut known = Vec::new();
         if let Some(identity) = self.text("identity") {
-            known.push(format!("identity {}…", identity.chars().take(SHORT_IDENTITY).collect::<String>()));
+            known.push(format!("identity {identity:.12}…"));
         }
         known.extend(self.text("mode"));
         let phases = self.phases();

@@ -8,9 +8,6 @@ use crate::http::shortened;
 use crate::swap::SwapRecord;
 use crate::text::ByteSize;
 
-/// Characters of an identity that tell it from any other.
-const SHORT_IDENTITY: usize = 12;
-
 /// Phases of a swap that took less, in seconds, are not worth a word.
 const TELLING: f64 = 0.05;
 
@@ -66,7 +63,7 @@ impl Stats {
 
     /// What the model is: identity, step, format, architecture.
     pub(super) fn about_model(&self) -> Vec<String> {
-        let identity = self.word("/model/sha256").map(|id| id.chars().take(SHORT_IDENTITY).collect());
+        let identity = self.word("/model/sha256").map(|identity| format!("{identity:.12}"));
         let step = self.number("/model/step").map(|step| format!("step {step}"));
         let format = self.word("/model/weight_format");
         [identity, format, step].into_iter().flatten().collect()

@@ -71,7 +71,7 @@ impl Screen {
 /// Draws the screen.
 pub(super) fn view(frame: &mut Frame<'_>, screen: &Screen) {
     let area = frame.area();
-    let notes = notes(screen);
+    let notes = screen.stats.as_ref().map_or_else(Vec::new, |stats| notes(screen, stats));
     let foot = u16::from(area.height >= 6);
     let [head, below, body, keys] = Layout::vertical([
         Constraint::Length(1),
@@ -83,6 +83,7 @@ pub(super) fn view(frame: &mut Frame<'_>, screen: &Screen) {
     match &screen.stats {
         Some(stats) => {
             frame.render_widget(Paragraph::new(heading(screen, stats, head.width)), head);
+            frame.render_widget(Paragraph::new(notes), below);
             blocks(frame, screen, stats, body);
             if screen.trouble.is_some() {
                 stale(frame, screen, head);
@@ -92,9 +93,6 @@ pub(super) fn view(frame: &mut Frame<'_>, screen: &Screen) {
         None => {
             frame.render_widget(Paragraph::new(waiting(screen)).wrap(Wrap { trim: true }), head.union(body));
         }
-    }
-    if screen.stats.is_some() {
-        frame.render_widget(Paragraph::new(notes), below);
     }
     frame.render_widget(Paragraph::new(keys_line(screen, keys.width)), keys);
     if screen.help {
@@ -114,8 +112,7 @@ fn waiting(screen: &Screen) -> Vec<Line<'static>> {
 }
 
 /// What is wrong, a line each.
-fn notes(screen: &Screen) -> Vec<Line<'static>> {
-    let Some(stats) = &screen.stats else { return Vec::new() };
+fn notes(screen: &Screen, stats: &Stats) -> Vec<Line<'static>> {
     let note = |text: String, tone| Line::from(Span::styled(text, screen.style(tone)));
     match (&screen.trouble, stats.reason()) {
         (Some((Trouble { missing, why }, since)), _) => {
