@@ -13,6 +13,8 @@ pub mod builtin;
 pub mod catalog;
 pub mod checkpoint;
 pub mod empty;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod identity;
 pub mod last_model;
 pub mod layout;

@@ -252,11 +252,7 @@ impl Found {
                 (read_table(files)?, read_meta(files)?, read_tokenizer(files)?, step)
             }
         };
-        let TokenizerFile { pattern, ranks, special, merges } = tokenizer;
-        let tokenizer = Tokenizer::new(match pattern {
-            Some(pattern) => Vocabulary { pattern, ranks, special, merges },
-            None => Vocabulary::nanochat(ranks),
-        })?;
+        let tokenizer = Tokenizer::new(vocabulary(tokenizer))?;
         let mut config = Config::read(&table, &meta, &self.fingerprint.overrides)?;
         agree(&mut config, &tokenizer)?;
         if !tokenizer.special().has_chat() {
@@ -454,6 +450,15 @@ fn read_meta(files: &CheckpointFiles) -> Result<Meta, Error> {
     let read = |path: &Path| Ok::<_, Error>(formats::read_meta(file_name(path), &read_small(path)?)?);
     let companion = files.companion.as_deref().map(read).transpose()?.map(Box::new);
     Ok(Meta { companion, ..read(&files.meta)? })
+}
+
+/// What a tokenizer is made from; a file that only has ranks is nanochat's.
+pub(crate) fn vocabulary(file: TokenizerFile) -> Vocabulary {
+    let TokenizerFile { pattern, ranks, special, merges } = file;
+    match pattern {
+        Some(pattern) => Vocabulary { pattern, ranks, special, merges },
+        None => Vocabulary::nanochat(ranks),
+    }
 }
 
 fn read_tokenizer(files: &CheckpointFiles) -> Result<TokenizerFile, Error> {
