@@ -9,7 +9,7 @@ use anyhow::Result;
 use fetch::{FetchSettings, Fetcher};
 use model::{Isa, WeightFormat};
 use registry::catalog::Offer;
-use registry::plan::Wish;
+use registry::plan::SwapMode;
 use registry::{LoadOptions, Tag};
 use server::{ContextOverflow, Defaults, Edge, Keys, Limits, Options};
 
@@ -238,8 +238,8 @@ fn fetcher(values: &Values) -> Result<Fetcher> {
     Ok(Fetcher::new(settings)?)
 }
 
-const SWAP_MODES: [(&str, Wish); 3] =
-    [("auto", Wish::Auto), ("overlap", Wish::Overlap), ("serial", Wish::Serial)];
+const SWAP_MODES: [(&str, SwapMode); 3] =
+    [("auto", SwapMode::Auto), ("overlap", SwapMode::Overlap), ("serial", SwapMode::Serial)];
 
 fn limits(values: &Values) -> Result<Limits> {
     let engine = engine::Limits {

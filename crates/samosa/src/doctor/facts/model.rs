@@ -6,7 +6,7 @@ use engine::Transformer;
 use model::WeightFormat;
 use registry::identity::HashCache;
 use registry::load::{self, Found};
-use registry::plan::{Memory, Needs, Plan, Shortage, Wish, plan};
+use registry::plan::{MemoryBudget, MemoryPlan, Needs, Shortage, SwapMode, plan};
 use registry::{Catalog, Entry, Error, Identity, LoadOptions, Location, Tag, memory};
 use server::Options;
 
@@ -54,10 +54,10 @@ pub(crate) struct Whole {
     pub(crate) hashes: Hashes,
     pub(crate) needs: Needs,
     /// As the first model, where nothing else serves.
-    pub(crate) plan: Result<Plan, Shortage>,
+    pub(crate) plan: Result<MemoryPlan, Shortage>,
     /// In place of, or beside, one of its size that serves.
-    pub(crate) swap: Result<Plan, Shortage>,
-    pub(crate) wish: Wish,
+    pub(crate) swap: Result<MemoryPlan, Shortage>,
+    pub(crate) wish: SwapMode,
     /// Chats of full length that fit at once, all workers together.
     pub(crate) chats: usize,
     /// Requests that run at once, all workers together.
@@ -168,12 +168,16 @@ fn notes(config: &model::Config) -> Vec<String> {
 }
 
 /// How it can be loaded where nothing serves, and then be replaced by one of its size.
-fn plans(needs: Needs, wish: Wish) -> (Result<Plan, Shortage>, Result<Plan, Shortage>) {
+fn plans(needs: Needs, wish: SwapMode) -> (Result<MemoryPlan, Shortage>, Result<MemoryPlan, Shortage>) {
     let available = memory::available();
-    let first = plan(needs, Memory { available, untouched: 0, returned: None }, wish);
+    let first = plan(needs, MemoryBudget { available, untouched: 0, returned: None }, wish);
     let swap = first.and_then(|first| {
         let rest = available.map(|available| available.saturating_sub(needs.weights));
-        plan(needs, Memory { available: rest, untouched: first.kv, returned: Some(needs.weights) }, wish)
+        plan(
+            needs,
+            MemoryBudget { available: rest, untouched: first.kv, returned: Some(needs.weights) },
+            wish,
+        )
     });
     (first, swap)
 }

@@ -1,7 +1,7 @@
 //! A model: whether it can be loaded, what it takes, how fast it can be at most.
 
-use registry::plan::{Plan, Shortage, TRANSIENT, Wish};
-use registry::swap::Mode;
+use registry::plan::{MemoryPlan, Shortage, SwapMode, TRANSIENT};
+use registry::swap::SwapOrder;
 
 use super::counted;
 use crate::doctor::facts::{Hashes, Model, ModelFacts, Speed, Whole};
@@ -136,7 +136,7 @@ fn hashes(tag: &str, hashes: &Hashes) -> Finding {
     }
 }
 
-fn memory(whole: &Whole, plan: Plan) -> Finding {
+fn memory(whole: &Whole, plan: MemoryPlan) -> Finding {
     let weights = whole.needs.weights;
     let text = format!(
         "it takes {} for weights, {} for keys and values, and {} while it loads: {} in all",
@@ -193,13 +193,13 @@ fn chats(whole: &Whole) -> Finding {
 
 fn swap(whole: &Whole) -> Finding {
     match (whole.swap, whole.wish) {
-        (Ok(Plan { mode: Mode::Overlap, .. }), _) => {
+        (Ok(MemoryPlan { mode: SwapOrder::Overlap, .. }), _) => {
             Finding::ok("swap", "a swap to a model of this size is loaded beside the one that serves").with("mode", "overlap")
         }
-        (Ok(Plan { mode: Mode::Serial, .. }), Wish::Serial) => {
+        (Ok(MemoryPlan { mode: SwapOrder::Serial, .. }), SwapMode::Serial) => {
             Finding::ok("swap", "a swap takes the place of the model that serves, as SWAP_MODE says").with("mode", "serial")
         }
-        (Ok(Plan { mode: Mode::Serial, .. }), _) => Finding::note(
+        (Ok(MemoryPlan { mode: SwapOrder::Serial, .. }), _) => Finding::note(
             "swap",
             "two models of this size do not fit, so a swap takes the place of the one that serves",
             "Requests wait for as long as the longest answer takes, plus the load; a smaller KV_CACHE_MB may make room for both.",
