@@ -34,10 +34,12 @@ pub mod tag;
 mod cgroup;
 mod completeness;
 mod error;
+mod file_names;
 
-pub use catalog::{Catalog, Entry, Location, Offer};
+pub use catalog::{Catalog, Entry, Offer};
 pub use error::{Category, Error};
 pub use identity::Identity;
+pub use layout::Location;
 pub use load::{LoadOptions, LoadedModel};
 pub use source::Source;
 pub use tag::Tag;

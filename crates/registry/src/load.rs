@@ -10,11 +10,11 @@ use formats::{Meta, TensorTable, TokenizerFile};
 use model::{Compute, Config, KvLayout, Overrides, PAGE, WeightFormat, Weights};
 use tokenizer::{Tokenizer, Vocabulary};
 
-use crate::catalog::{Catalog, Entry, Location};
-use crate::checkpoint::{
-    CheckpointFiles, FileOptions, file_name, has_extension, is_export, read_small, step_of,
-};
+use crate::catalog::{Catalog, Entry};
+use crate::checkpoint::{CheckpointFiles, FileOptions, read_small};
+use crate::file_names::{file_name, has_extension, is_export, step_of};
 use crate::identity::{self, HashCache, Hashes, Identity, Stamp};
+use crate::layout::Location;
 use crate::models_file::{ModelEntry, Pins};
 use crate::plan::Needs;
 use crate::provenance::{DownloadRequest, Provenance};

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::cgroup::{ControlGroups, cpu_quota, memory_limit, throttled};
+use crate::cgroup::{ControlGroups, cpu_quota, memory_limit, throttled, value};
 
 /// A machine as a process sees it. Bytes are bytes, cores are what the system calls processors.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -93,12 +93,7 @@ fn governors(root: &Path) -> Vec<String> {
     words.map(|word| word.trim().to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// What follows a key at the beginning of a line.
-pub(crate) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    Some(text.lines().find_map(|line| line.strip_prefix(key))?.trim())
-}
-
-/// The same in bytes, where it is in kilobytes.
+/// Bytes in a line of kilobytes.
 pub(crate) fn kilobytes(text: &str, key: &str) -> Option<u64> {
     Some(value(text, key)?.trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }

@@ -226,10 +226,10 @@ mod tests {
                     (self.new_serves, self.old_serves, self.requests_wait) = (true, false, false);
                 }
                 (SwapPhase::Drain, SwapOrder::Serial) => {
-                    (self.requests_wait, self.old_serves) = (true, false)
+                    (self.requests_wait, self.old_serves) = (true, false);
                 }
                 (SwapPhase::Drain, SwapOrder::Overlap) => {
-                    assert!(self.new_serves, "old streams end beside the new")
+                    assert!(self.new_serves, "old streams end beside the new");
                 }
                 (SwapPhase::Free, _) => {
                     assert!(!self.old_serves, "what serves is not freed");

@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use fetch::{DownloadProgress, ProgressSnapshot};
-use registry::catalog::Location;
 use registry::provenance::{DownloadRequest, Provenance};
-use registry::{Catalog, Entry, Error, Identity, LoadOptions, Tag, load};
+use registry::{Catalog, Entry, Error, Identity, LoadOptions, Location, Tag, load};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
