@@ -7,8 +7,8 @@ use cpu::transformer::KvPlan;
 use cpu::{WeightFormat, Weights};
 use registry::identity::HashCache;
 use registry::load::{self, Opened};
-use registry::plan::{Memory, Needs, Plan, Shortage, TRANSIENT, Wish, plan};
-use registry::swap::Mode;
+use registry::plan::{MemoryBudget, MemoryPlan, Needs, Shortage, SwapMode, TRANSIENT, plan};
+use registry::swap::SwapOrder;
 use registry::{Entry, Error, Identity, Location, Tag, memory};
 use server::Options;
 
@@ -36,7 +36,7 @@ pub(super) struct CompleteModel {
     pub(super) opened: Opened,
     needs: Needs,
     /// As the first model, where nothing else serves.
-    plan: Result<Plan, Shortage>,
+    plan: Result<MemoryPlan, Shortage>,
 }
 
 impl CheckedModel {
@@ -69,7 +69,7 @@ impl CheckedModel {
         let files = found.files();
         let opened = found.open()?;
         let needs = opened.needs(options.kv_bytes as u64, options.workers as u64);
-        let memory = Memory { available: memory::available(), untouched: 0, returned: None };
+        let memory = MemoryBudget { available: memory::available(), untouched: 0, returned: None };
         let plan = plan(needs, memory, options.swap_mode);
         Ok(Self::Complete(Box::new(CompleteModel { entry, files, identity, opened, needs, plan })))
     }
@@ -257,15 +257,15 @@ pub(super) fn swap(context: &Context, found: &mut Vec<Finding>) {
     let Ok(first) = model.plan else { return };
     let weights = model.needs.weights;
     let available = memory::available().map(|available| available.saturating_sub(weights));
-    let memory = Memory { available, untouched: first.kv, returned: Some(weights) };
+    let memory = MemoryBudget { available, untouched: first.kv, returned: Some(weights) };
     let beside = "a swap to a model of this size is loaded beside the one that serves";
     let in_its_place = "a swap to a model of this size takes the place of the one that serves";
     found.push(match plan(model.needs, memory, options.swap_mode) {
-        Ok(Plan { mode: Mode::Overlap, .. }) => Finding::ok("swap", beside).with("mode", "overlap"),
-        Ok(Plan { mode: Mode::Serial, .. }) if options.swap_mode == Wish::Serial => {
+        Ok(MemoryPlan { mode: SwapOrder::Overlap, .. }) => Finding::ok("swap", beside).with("mode", "overlap"),
+        Ok(MemoryPlan { mode: SwapOrder::Serial, .. }) if options.swap_mode == SwapMode::Serial => {
             Finding::ok("swap", in_its_place).with("mode", "serial")
         }
-        Ok(Plan { mode: Mode::Serial, .. }) => {
+        Ok(MemoryPlan { mode: SwapOrder::Serial, .. }) => {
             let advice = "Two do not fit, so requests wait for as long as the longest answer takes, plus the load; a smaller \
                           KV_CACHE_MB may make room for both.";
             Finding::note("swap", in_its_place, advice).with("mode", "serial")

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cpu::WeightFormat;
 use registry::Tag;
-use registry::plan::Wish;
+use registry::plan::SwapMode;
 use server::{ContextOverflow, Defaults, Limits};
 use tracing::Level;
 
@@ -47,8 +47,8 @@ const WEIGHT_FORMATS: &[(&str, WeightFormat)] = &[
 const OVERFLOWS: &[(&str, ContextOverflow)] =
     &[("drop", ContextOverflow::DropOldest), ("error", ContextOverflow::Error)];
 
-const SWAP_MODES: &[(&str, Wish)] =
-    &[("auto", Wish::Auto), ("overlap", Wish::Overlap), ("serial", Wish::Serial)];
+const SWAP_MODES: &[(&str, SwapMode)] =
+    &[("auto", SwapMode::Auto), ("overlap", SwapMode::Overlap), ("serial", SwapMode::Serial)];
 
 const LOG_LEVELS: &[(&str, Level)] = &[
     ("error", Level::ERROR),
@@ -202,7 +202,7 @@ settings! {
              MAX_RUNNING_REQUESTS + 1 counts as that";
     }
     "Swaps and stopping" {
-        swap_mode: Wish = choice(SWAP_MODES, &[]).default("auto"),
+        swap_mode: SwapMode = choice(SWAP_MODES, &[]).default("auto"),
             "Load a new model beside the old one, or in its place while requests wait; auto: beside it if both fit";
         swap_wait: Duration = seconds(0..=3600, Duration::from_secs(45)),
             "How long a swap's caller waits for its end; `Prefer: wait=N` makes it less";
