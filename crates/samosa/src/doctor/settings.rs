@@ -18,6 +18,8 @@ use crate::serve::OTHER_FILES;
 use crate::settings::{Setting, Values};
 use crate::{edge, options};
 
+/// Bytes of its answer that are read.
+const MAX_ANSWER: usize = 64 << 10;
 /// How long a server that listens on our address may take to say who it is.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -111,7 +113,13 @@ fn ask(address: SocketAddr, scheme: &str) -> Result<Option<String>> {
         reqwest::Client::builder().tls_danger_accept_invalid_certs(true).no_proxy().timeout(PATIENCE);
     let request = client.build()?.get(format!("{scheme}://{}/health", SocketAddr::new(host, address.port())));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let body = runtime.block_on(async { request.send().await?.bytes().await })?;
+    let body = runtime.block_on(async {
+        let (mut answer, mut body) = (request.send().await?, Vec::new());
+        while let Some(chunk) = answer.chunk().await?.filter(|_| body.len() < MAX_ANSWER) {
+            body.extend_from_slice(&chunk);
+        }
+        Ok::<_, reqwest::Error>(body)
+    })?;
     let health: Value = serde_json::from_slice(&body)?;
     health.get("total_workers").context("another program")?;
     Ok(health["current_model"].as_str().map(str::to_owned))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use registry::fetch::{self, Fetcher, Wanted};
 use registry::{Catalog, Source, storage as storage_directory};
+use serde_json::json;
 use server::Options;
 use tokio::time::timeout;
 
@@ -142,7 +143,7 @@ async fn ask(fetcher: &Fetcher, source: &str, wanted: &[Wanted], context: &Conte
     let why = match listed {
         Ok(files) => {
             let text = format!("{of} lists {} in {:.0} ms", counted(files, "file"), seconds * 1e3);
-            return Finding::ok("source", text).with("seconds", seconds);
+            return Finding::ok("source", text).with("seconds", json!({ "list": seconds }));
         }
         Err(why) => why,
     };
@@ -159,7 +160,7 @@ async fn ask(fetcher: &Fetcher, source: &str, wanted: &[Wanted], context: &Conte
                   machine trusts (SSL_CERT_FILE).";
     let finding =
         Finding::new("source", severity, format!("{of} cannot be listed: {why}"), format!("{advice} {so}"));
-    finding.with("seconds", seconds)
+    finding.with("seconds", json!({ "list": seconds }))
 }
 
 /// What `models.toml` and the settings offer from elsewhere, fetched already or not, by source.
