@@ -15,6 +15,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use client::text::{width, wrap};
 use registry::Tag;
 use registry::machine::Machine;
 use serde_json::{Map, Value, json};
@@ -25,7 +26,6 @@ use self::machine::Speed;
 use self::model::{CheckedModel, CompleteModel};
 use crate::options;
 use crate::settings::Values;
-use crate::text::{width, wrap};
 
 /// Columns at most: what fits a mail and an issue.
 const MAX_WIDTH: usize = 80;

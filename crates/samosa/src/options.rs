@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use model::{Isa, WeightFormat};
+use cpu::{Isa, WeightFormat};
+use fetch::{FetchSettings, Fetcher};
 use registry::catalog::Offer;
-use registry::fetch::{FetchSettings, Fetcher};
 use registry::{LoadOptions, Tag};
 use server::{Defaults, Edge, Keys, Limits, Options};
 

@@ -21,8 +21,8 @@ use clap::{Arg, ValueHint};
 use serde_json::Value;
 
 pub(crate) use self::documents::{example, schema};
-pub(crate) use self::environment::{Terminal, home, of_s3, state_home, terminal};
-pub(crate) use self::table::{Values, max_tokens, top_k};
+pub(crate) use self::environment::{home, of_s3, state_home, terminal};
+pub(crate) use self::table::Values;
 pub(crate) use self::values::arguments;
 
 /// What may be set, what people and programs are told of it, and what was given for it.

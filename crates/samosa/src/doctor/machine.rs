@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use client::text::ByteSize;
+use cpu::{Compute, Isa};
 use kernels::probe::{self, Arithmetic};
-use model::{Compute, Isa};
 use registry::memory;
 
 use super::Context;
-use super::finding::{Finding, Severity, counted, rounded, size};
+use super::finding::{Finding, Severity, counted, rounded};
 use crate::clock;
 
 /// With less free memory than this nothing but the built-in model can be served.
@@ -121,13 +122,13 @@ pub(super) fn throttling(context: &Context, found: &mut Vec<Finding>) {
 
 pub(super) fn memory(context: &Context, found: &mut Vec<Finding>) {
     let (memory, limit, free) = (context.machine.memory, context.machine.memory_limit, memory::available());
-    let mut text =
-        memory.map_or_else(|| "memory of unknown size".to_owned(), |all| format!("{} of memory", size(all)));
+    let mut text = memory
+        .map_or_else(|| "memory of unknown size".to_owned(), |all| format!("{} of memory", ByteSize(all)));
     if let Some(limit) = limit {
-        let _ = write!(text, ", a limit of {}", size(limit));
+        let _ = write!(text, ", a limit of {}", ByteSize(limit));
     }
     if let Some(free) = free {
-        let _ = write!(text, "; {} are free for this process", size(free));
+        let _ = write!(text, "; {} are free for this process", ByteSize(free));
     }
     let (severity, advice) = match free {
         None => (
@@ -161,7 +162,7 @@ pub(super) fn swap_space(context: &Context, found: &mut Vec<Finding>) {
     };
     let text = match all {
         0 => "no swap space".to_owned(),
-        _ => format!("{} of {} swap space are in use", size(used), size(all)),
+        _ => format!("{} of {} swap space are in use", ByteSize(used), ByteSize(all)),
     };
     found
         .push(Finding::new("swap_space", severity, text, advice).with("bytes", all).with("used_bytes", used));

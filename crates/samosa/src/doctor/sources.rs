@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use client::text::ByteSize;
+use fetch::Fetcher;
 use futures_util::future::join_all;
-use registry::fetch::{self, Fetcher, Wanted};
-use registry::{Catalog, Source, storage as storage_directory};
+use registry::provenance::DownloadRequest;
+use registry::{Catalog, storage as storage_directory};
 use serde_json::json;
 use server::Options;
 use tokio::time::timeout;
 
-use super::finding::{Finding, Severity, counted, size};
+use super::finding::{Finding, Severity, counted};
 use super::{CheckedModel, Context};
 use crate::{clock, storage as start};
 
@@ -49,11 +51,11 @@ pub(super) fn storage(context: &Context, found: &mut Vec<Finding>) {
     } else {
         (Severity::Ok, "can be read and written", "")
     };
-    let free = looked.free_bytes.map_or_else(String::new, |free| format!(", {} free", size(free)));
+    let free = looked.free_bytes.map_or_else(String::new, |free| format!(", {} free", ByteSize(free)));
     let text = format!("{path} {state}{free}");
     found.push(Finding::new("storage", severity, text, advice).with("free_bytes", looked.free_bytes));
     found.extend(looked.unfinished.iter().map(|left| {
-        let (tag, bytes) = (&left.tag, size(left.bytes));
+        let (tag, bytes) = (&left.tag, ByteSize(left.bytes));
         let text = format!("a download of {tag} did not come to its end; {bytes} of it are there");
         let advice =
             format!("`samosa pull {tag}` goes on with it; or remove .staging/{tag} from the storage.");
@@ -95,10 +97,8 @@ pub(super) fn remote(context: &Context, found: &mut Vec<Finding>) {
     if offered.is_empty() {
         found.push(Finding::ok("sources", "no model comes from elsewhere"));
     }
-    let hub_is_off = context.values.hf_hub_offline.get().unwrap_or_default();
     let asked = offered.iter().take(MAX_ASKED).map(|(source, wanted)| async {
-        let is_hub = matches!(wanted[0].source, Source::HuggingFace { .. });
-        let finding = if context.is_offline || hub_is_off && is_hub {
+        let finding = if context.is_offline || options.fetcher.is_off(&wanted[0].source) {
             Finding::ok("source", format!("{} was not asked", describe(source, wanted)))
         } else {
             ask(&options.fetcher, source, wanted, context).await
@@ -123,13 +123,13 @@ pub(super) fn remote(context: &Context, found: &mut Vec<Finding>) {
 }
 
 /// A source and the models that it is for.
-fn describe(source: &str, wanted: &[Wanted]) -> String {
+fn describe(source: &str, wanted: &[DownloadRequest]) -> String {
     let tags: Vec<&str> = wanted.iter().map(|wanted| wanted.tag.as_str()).take(MAX_TAGS).collect();
     let more = if wanted.len() > tags.len() { ", …" } else { "" };
     format!("{source} ({}{more})", tags.join(", "))
 }
 
-async fn ask(fetcher: &Fetcher, source: &str, wanted: &[Wanted], context: &Context<'_>) -> Finding {
+async fn ask(fetcher: &Fetcher, source: &str, wanted: &[DownloadRequest], context: &Context<'_>) -> Finding {
     let begun = clock::now();
     let listed = match timeout(PATIENCE, fetcher.list(&wanted[0])).await {
         Ok(listed) => listed.map_err(|error| match error {
@@ -164,11 +164,11 @@ async fn ask(fetcher: &Fetcher, source: &str, wanted: &[Wanted], context: &Conte
 }
 
 /// What `models.toml` and the settings offer from elsewhere, fetched already or not, by source.
-fn offered(options: &Options, catalog: &Catalog) -> BTreeMap<String, Vec<Wanted>> {
+fn offered(options: &Options, catalog: &Catalog) -> BTreeMap<String, Vec<DownloadRequest>> {
     let named = catalog.models_file().map(|file| file.models).unwrap_or_default();
     let named = named.into_iter().filter_map(|said| {
         let shown = said.shown_source()?.to_string();
-        let wanted = Wanted {
+        let wanted = DownloadRequest {
             has_tokenizer: said.has_tokenizer(),
             source: said.source?,
             tag: said.tag,
@@ -183,9 +183,9 @@ fn offered(options: &Options, catalog: &Catalog) -> BTreeMap<String, Vec<Wanted>
         let (tag, source) = (offer.tag.clone(), offer.source.clone());
         let shown = source.to_string();
         let (revision, directory, step, sha256) = (None, None, None, None);
-        (shown, Wanted { tag, source, revision, directory, step, sha256, has_tokenizer: false })
+        (shown, DownloadRequest { tag, source, revision, directory, step, sha256, has_tokenizer: false })
     });
-    let mut found: BTreeMap<String, Vec<Wanted>> = BTreeMap::new();
+    let mut found: BTreeMap<String, Vec<DownloadRequest>> = BTreeMap::new();
     for (shown, wanted) in named.chain(set).filter(|(_, wanted)| wanted.source.is_remote()) {
         found.entry(shown).or_default().push(wanted);
     }

@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use client::text::wrap;
 use serde_json::{Map, Value, json};
 
 use self::operations::{ApiOperation, INTRODUCTION, OPERATIONS, OTHERS};
 use super::schema::{SchemaRow, rows};
 use super::{cell, code_list, keep_page};
 use crate::settings::Values;
-use crate::text::wrap;
 
 /// Columns of a paragraph.
 const WIDTH: usize = 118;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use client::text::Terminal;
+
 use super::Wrong;
 
 /// A variable that is set. An empty one is not: orchestrators write them so.
@@ -14,16 +16,6 @@ pub(super) fn variable(name: &str) -> Result<Option<String>, Wrong> {
             Err(Wrong::in_general(format!("the environment variable {name} is not UTF-8")))
         }
     }
-}
-
-/// What the terminal may get.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Terminal {
-    /// Nothing but lines of text.
-    Dumb,
-    /// No colours: `NO_COLOR` is set, to whatever.
-    Plain,
-    Coloured,
 }
 
 /// What the environment says of the terminal.

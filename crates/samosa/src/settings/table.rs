@@ -3,11 +3,10 @@
 //! `UPDATE=1 cargo test -p samosa documents` writes the documents anew.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use model::WeightFormat;
+use cpu::WeightFormat;
 use registry::Tag;
 use registry::plan::Wish;
 use server::{ContextOverflow, Defaults, Limits};
@@ -40,16 +39,6 @@ const INSTRUCTION_SETS: [&str; 10] = [
 /// The bounds that the server has by itself, which are the defaults here.
 fn limits() -> Limits {
     Limits::default()
-}
-
-/// Candidates that a request may name.
-pub(crate) fn top_k() -> RangeInclusive<u64> {
-    0..=limits().top_k
-}
-
-/// Lengths of an answer that a request may name.
-pub(crate) fn max_tokens() -> RangeInclusive<u64> {
-    1..=limits().max_tokens
 }
 
 /// Makes [`Values`] of rows `key: type = kind, help;` below the titles of their groups.
@@ -153,9 +142,9 @@ settings! {
     "Requests" {
         default_temperature: f64 = decimal(0.0..=limits().temperature).default(Defaults::default().temperature),
             "Temperature of requests that name none";
-        default_top_k: u64 = whole(top_k(), "COUNT").default(Defaults::default().top_k),
+        default_top_k: u64 = whole(0..=limits().top_k, "COUNT").default(Defaults::default().top_k),
             "Candidates of requests that name none; 0 keeps all";
-        default_max_tokens: u64 = whole(max_tokens(), "COUNT").default(Defaults::default().max_tokens),
+        default_max_tokens: u64 = whole(1..=limits().max_tokens, "COUNT").default(Defaults::default().max_tokens),
             "Longest answer of requests that name none";
         context_overflow: ContextOverflow =
             choice(&[("drop", ContextOverflow::DropOldest), ("error", ContextOverflow::Error)], &[]).default("drop"),
