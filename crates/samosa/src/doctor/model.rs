@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use client::text::ByteSize;
 use cpu::transformer::KvPlan;
 use cpu::{WeightFormat, Weights};
 use registry::identity::HashCache;
@@ -13,7 +14,7 @@ use registry::{Entry, Error, Identity, Location, Tag, memory};
 use server::Options;
 
 use super::Context;
-use super::finding::{Finding, Severity, counted, rounded, size};
+use super::finding::{Finding, Severity, counted, rounded};
 use crate::storage;
 
 /// The model that was looked for.
@@ -121,7 +122,7 @@ fn place(context: &Context, model: &CompleteModel) -> Finding {
     let step = opened.step().map_or_else(String::new, |step| format!(", step {step}"));
     let names: Vec<&str> = files.keys().map(String::as_str).take(4).collect();
     let more = if files.len() > names.len() { ", …" } else { "" };
-    Finding::ok("model", format!("{tag}{step}: {from}; {}{more}, {}", names.join(", "), size(bytes)))
+    Finding::ok("model", format!("{tag}{step}: {from}; {}{more}, {}", names.join(", "), ByteSize(bytes)))
         .with("tag", tag)
         .with("source", source)
         .with("step", opened.step())
@@ -185,7 +186,7 @@ pub(super) fn identity(context: &Context, found: &mut Vec<Finding>) {
             "Fetch it again, or correct the hash in models.toml.",
         ),
         None => {
-            let bytes = size(model.files.values().sum());
+            let bytes = ByteSize(model.files.values().sum());
             let text = format!("its files have not been hashed; the next load reads {bytes} for that");
             let advice = format!(
                 "`samosa models show {}` does it now, and it is remembered if the storage can be written.",
@@ -202,7 +203,7 @@ pub(super) fn memory(context: &Context, found: &mut Vec<Finding>) {
     let kv = match model.plan {
         Ok(plan) => plan.kv,
         Err(Shortage { needed, available }) => {
-            let (least, free) = (size(needed), size(available));
+            let (least, free) = (ByteSize(needed), ByteSize(available));
             let text = format!("{tag} does not fit: it needs {least} at least, and {free} are free");
             let advice =
                 "Free memory or raise the limit, or set NANOCHAT_DTYPE=int4, which takes about half of int8.";
@@ -212,12 +213,12 @@ pub(super) fn memory(context: &Context, found: &mut Vec<Finding>) {
     };
     let text = format!(
         "{tag} takes {} for weights, {} for keys and values, and {} while it loads: {} in all",
-        size(needs.weights),
-        size(kv),
-        size(TRANSIENT),
-        size(needs.weights + kv + TRANSIENT)
+        ByteSize(needs.weights),
+        ByteSize(kv),
+        ByteSize(TRANSIENT),
+        ByteSize(needs.weights + kv + TRANSIENT)
     );
-    let wanted = size(needs.kv);
+    let wanted = ByteSize(needs.kv);
     let advice =
         format!("Keys and values should have {wanted}: free memory, or set KV_CACHE_MB to what they get.");
     let (severity, advice) =
@@ -271,7 +272,7 @@ pub(super) fn swap(context: &Context, found: &mut Vec<Finding>) {
             Finding::note("swap", in_its_place, advice).with("mode", "serial")
         }
         Err(Shortage { needed, available }) => {
-            let (needed, free) = (size(needed), size(available));
+            let (needed, free) = (ByteSize(needed), ByteSize(available));
             let text = format!("a swap to a model of this size fails: it needs {needed}, and {free} would be free");
             Finding::warning("swap", text, "Set SWAP_MODE=auto, or free memory.")
         }
@@ -286,7 +287,7 @@ pub(super) fn speed(context: &Context, found: &mut Vec<Finding>) {
     let text = format!(
         "one stream: at most {} tokens/s, since each token reads {} at {} GB/s",
         rounded(rate),
-        size(token_bytes),
+        ByteSize(token_bytes),
         rounded(speed.read_model / 1e9)
     );
     found.push(
