@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 
 use crate::process::{self, Process};
 use crate::shell::{self, text};
-use crate::{book, clients, contract, deploy, golden, isa, observe, python, tidy};
+use crate::{book, clients, contract, deploy, golden, isa, observe, page, python, tidy};
 
 struct CiStep {
     name: &'static str,
@@ -44,16 +44,16 @@ const FIRST_BESIDE_THE_PAGE: &str = "clients";
 pub(crate) fn run() -> anyhow::Result<()> {
     let begun = process::now();
     let mut times = Vec::new();
-    let (mut prepare, mut page) = (Some(Beside::start("prepare", &isa::chosen())?), None);
+    let (mut fetching, mut browsing) = (Some(Beside::start("prepare", &isa::chosen())?), None);
     for step in STEPS {
         if step.name == FIRST_PREPARED
-            && let Some(prepare) = prepare.take()
+            && let Some(fetching) = fetching.take()
         {
             // What failed is tried again by the step that needs it, which then says why.
-            let _ = prepare.end();
+            let _ = fetching.end();
         }
         if step.name == FIRST_BESIDE_THE_PAGE {
-            page = Some(Beside::start("page", &isa::lesser())?);
+            browsing = Some(Beside::start("page", &isa::lesser())?);
         }
         println!("\n=== {}", step.name);
         let start = process::now();
@@ -62,7 +62,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         println!("=== {} passed in {:.1} s", step.name, took.as_secs_f64());
         times.push((step.name, took));
     }
-    if let Some(page) = page {
+    if let Some(page) = browsing {
         println!("\n=== page");
         times.push(("page, beside those from `clients` on", page.end().context("step `page` failed")?));
     }
@@ -73,6 +73,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
     println!("{:>9.1} s  all of these\n\n=== tests", begun.elapsed().as_secs_f64());
     isa::announce(&isa::chosen());
     shell::run("cargo", TESTS)
+}
+
+/// `cargo xtask prepare`: what the checks need beside Rust, fetched and installed, so that no check waits for the network. Each
+/// still readies what it needs and says what is missing. Does all of it, and fails if anything did.
+pub(crate) fn prepare() -> anyhow::Result<()> {
+    let parts: [fn() -> anyhow::Result<()>; 5] =
+        [|| contract::ready().map(drop), clients::ready, page::ready, book::ready, observe::ready];
+    let outcomes: Vec<_> = parts.iter().map(|ready| ready()).collect();
+    outcomes.into_iter().collect()
 }
 
 /// Another of these commands, beside the steps.

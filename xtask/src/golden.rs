@@ -1,5 +1,5 @@
 //! `cargo xtask golden`: recorded logits, tokens and texts of every model generation, in the profile that is
-//! shipped.
+//! shipped: the one step of `ci` that builds a program as `cargo build --release` does.
 
 use anyhow::bail;
 

@@ -16,7 +16,6 @@ mod isa;
 mod node;
 mod observe;
 mod page;
-mod prepare;
 mod process;
 mod python;
 mod shell;
@@ -73,7 +72,7 @@ fn main() -> ExitCode {
 fn run(command: &Task) -> anyhow::Result<()> {
     match command {
         Task::Ci => ci::run(),
-        Task::Prepare => prepare::run(),
+        Task::Prepare => ci::prepare(),
         Task::Tidy(options) => tidy::run(options),
         Task::Golden => golden::run(),
         Task::Contract => contract::run(&[isa::chosen()]),

@@ -41,7 +41,7 @@ pub(super) fn build(tree: &FileTree, into: &Path) -> anyhow::Result<()> {
 }
 
 fn documents(tree: &FileTree) -> impl Iterator<Item = &str> {
-    tree.paths().filter(|path| path.ends_with(".md"))
+    tree.of_kind("md").map(|(path, _)| path)
 }
 
 /// Pages that mdBook leaves out, since the summary does.

@@ -70,7 +70,8 @@ impl Image {
         image.buildah(&[&build[..], &["--file", file, "--tag", NAME, context]].concat())?;
         let described = image.buildah(&["inspect", "--type=image", NAME])?;
         image.config = serde_json::from_str::<Value>(&described)?["Docker"]["config"].take();
-        image.container = image.buildah(&["from", "--pull-never", NAME])?.trim().to_owned();
+        let container = image.buildah(&["from", "--pull-never", NAME])?;
+        container.trim().clone_into(&mut image.container);
         Ok(image)
     }
 
@@ -101,16 +102,11 @@ impl Image {
     fn inside(&self, settings: &[&str], words: &[&str]) -> anyhow::Result<Command> {
         let keys = format!("{}:{KEY_FOLDER}:ro", text(&self.folder.join("keys"))?);
         let mut command = self.command(&["run", "--isolation=chroot", "--cap-drop=all", "--volume", &keys]);
-        settings.iter().for_each(|setting| {
+        for setting in settings {
             command.args(["--env", setting]);
-        });
+        }
         command.args([&self.container, "--"]).args(words);
         Ok(command)
-    }
-
-    /// The words of a member of the image's configuration.
-    fn words(&self, member: &Value) -> Vec<String> {
-        serde_json::from_value(member.clone()).unwrap_or_default()
     }
 
     /// Without a key the image does not serve the world: it ends with 2.
@@ -129,7 +125,7 @@ impl Image {
         let port = format!("PORT={}", address.port());
         let key = format!("INTERNAL_API_KEY_FILE={KEY_FOLDER}/internal_api_key");
         let settings = [&port, &key, "HOST=127.0.0.1", "DEFAULT_MODEL_TAG=samosa-mini"];
-        let entry = self.words(&self.config["Entrypoint"]);
+        let entry = words(&self.config["Entrypoint"]);
         let [entry] = entry.as_slice() else { bail!("the entry point is {entry:?}") };
         let mut process =
             Process::start(&mut self.inside(&settings, &[entry])?, &self.folder.join("server.log"))?;
@@ -154,13 +150,13 @@ impl Image {
 
     /// The health check ends as it should.
     fn check_health(&self, port: &str, expected: i32) -> anyhow::Result<()> {
-        let check = self.words(&self.config["Healthcheck"]["Test"]);
-        let words: Vec<&str> = check.iter().skip(1).map(String::as_str).collect();
-        let code = self.inside(&[port], &words)?.output()?.status.code();
-        if words.is_empty() || code != Some(expected) {
+        let check = words(&self.config["Healthcheck"]["Test"]);
+        let command: Vec<&str> = check.iter().skip(1).map(String::as_str).collect();
+        let code = self.inside(&[port], &command)?.output()?.status.code();
+        if command.is_empty() || code != Some(expected) {
             bail!("the health check {check:?} ends with {code:?} instead of {expected}");
         }
-        println!("`{}` ends with {expected}", words.join(" "));
+        println!("`{}` ends with {expected}", command.join(" "));
         Ok(())
     }
 }
@@ -215,11 +211,16 @@ fn check_files(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The words of a member of the image's configuration.
+fn words(member: &Value) -> Vec<String> {
+    serde_json::from_value(member.clone()).unwrap_or_default()
+}
+
 /// The last of a line of processes that each started the next: the server below buildah's own.
 fn innermost(parent: u32) -> anyhow::Result<String> {
     let mut last = parent.to_string();
     while let Ok(children) = shell::output("pgrep", &["-P", &last]) {
-        last = children.lines().next().context("a process without a number")?.to_owned();
+        children.lines().next().context("a process without a number")?.clone_into(&mut last);
     }
     Ok(last)
 }
@@ -230,7 +231,7 @@ fn check_confined(process: &str) -> anyhow::Result<()> {
     let of = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
     let (user, capabilities) = (of("Uid:").unwrap_or_default(), of("CapEff:").unwrap_or_default());
     println!("it runs as user {user} with capabilities {capabilities}");
-    if !USER.starts_with(user) || capabilities.trim_matches('0') != "" {
+    if !USER.starts_with(user) || !capabilities.trim_matches('0').is_empty() {
         bail!("that is not user {USER} without capabilities");
     }
     Ok(())

@@ -16,7 +16,7 @@ const MOST: usize = 2;
 /// Circles of imports that are too large, each at its first file.
 pub(crate) fn check(tree: &FileTree) -> Vec<Violation> {
     let mut crates: BTreeMap<&str, Vec<(&str, RustSource<'_>)>> = BTreeMap::new();
-    for (path, text) in tree.texts().filter(|(path, _)| path.ends_with(".rs")) {
+    for (path, text) in tree.of_kind("rs") {
         if let (Some((krate, _)), Some(source)) = (path.split_once("/src/"), RustSource::parse(text)) {
             crates.entry(krate).or_default().push((path, source));
         }

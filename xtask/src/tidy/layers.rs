@@ -81,7 +81,7 @@ fn table() -> String {
         let names: Vec<&str> = same.iter().map(|(krate, _)| *krate).collect();
         let allowed = same[0].1;
         let allowed = if allowed.is_empty() { "none of the others".to_owned() } else { list(allowed) };
-        rows += &format!("| {} | {allowed} |\n", list(&names));
+        rows.extend(["| ", &list(&names), " | ", &allowed, " |\n"]);
     }
     rows
 }

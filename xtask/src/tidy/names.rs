@@ -13,8 +13,8 @@ const COMMON: &[&str] = &["Error", "Options", "Limits", "Args"];
 pub(crate) fn check(tree: &FileTree) -> Vec<Violation> {
     let mut places: BTreeMap<String, Vec<(&str, usize)>> = BTreeMap::new();
     let is_source =
-        |path: &str| path.ends_with(".rs") && path.contains("/src/") && !path.starts_with("fuzz/");
-    for (path, text) in tree.texts().filter(|(path, _)| is_source(path) && !path.ends_with("/tests.rs")) {
+        |path: &str| path.contains("/src/") && !path.starts_with("fuzz/") && !path.ends_with("/tests.rs");
+    for (path, text) in tree.of_kind("rs").filter(|(path, _)| is_source(path)) {
         let Some(source) = RustSource::parse(text) else { continue };
         let tests = source.test_ranges();
         for at in (0..source.tokens.len()).filter(|at| !tests.iter().any(|range| range.contains(at))) {

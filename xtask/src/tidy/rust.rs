@@ -1,7 +1,5 @@
 //! Rules about Rust code: `unsafe`, the environment, attributes, sizes.
 
-use std::path::Path;
-
 use proc_macro2::Delimiter;
 
 use super::Violation;
@@ -20,8 +18,7 @@ const ENVIRONMENT: &[&str] =
 
 /// Rust files that break a rule.
 pub(crate) fn check(tree: &FileTree) -> Vec<Violation> {
-    let files = tree.texts().filter(|(path, _)| Path::new(path).extension().is_some_and(|end| end == "rs"));
-    files.flat_map(|(path, text)| check_file(path, text)).collect()
+    tree.of_kind("rs").flat_map(|(path, text)| check_file(path, text)).collect()
 }
 
 fn check_file(path: &str, text: &str) -> Vec<Violation> {

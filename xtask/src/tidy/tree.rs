@@ -48,6 +48,11 @@ impl FileTree {
         self.files.iter().filter_map(|(path, text)| Some((path.as_str(), text.as_deref()?)))
     }
 
+    /// Of the files of one kind.
+    pub(crate) fn of_kind(&self, ending: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.texts().filter(move |(path, _)| Path::new(path).extension().is_some_and(|end| end == ending))
+    }
+
     pub(crate) fn text(&self, path: &str) -> Option<&str> {
         self.files.get(path)?.as_deref()
     }
