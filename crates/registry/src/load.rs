@@ -6,9 +6,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cpu::{Compute, KvLayout, WeightFormat, Weights};
+use engine::backend::PAGE;
 use formats::{Meta, TensorTable, TokenizerFile};
-use model::{Compute, Config, KvLayout, Overrides, PAGE, WeightFormat, Weights};
-use tokenizer::{Tokenizer, Vocabulary};
+use model::{Config, Overrides};
+use tokenizer::{ChatFormat, Tokenizer, Vocabulary};
 
 use crate::catalog::{Catalog, Entry};
 use crate::checkpoint::{CheckpointFiles, FileOptions, read_small};
@@ -50,6 +52,8 @@ pub struct LoadedModel {
     pub weights: Arc<Weights>,
     /// The tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// How its conversations are written.
+    pub chat: ChatFormat,
     /// Which weights they are.
     pub identity: Identity,
     /// Its files as they were found.
@@ -255,12 +259,13 @@ impl Found {
         let tokenizer = Tokenizer::new(vocabulary(tokenizer))?;
         let mut config = Config::read(&table, &meta, &self.fingerprint.overrides)?;
         agree(&mut config, &tokenizer)?;
-        if !tokenizer.special().has_chat() {
+        let chat = ChatFormat::nanochat(&tokenizer)?;
+        if chat.messages.is_none() {
             let note = "the tokenizer has no chat tokens: this model completes texts and takes no messages";
             config.notes.push(note.to_owned());
         }
         config.notes.extend(self.files.as_ref().and_then(|files| lost_in_export(files, &table)));
-        Ok(Opened { found: self, step, config, table, tokenizer })
+        Ok(Opened { found: self, step, config, table, tokenizer, chat })
     }
 }
 
@@ -271,6 +276,7 @@ pub struct Opened {
     config: Config,
     table: TensorTable,
     tokenizer: Tokenizer,
+    chat: ChatFormat,
 }
 
 /// A model whose files are those that are meant, and whose weights are not in memory yet.
@@ -364,7 +370,7 @@ impl Verified {
 
     /// Reads and packs the weights.
     pub fn load(self, compute: &Compute) -> Result<LoadedModel, Error> {
-        let Self { opened: Opened { found, step, config, table, tokenizer }, identity } = self;
+        let Self { opened: Opened { found, step, config, table, tokenizer, chat }, identity } = self;
         for note in &config.notes {
             tracing::warn!(model_tag = %found.entry.tag, "{note}");
         }
@@ -383,6 +389,7 @@ impl Verified {
             step,
             weights: Arc::new(weights),
             tokenizer: Arc::new(tokenizer),
+            chat,
             identity,
             found,
         })

@@ -1,7 +1,6 @@
 //! What this machine has, and how much of it a process may use: processor, cores, memory, swap. Linux only; what the
 //! system does not tell is `None`.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::cgroup::{ControlGroups, cpu_quota, memory_limit, throttled, value};
@@ -19,10 +18,6 @@ pub struct Machine {
     pub quota: Option<f64>,
     /// Periods that the control group ran in, and those at whose end it was held back for having taken its quota.
     pub held_back: Option<(u64, u64)>,
-    /// How the cores' frequency is governed, each word once.
-    pub governors: Vec<String>,
-    /// Whether memory comes in huge pages: `always`, `madvise` or `never`.
-    pub huge_pages: Option<String>,
     /// Bytes of memory.
     pub memory: Option<u64>,
     /// Bytes of it that may still be allocated, page cache included.
@@ -54,8 +49,6 @@ impl Machine {
             allowed: read("proc/self/status").and_then(|text| listed(value(&text, "Cpus_allowed_list:")?)),
             quota: groups_of_cpu.least(cpu_quota),
             held_back: groups_of_cpu.first(throttled),
-            governors: governors(root),
-            huge_pages: read("sys/kernel/mm/transparent_hugepage/enabled").and_then(|text| chosen(&text)),
             memory: memory("MemTotal:"),
             memory_available: memory("MemAvailable:"),
             memory_limit: ControlGroups::of(root, "memory").least(memory_limit),
@@ -79,18 +72,6 @@ fn listed(text: &str) -> Option<usize> {
         Some(last.checked_sub(first)?.saturating_add(1))
     };
     text.trim().split(',').map(count).sum()
-}
-
-/// The word in brackets.
-fn chosen(text: &str) -> Option<String> {
-    Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
-}
-
-fn governors(root: &Path) -> Vec<String> {
-    let policies = std::fs::read_dir(root.join("sys/devices/system/cpu/cpufreq")).into_iter().flatten();
-    let words = policies
-        .filter_map(|policy| std::fs::read_to_string(policy.ok()?.path().join("scaling_governor")).ok());
-    words.map(|word| word.trim().to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Bytes in a line of kilobytes.
@@ -118,17 +99,12 @@ mod tests {
             ("proc/cpuinfo", "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nprocessor\t: 1\n"),
             ("proc/self/status", "Name:\tx\nCpus_allowed:\tf\nCpus_allowed_list:\t0-1,3\n"),
             ("sys/devices/system/cpu/online", "0-7\n"),
-            ("sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "powersave\n"),
-            ("sys/devices/system/cpu/cpufreq/policy1/scaling_governor", "powersave\n"),
-            ("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
             ("proc/meminfo", "MemTotal: 64 kB\nMemAvailable:   32 kB\nSwapTotal: 8 kB\nSwapFree: 6 kB\n"),
         ]);
         let expected = Machine {
             cpu: Some("Some CPU @ 2 GHz".to_owned()),
             cores: Some(8),
             allowed: Some(3),
-            governors: vec!["powersave".to_owned()],
-            huge_pages: Some("madvise".to_owned()),
             memory: Some(65_536),
             memory_available: Some(32_768),
             swap: Some(8192),

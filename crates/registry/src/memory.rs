@@ -16,12 +16,12 @@ pub fn available() -> Option<u64> {
 
 /// Arranges that memory which is freed goes back to the system. To be called once, early.
 pub fn prepare() {
-    model::allocator::keep_large_blocks_apart();
+    cpu::allocator::keep_large_blocks_apart();
 }
 
 /// Gives what is free back to the system.
 pub fn give_back() {
-    model::allocator::give_back();
+    cpu::allocator::give_back();
 }
 
 /// Bytes of this process in memory now.

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use model::{Generation, Overrides, ShortWindow};
+use model::{NanochatVersion, Overrides, ShortWindow};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -108,7 +108,7 @@ pub enum Pins {
 #[serde(deny_unknown_fields)]
 struct OverrideFields {
     #[serde(default, deserialize_with = "generation")]
-    generation: Option<Generation>,
+    generation: Option<NanochatVersion>,
     softcap: Option<f32>,
     rope_base: Option<f32>,
     qk_scale: Option<f32>,
@@ -319,10 +319,10 @@ impl ModelEntry {
     }
 }
 
-fn generation<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Generation>, D::Error> {
+fn generation<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<NanochatVersion>, D::Error> {
     let name = String::deserialize(from)?;
     let expected = "expected one of g0, g1, g3, g5, g6, g7";
-    Generation::named(&name)
+    NanochatVersion::named(&name)
         .map(Some)
         .ok_or_else(|| serde::de::Error::custom(format!("`{name}`: {expected}")))
 }
@@ -354,7 +354,7 @@ mod tests {
         let entry = file.entry("d20").unwrap();
         assert_eq!(entry.step, Some(650));
         let overrides = entry.overrides();
-        assert_eq!((overrides.softcap, overrides.generation), (Some(20.0), Some(Generation::G5)));
+        assert_eq!((overrides.softcap, overrides.generation), (Some(20.0), Some(NanochatVersion::G5)));
         assert!(file.entry("d21").is_none());
     }
 

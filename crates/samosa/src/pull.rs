@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use client::progress::{Download, Progress};
 use fetch::{DownloadProgress, ProgressSnapshot};
 use registry::provenance::{DownloadRequest, Provenance};
 use registry::{Catalog, Entry, Error, Identity, LoadOptions, Location, Tag, load};
@@ -19,7 +20,6 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock;
 use crate::options;
-use crate::progress::{Download, Progress};
 use crate::settings::Values;
 
 /// How often it is shown how far it is.

@@ -1,6 +1,6 @@
 //! Whole downloads in every layout, and what of them is asked for.
 
-use model::WeightFormat;
+use cpu::WeightFormat;
 use registry::provenance::Provenance;
 use registry::{Catalog, Identity, LoadOptions, load};
 

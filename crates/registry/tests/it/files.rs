@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cpu::{Compute, Isa, KvCache, KvLayout, Session, WeightFormat};
+use engine::backend::{BatchItem, LogitRows};
 use formats::TensorTable;
-use model::{Compute, Generation, Isa, KvCache, KvLayout, LogitRows, SequenceRows, Session, WeightFormat};
 use registry::identity::HashCache;
 use registry::{Catalog, Error, Identity, LoadOptions, LoadedModel, Tag, load};
 use tempfile::TempDir;
@@ -54,7 +55,7 @@ fn logits(model: &LoadedModel) -> Vec<f32> {
     let tables = vec![vec![0]; layout.classes.len()];
     let mut session = Session::new(KvCache::new(&layout, &vec![1; tables.len()]));
     let (tokens, logits) = (&TOKENS[..], LogitRows::Last);
-    let rows = SequenceRows { tokens, previous: None, position: 0, tables: &tables, logits };
+    let rows = BatchItem { tokens, history: &[], tables: &tables, logits };
     session.forward(&Compute::new(Isa::detect(), 1), &model.weights, &[rows]).to_vec()
 }
 
@@ -131,7 +132,7 @@ fn the_hugging_face_class_is_generation_g0_whole_and_in_shards() {
     config_json(&shards);
     for tag in ["whole", "shards"] {
         let model = model(root.path(), tag);
-        assert_eq!(model.weights.config.generation, Generation::G0);
+        assert_eq!(model.weights.config.architecture, "g0");
         assert_eq!(logits(&model), expected, "{tag}");
         assert!(model.weights.config.notes.is_empty());
     }
@@ -294,7 +295,7 @@ fn a_base_model_has_the_token_that_begins_a_text_alone_and_passes_its_self_test(
         let with_chat = model(root.path(), "d2");
         base_tokenizer(&root.path().join("d2/tokenizer.json"), encode);
         let base = model(root.path(), "d2");
-        assert_eq!((base.tokenizer.special().bos, base.tokenizer.special().has_chat()), (692, false));
+        assert_eq!((base.chat.bos, base.chat.messages), (692, None));
         assert_eq!(base.tokenizer.encode("Hello!"), with_chat.tokenizer.encode("Hello!"));
         assert_eq!(logits(&base), logits(&with_chat));
         let notes = &base.weights.config.notes;
@@ -324,7 +325,7 @@ fn a_tokenizer_that_models_toml_names_is_part_of_the_model() {
 fn config_json_beside_the_metadata_counts_and_is_part_of_the_model() {
     let root = storage("g7-constants");
     let own = model(root.path(), "d2");
-    assert_eq!(own.weights.config.constants.rope_base, 1e6);
+    assert_eq!(own.weights.config.layers[0].rope_base, 1e6);
     let config = root.path().join("d2/config.json");
     let write = |fields: serde_json::Value| std::fs::write(&config, fields.to_string()).unwrap();
     write(

@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use toml::de::DeTable;
-use toml::{Table, Value};
+use toml::{Spanned, Value};
 
-use super::{Wrong, did_you_mean, named};
+use super::{Given, SetBy, Values, Wrong};
 
 /// What a file says.
 #[derive(Default)]
-pub(super) struct File {
-    /// Values that are not empty, and the lines of their keys.
-    pub(super) values: BTreeMap<&'static str, (String, usize)>,
+pub(super) struct SettingsFile {
+    /// Values that are not empty, by key.
+    pub(super) values: BTreeMap<&'static str, Given>,
     pub(super) wrong: Vec<Wrong>,
 }
 
-impl File {
+impl SettingsFile {
     /// Reads a file; what cannot be read is empty and says why.
     pub(super) fn read(path: &Path) -> Self {
         let mut file = Self::default();
@@ -32,9 +32,8 @@ impl File {
     fn parse(&mut self, path: &Path, text: &str) {
         let line_at = |at: usize| text[..at].matches('\n').count() + 1;
         let at_line = |line: usize| format!("{}, line {line}", path.display());
-        let parsed = DeTable::parse(text).and_then(|lines| Ok((lines, text.parse::<Table>()?)));
-        let (lines, table) = match parsed {
-            Ok(parsed) => parsed,
+        let table: BTreeMap<Spanned<String>, Value> = match toml::from_str(text) {
+            Ok(table) => table,
             Err(error) => {
                 // Without the text at fault: it may be a secret.
                 let line = error.span().map_or(1, |span| line_at(span.start));
@@ -42,27 +41,28 @@ impl File {
                 return self.wrong.push(Wrong::in_general(format!("{}: {message}", at_line(line))));
             }
         };
-        let mut keys: Vec<(usize, &str)> =
-            lines.get_ref().keys().map(|key| (line_at(key.span().start), key.get_ref().as_ref())).collect();
-        keys.sort_unstable();
-        for (line, key) in keys {
-            let Some(setting) = named(key) else {
-                let text = format!("{}: the setting {key} is not known{}", at_line(line), did_you_mean(key));
+        let mut entries: Vec<_> =
+            table.iter().map(|(key, value)| (line_at(key.span().start), key.get_ref(), value)).collect();
+        entries.sort_unstable_by_key(|(line, key, _)| (*line, *key));
+        let (known, path) = (Values::default(), Arc::from(path));
+        for (line, key, value) in entries {
+            let Some(setting) = known.named(key) else {
+                let hint = known.did_you_mean(key);
+                let text = format!("{}: the setting {key} is not known{hint}", at_line(line));
                 self.wrong.push(Wrong::in_general(text));
                 continue;
             };
-            match as_text(&table[key]) {
+            match as_text(value) {
                 Some(value) if value.is_empty() => {}
-                Some(value) => _ = self.values.insert(setting.key, (value, line)),
-                None => self.wrong.push(Wrong {
-                    key: Some(setting.key),
-                    text: format!(
-                        "{}: {key} must be {}, and not {}",
-                        at_line(line),
-                        setting.kind.expected(),
-                        what(&table[key])
-                    ),
-                }),
+                Some(text) => {
+                    let by = SetBy::File(Arc::clone(&path), line);
+                    self.values.insert(setting.key, Given { text, by });
+                }
+                None => {
+                    let (expected, found) = (&setting.expected, what(value));
+                    let text = format!("{}: {key} must be {expected}, and not {found}", at_line(line));
+                    self.wrong.push(Wrong { key: Some(setting.key), text });
+                }
             }
         }
     }

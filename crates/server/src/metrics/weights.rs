@@ -257,7 +257,7 @@ fn labels(generation: &Generation) -> ModelLabels {
         model_tag: model.tag.to_string(),
         sha256: model.identity.as_str().to_owned(),
         generation: generation.number,
-        architecture: model.weights.config.generation.name(),
+        architecture: model.weights.config.architecture,
         dtype: model.weights.format.name(),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::Compute;
+use cpu::Compute;
 use engine::driver::Watch;
 use fetch::DownloadProgress;
 use registry::load::{Found, Verified};

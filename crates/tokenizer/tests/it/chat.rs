@@ -1,7 +1,9 @@
 //! Chat rendering over a toy vocabulary of single bytes, where every length can be counted by hand.
 
 use proptest::prelude::*;
-use tokenizer::{ChatError, Message, NANOCHAT_PATTERN, RenderedChat, Role, Tokenizer, Vocabulary};
+use tokenizer::{
+    ChatError, ChatFormat, Message, NANOCHAT_PATTERN, RenderedChat, Role, Tokenizer, Vocabulary,
+};
 
 const SPECIAL: [&str; 9] = [
     "<|bos|>",
@@ -27,6 +29,10 @@ fn toy() -> Tokenizer {
     .unwrap()
 }
 
+fn format(tokenizer: &Tokenizer) -> ChatFormat {
+    ChatFormat::nanochat(tokenizer).unwrap()
+}
+
 fn system(content: &str) -> Message<'_> {
     Message { role: Role::System, content }
 }
@@ -42,7 +48,7 @@ fn assistant(content: &str) -> Message<'_> {
 /// Renders, and spells the prompt with one character for each special token.
 fn spell(messages: &[Message<'_>], budget: usize) -> Result<(String, usize), ChatError> {
     let toy = toy();
-    let RenderedChat { ids, dropped_messages } = toy.render_chat(messages, Some(budget))?;
+    let RenderedChat { ids, dropped_messages } = format(&toy).render(&toy, messages, Some(budget))?;
     assert!(ids.len() <= budget);
     let mut text = toy.decode(&ids);
     for (name, short) in SPECIAL.into_iter().zip(["^", "[", "]", "(", ")"]) {
@@ -136,7 +142,7 @@ fn text_that_spells_special_tokens_is_ordinary_text() {
     let toy = toy();
     let text = SPECIAL.concat();
     assert!(toy.encode(&text).iter().all(|id| *id < 300));
-    let ids = toy.render_chat(&[system(&text), user(&text)], None).unwrap().ids;
+    let ids = format(&toy).render(&toy, &[system(&text), user(&text)], None).unwrap().ids;
     assert_eq!(ids.iter().filter(|id| **id >= 300).copied().collect::<Vec<_>>(), [300, 301, 302, 303]);
 }
 
@@ -148,7 +154,7 @@ fn brute_force(toy: &Tokenizer, messages: &[Message<'_>], budget: usize) -> Opti
     for system in messages[..n_system].iter().map(Some).chain([None]) {
         for start in &starts {
             let kept: Vec<Message<'_>> = system.into_iter().chain(&body[*start..]).copied().collect();
-            let ids = toy.render_chat(&kept, None).unwrap().ids;
+            let ids = format(&toy).render(&toy, &kept, None).unwrap().ids;
             if ids.len() <= budget {
                 return Some(RenderedChat { ids, dropped_messages: messages.len() - kept.len() });
             }
@@ -175,12 +181,12 @@ proptest! {
             messages[0].role = Role::User;
             messages.insert(0, system(instructions));
         }
-        let rendered = toy.render_chat(&messages, Some(budget));
+        let rendered = format(&toy).render(&toy, &messages, Some(budget));
         let expected = brute_force(&toy, &messages, budget);
         prop_assert_eq!(rendered.as_ref().ok(), expected.as_ref());
         if let Ok(rendered) = rendered {
-            prop_assert_eq!(rendered.ids[0], toy.special().bos);
-            prop_assert_eq!(rendered.ids.last(), Some(&toy.special().assistant_start));
+            prop_assert_eq!(rendered.ids[0], format(&toy).bos);
+            prop_assert_eq!(rendered.ids.last(), Some(&format(&toy).messages.unwrap().assistant_start));
         }
     }
 }

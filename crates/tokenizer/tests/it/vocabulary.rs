@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use tokenizer::{
-    ChatError, Error, MAX_TOKEN_BYTES, MAX_VOCAB_SIZE, Message, NANOCHAT_PATTERN, NO_TOKEN, Role, Tokenizer,
-    Vocabulary,
+    ChatError, ChatFormat, Error, MAX_TOKEN_BYTES, MAX_VOCAB_SIZE, Message, NANOCHAT_PATTERN, Role,
+    Tokenizer, Vocabulary,
 };
 
 const SPECIAL: &str = "<|bos|> <|user_start|> <|user_end|> <|assistant_start|> <|assistant_end|> \
@@ -46,18 +46,18 @@ fn a_base_vocabulary_has_the_token_that_begins_a_text_and_no_chat() {
     {
         let special = names.iter().map(|name| (*name).to_owned()).zip(1000..).collect();
         let base = Tokenizer::new(Vocabulary { special, ..vocabulary(&["ab"]) }).unwrap();
-        let ids = base.special();
-        assert_eq!((ids.bos, ids.has_chat(), ids.end_of_answer()), (1000, false, 1000), "{names:?}");
-        assert_eq!((ids.assistant_end, ids.python_start), (NO_TOKEN, NO_TOKEN), "{names:?}");
+        let format = ChatFormat::nanochat(&base).unwrap();
+        assert_eq!((format.bos, &*format.stop_tokens), (1000, &[1000][..]), "{names:?}");
+        assert_eq!((format.messages, format.calculator), (None, None), "{names:?}");
         assert_eq!(base.vocab_size(), 1000 + names.len());
-        assert!(base.is_special(1000) && !base.is_special(NO_TOKEN));
+        assert!(base.is_special(1000) && !base.is_special(999));
         let messages = [Message { role: Role::User, content: "ab" }];
-        assert_eq!(base.render_chat(&messages, None).unwrap_err(), ChatError::NoChatTokens);
+        assert_eq!(format.render(&base, &messages, None).unwrap_err(), ChatError::NoChatTokens);
         assert_eq!(base.decode(&base.encode("ab <|user_start|>")), "ab <|user_start|>");
     }
     let whole = Tokenizer::new(vocabulary(&["ab"])).unwrap();
-    assert!(whole.special().has_chat());
-    assert_eq!(whole.special().end_of_answer(), whole.special().assistant_end);
+    let format = ChatFormat::nanochat(&whole).unwrap();
+    assert_eq!(*format.stop_tokens, [format.messages.unwrap().assistant_end, format.bos]);
 }
 
 #[test]
@@ -80,11 +80,16 @@ fn a_vocabulary_with_a_flaw_is_refused() {
         refuse(|v| v.special.push(("<|bos|>".to_owned(), 1100))),
         Error::DuplicateSpecial { id: 1100 }
     ));
-    assert!(matches!(refuse(|v| v.special.clear()), Error::MissingSpecial { name: "<|bos|>" }));
+    let format = |change: &dyn Fn(&mut Vocabulary)| {
+        let mut changed = vocabulary(&["ab"]);
+        change(&mut changed);
+        ChatFormat::nanochat(&Tokenizer::new(changed).unwrap())
+    };
+    assert!(matches!(format(&|v| v.special.clear()), Err(Error::MissingSpecial { name: "<|bos|>" })));
     for at in 0..9 {
         let name = SPECIAL.split(' ').nth(at).unwrap();
-        let error = refuse(|v| drop(v.special.remove(at)));
-        assert!(matches!(error, Error::MissingSpecial { name: missing } if missing == name), "{error}");
+        let missing = format(&|v| drop(v.special.remove(at)));
+        assert!(matches!(missing, Err(Error::MissingSpecial { name: missing }) if missing == name));
     }
     assert!(matches!(refuse(|v| v.pattern = "[".to_owned()), Error::Pattern(_)));
     assert!(matches!(refuse(|v| v.merges = Some(vec![(1, 2)])), Error::MergeWithoutToken { index: 0, .. }));
