@@ -8,12 +8,11 @@ mod here;
 mod question;
 
 use std::fmt;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgMatches};
 use registry::Tag;
-use server::State;
+use server::App;
 
 use crate::edge;
 use crate::http::{self, Place};
@@ -96,7 +95,7 @@ pub(crate) struct Service {
     pub(crate) server: Server,
     /// The same, with the key that may swap.
     pub(crate) admin: Server,
-    here: Option<Arc<State>>,
+    here: Option<App>,
 }
 
 /// The models of a service.

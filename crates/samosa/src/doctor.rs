@@ -70,9 +70,10 @@ fn report(values: &Values, asked: Option<&Tag>, ask: Ask) -> Result<Report> {
         let later = |id| vec![Finding::note(id, "not looked at", "Mend the settings first.")];
         return Ok(Report { machine, model: later("model"), settings, sources: later("sources") });
     };
-    let model = ModelFacts::look(&options, asked);
+    let model = ModelFacts::look(&options.models, asked);
     let token_bytes = model.whole().map(|whole| whole.token_bytes);
-    let machine = MachineFacts::look(options.isa, (options.workers, options.threads), token_bytes);
+    let machine =
+        MachineFacts::look(options.models.isa, (options.models.workers, options.models.threads), token_bytes);
     let sources = SourcesFacts::look(values, &options, ask)?;
     let absent = matches!(model.model, Model::Absent(_)).then_some(model.tag.as_str());
     Ok(Report {

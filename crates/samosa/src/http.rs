@@ -8,7 +8,6 @@ mod tls;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -22,7 +21,7 @@ use hyper::http::request;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use server::State;
+use server::App;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
@@ -197,7 +196,7 @@ enum Route {
         tls: Option<Tls>,
     },
     /// No socket at all: the service is in this process.
-    Here(Arc<State>),
+    Here(App),
 }
 
 impl Way {
@@ -207,8 +206,8 @@ impl Way {
     }
 
     /// The way to a service in this process.
-    pub(crate) fn here(state: Arc<State>) -> Self {
-        Self { place: Place::here(), route: Route::Here(state) }
+    pub(crate) fn here(app: App) -> Self {
+        Self { place: Place::here(), route: Route::Here(app) }
     }
 
     /// Looks the addresses up again, the next time.
@@ -225,8 +224,8 @@ impl Way {
     ) -> Result<(Response<Body>, Option<Connection>), Lost> {
         let (addresses, tls) = match &self.route {
             Route::Network { addresses, tls } => (addresses, tls),
-            Route::Here(state) => {
-                let response = server::answer(Arc::clone(state), request).await;
+            Route::Here(app) => {
+                let response = server::answer(app.clone(), request).await;
                 return Ok((response.map(|body| body.map_err(|_| Cut).boxed_unsync()), None));
             }
         };

@@ -142,17 +142,8 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
     values.check("device_type")?;
     let overflow = [("drop", ContextOverflow::DropOldest), ("error", ContextOverflow::Error)];
     Ok(Options {
-        storage: values.text("model_storage_path").map(PathBuf::from),
-        default_tag: values.text("default_model_tag").and_then(Tag::new),
-        offers: offers(values)?,
-        fetcher: fetcher(values)?,
+        models: models(values, workers)?,
         load_at_start: values.boolean("startup_load_enabled")?,
-        restore_last_model: values.boolean("restore_last_model")?,
-        load: LoadOptions { format: weight_format(values)?, step: values.whole("default_step")? },
-        isa: isa(values)?,
-        threads: threads(values, workers)?,
-        workers,
-        kv_bytes: kv_bytes(values)?,
         defaults: Defaults {
             temperature: values.decimal("default_temperature")?,
             top_k: values.number("default_top_k")?,
@@ -161,18 +152,41 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         context_overflow: values.choice("context_overflow", &overflow)?,
         ignored_fields: ignored_fields(values)?,
         model_aliases: model_aliases(values)?,
-        grammar_worker: grammars::command(),
         page: values.boolean("page")?,
         metrics_address: metrics_address(values)?,
         keys: Keys::default(),
         edge: Edge::default(),
-        swap_mode: values.choice("swap_mode", &SWAP_MODES)?,
         swap_wait: Duration::from_secs(values.number("swap_wait")?),
         drain_timeout: Duration::from_secs(values.number("drain_timeout")?),
         limits: limits(values)?,
         spans: None,
         log_lines_dropped: logs::dropped(),
         settings: values.to_json(),
+    })
+}
+
+/// Models and their engines.
+fn models(values: &Values, workers: usize) -> Result<serving::Options> {
+    Ok(serving::Options {
+        storage: values.text("model_storage_path").map(PathBuf::from),
+        default_tag: values.text("default_model_tag").and_then(Tag::new),
+        offers: offers(values)?,
+        fetcher: fetcher(values)?,
+        restore_last_model: values.boolean("restore_last_model")?,
+        remember_last_model: true,
+        load: LoadOptions { format: weight_format(values)?, step: values.whole("default_step")? },
+        isa: isa(values)?,
+        threads: threads(values, workers)?,
+        workers,
+        kv_bytes: kv_bytes(values)?,
+        swap_mode: values.choice("swap_mode", &SWAP_MODES)?,
+        grammar: grammar::Settings {
+            command: grammars::command(),
+            slow_reads: values.number("max_grammar_reads")? as usize,
+            deadline: seconds(values, "grammar_timeout")?,
+            memory_bytes: values.number("grammar_memory_mb")? * MEGABYTE,
+        },
+        engine: engine_limits(values)?,
     })
 }
 
@@ -241,8 +255,8 @@ fn fetcher(values: &Values) -> Result<Fetcher> {
 const SWAP_MODES: [(&str, Wish); 3] =
     [("auto", Wish::Auto), ("overlap", Wish::Overlap), ("serial", Wish::Serial)];
 
-fn limits(values: &Values) -> Result<Limits> {
-    let engine = engine::Limits {
+fn engine_limits(values: &Values) -> Result<engine::Limits> {
+    let limits = engine::Limits {
         max_running: values.number("max_running_requests")? as usize,
         max_queued: values.number("max_queued_requests")? as usize,
         max_queued_tokens: values.number("max_queued_tokens")? as usize,
@@ -253,17 +267,17 @@ fn limits(values: &Values) -> Result<Limits> {
         prefix_cache: values.boolean("prefix_cache")?,
         ..engine::Limits::default()
     };
+    Ok(limits.checked())
+}
+
+fn limits(values: &Values) -> Result<Limits> {
     Ok(Limits {
-        engine: engine.checked(),
         message_chars: values.number("max_message_chars")? as usize,
         connections: values.number("max_connections")? as usize,
         header_timeout: seconds(values, "header_timeout")?,
         body_timeout: seconds(values, "body_timeout")?,
         idle_timeout: seconds(values, "idle_timeout")?,
         unread_for: seconds(values, "slow_client_timeout")?,
-        grammar_reads: values.number("max_grammar_reads")? as usize,
-        grammar_timeout: seconds(values, "grammar_timeout")?,
-        grammar_bytes: values.number("grammar_memory_mb")? * MEGABYTE,
         ..Limits::default()
     })
 }

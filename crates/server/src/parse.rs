@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use tokenizer::Role;
 
 use crate::limits::Limits;
-use crate::options::Defaults;
+use crate::options::{Defaults, Options};
 use crate::problem::{Code, Problem};
 
 /// Characters of a caller's value that an error repeats.
@@ -30,6 +30,13 @@ pub(crate) struct Rules<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) defaults: &'a Defaults,
     pub(crate) ignored_fields: &'a BTreeSet<String>,
+}
+
+impl<'a> Rules<'a> {
+    /// Those that the settings give.
+    pub(crate) fn of(options: &'a Options) -> Self {
+        Self { limits: &options.limits, defaults: &options.defaults, ignored_fields: &options.ignored_fields }
+    }
 }
 
 /// Reads a body of `POST /generate`.

@@ -13,11 +13,12 @@ use registry::plan::Wish;
 use serde_json::{Value, json};
 use server::Options;
 use support::{
-    Ask, Reply, Server, ask, copy, goldens, long_options, long_storage, options_in, spoiled, storage, weights,
+    Ask, Reply, Server, ask, copy, goldens, long_options, long_storage, options_in, spoiled, storage,
+    weights, with,
 };
 
 fn serial(options: Options) -> Options {
-    Options { swap_mode: Wish::Serial, ..options }
+    with(options, |models| models.swap_mode = Wish::Serial)
 }
 
 /// Embeddings that are no numbers: found when they are read, after the old model is gone.
@@ -90,7 +91,7 @@ async fn no_more_wait_than_may_and_who_leaves_gives_the_place_back() {
     let root = long_storage();
     copy(&goldens().join("g6"), &root.path().join("g6"));
     let mut options = serial(long_options(root.path()));
-    options.limits.engine.max_queued = 2;
+    options.models.engine.max_queued = 2;
     let server = Server::start(options).await;
     let old = swap_waits(&server, "g6").await;
     let question = Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4)).bytes();

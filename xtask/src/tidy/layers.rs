@@ -16,8 +16,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("engine", &["model", "tokenizer"]),
     ("grammar", &["engine", "tokenizer"]),
     ("registry", &["formats", "model", "tokenizer"]),
-    ("server", &["engine", "grammar", "registry", "tokenizer"]),
-    ("samosa", &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry", "server"]),
+    ("serving", &["engine", "grammar", "registry", "tokenizer"]),
+    ("server", &["engine", "grammar", "registry", "serving", "tokenizer"]),
+    (
+        "samosa",
+        &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry", "serving", "server"],
+    ),
     ("measure", &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry"]),
     // No engine: whoever asks for a check should not wait until one is built.
     ("xtask", &["kernels", "formats"]),
@@ -25,7 +29,11 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// Outside crates that have a home: the engine is no place for an async runtime, only the server speaks HTTP.
 /// Registry fetches weights; the binary starts the runtime.
-const HOMES: &[(&str, &[&str])] = &[("tokio", &["server", "registry", "samosa"]), ("axum", &["server"])];
+const HOMES: &[(&str, &[&str])] = &[
+    ("tokio", &["server", "serving", "registry", "samosa"]),
+    ("axum", &["server"]),
+    ("hyper", &["server", "samosa"]),
+];
 
 /// Manifests that draw an edge which is not in the table.
 pub(crate) fn check(tree: &Tree) -> Vec<Violation> {

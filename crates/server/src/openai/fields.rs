@@ -91,14 +91,14 @@ const UNSUPPORTED: &[(&str, &str)] = &[
 
 /// An operation that takes a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Body {
+pub(crate) enum BodyKind {
     Chat,
     Completions,
     Tokenize,
     Detokenize,
 }
 
-impl Body {
+impl BodyKind {
     /// Fields that an answer depends on.
     fn known(self) -> impl Iterator<Item = &'static str> {
         let (own, shared) = match self {
@@ -140,10 +140,10 @@ pub struct Parameters {
 /// The fields that the operation at a path takes; for the test of its contract.
 pub fn parameters(path: &str) -> Option<Parameters> {
     let body = match path {
-        "/v1/chat/completions" => Body::Chat,
-        "/v1/completions" => Body::Completions,
-        "/tokenize" => Body::Tokenize,
-        "/detokenize" => Body::Detokenize,
+        "/v1/chat/completions" => BodyKind::Chat,
+        "/v1/completions" => BodyKind::Completions,
+        "/tokenize" => BodyKind::Tokenize,
+        "/detokenize" => BodyKind::Detokenize,
         _ => return None,
     };
     Some(Parameters { taken: body.taken().collect(), unsupported: body.unsupported() })
@@ -159,7 +159,7 @@ pub(crate) struct Fields {
 /// Reads a body; and which of its fields were ignored, because the settings say so.
 pub(crate) fn read(
     body: &[u8],
-    kind: Body,
+    kind: BodyKind,
     ignored: &BTreeSet<String>,
 ) -> Result<(Fields, Vec<String>), Problem> {
     let mut fields = Fields::of(parse::json(body)?, String::new())?;

@@ -8,7 +8,7 @@ use registry::identity::HashCache;
 use registry::load::{self, Found};
 use registry::plan::{Memory, Needs, Plan, Shortage, Wish, plan};
 use registry::{Catalog, Entry, Error, Identity, LoadOptions, Location, Tag, memory};
-use server::Options;
+use serving::Options;
 
 use crate::storage;
 
@@ -127,7 +127,7 @@ fn whole(
     let needs = opened.needs(options.kv_bytes as u64, workers);
     let (first, swap) = plans(needs, options.swap_mode);
     let kv = first.map_or(needs.kv_least, |plan| plan.kv);
-    let engine = options.limits.engine.clone().checked();
+    let engine = options.engine.clone().checked();
     let sequences =
         Transformer::planned_sequences(config, load.format, (kv / workers) as usize, engine.step_tokens);
     let matrices = |format| model::Weights::planned_matrix_bytes(config, format) as u64;

@@ -69,7 +69,7 @@ pub(crate) struct Step {
 impl SourcesFacts {
     /// Looks at the storage, and asks every source unless that shall not be.
     pub(crate) fn look(values: &Values, options: &Options, ask: Ask) -> Result<Self> {
-        let catalog = options.catalog();
+        let catalog = options.models.catalog();
         let storage = catalog.directory().map(|root| (root.display().to_string(), storage::look(root)));
         let models_file = catalog
             .directory()
@@ -88,7 +88,7 @@ impl SourcesFacts {
             .context("the runtime could not be started")?;
         let asked = wanted.iter().map(|(source, wanted)| async {
             let asked = is_asked(source);
-            if asked { reach(&options.fetcher, &wanted[0]).await } else { Reach::NotAsked }
+            if asked { reach(&options.models.fetcher, &wanted[0]).await } else { Reach::NotAsked }
         });
         let reached = runtime.block_on(join_all(asked));
         // Looking a name up cannot be broken off.
@@ -102,7 +102,7 @@ impl SourcesFacts {
         Ok(Self {
             storage,
             models_file,
-            empty: crate::storage::nothing_to_load(options).map(|why| (why, options.load_at_start)),
+            empty: crate::storage::nothing_to_load(&options.models).map(|why| (why, options.load_at_start)),
             partial: partial.into_iter().map(|(tag, error)| (tag.to_string(), error.to_string())).collect(),
             sources: sources.collect(),
             left_out,
@@ -136,6 +136,7 @@ fn offered(options: &Options, catalog: &Catalog) -> BTreeMap<String, (Source, Ve
         Some((shown, wanted))
     });
     let set = options
+        .models
         .offers
         .iter()
         .map(|offer| (offer.source.clone(), wanted(offer.tag.clone(), offer.source.clone())));

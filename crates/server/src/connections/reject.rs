@@ -1,4 +1,4 @@
-//! What a connection is told for which there is no place: at once, and without reading what it has to say.
+//! Rejects a connection beyond the limit: a 503 at once, without reading its request.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tokio::time::timeout;
 
 use crate::problem::{Code, Problem};
 
-/// Connections that are told so at once; beyond them, newcomers are just closed.
+/// Connections that are answered so at once; beyond them, new ones are just closed.
 pub(crate) const AT_ONCE: usize = 64;
-/// How long one may take to hear it.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long one may take to read it.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Says that all connections are in use.
-pub(crate) async fn refuse(mut socket: TcpStream, permit: OwnedSemaphorePermit) {
-    let said = timeout(PATIENCE, async {
+/// Answers that all connections are in use.
+pub(crate) async fn reject(mut socket: TcpStream, permit: OwnedSemaphorePermit) {
+    let written = timeout(TIMEOUT, async {
         socket.write_all(answer().as_bytes()).await?;
         socket.shutdown().await?;
         // A socket that is closed with bytes unread resets the connection, and the answer with it.
@@ -24,8 +24,8 @@ pub(crate) async fn refuse(mut socket: TcpStream, permit: OwnedSemaphorePermit) 
         while socket.read(&mut unread).await? > 0 {}
         std::io::Result::Ok(())
     });
-    // Who does not listen has gone, or is too slow.
-    let _ = said.await;
+    // A client that does not read it is gone or too slow.
+    let _ = written.await;
     drop(permit);
 }
 

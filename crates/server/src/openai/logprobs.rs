@@ -16,7 +16,7 @@ const IMPOSSIBLE: f32 = -9999.0;
 
 /// A token of an answer.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Entry {
+pub(super) struct LogprobEntry {
     pub(super) token: u32,
     pub(super) logprob: f32,
     /// The likeliest tokens, the likeliest first.
@@ -26,33 +26,33 @@ pub(super) struct Entry {
 }
 
 /// Tokens whose text was not given out yet.
-pub(super) struct Waiting {
+pub(super) struct PendingLogprobs {
     tokenizer: Arc<Tokenizer>,
     decoder: StreamDecoder,
-    entries: VecDeque<(Entry, End)>,
+    entries: VecDeque<(LogprobEntry, TextEnd)>,
     /// Bytes and characters that the tokens became so far.
-    decoded: Place,
+    decoded: DecodedLength,
     /// Bytes of text that were given out.
     given: usize,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Place {
+struct DecodedLength {
     bytes: usize,
     chars: usize,
 }
 
 /// Where the text of a token ends, in bytes.
 #[derive(Clone, Copy, PartialEq)]
-enum End {
+enum TextEnd {
     At(usize),
     /// At the end of a character that is not complete.
     Open,
 }
 
-impl Waiting {
+impl PendingLogprobs {
     pub(super) fn new(tokenizer: Arc<Tokenizer>) -> Self {
-        let (decoder, decoded) = (StreamDecoder::new(), Place::default());
+        let (decoder, decoded) = (StreamDecoder::new(), DecodedLength::default());
         Self { tokenizer, decoder, entries: VecDeque::new(), decoded, given: 0 }
     }
 
@@ -61,7 +61,12 @@ impl Waiting {
     }
 
     /// Takes a token and the text that was given out with it. Returns the entries that this text completes.
-    pub(super) fn token(&mut self, token: u32, logprobs: Option<Box<Logprobs>>, text: &str) -> Vec<Entry> {
+    pub(super) fn token(
+        &mut self,
+        token: u32,
+        logprobs: Option<Box<Logprobs>>,
+        text: &str,
+    ) -> Vec<LogprobEntry> {
         let bytes = self.tokenizer.token_bytes(token).unwrap_or_default();
         let became = self.decoder.push(bytes);
         // What was open ends with the first character that came of it.
@@ -72,16 +77,16 @@ impl Waiting {
         self.decoded.bytes += became.len();
         self.decoded.chars += became.chars().count();
         let is_whole = self.decoder.clone().finish().is_empty();
-        let end = if is_whole { End::At(self.decoded.bytes) } else { End::Open };
+        let end = if is_whole { TextEnd::At(self.decoded.bytes) } else { TextEnd::Open };
         if let Some(logprobs) = logprobs {
             let Logprobs { logprob, top } = *logprobs;
-            self.entries.push_back((Entry { token, logprob, top, offset }, end));
+            self.entries.push_back((LogprobEntry { token, logprob, top, offset }, end));
         }
         self.give(text)
     }
 
     /// Takes text that was held back until the end.
-    pub(super) fn held(&mut self, text: &str) -> Vec<Entry> {
+    pub(super) fn held(&mut self, text: &str) -> Vec<LogprobEntry> {
         let rest = self.decoder.finish();
         self.close(self.decoded.bytes + rest.len());
         self.decoded.bytes += rest.len();
@@ -89,7 +94,7 @@ impl Waiting {
     }
 
     /// The answer is complete. Returns the entries that are left and part of it.
-    pub(super) fn finish(&mut self, reason: FinishReason) -> Vec<Entry> {
+    pub(super) fn finish(&mut self, reason: FinishReason) -> Vec<LogprobEntry> {
         match reason {
             FinishReason::StopText => Vec::new(),
             FinishReason::Stop | FinishReason::Length => {
@@ -99,15 +104,15 @@ impl Waiting {
     }
 
     fn close(&mut self, at: usize) {
-        for (_, end) in self.entries.iter_mut().rev().take_while(|(_, end)| *end == End::Open) {
-            *end = End::At(at);
+        for (_, end) in self.entries.iter_mut().rev().take_while(|(_, end)| *end == TextEnd::Open) {
+            *end = TextEnd::At(at);
         }
     }
 
-    fn give(&mut self, text: &str) -> Vec<Entry> {
+    fn give(&mut self, text: &str) -> Vec<LogprobEntry> {
         self.given += text.len();
         let given = self.given;
-        let complete = |end: End| matches!(end, End::At(at) if at <= given);
+        let complete = |end: TextEnd| matches!(end, TextEnd::At(at) if at <= given);
         let count = self.entries.iter().take_while(|(_, end)| complete(*end)).count();
         self.entries.drain(..count).map(|(entry, _)| entry).collect()
     }
@@ -115,7 +120,7 @@ impl Waiting {
 
 /// `logprobs` of a chat's choice.
 #[derive(Serialize)]
-pub(super) struct ChatLikely {
+pub(super) struct ChatLogprobs {
     content: Vec<ChatToken>,
     /// There is none.
     refusal: Option<()>,
@@ -136,14 +141,14 @@ struct ChatTop {
     bytes: Vec<u8>,
 }
 
-impl ChatLikely {
-    pub(super) fn new(entries: &[Entry], tokenizer: &Tokenizer) -> Self {
+impl ChatLogprobs {
+    pub(super) fn new(entries: &[LogprobEntry], tokenizer: &Tokenizer) -> Self {
         let top = |&(token, logprob): &(u32, f32)| ChatTop {
             token: tokenizer.decode(&[token]),
             logprob: finite(logprob),
             bytes: bytes(token, tokenizer),
         };
-        let token = |entry: &Entry| ChatToken {
+        let token = |entry: &LogprobEntry| ChatToken {
             token: tokenizer.decode(&[entry.token]),
             logprob: finite(entry.logprob),
             bytes: bytes(entry.token, tokenizer),
@@ -155,7 +160,7 @@ impl ChatLikely {
 
 /// `logprobs` of a text completion's choice.
 #[derive(Serialize)]
-pub(super) struct TextLikely {
+pub(super) struct TextLogprobs {
     tokens: Vec<String>,
     token_logprobs: Vec<f32>,
     top_logprobs: Vec<TopByText>,
@@ -175,8 +180,8 @@ impl Serialize for TopByText {
     }
 }
 
-impl TextLikely {
-    pub(super) fn new(entries: &[Entry], tokenizer: &Tokenizer) -> Self {
+impl TextLogprobs {
+    pub(super) fn new(entries: &[LogprobEntry], tokenizer: &Tokenizer) -> Self {
         Self {
             tokens: entries.iter().map(|entry| name(entry.token, tokenizer)).collect(),
             token_logprobs: entries.iter().map(|entry| finite(entry.logprob)).collect(),
@@ -186,7 +191,7 @@ impl TextLikely {
     }
 
     /// The likeliest, and the token itself if it is not among them.
-    fn top(entry: &Entry, tokenizer: &Tokenizer) -> TopByText {
+    fn top(entry: &LogprobEntry, tokenizer: &Tokenizer) -> TopByText {
         let is_there = entry.top.iter().any(|(token, _)| *token == entry.token);
         let own = (!is_there).then_some((entry.token, entry.logprob));
         let named = |(token, logprob)| (name(token, tokenizer), finite(logprob));
@@ -226,7 +231,7 @@ mod tests {
     }
 
     /// Gives tokens with their texts, and returns how many entries each text completed.
-    fn given(waiting: &mut Waiting, tokens: &[u32], texts: &[&str]) -> Vec<usize> {
+    fn given(waiting: &mut PendingLogprobs, tokens: &[u32], texts: &[&str]) -> Vec<usize> {
         let likely = || Some(Box::new(Logprobs { logprob: -1.0, top: Vec::new() }));
         let pairs = tokens.iter().zip(texts);
         pairs.map(|(&token, text)| waiting.token(token, likely(), text).len()).collect()
@@ -239,12 +244,12 @@ mod tests {
         assert!(tokens.len() > 1, "one character of several tokens");
         let mut texts = vec![""; tokens.len()];
         *texts.last_mut().unwrap() = "🥟";
-        let mut waiting = Waiting::new(Arc::clone(&tokenizer));
+        let mut waiting = PendingLogprobs::new(Arc::clone(&tokenizer));
         let mut expected = vec![0; tokens.len()];
         *expected.last_mut().unwrap() = tokens.len();
         assert_eq!(given(&mut waiting, &tokens, &texts), expected);
         // What never became a character is part of the answer as its replacement.
-        let mut waiting = Waiting::new(tokenizer);
+        let mut waiting = PendingLogprobs::new(tokenizer);
         assert_eq!(given(&mut waiting, &tokens[..1], &[""]), [0]);
         assert_eq!(waiting.held("\u{fffd}").len(), 1);
         assert!(waiting.finish(FinishReason::Length).is_empty(), "each once");
@@ -255,7 +260,7 @@ mod tests {
         let tokenizer = tokenizer();
         let tokens: Vec<u32> =
             [" Hello", " there", "!"].iter().flat_map(|text| tokenizer.encode(text)).collect();
-        let mut waiting = Waiting::new(tokenizer);
+        let mut waiting = PendingLogprobs::new(tokenizer);
         let mut texts = vec![""; tokens.len()];
         texts[1] = " Hello th";
         let told: usize = given(&mut waiting, &tokens, &texts).iter().sum();
@@ -267,7 +272,7 @@ mod tests {
     fn what_was_held_back_but_did_not_become_a_stop_text_is_told_of() {
         let tokenizer = tokenizer();
         let tokens = tokenizer.encode(" there");
-        let mut waiting = Waiting::new(tokenizer);
+        let mut waiting = PendingLogprobs::new(tokenizer);
         let told: usize = given(&mut waiting, &tokens, &vec![""; tokens.len()]).iter().sum();
         assert_eq!((told, waiting.held(" there").len()), (0, tokens.len()));
     }

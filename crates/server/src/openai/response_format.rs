@@ -1,25 +1,21 @@
 //! What an answer must look like: `response_format`, which is OpenAI's, and `grammar`, which others have.
 
-use std::sync::Arc;
-
 use engine::Constraint;
-use grammar::{Error, Grammars, Settings};
+use grammar::Form;
 use serde_json::Value;
-use tokenizer::Tokenizer;
-use tokio::sync::Semaphore;
+use serving::{GrammarError, ServedModel};
 
 use super::fields::{Fields, invalid, wrong_type};
-use crate::generation::Generation;
 use crate::problem::{Code, Problem};
 
 const FORMAT: &str = "response_format";
 const GRAMMAR: &str = "grammar";
 
 /// What an answer must look like; `None` for any text.
-pub(crate) type Form = Option<grammar::Form>;
+pub(crate) type ResponseFormat = Option<Form>;
 
 /// From the fields of a body.
-pub(super) fn read(fields: &mut Fields) -> Result<Form, Problem> {
+pub(super) fn read(fields: &mut Fields) -> Result<ResponseFormat, Problem> {
     let format = match fields.take(FORMAT) {
         None => None,
         Some(value) => format(Fields::of(value, fields.pointer(FORMAT))?)?,
@@ -35,12 +31,12 @@ pub(super) fn read(fields: &mut Fields) -> Result<Form, Problem> {
     Ok(Some(grammar))
 }
 
-fn format(mut fields: Fields) -> Result<Form, Problem> {
+fn format(mut fields: Fields) -> Result<ResponseFormat, Problem> {
     let kind = fields.needed_text("type")?;
     let known: &[&str] = if kind == "json_schema" { &["type", "json_schema"] } else { &["type"] };
     let form = match kind.as_str() {
         "text" => None,
-        "json_object" => Some(grammar::Form::JsonObject),
+        "json_object" => Some(Form::JsonObject),
         "json_schema" => {
             let at = fields.pointer("json_schema");
             Some(schema(Fields::of(fields.need("json_schema")?, at)?)?)
@@ -54,7 +50,7 @@ fn format(mut fields: Fields) -> Result<Form, Problem> {
     Ok(form)
 }
 
-fn schema(mut fields: Fields) -> Result<grammar::Form, Problem> {
+fn schema(mut fields: Fields) -> Result<Form, Problem> {
     fields.only(&["name", "schema", "strict", "description"])?;
     let name = fields.needed_text("name")?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
@@ -66,12 +62,12 @@ fn schema(mut fields: Fields) -> Result<grammar::Form, Problem> {
     fields.flag("strict")?;
     let at = fields.pointer("schema");
     match fields.need("schema")? {
-        schema @ Value::Object(_) => Ok(grammar::Form::JsonSchema(schema)),
+        schema @ Value::Object(_) => Ok(Form::JsonSchema(schema)),
         other => Err(wrong_type(&at, "an object", &other)),
     }
 }
 
-fn grammar(value: Value, at: &str) -> Result<grammar::Form, Problem> {
+fn grammar(value: Value, at: &str) -> Result<Form, Problem> {
     let (syntax, definition) = match value {
         Value::String(definition) => ("lark".to_owned(), definition),
         Value::Object(_) => {
@@ -82,57 +78,30 @@ fn grammar(value: Value, at: &str) -> Result<grammar::Form, Problem> {
         other => return Err(wrong_type(at, "a string or an object", &other)),
     };
     match syntax.as_str() {
-        "lark" => Ok(grammar::Form::Lark(definition)),
-        "regex" => Ok(grammar::Form::Regex(definition)),
+        "lark" => Ok(Form::Lark(definition)),
+        "regex" => Ok(Form::Regex(definition)),
         _ => Err(invalid(&format!("{at}/syntax"), "The syntaxes are 'lark' and 'regex'.")),
     }
 }
 
-/// What reads the grammars of answers of one model.
-pub(crate) struct Forms {
-    grammars: Arc<Grammars>,
-    /// How many may still be read at once.
-    reads: Arc<Semaphore>,
-}
-
-impl Forms {
-    pub(crate) fn new(tokenizer: Arc<Tokenizer>, settings: Settings, reads: usize) -> Self {
-        Self {
-            grammars: Arc::new(Grammars::new(tokenizer, settings)),
-            reads: Arc::new(Semaphore::new(reads)),
-        }
-    }
-}
-
-/// What keeps an answer of these weights in a form; none for text.
-pub(crate) async fn constraint(
-    generation: &Arc<Generation>,
-    form: &Form,
+/// What keeps an answer of this model in a format; `None` for text.
+pub(super) async fn constraint(
+    served: &ServedModel,
+    format: &ResponseFormat,
 ) -> Result<Option<Box<dyn Constraint>>, Problem> {
-    let Some(form) = form.clone() else { return Ok(None) };
+    let Some(form) = format.clone() else { return Ok(None) };
     let (field, what) = match form {
-        grammar::Form::JsonObject => (FORMAT, "object"),
-        grammar::Form::JsonSchema(_) => (FORMAT, "schema"),
-        grammar::Form::Lark(_) => (GRAMMAR, "grammar"),
-        grammar::Form::Regex(_) => (GRAMMAR, "regular expression"),
+        Form::JsonObject => (FORMAT, "object"),
+        Form::JsonSchema(_) => (FORMAT, "schema"),
+        Form::Lark(_) => (GRAMMAR, "grammar"),
+        Form::Regex(_) => (GRAMMAR, "regular expression"),
     };
-    // It is never closed, so that its turn comes.
-    let turn = Arc::clone(&generation.forms.reads).acquire_owned().await;
-    let grammars = Arc::clone(&generation.forms.grammars);
-    // It goes on by itself where the caller has gone by then.
-    match tokio::task::spawn_blocking(move || grammars.read(&form, turn)).await {
-        Ok(Ok(constraint)) => Ok(Some(constraint)),
-        Ok(Err(Error::Unavailable(error))) => {
-            tracing::error!(%error, "grammar worker failed");
-            Err(Problem::new(Code::Internal, format!("The {what} could not be read.")))
-        }
-        Ok(Err(error)) => {
-            if !matches!(error, Error::Refused(_)) {
-                tracing::warn!(%error, "grammar read stopped");
-            }
+    let problem = |error| match error {
+        GrammarError::Unavailable => Problem::new(Code::Internal, format!("The {what} could not be read.")),
+        GrammarError::Refused(error) => {
             let detail = format!("The {what} cannot be followed: {error}.");
-            Err(Problem::new(Code::InvalidValue, detail).at(format!("/{field}")))
+            Problem::new(Code::InvalidValue, detail).at(format!("/{field}"))
         }
-        Err(_) => Err(Problem::new(Code::Internal, format!("The {what} could not be read."))),
-    }
+    };
+    served.constrain(form).await.map(Some).map_err(problem)
 }

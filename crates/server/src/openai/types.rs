@@ -1,22 +1,26 @@
-//! What goes over the wire, alike in streams and whole answers.
+//! What is alike in streams and in complete responses.
+
+use std::sync::Arc;
 
 use engine::FinishReason;
 use serde::Serialize;
+use serving::ServedModel;
+use tokenizer::Tokenizer;
 
+use super::logprobs::PendingLogprobs;
 use crate::clock;
-use crate::generation::Generation;
 
 /// Digits of the weights' identity in a fingerprint.
 const FINGERPRINT_DIGITS: usize = 12;
 
 /// A kind of completion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum CompletionKind {
     Chat,
     Text,
 }
 
-impl Kind {
+impl CompletionKind {
     /// The type of an answer.
     pub(super) fn object(self) -> &'static str {
         match self {
@@ -37,7 +41,7 @@ impl Kind {
 /// What every chunk and answer begins with.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
-    pub(super) kind: Kind,
+    pub(super) kind: CompletionKind,
     pub(super) id: String,
     /// Seconds since 1970.
     pub(super) created: u64,
@@ -47,17 +51,17 @@ pub(super) struct Head {
 
 impl Head {
     /// Of the answers to a request, by the weights that serve it.
-    pub(super) fn new(kind: Kind, request: &str, generation: &Generation) -> Self {
+    pub(super) fn new(kind: CompletionKind, request: &str, served: &ServedModel) -> Self {
         let prefix = match kind {
-            Kind::Chat => "chatcmpl",
-            Kind::Text => "cmpl",
+            CompletionKind::Chat => "chatcmpl",
+            CompletionKind::Text => "cmpl",
         };
-        let identity = generation.model.identity.as_str();
+        let identity = served.model.identity.as_str();
         Self {
             kind,
             id: format!("{prefix}-{request}"),
             created: clock::unix(),
-            model: generation.model.tag.to_string(),
+            model: served.model.tag.to_string(),
             fingerprint: format!("fp_{}", identity.get(..FINGERPRINT_DIGITS).unwrap_or(identity)),
         }
     }
@@ -68,16 +72,32 @@ impl Head {
         object: &'static str,
         choices: &'a [C],
         usage: Option<U>,
-    ) -> Object<'a, C, U> {
+    ) -> CompletionObject<'a, C, U> {
         let (id, created, model) = (self.id.as_str(), self.created, self.model.as_str());
-        Object { id, object, created, model, system_fingerprint: &self.fingerprint, choices, usage }
+        CompletionObject { id, object, created, model, system_fingerprint: &self.fingerprint, choices, usage }
+    }
+}
+
+/// What is known of all answers to a request before they come.
+pub(super) struct ResponseContext {
+    pub(super) head: Head,
+    /// Answers to each prompt.
+    pub(super) choices: usize,
+    /// What log probabilities are written with, if they are wanted.
+    pub(super) tokenizer: Option<Arc<Tokenizer>>,
+}
+
+impl ResponseContext {
+    /// The log probabilities of an answer, if they are wanted.
+    pub(super) fn logprobs(&self) -> Option<PendingLogprobs> {
+        self.tokenizer.as_ref().map(|tokenizer| PendingLogprobs::new(Arc::clone(tokenizer)))
     }
 }
 
 /// An answer, or a chunk of one.
 #[derive(Serialize)]
 #[expect(clippy::struct_field_names, reason = "the names callers read")]
-pub(super) struct Object<'a, C, U> {
+pub(super) struct CompletionObject<'a, C, U> {
     id: &'a str,
     object: &'static str,
     created: u64,
@@ -90,7 +110,7 @@ pub(super) struct Object<'a, C, U> {
 
 /// What answers took.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
-pub(super) struct Usage {
+pub(super) struct UsageObject {
     prompt_tokens: usize,
     completion_tokens: usize,
     total_tokens: usize,
@@ -102,29 +122,16 @@ struct PromptDetails {
     cached_tokens: usize,
 }
 
-impl Usage {
-    /// Adds what an answer took. Of all answers to one prompt, the first stands for the prompt.
-    pub(super) fn add(&mut self, usage: engine::Usage, is_first: IsFirst) {
-        if is_first == IsFirst::Yes {
+impl UsageObject {
+    /// Adds the usage of the answer with this index, where each prompt has `choices` answers. Only the first answer to a
+    /// prompt counts its tokens.
+    pub(super) fn add(&mut self, usage: engine::Usage, index: usize, choices: usize) {
+        if index.is_multiple_of(choices) {
             self.prompt_tokens += usage.prompt_tokens;
             self.prompt_tokens_details.cached_tokens += usage.cached_tokens;
         }
         self.completion_tokens += usage.completion_tokens;
         self.total_tokens = self.prompt_tokens + self.completion_tokens;
-    }
-}
-
-/// Whether an answer is the first to its prompt.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum IsFirst {
-    Yes,
-    No,
-}
-
-impl IsFirst {
-    /// Of the answer with this index, where each prompt has so many.
-    pub(super) fn of(index: usize, choices: usize) -> Self {
-        if index.is_multiple_of(choices) { Self::Yes } else { Self::No }
     }
 }
 

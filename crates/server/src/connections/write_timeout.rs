@@ -1,6 +1,6 @@
-//! A socket that gives up on a peer who takes nothing.
+//! Write timeout: a connection whose client reads nothing for too long is reset.
 //!
-//! Without it, whoever stops reading holds a connection, and the stream behind it, for as long as they like.
+//! Without it, a client that stops reading holds the connection, and the stream behind it, without end.
 
 use std::io;
 use std::pin::Pin;
@@ -13,53 +13,58 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use crate::connections::Link;
+use super::ConnectionState;
 
-/// Whether a connection's peer missed the deadline; handlers find it among a request's extensions.
+/// Whether writing to a connection's client timed out; handlers find it among a request's extensions.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Missed(Arc<AtomicBool>);
+pub(crate) struct WriteTimeout(Arc<AtomicBool>);
 
-impl Missed {
-    /// Whether the peer took nothing for too long.
+impl WriteTimeout {
+    /// Whether it did.
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// A socket whose writes fail once one has waited for `patience`; its [`Link`] hears what it does.
-pub(crate) struct Deadline {
+/// A socket whose writes fail once one has waited for `timeout`; its [`ConnectionState`] follows what it does.
+pub(crate) struct TimedSocket {
     socket: TcpStream,
-    patience: Duration,
+    timeout: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
-    missed: Missed,
-    link: Arc<Link>,
+    timed_out: WriteTimeout,
+    state: Arc<ConnectionState>,
 }
 
-impl Deadline {
-    pub(crate) fn new(socket: TcpStream, patience: Duration, missed: Missed, link: Arc<Link>) -> Self {
-        Self { socket, patience, waiting: None, missed, link }
+impl TimedSocket {
+    pub(crate) fn new(
+        socket: TcpStream,
+        timeout: Duration,
+        timed_out: WriteTimeout,
+        state: Arc<ConnectionState>,
+    ) -> Self {
+        Self { socket, timeout, waiting: None, timed_out, state }
     }
 
     /// Passes the outcome of a write on, unless it has been waiting for too long.
     fn watch<T>(&mut self, outcome: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             if self.waiting.take().is_some() {
-                self.link.sent();
+                self.state.sent();
             }
             return outcome;
         }
-        self.link.waits();
-        let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
+        self.state.waits();
+        let timeout = self.timeout;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(timeout)));
         std::task::ready!(waiting.as_mut().poll(context));
-        self.missed.0.store(true, Ordering::Release);
+        self.timed_out.0.store(true, Ordering::Release);
         // What waits in the kernel would hold its memory for minutes more, for a peer who does not want it.
         let _ = self.socket.set_zero_linger();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Deadline {
+impl AsyncRead for TimedSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -68,13 +73,13 @@ impl AsyncRead for Deadline {
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.socket).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.link.received();
+            self.state.received();
         }
         outcome
     }
 }
 
-impl AsyncWrite for Deadline {
+impl AsyncWrite for TimedSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

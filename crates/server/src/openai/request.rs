@@ -6,10 +6,11 @@ use engine::{Penalties, Sampling};
 use serde_json::Value;
 
 use super::fields::{Fields, invalid, number, whole, wrong_type};
-use super::form::{self, Form};
-use crate::generate::random_u64;
+use super::prompts::Prompts;
+use super::response_format::{self, ResponseFormat};
 use crate::parse::Rules;
 use crate::problem::Problem;
+use crate::random::random_u64;
 
 /// Most answers to one prompt.
 const MAX_CHOICES: i64 = 8;
@@ -25,28 +26,38 @@ const MAX_BIASES: usize = 1024;
 /// What may be added to a logit, and taken from it.
 const MAX_BIAS: f64 = 100.0;
 /// Most likely tokens that are named beside each of an answer.
-pub(super) const MAX_LIKELY: i64 = 20;
+pub(super) const MAX_LOGPROBS: i64 = 20;
+
+/// A checked body, before there is a model for it.
+pub(super) struct CompletionRequest {
+    pub(super) common: Common,
+    /// Most tokens of each answer.
+    pub(super) max_tokens: usize,
+    /// How many of the likeliest tokens are named beside each of an answer, if log probabilities are wanted.
+    pub(super) logprobs: Option<usize>,
+    pub(super) prompts: Prompts,
+    /// Fields that were ignored because the settings say so.
+    pub(super) ignored: Vec<String>,
+}
 
 /// What both kinds of completion take.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Common {
     pub(crate) model: String,
-    /// How an answer is told as it comes; none if it is told as a whole.
-    pub(crate) stream: Option<Stream>,
+    /// How an answer is streamed; `None` if it comes when it is complete.
+    pub(crate) stream: Option<StreamUsage>,
     /// Answers to each prompt.
     pub(crate) choices: usize,
     pub(crate) sampling: Sampling,
     pub(crate) stops: Vec<String>,
-    pub(crate) form: Form,
+    pub(crate) format: ResponseFormat,
 }
 
-/// How an answer is told as it comes.
+/// Whether a stream ends with its usage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stream {
-    /// Without what it took.
-    Plain,
-    /// With what it took, at the end.
-    WithUsage,
+pub(crate) enum StreamUsage {
+    Omitted,
+    Included,
 }
 
 impl Common {
@@ -56,15 +67,17 @@ impl Common {
         let choices = fields.whole("n", 1..=MAX_CHOICES)?.unwrap_or(1) as usize;
         let sampling = sampling(fields, rules)?;
         let stops = stops(fields)?;
-        let form = form::read(fields)?;
-        Ok(Self { model, stream, choices, sampling, stops, form })
+        let format = response_format::read(fields)?;
+        Ok(Self { model, stream, choices, sampling, stops, format })
     }
 }
 
-fn stream(fields: &mut Fields) -> Result<Option<Stream>, Problem> {
+fn stream(fields: &mut Fields) -> Result<Option<StreamUsage>, Problem> {
     let streams = fields.flag("stream")?.unwrap_or(false);
     let at = fields.pointer("stream_options");
-    let Some(options) = fields.take("stream_options") else { return Ok(streams.then_some(Stream::Plain)) };
+    let Some(options) = fields.take("stream_options") else {
+        return Ok(streams.then_some(StreamUsage::Omitted));
+    };
     let mut options = Fields::of(options, at.clone())?;
     options.only(&["include_usage", "include_obfuscation"])?;
     let with_usage = options.flag("include_usage")?.unwrap_or(false);
@@ -73,7 +86,7 @@ fn stream(fields: &mut Fields) -> Result<Option<Stream>, Problem> {
     if !streams {
         return Err(invalid(&at, "The parameter 'stream_options' is for streams: with 'stream' true only."));
     }
-    Ok(Some(if with_usage { Stream::WithUsage } else { Stream::Plain }))
+    Ok(Some(if with_usage { StreamUsage::Included } else { StreamUsage::Omitted }))
 }
 
 /// The most tokens of an answer, with no upper bound: the context limits it. Several names must agree.
