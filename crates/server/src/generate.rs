@@ -13,6 +13,7 @@ use tokenizer::{ChatError, Message, RenderedChat};
 use crate::admission::{self, PreparedRequest};
 use crate::app::App;
 use crate::events::{self, AnswerEvent, AnswerMeta};
+use crate::fields::short;
 use crate::lifecycle::Arriving;
 use crate::options::ContextOverflow;
 use crate::parse::{self, GenerateRequest, Rules};
@@ -102,7 +103,7 @@ fn seed(headers: &HeaderMap) -> Result<u64, Problem> {
     let Some(value) = headers.get(SEED) else { return Ok(random_u64() >> 11) };
     let text = value.to_str().unwrap_or("not text");
     text.trim().parse().map_err(|_| {
-        let (text, most) = (parse::short(text), u64::MAX);
+        let (text, most) = (short(text), u64::MAX);
         Problem::new(Code::InvalidSeed, format!("The header X-Seed is \"{text}\", but must be 0 to {most}."))
     })
 }

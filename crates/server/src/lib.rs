@@ -3,7 +3,7 @@
 //! The only crate that knows HTTP and JSON bodies. Reading order: [`routes`]; [`app`] (what handlers share), [`options`]
 //! and [`limits`] (what may be set, what is bounded); [`problem`] (every error a caller can see, and which of our errors
 //! become one); then the path of a request: [`context`] (around every request), [`generate`] and [`openai`] (handlers) over
-//! [`request_body`] and [`parse`] (to checked values), [`admission`] (to an engine), [`events`] (the life of an answer)
+//! [`request_body`], [`fields`] and [`parse`] (to checked values), [`admission`] (to an engine), [`events`] (the life of an answer)
 //! and [`respond`] (to the client); [`models`] (swaps), [`stats`] and [`status`], [`metrics`] and [`telemetry`],
 //! [`page`] (for browsers), [`edge`] (the network is hostile), [`listen`] and [`connections`] (sockets, and stopping).
 //! Whoever has the service in their own process asks it with [`answer`].
@@ -25,6 +25,7 @@ mod clock;
 mod connections;
 mod context;
 mod events;
+mod fields;
 mod generate;
 mod keys;
 mod lifecycle;

@@ -1,7 +1,7 @@
 //! OpenAI's API: chat and text completions, the models that serve, and the tokenizer. `contract/openai-api.yaml` says
 //! what is taken and given.
 //!
-//! Reading order: [`fields`] (reading bodies, and what is refused by name), [`request`] (what both kinds of completion
+//! Reading order: [`parameters`] (the fields of bodies, and what is refused by name), [`request`] (what both kinds of completion
 //! take), [`conversation`] and [`prompts`] (what they go on with), [`response_format`], [`chat`] and [`completions`] (the
 //! handlers), [`create`] (from there to an engine), [`chunks`] (streams) and [`response`] (complete responses) of [`types`]
 //! and [`logprobs`]; [`models`], [`tokens`], [`error`].
@@ -15,12 +15,12 @@ pub(crate) mod tokens;
 mod chunks;
 mod conversation;
 mod create;
-mod fields;
 mod logprobs;
+mod parameters;
 mod prompts;
 mod request;
 mod response;
 mod response_format;
 mod types;
 
-pub use fields::{Parameters, parameters};
+pub use parameters::{Parameters, parameters};

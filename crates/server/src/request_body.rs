@@ -5,8 +5,8 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use crate::fields::short;
 use crate::limits::Limits;
-use crate::parse;
 use crate::problem::{Code, Problem};
 
 /// A JSON body within the limits of size and time.
@@ -42,7 +42,7 @@ fn check_media(headers: &HeaderMap) -> Result<(), Problem> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
-        let found = if media_type.is_empty() { "nothing".to_owned() } else { parse::short(media_type) };
+        let found = if media_type.is_empty() { "nothing".to_owned() } else { short(media_type) };
         let detail = format!("The Content-Type is {found}, but must be application/json.");
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
@@ -54,7 +54,7 @@ fn check_media(headers: &HeaderMap) -> Result<(), Problem> {
 /// The first coding in the list of a header that is not the `supported` one, shortened.
 pub(crate) fn other_coding(headers: &HeaderMap, name: &HeaderName, supported: &str) -> Option<String> {
     let other = codings(headers, name).find(|coding| !coding.eq_ignore_ascii_case(supported.as_bytes()))?;
-    Some(parse::short(&String::from_utf8_lossy(other)))
+    Some(short(&String::from_utf8_lossy(other)))
 }
 
 /// The codings that a header lists, on one line or several.

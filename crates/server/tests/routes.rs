@@ -15,7 +15,7 @@ use support::{Ask, KEY, Server, ask, options};
 const CONTRACT: &str = include_str!("../../../contract/inference-api.yaml");
 const OPENAI: &str = include_str!("../../../contract/openai-api.yaml");
 /// Where the router is made: whoever adds a route there adds it to this walk.
-const ROUTER: &str = include_str!("../src/lib.rs");
+const ROUTER: &str = include_str!("../src/routes.rs");
 /// What asks for the key too, though no contract has it.
 const BEYOND: &str = "/stats/history";
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];

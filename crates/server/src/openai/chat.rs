@@ -5,10 +5,11 @@ use axum::response::Response;
 
 use super::conversation::ChatPrompt;
 use super::create;
-use super::fields::{self, BodyKind, Fields, invalid};
+use super::parameters::{self, BodyKind, invalid};
 use super::prompts::Prompts;
 use super::request::{Common, CompletionRequest, MAX_LOGPROBS, max_tokens};
 use crate::app::App;
+use crate::fields::BodyFields;
 use crate::parse::Rules;
 use crate::problem::Problem;
 use crate::request_ids::RequestIds;
@@ -24,7 +25,7 @@ pub(crate) async fn create(State(app): State<App>, request: Request) -> Response
 }
 
 fn read(body: &[u8], rules: &Rules<'_>) -> Result<CompletionRequest, Problem> {
-    let (mut fields, ignored) = fields::read(body, BodyKind::Chat, rules.ignored_fields)?;
+    let (mut fields, ignored) = parameters::read(body, BodyKind::Chat, rules.ignored_fields)?;
     let common = Common::read(&mut fields, rules)?;
     let names = ["max_tokens", "max_completion_tokens"];
     let max_tokens = max_tokens(&mut fields, &names)?;
@@ -35,9 +36,9 @@ fn read(body: &[u8], rules: &Rules<'_>) -> Result<CompletionRequest, Problem> {
 }
 
 /// How many of the likeliest tokens are named beside each of the answer; none if log probabilities are not wanted at all.
-fn logprobs(fields: &mut Fields) -> Result<Option<usize>, Problem> {
+fn logprobs(fields: &mut BodyFields) -> Result<Option<usize>, Problem> {
     let wanted = fields.flag("logprobs")?.unwrap_or(false);
-    let top = fields.whole("top_logprobs", 0..=MAX_LOGPROBS)?;
+    let top = fields.whole_in("top_logprobs", 0..=MAX_LOGPROBS)?;
     if top.is_some_and(|top| top > 0) && !wanted {
         let detail = "The parameter 'top_logprobs' is for log probabilities: with 'logprobs' true only.";
         return Err(invalid(&fields.pointer("top_logprobs"), detail));

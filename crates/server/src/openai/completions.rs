@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 
 use super::create;
-use super::fields::{self, BodyKind, invalid};
+use super::parameters::{self, BodyKind, invalid};
 use super::prompts::{AT, MAX_PROMPTS, Prompts};
 use super::request::{Common, CompletionRequest, MAX_LOGPROBS, max_tokens};
 use crate::app::App;
@@ -26,11 +26,11 @@ pub(crate) async fn create(State(app): State<App>, request: Request) -> Response
 
 fn read(body: &[u8], rules: &Rules<'_>) -> Result<CompletionRequest, Problem> {
     let limits = rules.limits;
-    let (mut fields, ignored) = fields::read(body, BodyKind::Completions, rules.ignored_fields)?;
+    let (mut fields, ignored) = parameters::read(body, BodyKind::Completions, rules.ignored_fields)?;
     let common = Common::read(&mut fields, rules)?;
     let max_tokens = max_tokens(&mut fields, &["max_tokens"])?;
     let max_tokens = max_tokens.unwrap_or(DEFAULT_MAX_TOKENS.min(limits.max_tokens as usize));
-    let logprobs = fields.whole("logprobs", 0..=MAX_LOGPROBS)?.map(|top| top as usize);
+    let logprobs = fields.whole_in("logprobs", 0..=MAX_LOGPROBS)?.map(|top| top as usize);
     let prompts = Prompts::read(&mut fields, limits)?;
     let (count, choices) = (prompts.count(), common.choices);
     if count * choices > MAX_PROMPTS {

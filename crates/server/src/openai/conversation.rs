@@ -4,7 +4,8 @@ use serde_json::Value;
 use serving::ServedModel;
 use tokenizer::{Message, Role};
 
-use super::fields::{Expected, Fields, invalid, wrong_type};
+use super::parameters::{Expected, invalid, object, wrong_type};
+use crate::fields::{BodyFields, short};
 use crate::parse::{self, Rules};
 use crate::problem::{Code, Problem};
 
@@ -43,14 +44,9 @@ enum PromptEnd {
 
 impl ChatPrompt {
     /// A conversation within the limits.
-    pub(super) fn read(fields: &mut Fields, rules: &Rules<'_>) -> Result<Self, Problem> {
-        let at = fields.pointer("messages");
-        let list = match fields.need("messages")? {
-            Value::Array(list) => list,
-            other => return Err(wrong_type(&at, "an array", &other)),
-        };
-        let message = |(i, value)| message(Fields::of(value, format!("{at}/{i}"))?);
-        let messages = list.into_iter().enumerate().map(message).collect::<Result<_, _>>()?;
+    pub(super) fn read(fields: &mut BodyFields, rules: &Rules<'_>) -> Result<Self, Problem> {
+        let messages = fields.needed_objects("messages")?.map(|fields| message(fields?));
+        let messages = messages.collect::<Result<_, _>>()?;
         let messages = parse::check_messages(messages, rules.limits)?;
         let end = PromptEnd::read(fields, messages.last().map(|(role, _)| *role))?;
         Ok(Self { messages, end })
@@ -76,7 +72,7 @@ impl ChatPrompt {
 
 impl PromptEnd {
     /// As the fields say, or else as the `last` message's role does: what an assistant said last is continued.
-    fn read(fields: &mut Fields, last: Option<Role>) -> Result<Self, Problem> {
+    fn read(fields: &mut BodyFields, last: Option<Role>) -> Result<Self, Problem> {
         let (adds, continues) = (fields.flag(ADD)?, fields.flag(CONTINUE)?);
         let at = fields.pointer(CONTINUE);
         let may_continue = last == Some(Role::Assistant);
@@ -99,7 +95,7 @@ impl PromptEnd {
 }
 
 /// Role and content of a message. A developer is what OpenAI calls the system now. An assistant's may have none.
-fn message(mut fields: Fields) -> Result<(String, String), Problem> {
+fn message(mut fields: BodyFields) -> Result<(String, String), Problem> {
     let role = fields.needed_text("role")?;
     fields.without_effect(&NO_EFFECT)?;
     for name in UNSUPPORTED {
@@ -115,7 +111,7 @@ fn message(mut fields: Fields) -> Result<(String, String), Problem> {
         None => String::new(),
         Some(Value::String(text)) => text,
         Some(Value::Array(parts)) => {
-            let part = |(i, value)| part(Fields::of(value, format!("{at}/{i}"))?);
+            let part = |(i, value)| part(object(value, format!("{at}/{i}"))?);
             parts.into_iter().enumerate().map(part).collect::<Result<_, _>>()?
         }
         Some(other) => return Err(wrong_type(&at, "a string or an array of parts", &other)),
@@ -125,10 +121,10 @@ fn message(mut fields: Fields) -> Result<(String, String), Problem> {
 }
 
 /// The text of a part of a message.
-fn part(mut fields: Fields) -> Result<String, Problem> {
+fn part(mut fields: BodyFields) -> Result<String, Problem> {
     let kind = fields.needed_text("type")?;
     if kind != "text" {
-        let kind = parse::short(&kind);
+        let kind = short(&kind);
         let detail = format!("Parts of the type '{kind}' are not supported by this server; 'text' is.");
         return Err(Problem::new(Code::UnsupportedValue, detail).at(fields.pointer("type")));
     }

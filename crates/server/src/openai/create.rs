@@ -15,8 +15,8 @@ use futures_util::future::try_join_all;
 use serving::ServedModel;
 
 use super::chunks::Chunks;
-use super::fields::invalid;
 use super::models;
+use super::parameters::invalid;
 use super::prompts::Prompts;
 use super::request::{CompletionRequest, seed_of};
 use super::response::{self, CompleteAnswer};

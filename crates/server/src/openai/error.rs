@@ -79,7 +79,7 @@ fn word(code: Code) -> &'static str {
 }
 
 /// A JSON pointer as OpenAI writes it: `/messages/0/content` is `messages[0].content`.
-pub(super) fn dotted(pointer: &str) -> String {
+pub(crate) fn dotted(pointer: &str) -> String {
     let mut dotted = String::new();
     for part in pointer.split('/').skip(1) {
         let part = part.replace("~1", "/").replace("~0", "~");

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serving::ServedModel;
 
 use crate::app::App;
+use crate::fields::short;
 use crate::options::Options;
-use crate::parse::short;
 use crate::problem::{Code, Problem};
 use crate::request_ids::RequestIds;
 

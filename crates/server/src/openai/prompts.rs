@@ -4,7 +4,8 @@ use serde_json::Value;
 use serving::ServedModel;
 
 use super::conversation::ChatPrompt;
-use super::fields::{Fields, invalid, whole, wrong_type};
+use super::parameters::{invalid, whole, wrong_type};
+use crate::fields::BodyFields;
 use crate::limits::Limits;
 use crate::problem::Problem;
 
@@ -25,7 +26,7 @@ pub(super) enum Prompts {
 
 impl Prompts {
     /// Those of a `prompt` field.
-    pub(super) fn read(fields: &mut Fields, limits: &Limits) -> Result<Self, Problem> {
+    pub(super) fn read(fields: &mut BodyFields, limits: &Limits) -> Result<Self, Problem> {
         let list = match fields.need("prompt")? {
             Value::String(text) => return Ok(Prompts::Texts(vec![bounded(text, AT, limits)?])),
             Value::Array(list) => list,

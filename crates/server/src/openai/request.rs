@@ -5,9 +5,10 @@ use std::sync::Arc;
 use engine::{Penalties, Sampling};
 use serde_json::Value;
 
-use super::fields::{Fields, invalid, number, whole, wrong_type};
+use super::parameters::{invalid, number, object, whole, wrong_type};
 use super::prompts::Prompts;
 use super::response_format::{self, ResponseFormat};
+use crate::fields::{BodyFields, short};
 use crate::parse::Rules;
 use crate::problem::Problem;
 use crate::random::random_u64;
@@ -61,10 +62,10 @@ pub(crate) enum StreamUsage {
 }
 
 impl Common {
-    pub(super) fn read(fields: &mut Fields, rules: &Rules<'_>) -> Result<Self, Problem> {
+    pub(super) fn read(fields: &mut BodyFields, rules: &Rules<'_>) -> Result<Self, Problem> {
         let model = fields.needed_text("model")?;
         let stream = stream(fields)?;
-        let choices = fields.whole("n", 1..=MAX_CHOICES)?.unwrap_or(1) as usize;
+        let choices = fields.whole_in("n", 1..=MAX_CHOICES)?.unwrap_or(1) as usize;
         let sampling = sampling(fields, rules)?;
         let stops = stops(fields)?;
         let format = response_format::read(fields)?;
@@ -72,13 +73,13 @@ impl Common {
     }
 }
 
-fn stream(fields: &mut Fields) -> Result<Option<StreamUsage>, Problem> {
+fn stream(fields: &mut BodyFields) -> Result<Option<StreamUsage>, Problem> {
     let streams = fields.flag("stream")?.unwrap_or(false);
     let at = fields.pointer("stream_options");
     let Some(options) = fields.take("stream_options") else {
         return Ok(streams.then_some(StreamUsage::Omitted));
     };
-    let mut options = Fields::of(options, at.clone())?;
+    let mut options = object(options, at.clone())?;
     options.only(&["include_usage", "include_obfuscation"])?;
     let with_usage = options.flag("include_usage")?.unwrap_or(false);
     // Padding of events: it changes no answer, and is not added.
@@ -90,10 +91,10 @@ fn stream(fields: &mut Fields) -> Result<Option<StreamUsage>, Problem> {
 }
 
 /// The most tokens of an answer, with no upper bound: the context limits it. Several names must agree.
-pub(super) fn max_tokens(fields: &mut Fields, names: &[&str]) -> Result<Option<usize>, Problem> {
+pub(super) fn max_tokens(fields: &mut BodyFields, names: &[&str]) -> Result<Option<usize>, Problem> {
     let mut found: Option<i64> = None;
     for name in names {
-        let Some(value) = fields.whole(name, 1..=i64::MAX)? else { continue };
+        let Some(value) = fields.whole_in(name, 1..=i64::MAX)? else { continue };
         if found.is_some_and(|found| found != value) {
             let detail = format!("The parameters {} have different values.", names.join(" and "));
             return Err(invalid(&fields.pointer(name), detail));
@@ -103,10 +104,10 @@ pub(super) fn max_tokens(fields: &mut Fields, names: &[&str]) -> Result<Option<u
     Ok(found.map(|found| found as usize))
 }
 
-fn sampling(fields: &mut Fields, rules: &Rules<'_>) -> Result<Sampling, Problem> {
+fn sampling(fields: &mut BodyFields, rules: &Rules<'_>) -> Result<Sampling, Problem> {
     let (limits, defaults) = (rules.limits, rules.defaults);
     let mut number = |name: &str, bounds, default: f64| {
-        fields.number(name, bounds).map(|value| value.unwrap_or(default) as f32)
+        fields.number_in(name, bounds).map(|value| value.unwrap_or(default) as f32)
     };
     let temperature = number("temperature", 0.0..=limits.temperature, defaults.temperature)?;
     let min_p = number("min_p", 0.0..=1.0, 0.0)?;
@@ -117,13 +118,13 @@ fn sampling(fields: &mut Fields, rules: &Rules<'_>) -> Result<Sampling, Problem>
         repetition: number("repetition_penalty", LEAST_REPETITION..=2.0, 1.0)?,
     };
     // -1 is how others write that all are candidates.
-    let top_k = fields.whole("top_k", -1..=limits.top_k as i64)?.unwrap_or(defaults.top_k as i64).max(0);
+    let top_k = fields.whole_in("top_k", -1..=limits.top_k as i64)?.unwrap_or(defaults.top_k as i64).max(0);
     let (bias, seed) = (bias(fields)?, seed(fields)?);
     Ok(Sampling { temperature, top_k: top_k as usize, top_p, min_p, penalties, bias, seed })
 }
 
 /// What is added to logits, by id in ascending order. Whether the ids exist is for the weights to say.
-fn bias(fields: &mut Fields) -> Result<Arc<[(u32, f32)]>, Problem> {
+fn bias(fields: &mut BodyFields) -> Result<Arc<[(u32, f32)]>, Problem> {
     let at = fields.pointer("logit_bias");
     let biases = match fields.take("logit_bias") {
         None => return Ok(Arc::default()),
@@ -138,7 +139,7 @@ fn bias(fields: &mut Fields) -> Result<Arc<[(u32, f32)]>, Problem> {
     for (key, value) in &biases {
         // Written in one way only, so that no token has two.
         let Some(id) = key.parse::<u32>().ok().filter(|id| id.to_string() == *key) else {
-            let key = crate::parse::short(key);
+            let key = short(key);
             return Err(invalid(&at, format!("Biases are given by token id, and '{key}' is none.")));
         };
         read.push((id, number(value, &at, -MAX_BIAS..=MAX_BIAS)? as f32));
@@ -148,7 +149,7 @@ fn bias(fields: &mut Fields) -> Result<Arc<[(u32, f32)]>, Problem> {
 }
 
 /// The seed, of which negative ones count by their bits; or one of our own choosing.
-fn seed(fields: &mut Fields) -> Result<u64, Problem> {
+fn seed(fields: &mut BodyFields) -> Result<u64, Problem> {
     let at = fields.pointer("seed");
     let Some(value) = fields.take("seed") else { return Ok(random_u64() >> 11) };
     match (value.as_u64(), value.as_i64()) {
@@ -180,7 +181,7 @@ pub(super) fn seed_of(seed: u64, choice: usize) -> u64 {
     mixed ^ mixed >> 31
 }
 
-fn stops(fields: &mut Fields) -> Result<Vec<String>, Problem> {
+fn stops(fields: &mut BodyFields) -> Result<Vec<String>, Problem> {
     let at = fields.pointer("stop");
     let list = match fields.take("stop") {
         None => return Ok(Vec::new()),

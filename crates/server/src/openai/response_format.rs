@@ -5,7 +5,8 @@ use grammar::Form;
 use serde_json::Value;
 use serving::{GrammarError, ServedModel};
 
-use super::fields::{Fields, invalid, wrong_type};
+use super::parameters::{invalid, object, wrong_type};
+use crate::fields::BodyFields;
 use crate::problem::{Code, Problem};
 
 const FORMAT: &str = "response_format";
@@ -15,10 +16,10 @@ const GRAMMAR: &str = "grammar";
 pub(crate) type ResponseFormat = Option<Form>;
 
 /// From the fields of a body.
-pub(super) fn read(fields: &mut Fields) -> Result<ResponseFormat, Problem> {
+pub(super) fn read(fields: &mut BodyFields) -> Result<ResponseFormat, Problem> {
     let format = match fields.take(FORMAT) {
         None => None,
-        Some(value) => format(Fields::of(value, fields.pointer(FORMAT))?)?,
+        Some(value) => format(object(value, fields.pointer(FORMAT))?)?,
     };
     let grammar = match fields.take(GRAMMAR) {
         None => return Ok(format),
@@ -31,7 +32,7 @@ pub(super) fn read(fields: &mut Fields) -> Result<ResponseFormat, Problem> {
     Ok(Some(grammar))
 }
 
-fn format(mut fields: Fields) -> Result<ResponseFormat, Problem> {
+fn format(mut fields: BodyFields) -> Result<ResponseFormat, Problem> {
     let kind = fields.needed_text("type")?;
     let known: &[&str] = if kind == "json_schema" { &["type", "json_schema"] } else { &["type"] };
     let form = match kind.as_str() {
@@ -39,7 +40,7 @@ fn format(mut fields: Fields) -> Result<ResponseFormat, Problem> {
         "json_object" => Some(Form::JsonObject),
         "json_schema" => {
             let at = fields.pointer("json_schema");
-            Some(schema(Fields::of(fields.need("json_schema")?, at)?)?)
+            Some(schema(object(fields.need("json_schema")?, at)?)?)
         }
         _ => {
             let detail = "The formats are 'text', 'json_object' and 'json_schema'.";
@@ -50,7 +51,7 @@ fn format(mut fields: Fields) -> Result<ResponseFormat, Problem> {
     Ok(form)
 }
 
-fn schema(mut fields: Fields) -> Result<Form, Problem> {
+fn schema(mut fields: BodyFields) -> Result<Form, Problem> {
     fields.only(&["name", "schema", "strict", "description"])?;
     let name = fields.needed_text("name")?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
@@ -71,7 +72,7 @@ fn grammar(value: Value, at: &str) -> Result<Form, Problem> {
     let (syntax, definition) = match value {
         Value::String(definition) => ("lark".to_owned(), definition),
         Value::Object(_) => {
-            let mut fields = Fields::of(value, at.to_owned())?;
+            let mut fields = object(value, at.to_owned())?;
             fields.only(&["syntax", "definition"])?;
             (fields.needed_text("syntax")?, fields.needed_text("definition")?)
         }

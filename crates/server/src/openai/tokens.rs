@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::conversation::{ADD, CONTINUE, ChatPrompt};
-use super::fields::{self, BodyKind, invalid, wrong_type};
+use super::parameters::{self, BodyKind, invalid, wrong_type};
 use super::{models, prompts};
 use crate::app::App;
 use crate::parse::Rules;
@@ -71,7 +71,7 @@ async fn tokens(app: &App, request: Request) -> Result<Tokenized, Problem> {
 
 fn read(app: &App, body: &[u8]) -> Result<TokenizeRequest, Problem> {
     let rules = Rules::of(&app.options);
-    let (mut fields, ignored) = fields::read(body, BodyKind::Tokenize, rules.ignored_fields)?;
+    let (mut fields, ignored) = parameters::read(body, BodyKind::Tokenize, rules.ignored_fields)?;
     app.telemetry.metrics.ignored_fields(&ignored);
     let model = fields.text("model")?;
     let spelled = fields.flag("return_token_strs")?.unwrap_or(false);
@@ -107,7 +107,7 @@ pub(crate) async fn detokenize(State(app): State<App>, request: Request) -> Resp
 
 async fn text(app: &App, request: Request) -> Result<Detokenized, Problem> {
     let body = request_body::read(request, &app.options.limits).await?;
-    let (mut fields, ignored) = fields::read(&body, BodyKind::Detokenize, &app.options.ignored_fields)?;
+    let (mut fields, ignored) = parameters::read(&body, BodyKind::Detokenize, &app.options.ignored_fields)?;
     app.telemetry.metrics.ignored_fields(&ignored);
     let model = fields.text("model")?;
     let tokens = match fields.need("tokens")? {

@@ -13,9 +13,9 @@ use serving::Models;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use crate::clock;
+use crate::fields::{escape, short};
 use crate::metrics::engines::Load;
 use crate::metrics::{Metrics, Totals};
-use crate::parse;
 use crate::problem::{Code, Problem};
 use crate::swap_report;
 
@@ -35,12 +35,12 @@ pub(crate) fn since(query: &str) -> Result<Option<f64>, Problem> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if name != SINCE {
             let detail =
-                format!("There is no parameter \"{}\" here; the one there is is since.", parse::short(name));
-            return Err(Problem::new(Code::UnsupportedField, detail).at(format!("/{}", parse::escape(name))));
+                format!("There is no parameter \"{}\" here; the one there is is since.", short(name));
+            return Err(Problem::new(Code::UnsupportedField, detail).at(format!("/{}", escape(name))));
         }
         let wrong = |detail: String| Err(Problem::new(Code::InvalidValue, detail).at("/since"));
         let Some(seconds) = value.parse().ok().filter(|seconds: &f64| seconds.is_finite()) else {
-            let value = parse::short(value);
+            let value = short(value);
             return wrong(format!("The parameter since is \"{value}\", but must be seconds since 1970."));
         };
         if since.replace(seconds).is_some() {

@@ -1,5 +1,5 @@
-//! Reading the fields of a body, one by one. `null` counts as absent. What is not known is refused by name, and so is
-//! what OpenAI has and this server has not, unless it asks for nothing. What has no effect on an answer anywhere, such as
+//! The fields of each operation. What is not known is refused by name, and so is what OpenAI has and this server has
+//! not, unless it asks for nothing. What has no effect on an answer anywhere, such as
 //! the name of the client's user, is taken if its type is right.
 
 use std::collections::BTreeSet;
@@ -7,7 +7,8 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use crate::parse::{self, short};
+use super::error::dotted;
+use crate::fields::{BodyFields, Wording};
 use crate::problem::{Code, Problem};
 
 /// Fields of `POST /v1/chat/completions` alone.
@@ -149,22 +150,15 @@ pub fn parameters(path: &str) -> Option<Parameters> {
     Some(Parameters { taken: body.taken().collect(), unsupported: body.unsupported() })
 }
 
-/// The fields of an object.
-pub(crate) struct Fields {
-    fields: Map<String, Value>,
-    /// Where the object is, as a JSON pointer.
-    at: String,
-}
-
 /// Reads a body; and which of its fields were ignored, because the settings say so.
 pub(crate) fn read(
     body: &[u8],
     kind: BodyKind,
     ignored: &BTreeSet<String>,
-) -> Result<(Fields, Vec<String>), Problem> {
-    let mut fields = Fields::of(parse::json(body)?, String::new())?;
+) -> Result<(BodyFields, Vec<String>), Problem> {
+    let mut fields = BodyFields::parse(body, Wording::OpenAi)?;
     let unknown = ignored.iter().filter(|name| kind.known().all(|known| known != *name));
-    let ignored = unknown.filter(|path| parse::remove(&mut fields.fields, path)).cloned().collect();
+    let ignored = fields.ignore(unknown);
     if kind.is_completion() {
         TOOLS.iter().try_for_each(|(name, choice)| uncalled_tools(&mut fields, name, choice))?;
     }
@@ -179,7 +173,7 @@ pub(crate) fn read(
 }
 
 /// Accepts an empty list of tools, and any list if `choice` is "none": then the model may not call them.
-fn uncalled_tools(fields: &mut Fields, name: &str, choice: &str) -> Result<(), Problem> {
+fn uncalled_tools(fields: &mut BodyFields, name: &str, choice: &str) -> Result<(), Problem> {
     let at = fields.pointer(name);
     let tools = match fields.take(name) {
         None => return Ok(()),
@@ -189,7 +183,7 @@ fn uncalled_tools(fields: &mut Fields, name: &str, choice: &str) -> Result<(), P
     if let Some((i, other)) = tools.iter().enumerate().find(|(_, tool)| !tool.is_object()) {
         return Err(wrong_type(&format!("{at}/{i}"), "an object", other));
     }
-    if tools.is_empty() || fields.fields.get(choice).is_some_and(|value| value == "none") {
+    if tools.is_empty() || fields.is(choice, "none") {
         return Ok(());
     }
     let detail = format!(
@@ -214,26 +208,7 @@ fn refuse_unless(value: &Value, name: &str, neutral: &str) -> Result<(), Problem
     Err(Problem::new(Code::UnsupportedField, detail).at(format!("/{name}")))
 }
 
-impl Fields {
-    /// Those of a value, which must be an object.
-    pub(crate) fn of(value: Value, at: String) -> Result<Self, Problem> {
-        match value {
-            Value::Object(fields) => Ok(Self { fields, at }),
-            other => Err(wrong_type(&at, "an object", &other)),
-        }
-    }
-
-    /// Refuses the first field that is not known, unless it is null.
-    pub(crate) fn only(&self, known: &[&str]) -> Result<(), Problem> {
-        let is_unknown =
-            |(name, value): &(&String, &Value)| !value.is_null() && !known.contains(&name.as_str());
-        let Some((name, _)) = self.fields.iter().find(is_unknown) else { return Ok(()) };
-        let at = self.pointer(&short(name).replace('~', "~0").replace('/', "~1"));
-        let detail =
-            format!("Unknown parameter: '{}'; those known here are {}.", short(name), known.join(", "));
-        Err(Problem::new(Code::UnknownField, detail).at(at))
-    }
-
+impl BodyFields {
     /// Removes fields that have no effect, after a check of their types.
     pub(crate) fn without_effect(&mut self, names: &[(&str, Expected)]) -> Result<(), Problem> {
         for (name, expected) in names {
@@ -254,67 +229,28 @@ impl Fields {
         Ok(())
     }
 
-    /// Where one of the fields is.
-    pub(crate) fn pointer(&self, name: &str) -> String {
-        format!("{}/{name}", self.at)
-    }
-
-    /// Takes a value out; null is none.
-    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
-        self.fields.remove(name).filter(|value| !value.is_null())
-    }
-
-    /// The same, of a field that must be there.
-    pub(crate) fn need(&mut self, name: &str) -> Result<Value, Problem> {
-        self.take(name).ok_or_else(|| {
-            let detail = format!("Missing required parameter: '{name}'.");
-            Problem::new(Code::MissingField, detail).at(self.pointer(name))
-        })
-    }
-
-    pub(crate) fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(wrong_type(&self.pointer(name), "a string", &other)),
-        }
-    }
-
-    pub(crate) fn needed_text(&mut self, name: &str) -> Result<String, Problem> {
-        match self.need(name)? {
-            Value::String(text) => Ok(text),
-            other => Err(wrong_type(&self.pointer(name), "a string", &other)),
-        }
-    }
-
-    pub(crate) fn flag(&mut self, name: &str) -> Result<Option<bool>, Problem> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(flag)),
-            Some(other) => Err(wrong_type(&self.pointer(name), "a boolean", &other)),
-        }
-    }
-
     /// A number within bounds.
-    pub(crate) fn number(&mut self, name: &str, bounds: RangeInclusive<f64>) -> Result<Option<f64>, Problem> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(value) => number(&value, &self.pointer(name), bounds).map(Some),
-        }
+    pub(crate) fn number_in(
+        &mut self,
+        name: &str,
+        bounds: RangeInclusive<f64>,
+    ) -> Result<Option<f64>, Problem> {
+        self.take(name).map(|value| number(&value, &self.pointer(name), bounds)).transpose()
     }
 
     /// A whole number within bounds, also when it is written as 50.0.
-    pub(crate) fn whole(&mut self, name: &str, bounds: RangeInclusive<i64>) -> Result<Option<i64>, Problem> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(value) => whole(&value, &self.pointer(name), bounds).map(Some),
-        }
+    pub(crate) fn whole_in(
+        &mut self,
+        name: &str,
+        bounds: RangeInclusive<i64>,
+    ) -> Result<Option<i64>, Problem> {
+        self.take(name).map(|value| whole(&value, &self.pointer(name), bounds)).transpose()
     }
 }
 
 /// A number within bounds.
 pub(crate) fn number(value: &Value, at: &str, bounds: RangeInclusive<f64>) -> Result<f64, Problem> {
-    let found = value.as_f64().ok_or_else(|| wrong_type(at, "a number", value))?;
+    let found = Wording::OpenAi.number(value, at)?;
     if bounds.contains(&found) {
         return Ok(found);
     }
@@ -322,23 +258,18 @@ pub(crate) fn number(value: &Value, at: &str, bounds: RangeInclusive<f64>) -> Re
         (f64::MIN_POSITIVE, end) => format!("above 0 and at most {end}"),
         (start, end) => format!("between {start} and {end}"),
     };
-    Err(invalid(at, format!("Invalid value for '{}': {found}; it must be {range}.", name_of(at))))
+    Err(invalid(at, format!("Invalid value for '{}': {found}; it must be {range}.", dotted(at))))
 }
 
 /// A whole number within bounds.
 pub(crate) fn whole(value: &Value, at: &str, bounds: RangeInclusive<i64>) -> Result<i64, Problem> {
-    let expected = "an integer";
-    let found = value.as_f64().ok_or_else(|| wrong_type(at, expected, value))?;
-    if found.fract() != 0.0 {
-        let detail = format!("Invalid type for '{}': {found} is no integer.", name_of(at));
-        return Err(Problem::new(Code::WrongType, detail).at(at));
-    }
+    let found = Wording::OpenAi.whole(value, at)?;
     // What is out of the type's range becomes its end: out of the bounds, unless they have none.
     let exact = value.as_i64().unwrap_or(found as i64);
     if bounds.contains(&exact) {
         return Ok(exact);
     }
-    let (name, start) = (name_of(at), bounds.start());
+    let (name, start) = (dotted(at), bounds.start());
     let range = match *bounds.end() {
         i64::MAX => format!("at least {start}"),
         end => format!("between {start} and {end}"),
@@ -352,14 +283,11 @@ pub(crate) fn invalid(at: &str, detail: impl Into<String>) -> Problem {
 }
 
 /// A value of another type.
-pub(crate) fn wrong_type(at: &str, expected: &str, found: &Value) -> Problem {
-    let found = parse::kind(found);
-    let subject = if at.is_empty() { "the body".to_owned() } else { format!("'{}'", name_of(at)) };
-    let detail = format!("Invalid type for {subject}: expected {expected}, but got {found} instead.");
-    Problem::new(Code::WrongType, detail).at(at)
+pub(super) fn wrong_type(at: &str, expected: &str, found: &Value) -> Problem {
+    Wording::OpenAi.wrong_type(at, expected, found)
 }
 
-/// The name of a field at a pointer.
-fn name_of(at: &str) -> String {
-    super::error::dotted(at)
+/// The fields of a value, which must be an object.
+pub(super) fn object(value: Value, at: String) -> Result<BodyFields, Problem> {
+    BodyFields::of(value, at, Wording::OpenAi)
 }
