@@ -37,7 +37,7 @@ pub(crate) struct Load {
     pub(crate) running: usize,
     /// Requests that wait for admission or for weights.
     pub(crate) queued: usize,
-    /// PageLabels that requests hold, of the engines that serve.
+    /// Pages that requests hold, of the engines that serve.
     pub(crate) pages_used: usize,
     /// And all that these have.
     pub(crate) pages_total: usize,
@@ -198,7 +198,7 @@ impl SavedWork {
             cache_hits: count("samosa_prefix_cache_hits", "Prompt tokens found in the prefix cache"),
             cache_evictions: count(
                 "samosa_prefix_cache_evictions",
-                "PageLabels the prefix cache lost to others",
+                "Pages the prefix cache lost to others",
             ),
             drafted_tokens: count(
                 "samosa_spec_decode_draft_tokens",

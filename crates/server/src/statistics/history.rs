@@ -204,7 +204,7 @@ pub(crate) struct HistoryReport {
     swaps: Vec<Value>,
 }
 
-/// HistoryColumns, written by column.
+/// Rows, written by column.
 struct HistoryColumns(Vec<HistoryRow>);
 
 /// A column, and its value in a row.
