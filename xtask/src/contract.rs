@@ -1,18 +1,17 @@
-//! `cargo xtask contract`: the release binary, driven over HTTP and held to `contract/inference-api.yaml`.
+//! `cargo xtask contract`: the binary, driven over HTTP and held to `contract/inference-api.yaml`.
 //!
 //! The driver is `contract/test.py`, in a virtual environment of its own under the target directory, since
 //! the tool that knows how to attack an `OpenAPI` document is written in Python. `contract/settings.py` beside it asks a
 //! real validator what the JSON Schema of the settings' file accepts.
 
-use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use anyhow::{Context as _, bail};
 
-use crate::python::text;
-use crate::{isa, python, shell};
+use crate::shell::{self, text};
+use crate::{isa, python};
 
 /// Nothing is left in the work tree: no bytecode, no cache.
 const PYTEST: &[&str] = &[
@@ -36,24 +35,25 @@ pub(crate) fn ready() -> anyhow::Result<PathBuf> {
 
 /// Builds the binary, readies Python and runs the contract tests with these instruction sets, at once.
 pub(crate) fn run(isas: &[String]) -> anyhow::Result<()> {
-    shell::run("cargo", &["build", "--release", "-p", "samosa"])?;
+    let binary = shell::samosa()?;
     let python = ready()?.join("python");
-    let binary = shell::target_dir().join("release/samosa").with_extension(env::consts::EXE_EXTENSION);
-    let runs =
-        isas.iter().map(|isa| Run::start(isa, &python, &binary)).collect::<anyhow::Result<Vec<_>>>()?;
+    let runs = isas
+        .iter()
+        .map(|isa| ContractRun::start(isa, &python, &binary))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     // All are waited for, so that none is left behind by one that fails.
-    let outcomes: Vec<_> = runs.into_iter().map(Run::end).collect();
+    let outcomes: Vec<_> = runs.into_iter().map(ContractRun::end).collect();
     outcomes.into_iter().collect()
 }
 
 /// One run of the tests. What it says is shown at its end.
-struct Run {
+struct ContractRun {
     isa: String,
     said: PathBuf,
     process: Child,
 }
 
-impl Run {
+impl ContractRun {
     fn start(isa: &str, python: &Path, binary: &Path) -> anyhow::Result<Self> {
         let said = shell::target_dir().join(format!("contract-{isa}.txt"));
         let file = File::create(&said)?;

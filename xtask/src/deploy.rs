@@ -7,13 +7,10 @@
 
 mod balancer;
 mod compose;
-mod dockerfile;
 mod generated;
-pub(crate) mod http;
 mod image;
 mod kubernetes;
 mod operators;
-pub(crate) mod process;
 mod references;
 mod rollout;
 mod sizing;
@@ -78,7 +75,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         return generated::write();
     }
     generated::check()?;
-    shell::run("cargo", &["build", "--release", "-p", "samosa"])?;
     let built = Built::find()?;
     for (part, run) in PARTS.iter().filter(|(part, _)| options.only.is_none_or(|only| only == *part)) {
         println!("\n--- {part:?}");
@@ -89,15 +85,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 impl Built {
     fn find() -> anyhow::Result<Self> {
-        let binary = shell::target_dir().join("release/samosa");
-        let config = shell::output(tools::text(&binary)?, &["config"])?;
+        let binary = shell::samosa()?;
+        let config = shell::output(shell::text(&binary)?, &["config"])?;
         let settings = config.lines().filter_map(|line| line.split_whitespace().next());
         let settings = settings.map(str::to_owned).collect();
-        let scratch = shell::target_dir().join("deploy");
-        if scratch.exists() {
-            std::fs::remove_dir_all(&scratch)?;
-        }
-        std::fs::create_dir_all(&scratch)?;
+        let scratch = shell::fresh_folder("deploy")?;
         Ok(Self { binary, settings, scratch })
     }
 

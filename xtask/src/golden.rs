@@ -1,22 +1,21 @@
 //! `cargo xtask golden`: recorded logits, tokens and texts of every model generation, in the profile that is
-//! shipped, from the tokenizer up to HTTP.
+//! shipped.
 
 use anyhow::bail;
 
 use crate::shell;
 
-/// Crates that hold golden tests, from the bottom up. What the registry has of them waits for the other tests, since
-/// samosa's go through it. With these, and no others whose tests ask more of the libraries, cargo builds here what the
-/// program is made of, and the steps after this one have it.
-const CRATES: [&str; 3] = ["tokenizer", "model", "samosa"];
-/// The files they are in: only these are built for it.
-const FILES: [&str; 2] = ["recorded", "golden"];
+/// Crates that hold golden tests and can be built as they are shipped without all the others; what the registry and the
+/// binary have of them is among the workspace's tests.
+const CRATES: [&str; 2] = ["tokenizer", "model"];
+/// The binaries they are in: only these are built for it.
+const BINARIES: [&str; 2] = ["recorded", "it"];
 
 /// Runs every test there with `golden` in its name, and shows the figures they print.
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut args = vec!["test", "--release"];
     args.extend(CRATES.iter().flat_map(|name| ["-p", name]));
-    args.extend(FILES.iter().flat_map(|name| ["--test", name]));
+    args.extend(BINARIES.iter().flat_map(|name| ["--test", name]));
     args.extend(["golden", "--", "--nocapture", "--test-threads=2"]);
     println!("$ cargo {}", args.join(" "));
     let output = shell::output("cargo", &args)?;

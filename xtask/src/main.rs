@@ -11,11 +11,13 @@ mod clients;
 mod contract;
 mod deploy;
 mod golden;
+mod http;
 mod isa;
 mod node;
 mod observe;
 mod page;
 mod prepare;
+mod process;
 mod python;
 mod shell;
 mod tidy;
@@ -28,13 +30,13 @@ use clap::Parser;
 /// Developer commands of the samosaChaat inference server.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
-enum Command {
+enum Task {
     /// Set up what is missing and run every check and test, as continuous integration does
     Ci,
     /// Fetch and install what the checks need beside Rust, and check nothing
     Prepare,
     /// Check the rules that neither the compiler nor clippy knows: layers, sizes, words, paths
-    Tidy,
+    Tidy(tidy::Options),
     /// Compare every model generation with the recorded logits and tokens, optimised
     Golden,
     /// Drive the built binary over HTTP and hold it to contract/inference-api.yaml
@@ -58,7 +60,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Command::parse();
+    let command = Task::parse();
     match std::env::set_current_dir(shell::root()).map_err(Into::into).and_then(|()| run(&command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -68,20 +70,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> anyhow::Result<()> {
+fn run(command: &Task) -> anyhow::Result<()> {
     match command {
-        Command::Ci => ci::run(),
-        Command::Prepare => prepare::run(),
-        Command::Tidy => tidy::run(),
-        Command::Golden => golden::run(),
-        Command::Contract => contract::run(&[isa::chosen()]),
-        Command::Clients => clients::run(&isa::chosen()),
-        Command::Page(options) => page::run(options, &isa::chosen()),
-        Command::Book(options) => book::run(options),
-        Command::Observe => observe::run(),
-        Command::Deploy(options) => deploy::run(options),
-        Command::Quality(options) => options.run("quality"),
-        Command::Bench(options) => options.run("bench"),
+        Task::Ci => ci::run(),
+        Task::Prepare => prepare::run(),
+        Task::Tidy(options) => tidy::run(options),
+        Task::Golden => golden::run(),
+        Task::Contract => contract::run(&[isa::chosen()]),
+        Task::Clients => clients::run(&isa::chosen()),
+        Task::Page(options) => page::run(options, &isa::chosen()),
+        Task::Book(options) => book::run(options),
+        Task::Observe => observe::run(),
+        Task::Deploy(options) => deploy::run(options),
+        Task::Quality(options) => options.run("quality"),
+        Task::Bench(options) => options.run("bench"),
     }
 }
 

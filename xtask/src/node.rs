@@ -16,22 +16,12 @@ pub(crate) fn ready(oldest: (u32, u32)) -> anyhow::Result<()> {
         return Ok(());
     }
     let (major, minor) = oldest;
-    install(&["nodejs", "npm"], &format!("Node.js {major}.{minor} or newer, with npm"))?;
+    shell::install(&["nodejs", "npm"], &format!("Node.js {major}.{minor} or newer, with npm"))?;
     if is_there(oldest) {
         Ok(())
     } else {
         bail!("Debian's nodejs was installed and is older than {major}.{minor}, or has no npm")
     }
-}
-
-/// Installs Debian's packages, or says what is missing where they cannot be had.
-pub(crate) fn install(packages: &[&str], what: &str) -> anyhow::Result<()> {
-    let root = shell::output("id", &["-u"]).is_ok_and(|id| id.trim() == "0");
-    if !root || !shell::succeeds("apt-get", &["--version"]) {
-        bail!("not on this machine: {what}");
-    }
-    shell::run("apt-get", &["update", "-qq"])?;
-    shell::run("apt-get", &[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
 }
 
 fn is_there(oldest: (u32, u32)) -> bool {

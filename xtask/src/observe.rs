@@ -1,4 +1,4 @@
-//! `cargo xtask observe`: the rules and dashboards of `deploy`, asked of a real Prometheus that scrapes the release
+//! `cargo xtask observe`: the rules and dashboards of `deploy`, asked of a real Prometheus that scrapes the
 //! binary while it serves, swaps and refuses.
 //!
 //! Nothing of this needs the network, but for Debian's package where Prometheus is not installed. All processes listen
@@ -9,15 +9,13 @@ mod load;
 mod processes;
 mod prometheus;
 mod promql;
-mod web;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use std::{env, fs, thread};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
@@ -25,7 +23,7 @@ use serde_json::Value;
 use self::dashboards::{Dashboard, Query};
 use self::processes::Samosa;
 use self::prometheus::{Prometheus, Window};
-use crate::shell;
+use crate::{http, shell};
 
 const RULES: &str = "deploy/prometheus/alerts.yml";
 const RULE_TESTS: &str = "deploy/prometheus/alerts_test.yml";
@@ -43,20 +41,20 @@ pub(crate) fn ready() -> anyhow::Result<()> {
 
 /// Checks the files, then asks everything of a Prometheus that watched a server at work.
 pub(crate) fn run() -> anyhow::Result<()> {
-    shell::run("cargo", &["build", "--release", "-p", "samosa"])?;
+    let binary = shell::samosa()?;
     prometheus::install()?;
     shell::run("promtool", &["check", "config", CONFIGURATION])?;
     shell::run("promtool", &["check", "rules", RULES])?;
     shell::run("promtool", &["test", "rules", RULE_TESTS])?;
     let boards = Dashboard::all(&shell::root().join(DASHBOARDS))?;
-    let directory = fresh_directory()?;
+    let directory = shell::fresh_folder("observe")?;
     let began = SystemTime::now();
-    let samosa = Samosa::start(&binary(), &directory)?;
+    let samosa = Samosa::start(binary, &directory)?;
     let watching = Prometheus::start(&directory, samosa.address())?;
     println!("load: streams, swaps and refusals at {}, watched by {}", samosa.address(), watching.address());
     println!("load: {}", load::run(&samosa)?);
     thread::sleep(SETTLE);
-    let text = web::get(samosa.address(), "/metrics")?;
+    let text = http::body(samosa.address(), "/metrics")?;
     prometheus::lint(&text, KNOWN_LINT)?;
     let window = Window::since(began.duration_since(UNIX_EPOCH)?)?;
     let queries = ask(&watching, &boards, &window)?;
@@ -67,21 +65,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
         boards.len()
     );
     Ok(())
-}
-
-fn binary() -> PathBuf {
-    shell::target_dir().join("release/samosa").with_extension(env::consts::EXE_EXTENSION)
-}
-
-/// Where the processes keep what they write. What an earlier run left is gone.
-fn fresh_directory() -> anyhow::Result<PathBuf> {
-    let directory = shell::target_dir().join("observe");
-    if directory.exists() {
-        fs::remove_dir_all(&directory)?;
-    }
-    fs::create_dir_all(&directory)?;
-    // Others run in directories of their own, and look for it from there.
-    Ok(Path::new(&directory).canonicalize()?)
 }
 
 /// Asks every query of every panel, variable and annotation; fails with all that have no data.

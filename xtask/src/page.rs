@@ -1,7 +1,7 @@
 //! `cargo xtask page`: the page is what its source makes, weighs what it may, and does what it should in a real Chromium.
 //!
 //! It is built below the target directory, where its packages lie, and compared with `web/dist`, which the server embeds.
-//! The tests in `web/browser` drive the release binary.
+//! The tests in `web/browser` drive the binary.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -59,7 +59,6 @@ pub(crate) fn run(options: &Options, isa: &str) -> anyhow::Result<()> {
     if options.no_browser {
         return Ok(());
     }
-    shell::run("cargo", &["build", "--release", "-p", "samosa"])?;
     browse(&folder, options, isa)
 }
 
@@ -163,15 +162,10 @@ fn compare(committed: &Files, built: &Files) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the tests, or takes the pictures, in a real browser before the release binary.
+/// Runs the tests, or takes the pictures, in a real browser before the binary.
 fn browse(folder: &Path, options: &Options, isa: &str) -> anyhow::Result<()> {
     let chromium = chromium()?;
-    let out = shell::target_dir().join("page-browser");
-    if out.exists() {
-        fs::remove_dir_all(&out)?;
-    }
-    fs::create_dir_all(&out)?;
-    let binary = shell::target_dir().join("release/samosa").with_extension(env::consts::EXE_EXTENSION);
+    let out = shell::fresh_folder("page-browser")?;
     let mut command = Command::new("node");
     if options.pictures {
         command.arg("browser/pictures.mjs");
@@ -179,7 +173,7 @@ fn browse(folder: &Path, options: &Options, isa: &str) -> anyhow::Result<()> {
         command.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]).args(tests(folder)?);
     }
     command.current_dir(folder).env("CHROMIUM", chromium).env(isa::VARIABLE, isa);
-    command.env("SAMOSA_BINARY", binary.canonicalize()?).env("SAMOSA_PAGE_OUT", out.canonicalize()?);
+    command.env("SAMOSA_BINARY", shell::samosa()?).env("SAMOSA_PAGE_OUT", &out);
     command.env("SAMOSA_GOLDENS", shell::root().join("goldens"));
     command.env("SAMOSA_PICTURES", shell::root().join("docs/src/pictures"));
     println!("$ node {}", if options.pictures { "browser/pictures.mjs" } else { "--test browser" });
@@ -209,6 +203,6 @@ fn chromium() -> anyhow::Result<PathBuf> {
     if let Some(there) = named.or_else(found) {
         return Ok(there);
     }
-    node::install(&["chromium"], "Chromium (CHROMIUM may say where it is)")?;
+    shell::install(&["chromium"], "Chromium (CHROMIUM may say where it is)")?;
     found().context("Debian's chromium was installed and is not where it should be")
 }

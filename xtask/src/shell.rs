@@ -17,6 +17,43 @@ pub(crate) fn target_dir() -> PathBuf {
     root().join(moved.map_or_else(|| PathBuf::from("target"), PathBuf::from))
 }
 
+/// The program that the checks drive, as the workspace's tests build it: a test of its crate is built beside it, because
+/// cargo then chooses the same features of the libraries as for all tests, and nothing is built twice.
+pub(crate) fn samosa() -> anyhow::Result<PathBuf> {
+    run("cargo", &["build", "--workspace", "--bin", "samosa", "--test", "soak"])?;
+    let binary = target_dir().join("debug/samosa").with_extension(std::env::consts::EXE_EXTENSION);
+    binary.canonicalize().with_context(|| binary.display().to_string())
+}
+
+/// A folder below the target directory, empty.
+pub(crate) fn fresh_folder(name: &str) -> anyhow::Result<PathBuf> {
+    let folder = target_dir().join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    // Others run in directories of their own, and look for it from there.
+    Ok(folder.canonicalize()?)
+}
+
+/// Installs Debian's packages, or says what is missing where they cannot be had.
+pub(crate) fn install(packages: &[&str], what: &str) -> anyhow::Result<()> {
+    if !is_root() || !succeeds("apt-get", &["--version"]) {
+        bail!("not on this machine: {what}");
+    }
+    run("apt-get", &["update", "-qq"])?;
+    run("apt-get", &[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
+}
+
+pub(crate) fn is_root() -> bool {
+    output("id", &["-u"]).is_ok_and(|id| id.trim() == "0")
+}
+
+/// A path as an argument.
+pub(crate) fn text(path: &Path) -> anyhow::Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
 /// Runs a program with this terminal; its output is not caught.
 pub(crate) fn run(program: &str, args: &[&str]) -> anyhow::Result<()> {
     println!("$ {program} {}", args.join(" "));

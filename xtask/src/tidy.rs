@@ -1,10 +1,12 @@
 //! `cargo xtask tidy`: the rules that neither the compiler nor clippy knows.
 //!
-//! Each check is a pure function from a [`Tree`] to violations, so that its tests hand it a small made-up
-//! tree that breaks the rule. [`Tree`] is what git would commit; nothing else of the disk is looked at.
+//! Each check is a pure function from a [`FileTree`] to violations, so that its tests hand it a small made-up
+//! tree that breaks the rule. [`FileTree`] is what git would commit; nothing else of the disk is looked at.
 
 mod context;
+mod imports;
 mod layers;
+mod names;
 mod rust;
 mod source;
 mod text;
@@ -17,7 +19,7 @@ use std::fmt;
 
 use anyhow::bail;
 
-pub(crate) use self::tree::Tree;
+pub(crate) use self::tree::FileTree;
 use crate::shell;
 
 /// Files that a check passes over. This table may only shrink: a row that hides nothing is itself a violation.
@@ -50,9 +52,22 @@ impl fmt::Display for Violation {
     }
 }
 
+/// What is asked for.
+#[derive(clap::Args, Default)]
+pub(crate) struct Options {
+    /// Check circles of imports and names that are defined twice too
+    #[arg(long)]
+    strict: bool,
+}
+
 /// Prints what is broken in the repository, and fails if anything is.
-pub(crate) fn run() -> anyhow::Result<()> {
-    let found = violations(&Tree::of_repository(shell::root())?, EXEMPT);
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let tree = FileTree::of_repository(shell::root())?;
+    let mut found = violations(&tree, EXEMPT);
+    if options.strict {
+        found.extend(imports::check(&tree));
+        found.extend(names::check(&tree));
+    }
     for violation in &found {
         println!("{violation}");
     }
@@ -63,7 +78,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 }
 
 /// Every broken rule of a tree that no row of `exempt` covers, in the order of files and lines.
-fn violations(tree: &Tree, exempt: &[Exemption]) -> Vec<Violation> {
+fn violations(tree: &FileTree, exempt: &[Exemption]) -> Vec<Violation> {
     let mut all = layers::check(tree);
     all.extend(rust::check(tree));
     all.extend(text::check(tree));

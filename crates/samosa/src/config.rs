@@ -5,10 +5,10 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use client::text::{width, wrap};
 use serde_json::{Map, Value, json};
 
 use crate::settings::{self, GROUPS, Origin, Setting, Values, Wrong};
-use crate::text::{width, wrap};
 
 /// Columns before the values of an explanation.
 const LABEL: usize = 14;

@@ -12,7 +12,8 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use model::Isa;
+use client::text::width;
+use cpu::Isa;
 use registry::Tag;
 
 use self::facts::{Ask, MachineFacts, Model, ModelFacts, SettingsFacts, SourcesFacts};
@@ -20,7 +21,6 @@ use self::finding::{Finding, Mark};
 use self::report::Report;
 use crate::options;
 use crate::settings::{Origin, Values};
-use crate::text::width;
 
 /// Columns at most: what fits a mail and an issue.
 const MAX_WIDTH: usize = 80;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use model::{Isa, WeightFormat};
+use cpu::{Isa, WeightFormat};
+use fetch::{FetchSettings, Fetcher};
 use registry::catalog::Offer;
-use registry::fetch::{FetchSettings, Fetcher};
 use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
 use server::{ContextOverflow, Defaults, Edge, Keys, Limits, Options};
@@ -180,7 +180,7 @@ fn models(values: &Values, workers: usize) -> Result<serving::Options> {
         workers,
         kv_bytes: kv_bytes(values)?,
         swap_mode: values.choice("swap_mode", &SWAP_MODES)?,
-        grammar: grammar::Settings {
+        grammar: guides::Settings {
             command: grammars::command(),
             slow_reads: values.number("max_grammar_reads")? as usize,
             deadline: seconds(values, "grammar_timeout")?,

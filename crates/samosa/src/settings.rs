@@ -15,7 +15,7 @@ pub(crate) use self::documents::{example, schema};
 pub(crate) use self::kind::Kind;
 pub(crate) use self::table::GROUPS;
 pub(crate) use self::values::{
-    Origin, Terminal, Values, Wrong, environment_of_s3, has_proxy, home, shown, state_home, terminal,
+    Origin, Values, Wrong, environment_of_s3, has_proxy, home, shown, state_home, terminal,
 };
 
 /// Names this alike are taken for the same one, mistyped (1 is equal).
@@ -86,14 +86,6 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
 /// The setting with this key.
 pub(crate) fn named(key: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.key == key)
-}
-
-/// The bounds of a whole number.
-pub(crate) fn bounds(key: &str) -> std::ops::RangeInclusive<u64> {
-    match named(key).map(|setting| &setting.kind) {
-        Some(Kind::Whole(bounds, _)) => bounds.clone(),
-        _ => unreachable!("{key} is no whole number"),
-    }
 }
 
 /// The setting that a person means: by its flag, variable or key.

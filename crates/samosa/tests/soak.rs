@@ -3,13 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 #[expect(dead_code, reason = "each test file uses its part of it")]
+#[path = "it/support/running.rs"]
 mod running;
+#[path = "kill/wide.rs"]
+mod wide;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use running::{Running, wide};
+use running::Running;
 use serde_json::{Value, json};
 
 const STREAMS: usize = 16;

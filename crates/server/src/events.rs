@@ -44,8 +44,8 @@ pub(crate) struct AnswerMeta {
     pub(crate) span: Arc<RequestSpan>,
 }
 
-/// What is said of an answer. After [`AnswerEvent::Finished`] or [`AnswerEvent::Failed`] nothing follows.
-pub(crate) enum AnswerEvent {
+/// What is said of an answer. After [`AnswerOutput::Finished`] or [`AnswerOutput::Failed`] nothing follows.
+pub(crate) enum AnswerOutput {
     /// A token, and what it adds to the text.
     Token { token: u32, text: String, logprobs: Option<Box<Logprobs>> },
     /// Text that was held back until the end.
@@ -228,7 +228,7 @@ impl EventStream {
     }
 
     /// What is said next; waits for it, but no longer than the answer may last.
-    pub(crate) async fn next(&mut self) -> AnswerEvent {
+    pub(crate) async fn next(&mut self) -> AnswerOutput {
         let until = self.until.into();
         match timeout_at(until, poll_fn(|context| self.poll_said(context))).await {
             Ok(said) => said,
@@ -237,7 +237,7 @@ impl EventStream {
     }
 
     /// What is said next. Not to be asked once it is over.
-    pub(crate) fn poll_said(&mut self, context: &mut Context<'_>) -> Poll<AnswerEvent> {
+    pub(crate) fn poll_said(&mut self, context: &mut Context<'_>) -> Poll<AnswerOutput> {
         self.shared.note_read();
         if clock::now() > self.until {
             return Poll::Ready(self.overdue());
@@ -254,31 +254,31 @@ impl EventStream {
     }
 
     /// The end of a stream that lasted too long.
-    fn overdue(&mut self) -> AnswerEvent {
+    fn overdue(&mut self) -> AnswerOutput {
         if self.held.is_some() || !self.events.is_empty() {
             self.shared.too_slow.store(true, Ordering::Release);
             self.broken()
         } else {
-            AnswerEvent::Failed(self.fail(Failure::Deadline))
+            AnswerOutput::Failed(self.fail(Failure::Deadline))
         }
     }
 
     /// What an event says to a caller. After the last one `end` is set.
-    fn said(&mut self, event: Option<StreamEvent>) -> Option<AnswerEvent> {
+    fn said(&mut self, event: Option<StreamEvent>) -> Option<AnswerOutput> {
         Some(match event {
             Some(StreamEvent::Admitted) => return None,
             Some(StreamEvent::Token { token, text, logprobs }) => {
-                AnswerEvent::Token { token, text, logprobs }
+                AnswerOutput::Token { token, text, logprobs }
             }
-            Some(StreamEvent::Text(text)) => AnswerEvent::Text(text),
+            Some(StreamEvent::Text(text)) => AnswerOutput::Text(text),
             Some(StreamEvent::Finished { reason, usage, timings }) => {
                 self.end = Some(match reason {
                     FinishReason::Stop | FinishReason::StopText => StreamEnd::Stop,
                     FinishReason::Length => StreamEnd::Length,
                 });
-                AnswerEvent::Finished { reason, usage, timings }
+                AnswerOutput::Finished { reason, usage, timings }
             }
-            Some(StreamEvent::Failed(why)) => AnswerEvent::Failed(self.fail(why)),
+            Some(StreamEvent::Failed(why)) => AnswerOutput::Failed(self.fail(why)),
             None => self.broken(),
         })
     }
@@ -290,14 +290,14 @@ impl EventStream {
     }
 
     /// The engine says nothing more, though the answer is not complete.
-    fn broken(&mut self) -> AnswerEvent {
+    fn broken(&mut self) -> AnswerOutput {
         let (end, error) = if self.shared.too_slow.load(Ordering::Acquire) {
             (StreamEnd::SlowClient, StreamError::SlowClient)
         } else {
             (StreamEnd::Error, StreamError::AnswerDropped)
         };
         self.end = Some(end);
-        AnswerEvent::Failed(error)
+        AnswerOutput::Failed(error)
     }
 
     /// Collects the spans of the answer's stages, and counts the rest in the request's.

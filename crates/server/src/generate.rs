@@ -12,7 +12,7 @@ use tokenizer::{ChatError, Message, RenderedChat};
 
 use crate::admission::{self, PreparedRequest};
 use crate::app::App;
-use crate::events::{self, AnswerEvent, AnswerMeta};
+use crate::events::{self, AnswerMeta, AnswerOutput};
 use crate::fields::short;
 use crate::lifecycle::Arriving;
 use crate::options::ContextOverflow;
@@ -57,8 +57,7 @@ async fn begin(
 ) -> Result<Events, Problem> {
     let served = app.models.admit().await?;
     let RenderedChat { ids, dropped_messages } = render(&served, &body, app.options.context_overflow)?;
-    let sizes = (served.vocab_size(), served.sequence_len());
-    let request = engine::Request::new(ids, body.max_tokens, sampling, sizes)?.in_scope(context.scope);
+    let request = served.request(ids, body.max_tokens, sampling)?.in_scope(context.scope);
     let prepared = PreparedRequest { request, dropped_messages };
     let answers = admission::submit(&app, &served, context, vec![vec![prepared]])?;
     drop((arriving, served));
@@ -112,17 +111,17 @@ fn seed(headers: &HeaderMap) -> Result<u64, Problem> {
 pub(crate) struct TokenFrames;
 
 impl Frames for TokenFrames {
-    fn say(&mut self, meta: &AnswerMeta, said: AnswerEvent, out: &mut Vec<u8>) {
+    fn say(&mut self, meta: &AnswerMeta, said: AnswerOutput, out: &mut Vec<u8>) {
         match said {
-            AnswerEvent::Token { text, .. } | AnswerEvent::Text(text) => {
+            AnswerOutput::Token { text, .. } | AnswerOutput::Text(text) => {
                 if !text.is_empty() {
                     data(out, &TokenFrame { token: &text, gpu: meta.worker });
                 }
             }
-            AnswerEvent::Finished { reason, usage, timings } => {
+            AnswerOutput::Finished { reason, usage, timings } => {
                 data(out, &DoneFrame::new(meta, reason, usage, timings));
             }
-            AnswerEvent::Failed(_) => {}
+            AnswerOutput::Failed(_) => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use crate::app::App;
 use crate::clock;
-use crate::events::{AnswerEvent, AnswerMeta, EventStream};
+use crate::events::{AnswerMeta, AnswerOutput, EventStream};
 use crate::problem::Problem;
 use crate::request_ids::EndsLater;
 use crate::request_span::RequestContext;
@@ -25,7 +25,7 @@ const WRITE_BYTES: usize = 16 << 10;
 /// Writes what is said of answers.
 pub(crate) trait Frames: Send {
     /// Something was said of an answer. Failures are not given here: they have one form for all.
-    fn say(&mut self, meta: &AnswerMeta, said: AnswerEvent, out: &mut Vec<u8>);
+    fn say(&mut self, meta: &AnswerMeta, said: AnswerOutput, out: &mut Vec<u8>);
 
     /// All answers are complete.
     fn finish(&mut self, out: &mut Vec<u8>) {
@@ -58,7 +58,7 @@ impl Events {
             while out.len() < WRITE_BYTES && !answer.is_over() {
                 match answer.poll_said(context) {
                     Poll::Pending => break,
-                    Poll::Ready(AnswerEvent::Failed(error)) => {
+                    Poll::Ready(AnswerOutput::Failed(error)) => {
                         Problem::from(error).frame(answer.meta().span.context.ids.shape, out);
                         self.answers.iter_mut().for_each(EventStream::give_up);
                         self.over = true;

@@ -2,17 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
+use fetch::DownloadProgress;
 use registry::Tag;
-use registry::fetch::Progress;
 use registry::swap::{Mode, Phase};
 use serde_json::{Map, Value, json};
-use serving::SwapRecord;
+use serving::SwapStatus;
 
 use crate::clock;
 use crate::trace::{self, TraceContext, TraceSpan};
 
 /// As in `/stats`.
-pub(crate) fn fields(record: &SwapRecord) -> Value {
+pub(crate) fn fields(record: &SwapStatus) -> Value {
     let seconds = |(phase, _, took): &(Phase, SystemTime, Duration)| {
         (phase.name().to_owned(), took.as_secs_f64().into())
     };
@@ -33,7 +33,7 @@ pub(crate) fn fields(record: &SwapRecord) -> Value {
     })
 }
 
-fn download_fields(progress: &Progress) -> Value {
+fn download_fields(progress: &DownloadProgress) -> Value {
     let now = progress.snapshot();
     json!({
         "files_done": now.files_done,
@@ -46,7 +46,7 @@ fn download_fields(progress: &Progress) -> Value {
 }
 
 /// As in `/stats/history`.
-pub(crate) fn mark(record: &SwapRecord) -> Value {
+pub(crate) fn mark(record: &SwapStatus) -> Value {
     json!({
         "swap_id": record.id,
         "began": clock::unix_of(record.started),
@@ -58,7 +58,7 @@ pub(crate) fn mark(record: &SwapRecord) -> Value {
 }
 
 /// The swap and its phases, in a trace of their own.
-pub(crate) fn spans(record: &SwapRecord) -> Vec<TraceSpan> {
+pub(crate) fn spans(record: &SwapStatus) -> Vec<TraceSpan> {
     let context = TraceContext::new();
     let took = record.started.elapsed().unwrap_or_default();
     let root = trace::phase(&context, "swap", record.started, took)
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_running_swap_shows_its_phase_and_those_before() {
-        let mut record = SwapRecord::new(1, registry::builtin::tag(), None);
+        let mut record = SwapStatus::new(1, registry::builtin::tag(), None);
         record.phases.push((Phase::Resolve, SystemTime::now(), Duration::from_millis(1500)));
         record.phase = Phase::Verify;
         let running = fields(&record);

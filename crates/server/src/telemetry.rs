@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use registry::fetch::Progress;
+use fetch::DownloadProgress;
 use registry::swap::{Outcome, Phase};
-use serving::{Models, SwapObserver, SwapRecord};
+use serving::{Models, SwapObserver, SwapStatus};
 
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::options::Options;
-use crate::statistics::history::{Recorder, StatsHistory};
+use crate::statistics::history::{RecentHistory, Recorder};
 use crate::statistics::streams::OpenStreams;
 use crate::swap_report;
 use crate::trace::Collector;
@@ -18,7 +18,7 @@ use crate::trace::Collector;
 pub(crate) struct Telemetry {
     pub(crate) metrics: Metrics,
     pub(crate) streams: OpenStreams,
-    pub(crate) history: StatsHistory,
+    pub(crate) history: RecentHistory,
     /// Where spans go, if anywhere.
     pub(crate) spans: Option<Arc<dyn Collector>>,
     pub(crate) started: Instant,
@@ -31,7 +31,7 @@ impl Telemetry {
         Self {
             metrics: Metrics::new(options),
             streams: OpenStreams::default(),
-            history: StatsHistory::default(),
+            history: RecentHistory::default(),
             spans: options.spans.clone(),
             started: clock::now(),
             started_unix: clock::unix(),
@@ -67,7 +67,7 @@ impl SwapObserver for Telemetry {
         self.metrics.weights.phase(phase, took);
     }
 
-    fn download_began(&self, progress: &Progress) {
+    fn download_began(&self, progress: &DownloadProgress) {
         self.metrics.weights.download_began(progress);
     }
 
@@ -75,7 +75,7 @@ impl SwapObserver for Telemetry {
         self.metrics.weights.download_ended();
     }
 
-    fn ended(&self, record: &SwapRecord) {
+    fn ended(&self, record: &SwapStatus) {
         if let Some(spans) = &self.spans {
             swap_report::spans(record).into_iter().for_each(|span| spans.collect(span));
         }

@@ -52,9 +52,12 @@ impl AdmitError {
 /// Why a swap was not begun, or failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SwapError {
-    /// The model cannot be found, fetched, read or loaded, or does not fit.
+    /// The model cannot be found, read or loaded, or does not fit.
     #[error("{}", sentence(&.0.public()))]
     Registry(Arc<registry::Error>),
+    /// The model could not be fetched.
+    #[error("{}", sentence(&.0.public()))]
+    Fetch(Arc<fetch::Error>),
     /// The model has to be fetched, and there is no storage to keep it in.
     #[error("A model that has to be fetched needs MODEL_STORAGE_PATH to be set.")]
     NoStorage,
@@ -84,12 +87,18 @@ impl From<registry::Error> for SwapError {
     }
 }
 
+impl From<fetch::Error> for SwapError {
+    fn from(error: fetch::Error) -> Self {
+        Self::Fetch(Arc::new(error))
+    }
+}
+
 /// Why an answer cannot have a form.
 #[derive(Debug, thiserror::Error)]
 pub enum GrammarError {
     /// The grammar is at fault, or costs too much.
     #[error(transparent)]
-    Refused(grammar::Error),
+    Refused(guides::Error),
     /// Nothing could read it; it is logged.
     #[error("the grammar could not be read")]
     Unavailable,

@@ -10,9 +10,9 @@ use registry::{LoadOptions, Tag};
 
 use crate::error::AdmitError;
 use crate::options::Options;
-use crate::record::{SwapObserver, SwapRecord};
 use crate::served_model::{ModelMemory, ServedModel};
 use crate::swap_gate::SwapGate;
+use crate::swap_status::{SwapObserver, SwapStatus};
 use crate::swaps::Swaps;
 use crate::totals::{EngineCounts, EngineTotals};
 
@@ -217,7 +217,7 @@ impl Models {
     }
 
     /// The last swaps, the latest first; the first of them may still run.
-    pub fn swaps(&self) -> Vec<SwapRecord> {
+    pub fn swaps(&self) -> Vec<SwapStatus> {
         self.swaps.records()
     }
 

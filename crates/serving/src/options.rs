@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use fetch::Fetcher;
 use registry::catalog::Offer;
-use registry::fetch::Fetcher;
 use registry::plan::Wish;
 use registry::{Catalog, LoadOptions, Tag};
 
@@ -25,7 +25,7 @@ pub struct Options {
     /// How models are loaded.
     pub load: LoadOptions,
     /// Instruction set of the kernels.
-    pub isa: engine::Isa,
+    pub isa: cpu::Isa,
     /// Compute threads of each worker.
     pub threads: usize,
     /// Engines that serve the same weights.
@@ -35,7 +35,7 @@ pub struct Options {
     /// Whether a new model is loaded beside the old one or in its place.
     pub swap_mode: Wish,
     /// How grammars of answers are read.
-    pub grammar: grammar::Settings,
+    pub grammar: guides::Settings,
     /// Bounds of each engine.
     pub engine: engine::Limits,
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::Compute;
+use cpu::Compute;
 use engine::driver::Watch;
-use registry::fetch::{Progress, Wanted};
+use fetch::DownloadProgress;
 use registry::load::{Found, Verified};
 use registry::plan::{self, Memory, Plan};
+use registry::provenance::DownloadRequest;
 use registry::swap::{Mode, Next, Phase, Transaction};
 use registry::{Entry, LoadedModel, Tag, load, memory, self_test};
 
@@ -27,7 +28,7 @@ pub(crate) struct SwapWork<'a> {
     old: Option<Found>,
     transaction: Transaction,
     entry: Option<Entry>,
-    wanted: Option<Wanted>,
+    wanted: Option<DownloadRequest>,
     verified: Option<Verified>,
     plan: Option<Plan>,
     loaded: Option<LoadedModel>,
@@ -83,12 +84,16 @@ impl<'a> SwapWork<'a> {
             }
             Phase::Restore => self.restore(),
         };
-        done.inspect_err(|error| {
-            if let SwapError::Registry(error) = error {
-                // With its path, which no caller is told.
-                tracing::error!(swap_id = self.id, model_tag = %self.target, error = %error, "a model could not be loaded");
-            }
+        done.inspect_err(|error| match error {
+            SwapError::Registry(error) => self.log(&**error),
+            SwapError::Fetch(error) => self.log(&**error),
+            _ => {}
         })
+    }
+
+    /// With its path, which no caller is told.
+    fn log(&self, error: &dyn std::error::Error) {
+        tracing::error!(swap_id = self.id, model_tag = %self.target, error = %error, "a model could not be loaded");
     }
 
     fn resolve(&mut self) -> Result<(), SwapError> {
@@ -104,7 +109,7 @@ impl<'a> SwapWork<'a> {
         let options = &self.models.options;
         let catalog = options.catalog();
         let root = catalog.directory().ok_or(SwapError::NoStorage)?;
-        let progress = Progress::default();
+        let progress = DownloadProgress::default();
         self.models.swaps.change(self.id, |record| record.progress = Some(progress.clone()));
         self.models.observer.download_began(&progress);
         let fetching = options.fetcher.fetch(&wanted, root, &progress);

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use engine::{Compute, Constraint, Handle, Request, Sink, Transformer};
-use grammar::{Form, Grammars};
+use cpu::transformer::KvPlan;
+use cpu::{Compute, Transformer, Weights};
+use engine::{Guide, Handle, InvalidRequest, Request, Sampling, Sink};
+use guides::{Calculator, Form, Grammars};
 use registry::LoadedModel;
 use tokenizer::{ChatError, Message, RenderedChat};
 use tokio::sync::Semaphore;
@@ -49,12 +51,16 @@ impl ServedModel {
         kv_bytes: usize,
     ) -> std::io::Result<Self> {
         let n_workers = options.workers.max(1);
-        let (reserved, workers) = start_engines(version, &model, options, kv_bytes / n_workers)?;
+        let Weights { config, format, .. } = &*model.weights;
+        let step_tokens = options.engine.clone().checked().step_tokens;
+        let plan = Arc::new(KvPlan::new(config, *format, kv_bytes / n_workers, step_tokens));
+        let grammars =
+            Grammars::new(Arc::clone(&model.tokenizer), model.chat.stop_tokens[0], options.grammar.clone());
         Ok(Self {
             version,
-            workers,
-            kv_bytes: n_workers * reserved,
-            grammars: Arc::new(Grammars::new(Arc::clone(&model.tokenizer), options.grammar.clone())),
+            workers: start_engines(version, &model, options, &plan)?,
+            kv_bytes: n_workers * plan.bytes(),
+            grammars: Arc::new(grammars),
             grammar_reads: Arc::new(Semaphore::new(options.grammar.slow_reads)),
             model,
         })
@@ -97,22 +103,22 @@ impl ServedModel {
         messages: &[Message<'_>],
         budget: Option<usize>,
     ) -> Result<RenderedChat, ChatError> {
-        self.model.tokenizer.render_chat(messages, budget)
+        self.model.chat.render(&self.model.tokenizer, messages, budget)
     }
 
     /// Reads a form that an answer must have. A read goes on by itself where its caller has gone.
-    pub async fn constrain(&self, form: Form) -> Result<Box<dyn Constraint>, GrammarError> {
+    pub async fn guide(&self, form: Form) -> Result<Box<dyn Guide>, GrammarError> {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.grammar_reads).acquire_owned().await;
         let grammars = Arc::clone(&self.grammars);
         match tokio::task::spawn_blocking(move || grammars.read(&form, permit)).await {
-            Ok(Ok(constraint)) => Ok(constraint),
-            Ok(Err(grammar::Error::Unavailable(error))) => {
+            Ok(Ok(guide)) => Ok(guide),
+            Ok(Err(guides::Error::Unavailable(error))) => {
                 tracing::error!(%error, "grammar worker failed");
                 Err(GrammarError::Unavailable)
             }
             Ok(Err(error)) => {
-                if !matches!(error, grammar::Error::Refused(_)) {
+                if !matches!(error, guides::Error::Refused(_)) {
                     tracing::warn!(%error, "grammar read stopped");
                 }
                 Err(GrammarError::Refused(error))
@@ -137,13 +143,31 @@ impl ServedModel {
         }
     }
 
+    /// A request for an answer of this model: it ends at the model's stop tokens, and has the calculator's results in it
+    /// where the model calls the calculator.
+    pub fn request(
+        &self,
+        prompt: Vec<u32>,
+        max_tokens: usize,
+        sampling: Sampling,
+    ) -> Result<Request, InvalidRequest> {
+        let LoadedModel { tokenizer, chat, .. } = &self.model;
+        let bounds = (self.vocab_size(), self.sequence_len());
+        let request = Request::new(prompt, max_tokens, sampling, bounds)?;
+        let request = request.ending_at(Arc::clone(&chat.stop_tokens));
+        Ok(match chat.calculator {
+            Some(tokens) => request.guided(Box::new(Calculator::new(Arc::clone(tokenizer), tokens))),
+            None => request,
+        })
+    }
+
     /// Whether a token is one of the model's.
     pub fn has_token(&self, id: u32) -> bool {
         (id as usize) < self.vocab_size() && self.model.tokenizer.token_bytes(id).is_some()
     }
 
     /// Ids of the vocabulary.
-    pub fn vocab_size(&self) -> usize {
+    fn vocab_size(&self) -> usize {
         self.model.weights.config.vocab_size
     }
 
@@ -153,24 +177,21 @@ impl ServedModel {
     }
 }
 
-/// Starts the engines of a model, with `kv_bytes` for the KV cache of each; and how many bytes each then reserves.
+/// Starts the engines of a model, each with a KV cache of this plan.
 fn start_engines(
     version: u64,
     model: &LoadedModel,
     options: &Options,
-    kv_bytes: usize,
-) -> std::io::Result<(usize, Vec<Handle>)> {
-    let limits = options.engine.clone().checked();
-    let step_tokens = limits.step_tokens;
+    plan: &Arc<KvPlan>,
+) -> std::io::Result<Vec<Handle>> {
     let engine = |i: usize| {
         let (weights, tokenizer) = (Arc::clone(&model.weights), Arc::clone(&model.tokenizer));
-        let (isa, threads) = (options.isa, options.threads);
-        Handle::start(&format!("engine-{version}-{i}"), tokenizer, limits.clone(), move || {
-            Transformer::new(Arc::clone(&weights), Compute::new(isa, threads), kv_bytes, step_tokens)
+        let (isa, threads, plan) = (options.isa, options.threads, Arc::clone(plan));
+        Handle::start(&format!("engine-{version}-{i}"), tokenizer, options.engine.clone(), move || {
+            Transformer::new(Arc::clone(&weights), Compute::new(isa, threads), &plan)
         })
     };
-    let engines = (0..options.workers.max(1)).map(engine).collect::<Result<_, _>>()?;
-    Ok((Transformer::planned_kv_bytes(&model.weights, kv_bytes, step_tokens), engines))
+    (0..options.workers.max(1)).map(engine).collect()
 }
 
 #[cfg(test)]
@@ -178,9 +199,9 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
-    use engine::backend::{Backend, PageClass, Shape};
-    use engine::{Limits, Refusal, Sampling, StreamEvent};
-    use model::{SequenceRows, WeightFormat};
+    use cpu::{Isa, WeightFormat};
+    use engine::backend::{Backend, BatchItem, PageClass, SampleParams, Sampled, Shape};
+    use engine::{Limits, Refusal, StreamEvent};
     use registry::{Catalog, LoadOptions, builtin, load};
 
     use super::*;
@@ -193,8 +214,12 @@ mod tests {
             &self.0
         }
 
-        fn forward(&mut self, _: &[SequenceRows<'_>]) -> &[f32] {
+        fn forward(&mut self, _: &[BatchItem<'_>]) {
             panic!("as the test wants it")
+        }
+
+        fn sample(&mut self, _: &[SampleParams<'_>]) -> Vec<Sampled> {
+            panic!("after a batch that panicked")
         }
     }
 
@@ -218,18 +243,16 @@ mod tests {
     fn a_dead_engine_is_passed_over_though_it_has_nothing_to_do() {
         let (catalog, options) = (Catalog::new(None), LoadOptions { format: WeightFormat::Bf16, step: None });
         let entry = catalog.find(&builtin::tag()).unwrap();
-        let model = load::open(&catalog, &entry, &options)
-            .unwrap()
-            .load(&Compute::new(engine::Isa::SCALAR, 1))
-            .unwrap();
+        let model =
+            load::open(&catalog, &entry, &options).unwrap().load(&Compute::new(Isa::SCALAR, 1)).unwrap();
         let workers = vec![mortal(&model), mortal(&model)];
-        let settings = grammar::Settings {
+        let settings = guides::Settings {
             command: Vec::new(),
             deadline: Duration::ZERO,
             slow_reads: 0,
             memory_bytes: 0,
         };
-        let grammars = Arc::new(Grammars::new(Arc::clone(&model.tokenizer), settings));
+        let grammars = Arc::new(Grammars::new(Arc::clone(&model.tokenizer), 0, settings));
         let grammar_reads = Arc::new(Semaphore::new(1));
         let served = ServedModel { version: 1, model, workers, kv_bytes: 0, grammars, grammar_reads };
         assert_eq!(served.least_loaded(), 0);

@@ -9,8 +9,8 @@ use registry::Tag;
 use tokio::sync::watch;
 
 use crate::error::SwapError;
-use crate::record::SwapRecord;
 use crate::served_model::{ModelMemory, ServedModel};
+use crate::swap_status::SwapStatus;
 
 /// Swaps that are remembered.
 const REMEMBERED: usize = 20;
@@ -26,7 +26,7 @@ pub(crate) struct Swaps(Mutex<SwapState>);
 pub(crate) struct SwapState {
     pub(crate) running: Option<RunningSwap>,
     /// The last ones, the latest at the end.
-    records: VecDeque<SwapRecord>,
+    records: VecDeque<SwapStatus>,
     retired: Vec<RetiredEngine>,
     count: u64,
     versions: u64,
@@ -62,19 +62,19 @@ impl SwapState {
     ) -> u64 {
         self.count += 1;
         let id = self.count;
-        self.add(SwapRecord::new(id, target.clone(), previous));
+        self.add(SwapStatus::new(id, target.clone(), previous));
         self.running = Some(RunningSwap { id, target: target.clone(), end });
         id
     }
 
-    fn add(&mut self, record: SwapRecord) {
+    fn add(&mut self, record: SwapStatus) {
         if self.records.len() == REMEMBERED {
             self.records.pop_front();
         }
         self.records.push_back(record);
     }
 
-    fn change(&mut self, id: u64, change: impl FnOnce(&mut SwapRecord)) {
+    fn change(&mut self, id: u64, change: impl FnOnce(&mut SwapStatus)) {
         if let Some(record) = self.records.iter_mut().find(|record| record.id == id) {
             change(record);
         }
@@ -87,23 +87,23 @@ impl Swaps {
     }
 
     /// The last swaps, the latest first; the first of them may still run.
-    pub(crate) fn records(&self) -> Vec<SwapRecord> {
+    pub(crate) fn records(&self) -> Vec<SwapStatus> {
         self.lock().records.iter().rev().cloned().collect()
     }
 
     /// A swap that is remembered.
-    pub(crate) fn record(&self, id: u64) -> Option<SwapRecord> {
+    pub(crate) fn record(&self, id: u64) -> Option<SwapStatus> {
         self.lock().records.iter().find(|record| record.id == id).cloned()
     }
 
     /// Changes the record of a swap.
-    pub(crate) fn change(&self, id: u64, change: impl FnOnce(&mut SwapRecord)) {
+    pub(crate) fn change(&self, id: u64, change: impl FnOnce(&mut SwapStatus)) {
         self.lock().change(id, change);
     }
 
     /// It is decided whether the new model serves: for every reader, that is so, on record, and others may swap in one
     /// step.
-    pub(crate) fn decide(&self, id: u64, change: impl FnOnce(&mut SwapRecord)) {
+    pub(crate) fn decide(&self, id: u64, change: impl FnOnce(&mut SwapStatus)) {
         let mut state = self.lock();
         state.change(id, change);
         state.running = None;
@@ -182,7 +182,7 @@ mod tests {
     fn the_last_twenty_swaps_are_remembered() {
         let swaps = Swaps::default();
         for id in 1..=23 {
-            swaps.lock().add(SwapRecord::new(id, registry::builtin::tag(), None));
+            swaps.lock().add(SwapStatus::new(id, registry::builtin::tag(), None));
         }
         let ids: Vec<u64> = swaps.records().iter().map(|record| record.id).collect();
         assert_eq!((ids.len(), ids[0], ids[19]), (20, 23, 4));
@@ -193,7 +193,7 @@ mod tests {
         let swaps = Swaps::default();
         assert_eq!(swaps.latest_live(), None);
         for (id, name, live) in [(1, "d8", true), (2, "d12", true), (3, "d20", false)] {
-            swaps.lock().add(SwapRecord::new(id, Tag::new(name).unwrap(), None));
+            swaps.lock().add(SwapStatus::new(id, Tag::new(name).unwrap(), None));
             if live {
                 swaps.change(id, |record| record.live = Some(SystemTime::now()));
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::deploy::process;
+use crate::process;
 use crate::shell;
 
 /// The longest time that a command may take.
@@ -31,7 +31,7 @@ pub(super) struct Bash {
 }
 
 /// How a command ended.
-pub(super) struct Ended {
+pub(super) struct CommandEnd {
     /// Both outputs, as they came.
     pub(super) output: String,
     /// What went wrong with it, if something did. Then the shell is gone.
@@ -52,7 +52,7 @@ impl Bash {
     }
 
     /// Runs a command to its end, or to its limit.
-    pub(super) fn run(&mut self, command: &str) -> anyhow::Result<Ended> {
+    pub(super) fn run(&mut self, command: &str) -> anyhow::Result<CommandEnd> {
         self.count += 1;
         let script = self.folder.join(format!("{}.sh", self.count));
         let beside = |ending: &str| script.with_extension(format!("sh.{ending}"));
@@ -73,7 +73,7 @@ impl Bash {
             (Ok(_), Some(status)) if !beside("done").exists() => Some(format!("it failed: {status}")),
             (Ok(_), _) => None,
         };
-        Ok(Ended { output, fault })
+        Ok(CommandEnd { output, fault })
     }
 
     /// Ends everything that was started in it.

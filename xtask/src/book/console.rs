@@ -2,7 +2,7 @@
 
 /// A command and its output.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Step {
+pub(super) struct ConsoleStep {
     /// Where it begins, from 1, in the page.
     pub(super) line: usize,
     pub(super) command: String,
@@ -12,15 +12,15 @@ pub(super) struct Step {
 
 /// The steps of a block whose first line is this one of its page. A line that begins with `$ ` is a command; it goes on
 /// where it is not closed (`\`, an open quotation mark), and in lines that begin with `> `.
-pub(super) fn steps(text: &str, first: usize) -> Result<Vec<Step>, String> {
-    let mut steps: Vec<Step> = Vec::new();
+pub(super) fn steps(text: &str, first: usize) -> Result<Vec<ConsoleStep>, String> {
+    let mut steps: Vec<ConsoleStep> = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let here = first + at;
         if let Some(command) = line.strip_prefix("$ ") {
             if let Some(open) = steps.last().filter(|step| is_open(&step.command)) {
                 return Err(open.unclosed());
             }
-            steps.push(Step { line: here, command: command.to_owned(), output: Vec::new() });
+            steps.push(ConsoleStep { line: here, command: command.to_owned(), output: Vec::new() });
             continue;
         }
         let Some(step) = steps.last_mut() else {
@@ -45,7 +45,7 @@ pub(super) fn steps(text: &str, first: usize) -> Result<Vec<Step>, String> {
     Ok(steps)
 }
 
-impl Step {
+impl ConsoleStep {
     fn go_on(&mut self, more: &str) {
         self.command.push('\n');
         self.command.push_str(more);

@@ -5,9 +5,9 @@ use super::matching::Figures;
 
 /// What is done with a block.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Way {
+pub(super) enum ExampleKind {
     /// A terminal, or a program.
-    Run(Run),
+    Run(HowToRun),
     /// A file of settings.
     Settings,
     /// A `models.toml`.
@@ -22,7 +22,7 @@ pub(super) enum Way {
 
 /// How it is run.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Run {
+pub(super) struct HowToRun {
     /// With a server that has these settings.
     pub(super) server: Option<Vec<(String, String)>>,
     /// After these files were put into the page's folder.
@@ -33,33 +33,33 @@ pub(super) struct Run {
 }
 
 /// What a block's language and comment ask for.
-pub(super) fn way(fence: &Fence) -> Result<Way, String> {
+pub(super) fn way(fence: &Fence) -> Result<ExampleKind, String> {
     let comment = fence.comment.as_deref().unwrap_or_default();
     if let Some(reason) = comment.strip_prefix("not run:") {
         return match reason.trim() {
             "" => Err("`not run:` without a reason".to_owned()),
-            reason => Ok(Way::Not(reason.to_owned())),
+            reason => Ok(ExampleKind::Not(reason.to_owned())),
         };
     }
     match (fence.language.as_str(), comment.split_once(':').map(|(verb, words)| (verb, words.trim()))) {
-        ("console" | "python", Some(("run", words))) => run(words).map(Way::Run),
-        ("console", _) => run("").map(Way::Run),
+        ("console" | "python", Some(("run", words))) => run(words).map(ExampleKind::Run),
+        ("console", _) => run("").map(ExampleKind::Run),
         ("python", _) => Err("a block of Python says `run: …` or `not run: REASON`".to_owned()),
-        ("toml", Some(("check", "settings"))) => Ok(Way::Settings),
-        ("toml", Some(("check", "models"))) => Ok(Way::Models),
+        ("toml", Some(("check", "settings"))) => Ok(ExampleKind::Settings),
+        ("toml", Some(("check", "models"))) => Ok(ExampleKind::Models),
         ("toml", _) => {
             Err("a block of TOML says `check: settings`, `check: models` or `not run: REASON`".to_owned())
         }
-        ("json", _) => Ok(Way::Json),
-        ("yaml", _) => Ok(Way::Yaml),
-        ("text", _) => Ok(Way::Drawing),
+        ("json", _) => Ok(ExampleKind::Json),
+        ("yaml", _) => Ok(ExampleKind::Yaml),
+        ("text", _) => Ok(ExampleKind::Drawing),
         ("", _) => Err("a block without a language".to_owned()),
         (other, _) => Err(format!("a block of `{other}` can only say `not run: REASON`")),
     }
 }
 
-fn run(words: &str) -> Result<Run, String> {
-    let mut run = Run { server: None, layout: None, in_background: false, figures: Figures::Exact };
+fn run(words: &str) -> Result<HowToRun, String> {
+    let mut run = HowToRun { server: None, layout: None, in_background: false, figures: Figures::Exact };
     for word in words.split_whitespace() {
         match (word, word.split_once('=')) {
             ("server", _) => run.server = Some(Vec::new()),
@@ -89,21 +89,21 @@ fn is_setting(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn of(language: &str, comment: Option<&str>) -> Result<Way, String> {
+    fn of(language: &str, comment: Option<&str>) -> Result<ExampleKind, String> {
         let comment = comment.map(str::to_owned);
         way(&Fence { line: 1, language: language.to_owned(), text: String::new(), comment })
     }
 
-    fn ran(comment: Option<&str>) -> Run {
+    fn ran(comment: Option<&str>) -> HowToRun {
         match of("console", comment) {
-            Ok(Way::Run(run)) => run,
+            Ok(ExampleKind::Run(run)) => run,
             other => panic!("{comment:?}: {other:?}"),
         }
     }
 
     #[test]
     fn a_terminal_is_run_as_it_is_or_as_the_comment_says() {
-        let plain = Run { server: None, layout: None, in_background: false, figures: Figures::Exact };
+        let plain = HowToRun { server: None, layout: None, in_background: false, figures: Figures::Exact };
         assert_eq!(ran(None), plain);
         assert_eq!(ran(Some("some remark")), plain);
         let server =
@@ -118,13 +118,13 @@ mod tests {
 
     #[test]
     fn other_languages_are_checked_or_say_why_not() {
-        assert_eq!(of("toml", Some("check: settings")), Ok(Way::Settings));
-        assert_eq!(of("toml", Some("check: models")), Ok(Way::Models));
+        assert_eq!(of("toml", Some("check: settings")), Ok(ExampleKind::Settings));
+        assert_eq!(of("toml", Some("check: models")), Ok(ExampleKind::Models));
         assert_eq!(
             (of("json", None), of("yaml", None), of("text", None)),
-            (Ok(Way::Json), Ok(Way::Yaml), Ok(Way::Drawing))
+            (Ok(ExampleKind::Json), Ok(ExampleKind::Yaml), Ok(ExampleKind::Drawing))
         );
-        assert_eq!(of("rust", Some("not run: it is long")), Ok(Way::Not("it is long".to_owned())));
+        assert_eq!(of("rust", Some("not run: it is long")), Ok(ExampleKind::Not("it is long".to_owned())));
     }
 
     #[test]

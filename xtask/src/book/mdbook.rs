@@ -1,76 +1,69 @@
-//! mdBook: the program, the book that it makes, and whether what it made hangs together.
+//! The book as mdBook makes it of `docs`, and its links and those of all other documents, which lychee follows. Both are
+//! packages of Python below the target directory.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
-use super::markdown::attributes;
-use super::text::resolved;
 use crate::python;
-use crate::shell;
+use crate::shell::{self, text};
+use crate::tidy::FileTree;
 
-/// Made of all chapters in one, whose links are not those of any.
-const LEFT_OUT: &[&str] = &["print.html", "404.html"];
+/// Where the pages are, and the list of them.
+const PAGES: &str = "docs/src/";
+const SUMMARY: &str = "docs/src/SUMMARY.md";
+/// Other sites are not asked, but named with https.
+const LYCHEE: &[&str] = &["--offline", "--include-fragments", "--require-https", "--no-progress"];
 
-/// The program.
+/// Where both programs are.
 pub(super) fn ready() -> anyhow::Result<PathBuf> {
-    Ok(python::ready("book-venv", "docs/requirements.txt")?.join("mdbook"))
+    python::ready("book-venv", "docs/requirements.txt")
 }
 
-/// Builds the book into a folder.
-pub(super) fn build(into: &Path) -> anyhow::Result<()> {
-    let program = ready()?;
+/// Builds the book into a folder, and follows every link to a file or a heading.
+pub(super) fn build(tree: &FileTree, into: &Path) -> anyhow::Result<()> {
+    let programs = ready()?;
     if into.exists() {
         std::fs::remove_dir_all(into)?;
     }
-    shell::run(python::text(&program)?, &["build", "docs", "--dest-dir", python::text(into)?])
+    let into = text(into)?;
+    shell::run(text(&programs.join("mdbook"))?, &["build", "docs", "--dest-dir", into])?;
+    let forgotten = forgotten(tree);
+    if !forgotten.is_empty() {
+        bail!("not in {SUMMARY}: {}", forgotten.join(", "));
+    }
+    let lychee = programs.join("lychee");
+    // These are made of all chapters in one, whose links are not those of any.
+    let html = [&format!("{into}/**/*.html"), "--exclude-path=print.html", "--exclude-path=404.html"];
+    shell::run(text(&lychee)?, &[LYCHEE, &html].concat())?;
+    let outside: Vec<&str> = documents(tree).filter(|path| !path.starts_with(PAGES)).collect();
+    shell::run(text(&lychee)?, &[LYCHEE, &outside].concat())
 }
 
-/// Follows every link of the built book: all must lead to files and headings in it, and no file may load anything from
-/// elsewhere. Says how many there are.
-pub(super) fn check(folder: &Path) -> anyhow::Result<(usize, Vec<String>)> {
-    let mut pages = BTreeMap::new();
-    read(folder, folder, &mut pages)?;
-    let (mut count, mut faults) = (0, Vec::new());
-    for (path, html) in pages.iter().filter(|(path, _)| !LEFT_OUT.contains(&path.as_str())) {
-        for target in attributes(html, &["src"]).filter(|target| target.contains("//")) {
-            faults.push(format!("{path} loads {target}"));
-        }
-        for target in attributes(html, &["href", "src"]).filter(|target| !target.contains("//")) {
-            count += 1;
-            if !leads_somewhere(&pages, folder, path, target) {
-                faults.push(format!("{path}: {target} leads nowhere"));
-            }
-        }
-    }
-    Ok((count, faults))
+fn documents(tree: &FileTree) -> impl Iterator<Item = &str> {
+    tree.paths().filter(|path| path.ends_with(".md"))
 }
 
-fn leads_somewhere(pages: &BTreeMap<String, String>, folder: &Path, from: &str, target: &str) -> bool {
-    let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-    let path = if file.is_empty() { Some(from.to_owned()) } else { resolved(from, file) };
-    let Some(path) = path else { return false };
-    match pages.get(&path) {
-        Some(html) => anchor.is_empty() || attributes(html, &["id"]).any(|id| id == anchor),
-        None => anchor.is_empty() && folder.join(path).is_file(),
-    }
+/// Pages that mdBook leaves out, since the summary does.
+fn forgotten(tree: &FileTree) -> Vec<&str> {
+    let summary = tree.text(SUMMARY).unwrap_or_default();
+    let is_listed = |path: &str| {
+        let name = path.strip_prefix(PAGES).unwrap_or_default();
+        path == SUMMARY || summary.contains(&format!("({name})")) || summary.contains(&format!("(./{name})"))
+    };
+    documents(tree).filter(|path| path.starts_with(PAGES) && !is_listed(path)).collect()
 }
 
-/// Reads the HTML of a folder and those below it, by path.
-fn read(root: &Path, folder: &Path, pages: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
-    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path: PathBuf = entry?.path();
-        if path.is_dir() {
-            read(root, &path, pages)?;
-        } else if path.extension().is_some_and(|ending| ending == "html") {
-            let Some(name) = path.strip_prefix(root)?.to_str() else {
-                bail!("{} is no text", path.display())
-            };
-            pages.insert(name.to_owned(), std::fs::read_to_string(&path)?);
-        }
-    }
-    Ok(())
+/// The documents whose examples the book shows: its pages, and what they include.
+pub(super) fn pages(tree: &FileTree) -> Vec<&str> {
+    let is_included = |path: &str| {
+        let end = format!("/{path}");
+        let texts = tree.texts().filter(|(page, _)| page.starts_with(PAGES));
+        let mut lines = texts.flat_map(|(_, text)| text.lines());
+        let mut included = lines.by_ref().filter_map(|line| line.strip_prefix("{{#include "));
+        included.any(|rest| rest.split([':', '}']).next().is_some_and(|target| target.ends_with(&end)))
+    };
+    documents(tree).filter(|path| path.starts_with(PAGES) || is_included(path)).collect()
 }
 
 #[cfg(test)]
@@ -78,31 +71,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_built_book_is_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, html: &str| {
-            let path = folder.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, html).unwrap();
-        };
-        write("index.html", "<h1 id=\"a\"><a href=\"#a\" class=\"x\">A</a> <a href=\"b/c.html#d\">");
-        write(
-            "b/c.html",
-            "<p id=\"d\"> <a href=\"../index.html\"> <img src=\"e.png\"> <a href=\"https://example.com\">",
-        );
-        write("b/e.png", "");
-        assert_eq!(check(folder.path()).unwrap(), (4, vec![]));
-        write(
-            "b/c.html",
-            "<a href=\"README.html\"> <script src=\"https://example.com/x.js\"> <a href=\"../../x\">",
-        );
-        let (_, faults) = check(folder.path()).unwrap();
-        let expected = [
-            "b/c.html loads https://example.com/x.js",
-            "b/c.html: README.html leads nowhere",
-            "b/c.html: ../../x leads nowhere",
-            "index.html: b/c.html#d leads nowhere",
-        ];
-        assert_eq!(faults, expected);
+    fn pages_are_those_in_the_folder_and_those_they_include_and_none_is_forgotten() {
+        let tree = FileTree::of(&[
+            (SUMMARY, "- [A](a.md)\n- [B](./b/c.md)\n"),
+            ("docs/src/a.md", "{{#include ../../B.md:2:}}\n"),
+            ("docs/src/b/c.md", "# C\n"),
+            ("docs/src/lost.md", ""),
+            ("B.md", ""),
+            ("C.md", ""),
+        ]);
+        assert_eq!(pages(&tree), ["B.md", SUMMARY, "docs/src/a.md", "docs/src/b/c.md", "docs/src/lost.md"]);
+        assert_eq!(forgotten(&tree), ["docs/src/lost.md"]);
     }
 }

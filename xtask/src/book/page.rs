@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::bash::{Bash, quoted};
-use super::console::{self, Step};
-use super::example::{Run, Way, way};
+use super::console::{self, ConsoleStep};
+use super::example::{ExampleKind, HowToRun, way};
 use super::markdown::Fence;
-use super::server::{KEY, Server};
+use super::server::{KEY, PageServer};
 use super::{layout, matching};
-use crate::deploy::process::Process;
+use crate::process::Process;
 use crate::{isa, shell};
 
 /// The longest time that a check of a file may take.
@@ -35,7 +35,7 @@ pub(super) struct Tools {
 
 /// What came of the examples.
 #[derive(Default)]
-pub(super) struct Report {
+pub(super) struct PageReport {
     pub(super) commands: usize,
     pub(super) programs: usize,
     /// Files whose contents were checked.
@@ -47,7 +47,7 @@ pub(super) struct Report {
     pub(super) faults: Vec<String>,
 }
 
-impl Report {
+impl PageReport {
     /// Adds those of another page.
     pub(super) fn add(&mut self, other: Self) {
         self.commands += other.commands;
@@ -60,7 +60,7 @@ impl Report {
 }
 
 /// Runs and checks the blocks of a page.
-pub(super) fn run(tools: &Tools, path: &str, fences: &[Fence]) -> anyhow::Result<Report> {
+pub(super) fn run(tools: &Tools, path: &str, fences: &[Fence]) -> anyhow::Result<PageReport> {
     let folder = tools.scratch.join("pages").join(path.replace('/', "-"));
     let home = folder.join("home");
     let shell_folder = folder.join("shell");
@@ -69,7 +69,7 @@ pub(super) fn run(tools: &Tools, path: &str, fences: &[Fence]) -> anyhow::Result
     }
     let bash = Bash::start(&home, &shell_folder, &environment(tools, &home, &shell_folder)?)?;
     let mut page =
-        Page { tools, path, home, folder: shell_folder, bash, server: None, report: Report::default() };
+        Page { tools, path, home, folder: shell_folder, bash, server: None, report: PageReport::default() };
     for fence in fences {
         if !page.block(fence)? {
             page.fault(fence.line, "the blocks that follow were not tried");
@@ -114,8 +114,8 @@ struct Page<'a> {
     /// For commands and programs, with what they said.
     folder: PathBuf,
     bash: Bash,
-    server: Option<Server>,
-    report: Report,
+    server: Option<PageServer>,
+    report: PageReport,
 }
 
 impl Page<'_> {
@@ -127,23 +127,23 @@ impl Page<'_> {
     fn block(&mut self, fence: &Fence) -> anyhow::Result<bool> {
         let is_good = match way(fence) {
             Err(wrong) => Err(wrong),
-            Ok(Way::Run(run)) => return self.example(fence, &run),
-            Ok(Way::Not(reason)) => {
+            Ok(ExampleKind::Run(run)) => return self.example(fence, &run),
+            Ok(ExampleKind::Not(reason)) => {
                 self.report.not_run.push((format!("{}:{}", self.path, fence.line), reason));
                 return Ok(true);
             }
-            Ok(Way::Drawing) => {
+            Ok(ExampleKind::Drawing) => {
                 self.report.drawings += 1;
                 return Ok(true);
             }
-            Ok(Way::Json) => serde_json::from_str::<serde_json::Value>(&fence.text)
+            Ok(ExampleKind::Json) => serde_json::from_str::<serde_json::Value>(&fence.text)
                 .map(drop)
                 .map_err(|wrong| wrong.to_string()),
-            Ok(Way::Yaml) => serde_yaml_ng::from_str::<serde_yaml_ng::Value>(&fence.text)
+            Ok(ExampleKind::Yaml) => serde_yaml_ng::from_str::<serde_yaml_ng::Value>(&fence.text)
                 .map(drop)
                 .map_err(|wrong| wrong.to_string()),
-            Ok(Way::Settings) => self.accepted("samosa.toml", &fence.text)?,
-            Ok(Way::Models) => self.accepted("models.toml", &fence.text)?,
+            Ok(ExampleKind::Settings) => self.accepted("samosa.toml", &fence.text)?,
+            Ok(ExampleKind::Models) => self.accepted("models.toml", &fence.text)?,
         };
         match is_good {
             Ok(()) => self.report.files += 1,
@@ -181,7 +181,7 @@ impl Page<'_> {
     }
 
     /// Runs a terminal's block or a program.
-    fn example(&mut self, fence: &Fence, run: &Run) -> anyhow::Result<bool> {
+    fn example(&mut self, fence: &Fence, run: &HowToRun) -> anyhow::Result<bool> {
         if let Some(name) = &run.layout {
             layout::make(&self.home, name).with_context(|| format!("{}:{}", self.path, fence.line))?;
         }
@@ -191,7 +191,7 @@ impl Page<'_> {
             // The old one goes first: both may want the same folder.
             self.server = None;
             let log = self.folder.join(format!("server-{}.log", fence.line));
-            let server = Server::start(&self.tools.binary, settings, &self.home, &log);
+            let server = PageServer::start(&self.tools.binary, settings, &self.home, &log);
             self.server = Some(server.with_context(|| format!("{}:{}", self.path, fence.line))?);
         }
         let steps = match fence.language.as_str() {
@@ -217,17 +217,17 @@ impl Page<'_> {
     }
 
     /// A program as the command that runs it.
-    fn program(&self, fence: &Fence) -> anyhow::Result<Step> {
+    fn program(&self, fence: &Fence) -> anyhow::Result<ConsoleStep> {
         let file = self.folder.join(format!("line-{}.py", fence.line));
         let text =
             self.server.as_ref().map_or_else(|| fence.text.clone(), |server| server.asked(&fence.text));
         std::fs::write(&file, text)?;
         let command = format!("{} {}", quoted(&self.tools.python)?, quoted(&file)?);
-        Ok(Step { line: fence.line, command, output: Vec::new() })
+        Ok(ConsoleStep { line: fence.line, command, output: Vec::new() })
     }
 
     /// Runs a command and compares what came of it. Says whether the shell is still there.
-    fn step(&mut self, step: &Step, run: &Run) -> anyhow::Result<bool> {
+    fn step(&mut self, step: &ConsoleStep, run: &HowToRun) -> anyhow::Result<bool> {
         let mut command = step.command.clone();
         for from_source in FROM_SOURCE {
             command = command.replace(from_source, "samosa");

@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::http;
-use super::process::{self, Process};
-use super::tools::{Source, Tool, text};
-use crate::shell;
+use super::tools::{DebianTool, Tool};
+use crate::http;
+use crate::process::{self, Process};
+use crate::shell::{self, text};
 
 const CONFIGURATION: &str = "deploy/haproxy/haproxy.cfg";
 const NGINX_CONFIGURATION: &str = "deploy/nginx/nginx.conf";
-const HAPROXY: Source = Source {
+const HAPROXY: DebianTool = DebianTool {
     name: "haproxy",
     version: &["-v"],
     path: "usr/sbin/haproxy",
     packages: &["haproxy", "liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1"],
 };
-const NGINX: Source =
-    Source { name: "nginx", version: &["-v"], path: "usr/sbin/nginx", packages: &["nginx"] };
+const NGINX: DebianTool =
+    DebianTool { name: "nginx", version: &["-v"], path: "usr/sbin/nginx", packages: &["nginx"] };
 /// nginx makes these folders in `/var/lib` otherwise, which need not be ours.
 const TEMPORARY: [&str; 5] = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
 const LIMIT: Duration = Duration::from_secs(10);

@@ -1,123 +1,200 @@
-//! The image's last stage, put together as the Dockerfile says and run: by an engine where one answers, else in a changed
-//! root of its own, read-only, as its user.
-
-mod engine;
-mod jail;
+//! The image's last stage, built by buildah from the Dockerfile itself and run in a changed root, as its user.
+//!
+//! The build stage wants a base image and the network; what it would hand on is put together by the same script here, from
+//! the program that was built. buildah is Debian's; where it cannot be had, nothing of this is tried, and that is said.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::dockerfile::{self, Image};
-use super::tools::text;
-use super::{Built, http, process};
-use crate::shell;
+use super::Built;
+use crate::http;
+use crate::process::{self, Process};
+use crate::shell::{self, text};
 
 const DOCKERFILE: &str = "deploy/Dockerfile";
+const NAME: &str = "samosa-proof";
 const KEY: &str = "a-key-of-the-proof";
 /// Where the key's file is mounted.
 const KEY_FOLDER: &str = "/run/secrets";
-const KEY_FILE: &str = "/run/secrets/internal_api_key";
-/// The model that the image holds: its volume has none when it is new.
-const BUILT_IN: &str = "samosa-mini";
-const START: Duration = Duration::from_secs(20);
-const STOP: Duration = Duration::from_secs(20);
+/// The user of the image, who owns its volume and nothing else.
+const USER: &str = "65532:65532";
+const LIMIT: Duration = Duration::from_secs(20);
 
-/// A container, by whatever way it runs. It is gone when this is.
-trait Container {
-    /// Which way, for a person.
-    fn way(&self) -> String;
-    /// Runs a program of the image beside the server; its exit code.
-    fn execute(&self, words: &[String]) -> anyhow::Result<i32>;
-    /// Sends SIGTERM; the server's exit code.
-    fn stop(&mut self) -> anyhow::Result<i32>;
-    /// What the server said.
-    fn said(&self) -> String;
-}
-
-/// What a container is made of.
-struct Bundle<'a> {
-    image: &'a Image,
-    /// The build stage's files.
-    build: PathBuf,
-    /// The last stage's files.
-    root: PathBuf,
-    /// What is mounted at [`KEY_FOLDER`].
-    keys: PathBuf,
-    folder: PathBuf,
-    address: SocketAddr,
-}
-
-/// Puts the image together, looks at it, and runs it.
+/// Builds the stage, looks at it, and runs it.
 pub(crate) fn run(built: &Built) -> anyhow::Result<()> {
-    let image = dockerfile::read(&fs::read_to_string(shell::root().join(DOCKERFILE))?)?;
-    check_environment(&image, built)?;
-    let folder = built.folder("image")?;
-    let (build, root) = (folder.join("build"), folder.join("root"));
-    assemble(&image, &built.binary, &build)?;
-    for copy in &image.copies {
-        let to = root.join(copy.to.trim_start_matches('/'));
-        fs::create_dir_all(&to)?;
-        let from = build.join(copy.from.trim_start_matches('/'));
-        shell::output("cp", &["-a", &format!("{}/.", text(&from)?), text(&to)?])?;
-        if let Some(owner) = copy.owner.as_ref().filter(|_| is_root()) {
-            shell::output("chown", &["-R", owner, text(&to)?])?;
+    let here = || shell::succeeds("buildah", &["--version"]);
+    if !here() && (shell::install(&["buildah"], "buildah").is_err() || !here()) {
+        println!("not built and not run: buildah is not here, and cannot be installed");
+        return Ok(());
+    }
+    let image = Image::build(built)?;
+    check_settings(&image.config, built)?;
+    check_files(&image.files)?;
+    image.check_no_key()?;
+    image.try_out()
+}
+
+struct Image {
+    /// Where buildah keeps what it makes, and the key.
+    folder: PathBuf,
+    /// What becomes the root.
+    files: PathBuf,
+    config: Value,
+    container: String,
+}
+
+impl Image {
+    fn build(built: &Built) -> anyhow::Result<Self> {
+        let folder = built.folder("image")?;
+        let stage = folder.join("build");
+        let files = stage.join("image/root");
+        shell::output(
+            "sh",
+            &["deploy/image/assemble.sh", text(&built.binary)?, text(&stage.join("image"))?],
+        )?;
+        let whole = fs::read_to_string(shell::root().join(DOCKERFILE))?;
+        let last = whole.rfind("\nFROM scratch").context("the last stage is not from scratch")?;
+        fs::write(folder.join("Dockerfile"), &whole[last..])?;
+        fs::create_dir_all(folder.join("keys"))?;
+        fs::write(folder.join("keys/internal_api_key"), KEY)?;
+        let mut image = Self { folder, files, config: Value::Null, container: String::new() };
+        let (stage, file) = (format!("build={}", text(&stage)?), image.folder.join("Dockerfile"));
+        let (file, context) = (text(&file)?, text(&image.folder)?);
+        let build = ["build", "--isolation=chroot", "--format=docker", "--build-context", &stage];
+        image.buildah(&[&build[..], &["--file", file, "--tag", NAME, context]].concat())?;
+        let described = image.buildah(&["inspect", "--type=image", NAME])?;
+        image.config = serde_json::from_str::<Value>(&described)?["Docker"]["config"].take();
+        image.container = image.buildah(&["from", "--pull-never", NAME])?.trim().to_owned();
+        Ok(image)
+    }
+
+    /// buildah, with its storage in our folder.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("buildah");
+        let below = |name: &str| self.folder.join(name);
+        command
+            .arg("--storage-driver=vfs")
+            .arg("--root")
+            .arg(below("storage"))
+            .arg("--runroot")
+            .arg(below("run"));
+        command.args(arguments);
+        command
+    }
+
+    /// What it says, if it succeeds.
+    fn buildah(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.command(arguments).output()?;
+        if !output.status.success() {
+            bail!("buildah {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
         }
+        Ok(String::from_utf8(output.stdout)?)
     }
-    check_files(&image, &root)?;
-    let keys = folder.join("keys");
-    fs::create_dir_all(&keys)?;
-    fs::write(keys.join("internal_api_key"), KEY)?;
-    let bundle = Bundle { image: &image, build, root, keys, folder, address: http::free_address()? };
-    if let Some(engine) = engine::find() {
-        try_out(&bundle, engine.start(&bundle)?)
-    } else {
-        jail::check_no_key(&bundle)?;
-        try_out(&bundle, jail::start(&bundle)?)
+
+    /// A program of the image as a command in its root, with the image's environment and these settings.
+    fn inside(&self, settings: &[&str], words: &[&str]) -> anyhow::Result<Command> {
+        let keys = format!("{}:{KEY_FOLDER}:ro", text(&self.folder.join("keys"))?);
+        let mut command = self.command(&["run", "--isolation=chroot", "--cap-drop=all", "--volume", &keys]);
+        settings.iter().for_each(|setting| {
+            command.args(["--env", setting]);
+        });
+        command.args([&self.container, "--"]).args(words);
+        Ok(command)
+    }
+
+    /// The words of a member of the image's configuration.
+    fn words(&self, member: &Value) -> Vec<String> {
+        serde_json::from_value(member.clone()).unwrap_or_default()
+    }
+
+    /// Without a key the image does not serve the world: it ends with 2.
+    fn check_no_key(&self) -> anyhow::Result<()> {
+        let output = self.inside(&[], &["/samosa"])?.output()?;
+        if output.status.code() != Some(2) {
+            bail!("without a key it ends with {}", output.status);
+        }
+        println!("without a key it ends with 2");
+        Ok(())
+    }
+
+    /// It answers, passes its health check, and ends with 0.
+    fn try_out(&self) -> anyhow::Result<()> {
+        let address = http::free_address()?;
+        let port = format!("PORT={}", address.port());
+        let key = format!("INTERNAL_API_KEY_FILE={KEY_FOLDER}/internal_api_key");
+        let settings = [&port, &key, "HOST=127.0.0.1", "DEFAULT_MODEL_TAG=samosa-mini"];
+        let entry = self.words(&self.config["Entrypoint"]);
+        let [entry] = entry.as_slice() else { bail!("the entry point is {entry:?}") };
+        let mut process =
+            Process::start(&mut self.inside(&settings, &[entry])?, &self.folder.join("server.log"))?;
+        let ready = || http::get(address, "/readyz").is_ok_and(|reply| reply.status == 200);
+        let took =
+            process::wait("the container to be ready", LIMIT, ready).with_context(|| process.said())?;
+        println!("ready after {} ms", took.as_millis());
+        let messages = json!([{ "role": "user", "content": "What is samosa chaat?" }]);
+        let reply = http::generate(address, KEY, 1, &json!({ "messages": messages, "temperature": 0 }))?;
+        println!("it answers: {}", http::whole_answer(&reply.body)?.text);
+        self.check_health(&port, 0)?;
+        let server = innermost(process.id())?;
+        check_confined(&server)?;
+        shell::output("kill", &["-TERM", &server])?;
+        let status = process.ended(LIMIT)?;
+        if !status.success() {
+            bail!("it ended with {status} after SIGTERM:\n{}", process.said());
+        }
+        println!("it ended with 0 after SIGTERM");
+        self.check_health(&port, 1)
+    }
+
+    /// The health check ends as it should.
+    fn check_health(&self, port: &str, expected: i32) -> anyhow::Result<()> {
+        let check = self.words(&self.config["Healthcheck"]["Test"]);
+        let words: Vec<&str> = check.iter().skip(1).map(String::as_str).collect();
+        let code = self.inside(&[port], &words)?.output()?.status.code();
+        if words.is_empty() || code != Some(expected) {
+            bail!("the health check {check:?} ends with {code:?} instead of {expected}");
+        }
+        println!("`{}` ends with {expected}", words.join(" "));
+        Ok(())
     }
 }
 
-fn is_root() -> bool {
-    shell::output("id", &["-u"]).is_ok_and(|id| id.trim() == "0")
-}
-
-/// Settings are known ones, and none of them is a secret.
-fn check_environment(image: &Image, built: &Built) -> anyhow::Result<()> {
-    let names = image.environment.keys();
-    if let Some(name) = names.clone().find(|name| !built.settings.contains(*name)) {
+/// Settings are known ones and agree, none of them is a secret, and the user is not root.
+fn check_settings(config: &Value, built: &Built) -> anyhow::Result<()> {
+    let environment = config["Env"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let settings: Vec<(&str, &str)> =
+        environment.filter_map(|pair| pair.split_once('=')).filter(|(name, _)| *name != "PATH").collect();
+    if let Some((name, _)) = settings.iter().find(|(name, _)| !built.settings.contains(*name)) {
         bail!("{name} is no setting");
     }
-    if let Some(name) = names.clone().find(|name| name.ends_with("KEY") || name.ends_with("TOKEN")) {
+    if let Some((name, _)) =
+        settings.iter().find(|(name, _)| name.ends_with("KEY") || name.ends_with("TOKEN"))
+    {
         bail!("{name} must not be in an image");
     }
-    let is = |name: &str, value: &str| image.environment.get(name).is_some_and(|is| is == value);
-    if !is("HOST", "0.0.0.0")
-        || !is("PORT", &image.port)
-        || !image.volumes.iter().any(|v| is("MODEL_STORAGE_PATH", v))
+    let of = |wanted: &str| settings.iter().find(|(name, _)| *name == wanted).map_or("", |(_, value)| *value);
+    let (port, models) = (format!("{}/tcp", of("PORT")), of("MODEL_STORAGE_PATH"));
+    if of("HOST") != "0.0.0.0"
+        || config["ExposedPorts"].get(&port).is_none()
+        || config["Volumes"].get(models).is_none()
     {
         bail!("HOST, EXPOSE and PORT, VOLUME and MODEL_STORAGE_PATH do not agree");
+    }
+    if config["User"] != USER {
+        bail!("the user is {} and not {USER}", config["User"]);
     }
     Ok(())
 }
 
-/// Runs the build stage's script for the program that was built here.
-fn assemble(image: &Image, binary: &Path, build: &Path) -> anyhow::Result<()> {
-    let [shell, script, _program, out] = image.assemble.as_slice() else {
-        bail!("the script takes a program and a folder, not {:?}", image.assemble);
-    };
-    let out = build.join(out.trim_start_matches('/'));
-    shell::output(shell, &[script, text(binary)?, text(&out)?]).map(drop)
-}
-
 /// All that is there: the program, libraries, and some texts; nothing else that could be run.
-fn check_files(image: &Image, root: &Path) -> anyhow::Result<()> {
-    let (mut bytes, mut count) = (0, 0);
-    let mut folders = vec![root.to_owned()];
+fn check_files(root: &Path) -> anyhow::Result<()> {
+    let (mut count, mut folders) = (0, vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
@@ -128,42 +205,33 @@ fn check_files(image: &Image, root: &Path) -> anyhow::Result<()> {
             }
             let name = format!("/{}", path.strip_prefix(root)?.display());
             let runs = meta.permissions().mode() & 0o111 != 0;
-            if runs && name != image.entrypoint[0] && !name.contains(".so") {
+            if runs && name != "/samosa" && !name.contains(".so") {
                 bail!("{name} can be run: the image is to hold the server and nothing else");
             }
-            (bytes, count) = (bytes + meta.len(), count + 1);
+            count += 1;
         }
     }
-    println!("{count} files, {} MB with debug lines, no shell", bytes >> 20);
+    println!("{count} files, no shell");
     Ok(())
 }
 
-/// Answers, passes its health check, and ends with 0.
-fn try_out(bundle: &Bundle<'_>, mut container: impl Container) -> anyhow::Result<()> {
-    let address = bundle.address;
-    let ready = || http::get(address, "/readyz").is_ok_and(|reply| reply.status == 200);
-    let took = process::wait("the container to be ready", START, ready).with_context(|| container.said())?;
-    println!("{}: ready after {} ms", container.way(), took.as_millis());
-    let body =
-        json!({ "messages": [{ "role": "user", "content": "What is samosa chaat?" }], "temperature": 0 });
-    let reply = http::generate(address, KEY, 1, &body)?;
-    println!("it answers: {}", http::whole_answer(&reply.body)?.text);
-    check_health(bundle, &container, 0)?;
-    let code = container.stop()?;
-    if code != 0 {
-        bail!("it ended with {code} after SIGTERM:\n{}", container.said());
+/// The last of a line of processes that each started the next: the server below buildah's own.
+fn innermost(parent: u32) -> anyhow::Result<String> {
+    let mut last = parent.to_string();
+    while let Ok(children) = shell::output("pgrep", &["-P", &last]) {
+        last = children.lines().next().context("a process without a number")?.to_owned();
     }
-    println!("it ended with 0 after SIGTERM");
-    check_health(bundle, &container, 1)
+    Ok(last)
 }
 
-/// The health check ends as it should.
-fn check_health(bundle: &Bundle<'_>, container: &impl Container, expected: i32) -> anyhow::Result<()> {
-    let check = &bundle.image.health_check;
-    let code = container.execute(check)?;
-    if code != expected {
-        bail!("`{}` ends with {code} instead of {expected}", check.join(" "));
+/// The kernel agrees: the user is the image's, without any capability.
+fn check_confined(process: &str) -> anyhow::Result<()> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let of = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
+    let (user, capabilities) = (of("Uid:").unwrap_or_default(), of("CapEff:").unwrap_or_default());
+    println!("it runs as user {user} with capabilities {capabilities}");
+    if !USER.starts_with(user) || capabilities.trim_matches('0') != "" {
+        bail!("that is not user {USER} without capabilities");
     }
-    println!("`{}` ends with {code}", check.join(" "));
     Ok(())
 }

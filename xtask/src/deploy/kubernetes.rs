@@ -6,12 +6,13 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::tools::{Source, Tool, text};
+use super::tools::{DebianTool, Tool};
 use super::{Built, operators, references};
-use crate::{python, shell};
+use crate::python;
+use crate::shell::{self, text};
 
 const FOLDER: &str = "deploy/kubernetes";
-const KUBECTL: Source = Source {
+const KUBECTL: DebianTool = DebianTool {
     name: "kubectl",
     version: &["version", "--client"],
     path: "usr/bin/kubectl",

@@ -4,61 +4,61 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 /// What a value may be.
-enum Shape {
+enum ResourceShape {
     Text,
     /// A duration such as `15s`.
     Time,
     /// A map of texts.
     Texts,
     /// A list of one shape.
-    List(&'static Shape),
+    List(&'static ResourceShape),
     /// Fields, and whether each has to be there.
-    Fields(&'static [(&'static str, bool, Shape)]),
+    Fields(&'static [(&'static str, bool, ResourceShape)]),
 }
 
 const REQUIRED: bool = true;
 const OPTIONAL: bool = false;
 
-const SERVICE_MONITOR: Shape = Shape::Fields(&[
-    ("selector", REQUIRED, Shape::Fields(&[("matchLabels", REQUIRED, Shape::Texts)])),
+const SERVICE_MONITOR: ResourceShape = ResourceShape::Fields(&[
+    ("selector", REQUIRED, ResourceShape::Fields(&[("matchLabels", REQUIRED, ResourceShape::Texts)])),
     (
         "endpoints",
         REQUIRED,
-        Shape::List(&Shape::Fields(&[
-            ("port", REQUIRED, Shape::Text),
-            ("path", OPTIONAL, Shape::Text),
-            ("scheme", OPTIONAL, Shape::Text),
-            ("interval", OPTIONAL, Shape::Time),
-            ("scrapeTimeout", OPTIONAL, Shape::Time),
+        ResourceShape::List(&ResourceShape::Fields(&[
+            ("port", REQUIRED, ResourceShape::Text),
+            ("path", OPTIONAL, ResourceShape::Text),
+            ("scheme", OPTIONAL, ResourceShape::Text),
+            ("interval", OPTIONAL, ResourceShape::Time),
+            ("scrapeTimeout", OPTIONAL, ResourceShape::Time),
             (
                 "relabelings",
                 OPTIONAL,
-                Shape::List(&Shape::Fields(&[
-                    ("targetLabel", REQUIRED, Shape::Text),
-                    ("replacement", REQUIRED, Shape::Text),
+                ResourceShape::List(&ResourceShape::Fields(&[
+                    ("targetLabel", REQUIRED, ResourceShape::Text),
+                    ("replacement", REQUIRED, ResourceShape::Text),
                 ])),
             ),
         ])),
     ),
 ]);
 
-const RULE: Shape = Shape::Fields(&[
-    ("alert", OPTIONAL, Shape::Text),
-    ("record", OPTIONAL, Shape::Text),
-    ("expr", REQUIRED, Shape::Text),
-    ("for", OPTIONAL, Shape::Time),
-    ("keep_firing_for", OPTIONAL, Shape::Time),
-    ("labels", OPTIONAL, Shape::Texts),
-    ("annotations", OPTIONAL, Shape::Texts),
+const RULE: ResourceShape = ResourceShape::Fields(&[
+    ("alert", OPTIONAL, ResourceShape::Text),
+    ("record", OPTIONAL, ResourceShape::Text),
+    ("expr", REQUIRED, ResourceShape::Text),
+    ("for", OPTIONAL, ResourceShape::Time),
+    ("keep_firing_for", OPTIONAL, ResourceShape::Time),
+    ("labels", OPTIONAL, ResourceShape::Texts),
+    ("annotations", OPTIONAL, ResourceShape::Texts),
 ]);
 
-const PROMETHEUS_RULE: Shape = Shape::Fields(&[(
+const PROMETHEUS_RULE: ResourceShape = ResourceShape::Fields(&[(
     "groups",
     REQUIRED,
-    Shape::List(&Shape::Fields(&[
-        ("name", REQUIRED, Shape::Text),
-        ("interval", OPTIONAL, Shape::Time),
-        ("rules", REQUIRED, Shape::List(&RULE)),
+    ResourceShape::List(&ResourceShape::Fields(&[
+        ("name", REQUIRED, ResourceShape::Text),
+        ("interval", OPTIONAL, ResourceShape::Time),
+        ("rules", REQUIRED, ResourceShape::List(&RULE)),
     ])),
 )]);
 
@@ -73,23 +73,23 @@ pub(crate) fn check(resource: &Value) -> anyhow::Result<()> {
     fits(&resource["spec"], shape).with_context(|| format!("{kind}/spec"))
 }
 
-fn fits(value: &Value, shape: &Shape) -> anyhow::Result<()> {
+fn fits(value: &Value, shape: &ResourceShape) -> anyhow::Result<()> {
     let is_so = match shape {
-        Shape::Text => value.is_string(),
-        Shape::Time => value.as_str().is_some_and(is_time),
-        Shape::Texts => value.as_object().is_some_and(|map| map.values().all(Value::is_string)),
-        Shape::List(_) => value.is_array(),
-        Shape::Fields(_) => value.is_object(),
+        ResourceShape::Text => value.is_string(),
+        ResourceShape::Time => value.as_str().is_some_and(is_time),
+        ResourceShape::Texts => value.as_object().is_some_and(|map| map.values().all(Value::is_string)),
+        ResourceShape::List(_) => value.is_array(),
+        ResourceShape::Fields(_) => value.is_object(),
     };
     if !is_so {
         bail!("{value} is of another kind");
     }
     match shape {
-        Shape::List(shape) => {
+        ResourceShape::List(shape) => {
             let items = value.as_array().into_iter().flatten();
             items.enumerate().try_for_each(|(i, item)| fits(item, shape).with_context(|| i.to_string()))
         }
-        Shape::Fields(fields) => {
+        ResourceShape::Fields(fields) => {
             let known = |name: &str| fields.iter().any(|(field, ..)| *field == name);
             if let Some(name) = value.as_object().and_then(|map| map.keys().find(|name| !known(name))) {
                 bail!("there is no field {name}");
@@ -100,7 +100,7 @@ fn fits(value: &Value, shape: &Shape) -> anyhow::Result<()> {
                 Some(value) => fits(value, shape).with_context(|| (*name).to_owned()),
             })
         }
-        Shape::Text | Shape::Time | Shape::Texts => Ok(()),
+        ResourceShape::Text | ResourceShape::Time | ResourceShape::Texts => Ok(()),
     }
 }
 

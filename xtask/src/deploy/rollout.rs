@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,11 +12,17 @@ use serde_json::{Value, json};
 
 use super::Built;
 use super::balancer::{self, Balancer};
-use super::http::{self, Answer};
-use super::process::{self, Process};
-use crate::isa;
+use crate::http::{self, WholeAnswer};
+use crate::process::{self, ServerProcess};
 
 const KEY: &str = "a-key-of-the-proof";
+/// The built-in model on one thread, in float32, which is slow enough that streams last.
+const SETTINGS: &[(&str, &str)] = &[
+    ("INTERNAL_API_KEY", KEY),
+    ("LOG_FORMAT", "json"),
+    ("NANOCHAT_DTYPE", "float32"),
+    ("COMPUTE_THREADS", "1"),
+];
 const CALLERS: usize = 16;
 /// Different requests, asked again and again; only those count whose answers have so many tokens that some are sure to
 /// be under way when a replica stops. How many are tried until there are enough of them.
@@ -39,9 +44,9 @@ pub(crate) fn run(built: &Built) -> anyhow::Result<()> {
     let folder = built.folder("rollout")?;
     balancer::check_nginx(&folder)?;
     let mut replicas = [Replica::start(built, "one", &folder)?, Replica::start(built, "two", &folder)?];
-    let alone = ask_alone(replicas[0].address)?;
-    let balancer = Balancer::start([replicas[0].address, replicas[1].address], &folder)?;
-    let tally = Tally::default();
+    let alone = ask_alone(replicas[0].server.address)?;
+    let balancer = Balancer::start([replicas[0].server.address, replicas[1].server.address], &folder)?;
+    let tally = RolloutTally::default();
     std::thread::scope(|scope| {
         let callers: Vec<_> = (0..CALLERS)
             .map(|caller| {
@@ -62,7 +67,7 @@ pub(crate) fn run(built: &Built) -> anyhow::Result<()> {
 
 /// What callers and the restart tell each other.
 #[derive(Default)]
-struct Tally {
+struct RolloutTally {
     over: AtomicBool,
     whole: AtomicU64,
 }
@@ -74,7 +79,7 @@ fn roll(
     replicas: &mut [Replica; 2],
     balancer: &Balancer,
     built: &Built,
-    tally: &Tally,
+    tally: &RolloutTally,
 ) -> anyhow::Result<()> {
     let whole = || tally.whole.load(Ordering::Relaxed);
     std::thread::sleep(CALM);
@@ -85,15 +90,16 @@ fn roll(
         balancer.wait_for(name, "DRAIN")?;
         let open = replica.pause()?;
         let begun = process::now();
-        replica.process.terminate()?;
-        let unready = || http::get(replica.address, "/readyz").map_or(true, |reply| reply.status == 503);
+        replica.server.process.terminate()?;
+        let unready =
+            || http::get(replica.server.address, "/readyz").map_or(true, |reply| reply.status == 503);
         process::wait("the replica to be not ready", START, unready)?;
-        let status = replica.process.ended(DRAIN)?;
+        let status = replica.server.process.ended(DRAIN)?;
         let drained = begun.elapsed();
         balancer.wait_for(name, "DOWN")?;
         let noticed = begun.elapsed();
         if !status.success() {
-            bail!("replica {name} ended with {status}:\n{}", replica.process.said());
+            bail!("replica {name} ended with {status}:\n{}", replica.server.process.said());
         }
         let began_again = process::now();
         replica.restart(built)?;
@@ -137,7 +143,7 @@ fn report(outcomes: Vec<std::thread::Result<Outcome>>) -> anyhow::Result<()> {
 }
 
 /// Requests with long answers, by their seeds, and what they get when nobody else asks.
-fn ask_alone(address: SocketAddr) -> anyhow::Result<Vec<(u64, Answer)>> {
+fn ask_alone(address: SocketAddr) -> anyhow::Result<Vec<(u64, WholeAnswer)>> {
     let mut found = Vec::new();
     for seed in 0..TRIED {
         let answer = ask(address, seed).context("asked alone")?;
@@ -151,7 +157,12 @@ fn ask_alone(address: SocketAddr) -> anyhow::Result<Vec<(u64, Answer)>> {
     bail!("of {TRIED} answers only {} have {LONG} tokens or more", found.len())
 }
 
-fn keep_asking(caller: usize, front: SocketAddr, alone: &[(u64, Answer)], tally: &Tally) -> Outcome {
+fn keep_asking(
+    caller: usize,
+    front: SocketAddr,
+    alone: &[(u64, WholeAnswer)],
+    tally: &RolloutTally,
+) -> Outcome {
     let mut outcome = Outcome::default();
     for (seed, expected) in alone.iter().cycle().skip(caller) {
         if tally.over.load(Ordering::Relaxed) {
@@ -182,7 +193,7 @@ fn request(seed: u64) -> Value {
     })
 }
 
-fn ask(address: SocketAddr, seed: u64) -> anyhow::Result<Answer> {
+fn ask(address: SocketAddr, seed: u64) -> anyhow::Result<WholeAnswer> {
     let reply = http::generate(address, KEY, seed, &request(seed))?;
     if reply.status != 200 {
         bail!("status {}", reply.status);
@@ -193,29 +204,21 @@ fn ask(address: SocketAddr, seed: u64) -> anyhow::Result<Answer> {
 /// One server of the two, on a port that it keeps.
 struct Replica {
     name: &'static str,
-    address: SocketAddr,
     log: PathBuf,
-    process: Process,
+    server: ServerProcess,
 }
 
 impl Replica {
     fn start(built: &Built, name: &'static str, folder: &Path) -> anyhow::Result<Self> {
-        let address = http::free_address()?;
         let log = folder.join(format!("{name}.log"));
-        let process = Process::start(&mut command(built, address), &log)?;
-        let mut replica = Self { name, address, log, process };
-        replica.wait()?;
-        Ok(replica)
+        let server = ServerProcess::start(&built.binary, folder, &log, SETTINGS)?;
+        Ok(Self { name, log, server })
     }
 
     fn restart(&mut self, built: &Built) -> anyhow::Result<()> {
-        self.process = Process::start(&mut command(built, self.address), &self.log)?;
-        self.wait()
-    }
-
-    fn wait(&mut self) -> anyhow::Result<()> {
-        let is_ready = || http::get(self.address, "/readyz").is_ok_and(|reply| reply.status == 200);
-        process::wait("a replica to be ready", START, is_ready).map(drop).with_context(|| self.process.said())
+        let home = self.log.parent().context("a log in no folder")?;
+        self.server = ServerProcess::start_at(self.server.address, &built.binary, home, &self.log, SETTINGS)?;
+        Ok(())
     }
 
     /// Lets time pass as preStop does; how many streams are open after it.
@@ -231,22 +234,8 @@ impl Replica {
 
     /// Streams that it has not ended yet.
     fn open_streams(&self) -> anyhow::Result<u64> {
-        let metrics = http::get(self.address, "/metrics")?.body;
+        let metrics = http::get(self.server.address, "/metrics")?.body;
         let value = metrics.lines().find_map(|line| line.strip_prefix("active_generations "));
         Ok(value.context("there is no metric active_generations")?.parse()?)
     }
-}
-
-/// A server with the built-in model on one thread, in float32, which is slow enough that streams last.
-fn command(built: &Built, address: SocketAddr) -> Command {
-    let mut command = Command::new(&built.binary);
-    for setting in &built.settings {
-        // Whoever runs this may have settings of their own.
-        command.env_remove(setting);
-    }
-    command.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
-    command.env("INTERNAL_API_KEY", KEY).env("LOG_FORMAT", "json");
-    command.env("NANOCHAT_DTYPE", "float32").env("COMPUTE_THREADS", "1");
-    command.env(isa::VARIABLE, isa::chosen());
-    command
 }

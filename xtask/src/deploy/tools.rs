@@ -6,9 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::shell;
-
-pub(crate) use crate::python::text;
+use crate::shell::{self, text};
 
 /// A program that can be run.
 pub(crate) struct Tool {
@@ -18,7 +16,7 @@ pub(crate) struct Tool {
 }
 
 /// What Debian calls it.
-pub(crate) struct Source {
+pub(crate) struct DebianTool {
     /// The program's name.
     pub(crate) name: &'static str,
     /// What makes it say that it is there.
@@ -31,7 +29,7 @@ pub(crate) struct Source {
 
 impl Tool {
     /// Finds the program, or unpacks it.
-    pub(crate) fn ready(source: &Source) -> anyhow::Result<Self> {
+    pub(crate) fn ready(source: &DebianTool) -> anyhow::Result<Self> {
         if shell::succeeds(source.name, source.version) {
             return Ok(Self { program: source.name.into(), libraries: None });
         }
@@ -73,7 +71,7 @@ impl Tool {
 }
 
 /// Fetches packages and unpacks them, into a folder that appears when it is complete.
-fn unpack(source: &Source, folder: &Path) -> anyhow::Result<()> {
+fn unpack(source: &DebianTool, folder: &Path) -> anyhow::Result<()> {
     if !shell::succeeds("apt-get", &["--version"]) {
         bail!("{} is not here, and neither is apt-get: install it", source.name);
     }

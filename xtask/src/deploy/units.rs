@@ -3,8 +3,7 @@
 use anyhow::bail;
 
 use super::Built;
-use super::tools::text;
-use crate::shell;
+use crate::shell::{self, text};
 
 const FOLDER: &str = "deploy/systemd";
 const PROGRAM: &str = "/usr/local/bin/samosa";

@@ -6,7 +6,7 @@ use std::thread;
 use anyhow::{anyhow, bail};
 
 use super::processes::{KEY, OTHER_MODEL, Samosa};
-use super::web::{self, Ask};
+use crate::http;
 
 /// Rounds of streams, with a swap there and back in each.
 const ROUNDS: usize = 8;
@@ -52,7 +52,7 @@ fn refusals(samosa: &Samosa) -> anyhow::Result<usize> {
         ("/nothing", key.as_str(), "", 404),
     ];
     for (path, headers, body, expected) in asks {
-        let (status, said) = web::send(samosa.address(), &Ask { method: "POST", path, headers, body })?;
+        let http::Reply { status, body: said } = http::post(samosa.address(), path, headers, body)?;
         // A swap may be running, which is said first.
         if status != expected && status != 409 {
             bail!("POST {path}: {status} instead of {expected}: {said}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,9 +11,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use super::processes::Running;
-use super::{CONFIGURATION, RULES, web};
-use crate::shell;
+use super::{CONFIGURATION, RULES};
+use crate::process::{self, Process};
+use crate::{http, shell};
+
+/// Until it has scraped.
+const START: Duration = Duration::from_secs(30);
 
 /// Fetches Debian's package where that is ours to do.
 pub(super) fn install() -> anyhow::Result<()> {
@@ -21,12 +24,7 @@ pub(super) fn install() -> anyhow::Result<()> {
     if there() {
         return Ok(());
     }
-    let root = shell::output("id", &["-u"]).is_ok_and(|id| id.trim() == "0");
-    if !root || !shell::succeeds("apt-get", &["--version"]) {
-        bail!("prometheus and promtool are not on the path: install Prometheus 2.40 or newer");
-    }
-    shell::run("apt-get", &["update", "-qq"])?;
-    shell::run("apt-get", &["install", "-y", "-qq", "--no-install-recommends", "prometheus"])?;
+    shell::install(&["prometheus"], "Prometheus 2.40 or newer, with promtool")?;
     if there() { Ok(()) } else { bail!("Debian's prometheus was installed and does not start") }
 }
 
@@ -64,7 +62,7 @@ impl Window {
 
 /// A Prometheus that scrapes a server each second.
 pub(super) struct Prometheus {
-    _running: Running,
+    _process: Process,
     address: SocketAddr,
 }
 
@@ -74,21 +72,16 @@ impl Prometheus {
         let configuration = directory.join("prometheus.yml");
         fs::write(&configuration, configured(target)?)?;
         // Whoever takes the port in between makes this fail loudly, and only once.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = http::free_address()?;
         let mut command = Command::new("prometheus");
         command.current_dir(directory).args(["--log.level=warn", "--storage.tsdb.path=data"]);
         command.arg(format!("--config.file={}", configuration.display()));
         command.arg(format!("--web.listen-address={address}"));
-        let log = directory.join("prometheus.log");
-        let mut running = Running::start(&mut command, &log)?;
-        let scraped = || {
-            let up = web::get(address, "/api/v1/query?query=up").ok()?;
-            up.contains(",\"1\"]").then_some(())
-        };
-        running
-            .until("the first scrape", scraped)
-            .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
-        Ok(Self { _running: running, address })
+        let process = Process::start(&mut command, &directory.join("prometheus.log"))?;
+        let up = || http::body(address, "/api/v1/query?query=up");
+        process::wait("the first scrape", START, || up().is_ok_and(|up| up.contains(",\"1\"]")))
+            .with_context(|| process.said())?;
+        Ok(Self { _process: process, address })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -98,7 +91,7 @@ impl Prometheus {
     /// Whether an expression has a number at some moment of the window.
     pub(super) fn has_data(&self, expression: &str, window: &Window) -> anyhow::Result<bool> {
         let Window { from, to } = window;
-        let query = web::escaped(expression);
+        let query = escaped(expression);
         let data = self.ask(&format!("query_range?query={query}&start={from}&end={to}&step=1"))?;
         let series = data["result"].as_array().into_iter().flatten();
         let samples = series.filter_map(|series| series["values"].as_array()).flatten();
@@ -108,7 +101,7 @@ impl Prometheus {
 
     /// Whether a label of some series has values.
     pub(super) fn label_has_values(&self, label: &str, series: &str) -> anyhow::Result<bool> {
-        let values = self.ask(&format!("label/{label}/values?match[]={}", web::escaped(series)))?;
+        let values = self.ask(&format!("label/{label}/values?match[]={}", escaped(series)))?;
         Ok(values.as_array().is_some_and(|values| !values.is_empty()))
     }
 
@@ -125,7 +118,7 @@ impl Prometheus {
     }
 
     fn ask(&self, path: &str) -> anyhow::Result<Value> {
-        let mut answer: Value = serde_json::from_str(&web::get(self.address, &format!("/api/v1/{path}"))?)?;
+        let mut answer: Value = serde_json::from_str(&http::body(self.address, &format!("/api/v1/{path}"))?)?;
         Ok(answer["data"].take())
     }
 }
@@ -145,4 +138,12 @@ fn configured(target: SocketAddr) -> anyhow::Result<String> {
         text = text.replace(from, to);
     }
     Ok(text)
+}
+
+/// Text as a value in a query.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }

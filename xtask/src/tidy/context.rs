@@ -1,14 +1,14 @@
 //! What the image is built from: a file that sources embed from outside of `crates` must be let into the builder's context.
 
 use super::Violation;
-use super::tree::Tree;
+use super::tree::FileTree;
 
 const CONTEXT: &str = ".dockerignore";
 /// How a file of a crate's `src` names the repository's root.
 const ROOT: &str = "\"../../../";
 
 /// Files that are embedded and stay outside.
-pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
+pub(crate) fn check(tree: &FileTree) -> Vec<Violation> {
     let let_in: Vec<&str> = tree
         .text(CONTEXT)
         .into_iter()

@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use super::Violation;
-use super::tree::Tree;
+use super::tree::FileTree;
 
 /// Every crate of the workspace and those of the others it may depend on, lowest first. Never upward.
 ///
@@ -12,33 +12,78 @@ const EDGES: &[(&str, &[&str])] = &[
     ("kernels", &[]),
     ("formats", &[]),
     ("tokenizer", &[]),
-    ("model", &["kernels", "formats"]),
-    ("engine", &["model", "tokenizer"]),
-    ("grammar", &["engine", "tokenizer"]),
+    ("model", &["formats"]),
+    ("engine", &["tokenizer"]),
+    ("cpu", &["engine", "formats", "kernels", "model"]),
+    ("guides", &["engine", "tokenizer"]),
     ("registry", &["formats", "model", "tokenizer"]),
-    ("serving", &["engine", "grammar", "registry", "tokenizer"]),
-    ("server", &["engine", "grammar", "registry", "serving", "tokenizer"]),
+    ("fetch", &["formats", "registry"]),
+    ("serving", &["cpu", "engine", "fetch", "guides", "registry", "tokenizer"]),
+    ("server", &["engine", "fetch", "guides", "registry", "serving", "tokenizer"]),
+    // What it knows of a server is what the API says.
+    ("client", &[]),
     (
         "samosa",
-        &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry", "serving", "server"],
+        &[
+            "client",
+            "cpu",
+            "engine",
+            "fetch",
+            "formats",
+            "guides",
+            "kernels",
+            "model",
+            "registry",
+            "server",
+            "serving",
+            "tokenizer",
+        ],
     ),
-    ("measure", &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry"]),
+    (
+        "measure",
+        &["cpu", "engine", "formats", "guides", "kernels", "model", "registry", "serving", "tokenizer"],
+    ),
     // No engine: whoever asks for a check should not wait until one is built.
     ("xtask", &["kernels", "formats"]),
 ];
 
-/// Outside crates that have a home: the engine is no place for an async runtime, only the server speaks HTTP.
-/// Registry fetches weights; the binary starts the runtime.
+/// Outside crates that have a home: the engine is no place for an async runtime, and only the server answers HTTP. The
+/// clients ask servers, fetch asks hubs and stores, and the binary starts the server's runtime and sends spans away.
 const HOMES: &[(&str, &[&str])] = &[
-    ("tokio", &["server", "serving", "registry", "samosa"]),
+    ("tokio", &["serving", "server", "fetch", "client", "samosa"]),
     ("axum", &["server"]),
     ("hyper", &["server", "samosa"]),
+    ("reqwest", &["fetch", "client", "samosa"]),
+    ("object_store", &["fetch"]),
 ];
 
-/// Manifests that draw an edge which is not in the table.
-pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
+/// Where people read the table.
+const DOCUMENT: &str = "CONTRIBUTING.md";
+
+/// Manifests that draw an edge which is not in the table, and a document that has another table.
+pub(crate) fn check(tree: &FileTree) -> Vec<Violation> {
     let manifests = tree.texts().filter(|(path, _)| is_member(path));
-    manifests.flat_map(|(path, text)| check_manifest(path, text)).collect()
+    let mut found: Vec<_> = manifests.flat_map(|(path, text)| check_manifest(path, text)).collect();
+    let rows = table();
+    if tree.text(DOCUMENT).is_some_and(|text| !text.contains(&rows)) {
+        let message =
+            format!("the table of crates is not that of xtask/src/tidy/layers.rs, which is\n{rows}");
+        found.push(Violation::new("layers", (DOCUMENT, 1), message));
+    }
+    found
+}
+
+/// The edges as rows of Markdown; crates whose edges are the same share one.
+fn table() -> String {
+    let mut rows = String::from("| crate | may depend on |\n|---|---|\n");
+    let list = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    for same in EDGES.chunk_by(|(_, one), (_, other)| one == other) {
+        let names: Vec<&str> = same.iter().map(|(krate, _)| *krate).collect();
+        let allowed = same[0].1;
+        let allowed = if allowed.is_empty() { "none of the others".to_owned() } else { list(allowed) };
+        rows += &format!("| {} | {allowed} |\n", list(&names));
+    }
+    rows
 }
 
 fn is_member(path: &str) -> bool {

@@ -5,8 +5,8 @@ use std::path::Path;
 use proc_macro2::Delimiter;
 
 use super::Violation;
-use super::source::{Kind, Source};
-use super::tree::Tree;
+use super::source::{Kind, RustSource};
+use super::tree::FileTree;
 
 const FUNCTION_LINES: usize = 70;
 const FILE_LINES: usize = 500;
@@ -14,18 +14,18 @@ const FILE_LINES: usize = 500;
 /// The only crate with `unsafe`.
 const UNSAFE_HOME: &str = "crates/kernels/";
 /// Where a program meets its environment and its arguments; the last learns which instruction set a run of the tests is for.
-const ENVIRONMENT_HOMES: &[&str] = &["crates/samosa/", "xtask/", "crates/server/tests/support/"];
+const ENVIRONMENT_HOMES: &[&str] = &["crates/samosa/", "xtask/", "crates/server/tests/it/support.rs"];
 const ENVIRONMENT: &[&str] =
     &["var", "var_os", "vars", "vars_os", "args", "args_os", "set_var", "remove_var"];
 
 /// Rust files that break a rule.
-pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
+pub(crate) fn check(tree: &FileTree) -> Vec<Violation> {
     let files = tree.texts().filter(|(path, _)| Path::new(path).extension().is_some_and(|end| end == "rs"));
     files.flat_map(|(path, text)| check_file(path, text)).collect()
 }
 
 fn check_file(path: &str, text: &str) -> Vec<Violation> {
-    let Some(source) = Source::parse(text) else {
+    let Some(source) = RustSource::parse(text) else {
         return vec![Violation::new("rust", (path, 1), "this is not Rust")];
     };
     let mut found = Vec::new();
@@ -41,7 +41,7 @@ fn check_file(path: &str, text: &str) -> Vec<Violation> {
     found
 }
 
-fn check_unsafe(path: &str, source: &Source) -> Vec<Violation> {
+fn check_unsafe(path: &str, source: &RustSource) -> Vec<Violation> {
     let mut found: Vec<_> = (0..source.tokens.len())
         .filter(|at| source.word(*at) == Some("unsafe"))
         .map(|at| Violation::new("unsafe", (path, source.line(at)), "only the kernels crate has unsafe code"))
@@ -53,7 +53,7 @@ fn check_unsafe(path: &str, source: &Source) -> Vec<Violation> {
     found
 }
 
-fn forbids_unsafe(source: &Source) -> bool {
+fn forbids_unsafe(source: &RustSource) -> bool {
     (0..source.tokens.len()).any(|at| {
         source.is_punct(at, '#')
             && source.is_punct(at + 1, '!')
@@ -62,7 +62,7 @@ fn forbids_unsafe(source: &Source) -> bool {
     })
 }
 
-fn check_environment(path: &str, source: &Source) -> Vec<Violation> {
+fn check_environment(path: &str, source: &RustSource) -> Vec<Violation> {
     let names = |at| source.word(at).is_some_and(|word| ENVIRONMENT.contains(&word));
     let imports = |at| source.group(at, Delimiter::Brace).is_some_and(|mut group| group.any(names));
     let reads = |at: &usize| {
@@ -80,7 +80,7 @@ fn check_environment(path: &str, source: &Source) -> Vec<Violation> {
         .collect()
 }
 
-fn check_attributes(path: &str, source: &Source) -> Vec<Violation> {
+fn check_attributes(path: &str, source: &RustSource) -> Vec<Violation> {
     let mut found = Vec::new();
     for at in 0..source.tokens.len() {
         if !source.is_punct(at, '#') {
@@ -98,7 +98,7 @@ fn check_attributes(path: &str, source: &Source) -> Vec<Violation> {
     found
 }
 
-fn check_functions(path: &str, source: &Source) -> Vec<Violation> {
+fn check_functions(path: &str, source: &RustSource) -> Vec<Violation> {
     let mut found = Vec::new();
     for at in 0..source.tokens.len() {
         let (Some("fn"), Some(name)) = (source.word(at), source.word(at + 1)) else { continue };
@@ -113,7 +113,7 @@ fn check_functions(path: &str, source: &Source) -> Vec<Violation> {
 }
 
 /// The inside of the first brace after the name, unless a `;` says that the function has no body.
-fn body_of(source: &Source, mut at: usize) -> Option<std::ops::Range<usize>> {
+fn body_of(source: &RustSource, mut at: usize) -> Option<std::ops::Range<usize>> {
     loop {
         match source.tokens.get(at)?.kind {
             Kind::Open(Delimiter::Brace, _) => return source.group(at, Delimiter::Brace),
@@ -126,7 +126,7 @@ fn body_of(source: &Source, mut at: usize) -> Option<std::ops::Range<usize>> {
 }
 
 /// Whether an attribute before the `fn` names clippy's lint for long functions.
-fn expects_length(source: &Source, mut at: usize) -> bool {
+fn expects_length(source: &RustSource, mut at: usize) -> bool {
     while at > 0 {
         at -= 1;
         match &source.tokens[at].kind {
@@ -146,7 +146,7 @@ fn expects_length(source: &Source, mut at: usize) -> bool {
     false
 }
 
-fn check_length(path: &str, source: &Source) -> Option<Violation> {
+fn check_length(path: &str, source: &RustSource) -> Option<Violation> {
     let is_test =
         path.ends_with("/tests.rs") || path.split('/').any(|part| part == "tests" || part == "benches");
     let tests: Vec<_> = (0..source.tokens.len()).filter_map(|at| test_module(source, at)).collect();
@@ -159,7 +159,7 @@ fn check_length(path: &str, source: &Source) -> Option<Violation> {
 }
 
 /// The tokens of `#[cfg(test)] mod … { … }` where one starts at `at`.
-fn test_module(source: &Source, at: usize) -> Option<std::ops::Range<usize>> {
+fn test_module(source: &RustSource, at: usize) -> Option<std::ops::Range<usize>> {
     let attribute = source.is_punct(at, '#').then(|| source.group(at + 1, Delimiter::Bracket)).flatten()?;
     let is_test = source.word(attribute.start) == Some("cfg")
         && source.has_word(attribute.clone(), "test")

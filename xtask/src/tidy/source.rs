@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 
 use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
 
-pub(crate) struct Source<'a> {
+pub(crate) struct RustSource<'a> {
     text_lines: Vec<&'a str>,
     pub(crate) tokens: Vec<Token>,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Token {
     pub(crate) lines: RangeInclusive<usize>,
 }
 
-impl<'a> Source<'a> {
+impl<'a> RustSource<'a> {
     /// `None` where the text is not Rust.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let mut source = Self { text_lines: text.lines().collect(), tokens: Vec::new() };
@@ -74,6 +74,45 @@ impl<'a> Source<'a> {
             Kind::Open(delimiter, close) if delimiter == wanted => Some(at + 1..close),
             _ => None,
         }
+    }
+
+    /// Whether `::` stands there.
+    pub(crate) fn is_path(&self, at: usize) -> bool {
+        self.is_punct(at, ':') && self.is_punct(at + 1, ':')
+    }
+
+    /// What is only built for tests: items after `#[cfg(test)]` and its like.
+    pub(crate) fn test_ranges(&self) -> Vec<Range<usize>> {
+        let marks = (0..self.tokens.len()).filter(|at| self.is_punct(*at, '#'));
+        let test = |at: usize| {
+            let attribute = self.group(at + 1, Delimiter::Bracket)?;
+            let is_test =
+                self.word(attribute.start) == Some("cfg") && self.has_word(attribute.clone(), "test");
+            is_test.then(|| attribute.end + 1..self.item_end(attribute.end + 1))
+        };
+        marks.filter_map(test).collect()
+    }
+
+    /// The names of modules of tests in files of their own.
+    pub(crate) fn test_modules(&self) -> impl Iterator<Item = &str> {
+        self.test_ranges().into_iter().filter_map(|range| {
+            let at = range.clone().find(|at| self.word(*at) == Some("mod"))?;
+            self.word(at + 1).filter(|_| self.is_punct(at + 2, ';'))
+        })
+    }
+
+    /// Behind the item that begins here: its semicolon, or the braces of its body.
+    fn item_end(&self, from: usize) -> usize {
+        let mut at = from;
+        while let Some(token) = self.tokens.get(at) {
+            at = match token.kind {
+                Kind::Punct(';') => return at + 1,
+                Kind::Open(Delimiter::Brace, close) => return close + 1,
+                Kind::Open(_, close) => close + 1,
+                _ => at + 1,
+            };
+        }
+        at
     }
 
     pub(crate) fn line(&self, at: usize) -> usize {

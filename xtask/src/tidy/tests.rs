@@ -1,4 +1,4 @@
-use super::tree::Tree;
+use super::tree::FileTree;
 use super::{Exemption, Violation, violations};
 use crate::shell;
 
@@ -7,7 +7,7 @@ const ROOT: &str = "#![forbid(unsafe_code)]\n";
 /// The checks that a made-up tree fails, without repetition.
 #[track_caller]
 fn assert_fails(files: &[(&str, &str)], expected: &[&str]) {
-    let found = violations(&Tree::of(files), &[]);
+    let found = violations(&FileTree::of(files), &[]);
     let mut checks: Vec<_> = found.iter().map(|violation| violation.check).collect();
     checks.dedup();
     assert_eq!(checks, expected, "{found:#?}");
@@ -19,14 +19,14 @@ fn manifest(name: &str, tables: &str) -> String {
 
 #[test]
 fn the_repository_is_tidy() {
-    let tree = Tree::of_repository(shell::root()).expect("git lists the repository");
+    let tree = FileTree::of_repository(shell::root()).expect("git lists the repository");
     let found: Vec<_> = violations(&tree, super::EXEMPT).iter().map(Violation::to_string).collect();
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
 #[test]
 fn the_repository_is_looked_at() {
-    let tree = Tree::of_repository(shell::root()).expect("git lists the repository");
+    let tree = FileTree::of_repository(shell::root()).expect("git lists the repository");
     assert!(tree.has("crates/kernels/src/lib.rs") && tree.has("xtask/src/tidy"));
     assert!(tree.texts().count() > 30 && !tree.paths().any(|path| path.starts_with("target/")));
 }
@@ -86,7 +86,8 @@ fn an_unknown_crate_fails() {
 fn tokio_and_axum_stay_at_home() {
     let tables = "[dependencies]\ntokio.workspace = true\n";
     assert_fails(&[("crates/engine/Cargo.toml", &manifest("engine", tables))], &["layers"]);
-    assert_fails(&[("crates/registry/Cargo.toml", &manifest("registry", tables))], &[]);
+    assert_fails(&[("crates/registry/Cargo.toml", &manifest("registry", tables))], &["layers"]);
+    assert_fails(&[("crates/fetch/Cargo.toml", &manifest("fetch", tables))], &[]);
     let axum = manifest("registry", "[dependencies]\naxum = { workspace = true }");
     assert_fails(&[("crates/registry/Cargo.toml", &axum)], &["layers"]);
 }
@@ -209,10 +210,70 @@ fn a_path_in_a_document_exists() {
 
 #[test]
 fn an_exemption_covers_one_check_of_one_file_and_may_not_be_idle() {
-    let tree = Tree::of(&[("crates/model/src/forward.rs", "fn f() { unsafe { g() } }")]);
+    let tree = FileTree::of(&[("crates/model/src/forward.rs", "fn f() { unsafe { g() } }")]);
     let exempt = |check, path| violations(&tree, &[Exemption { check, path }]);
     assert_eq!(exempt("unsafe", "crates/model/src/forward.rs"), []);
     let checks = |found: Vec<Violation>| found.iter().map(|violation| violation.check).collect::<Vec<_>>();
     assert_eq!(checks(exempt("unsafe", "crates/model/src/lib.rs")), ["exemptions", "unsafe"]);
     assert_eq!(checks(exempt("names", "crates/model/src/forward.rs")), ["exemptions", "unsafe"]);
+}
+
+/// The circles of imports in a crate of these files.
+fn circles(files: &[(&str, &str)]) -> Vec<String> {
+    let files: Vec<_> = files.iter().map(|(name, text)| (format!("crates/a/src/{name}"), *text)).collect();
+    let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+    super::imports::check(&FileTree::of(&files)).into_iter().map(|violation| violation.message).collect()
+}
+
+#[test]
+fn three_files_that_import_each_other_in_a_circle_fail() {
+    let message = "3 files import each other: crates/a/src/b.rs, crates/a/src/c.rs, crates/a/src/d/e.rs";
+    for [b, c, e] in [
+        ["use crate::c::X;", "use crate::d::e::{Y, Z};", "use super::super::b::W;"],
+        ["use crate::{c, d};", "fn f() { crate::d::e::g(); }", "mod inner { use super::super::super::b; }"],
+        ["use super::{f::X, c::{Y, Z}};", "pub(crate) use crate::d::{self, e::Y};", "type X = crate::b::W;"],
+    ] {
+        let files =
+            [("lib.rs", "mod b; mod c; mod d;"), ("b.rs", b), ("c.rs", c), ("d.rs", "mod e;"), ("d/e.rs", e)];
+        assert_eq!(circles(&files), [message], "{b} {c} {e}");
+    }
+}
+
+#[test]
+fn two_files_tests_and_what_lies_below_make_no_circle() {
+    let two = [("lib.rs", "mod b;"), ("b.rs", "use crate::c::X;"), ("c.rs", "use crate::b::Y;")];
+    assert_eq!(circles(&two), [""; 0]);
+    let parent = "mod c; mod d; use self::c::X; fn f() { d::g() } pub(crate) struct Y; pub(super) struct Z;";
+    let below = [("b.rs", parent), ("b/c.rs", "use super::Y;"), ("b/d.rs", "use super::Y; use crate::b::c;")];
+    assert_eq!(circles(&below), [""; 0]);
+    let b = "use crate::c::X; #[cfg(test)] mod tests { use crate::d::Y; } #[cfg(test)] mod more;";
+    let more = [
+        ("b.rs", b),
+        ("b/more.rs", "use crate::d::Y;"),
+        ("c.rs", "use crate::d;"),
+        ("d.rs", "use crate::c;"),
+    ];
+    assert_eq!(circles(&[&more[..], &[("e.rs", "use crate::b;")]].concat()), [""; 0]);
+}
+
+#[test]
+fn a_struct_or_an_enum_has_a_name_of_its_own() {
+    let found = |files: &[(&str, &str)]| -> Vec<String> {
+        super::names::check(&FileTree::of(files)).iter().map(Violation::to_string).collect()
+    };
+    let twice = [("crates/a/src/b.rs", "struct X;"), ("crates/c/src/d.rs", "\npub(crate) enum X { Y }")];
+    assert_eq!(found(&twice), ["crates/a/src/b.rs:1: X is defined in crates/c/src/d.rs:2 too [names]"]);
+    let apart = [
+        ("crates/a/src/b.rs", "struct X; struct Error; #[cfg(test)] mod tests { struct Z; }"),
+        ("crates/a/src/b/tests.rs", "struct X;"),
+        ("crates/c/src/d.rs", "enum Error {} struct Z; // struct X"),
+        ("crates/c/tests/it/e.rs", "struct X;"),
+        ("fuzz/src/main.rs", "struct X;"),
+    ];
+    assert_eq!(found(&apart), [""; 0]);
+}
+
+#[test]
+fn the_document_has_the_table_of_edges() {
+    assert_fails(&[("CONTRIBUTING.md", "| `kernels` | none of the others |\n")], &["layers"]);
 }

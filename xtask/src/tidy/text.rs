@@ -1,7 +1,7 @@
 //! Rules about words and paths, in every text that is committed.
 
 use super::Violation;
-use super::tree::Tree;
+use super::tree::FileTree;
 
 // Split in two, so that this file does not break its own rules.
 const UNFINISHED: &[&str] =
@@ -22,7 +22,7 @@ const DOCUMENTS: &[&str] = &["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", 
 const SOURCE_ENDINGS: &[&str] = &[".rs", ".toml", ".md", ".py", ".yaml", ".yml", ".sh"];
 
 /// Texts and names that break a rule.
-pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
+pub(crate) fn check(tree: &FileTree) -> Vec<Violation> {
     let mut found = Vec::new();
     for (path, text) in tree.texts() {
         for (line, text) in (1..).zip(text.lines()) {
@@ -68,7 +68,7 @@ fn check_name(path: &str) -> Option<Violation> {
     Some(Violation::new("names", (path, 1), format!("`{empty}` does not say what the folder holds")))
 }
 
-fn check_paths(tree: &Tree, document: &str, text: &str) -> Vec<Violation> {
+fn check_paths(tree: &FileTree, document: &str, text: &str) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut fenced = false;
     for (line, text) in (1..).zip(text.lines()) {
@@ -86,7 +86,7 @@ fn check_paths(tree: &Tree, document: &str, text: &str) -> Vec<Violation> {
 /// `code` as a path of this repository, up to its first wildcard, if that is what it looks like: it names a
 /// folder or a source file, or starts at a folder that exists. A media type or a route is none, and what is built
 /// is not there yet.
-fn repository_path<'a>(tree: &Tree, code: &'a str) -> Option<&'a str> {
+fn repository_path<'a>(tree: &FileTree, code: &'a str) -> Option<&'a str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./*{},<>".contains(c);
     let (first, rest) = code.split_once('/')?;
     let is_path = !first.is_empty()

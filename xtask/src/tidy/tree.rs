@@ -11,11 +11,11 @@ const TEXT_BYTES: u64 = 1 << 20;
 
 /// Paths relative to the root with `/` between their parts; the text is absent where a file is no text.
 #[derive(Default)]
-pub(crate) struct Tree {
+pub(crate) struct FileTree {
     files: BTreeMap<String, Option<String>>,
 }
 
-impl Tree {
+impl FileTree {
     /// What is committed or could be: tracked files and untracked ones that are not ignored.
     pub(crate) fn of_repository(root: &Path) -> anyhow::Result<Self> {
         let listed = shell::output("git", &["ls-files", "-z", "--cached", "--others", "--exclude-standard"])?;

@@ -1,5 +1,6 @@
 //! What there is: facts about the machine, the model, the settings and the sources, gathered without a judgement.
 
+mod handshake;
 mod machine;
 mod model;
 mod port;

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
+use client::text::wrap;
 use serde_json::{Map, Value, json};
 
 use super::finding::{Finding, Mark};
 use super::judge;
-use crate::text::wrap;
 
 /// Columns before what is said.
 const INDENT: usize = 10;

@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use client::text::wrap;
 use serde_json::{Map, Value, json};
 
 use self::operations::{INTRODUCTION, OPERATIONS, OTHERS, Operation};
 use super::schema::{Row, rows};
 use super::{cell, code_list, keep_page};
 use crate::settings;
-use crate::text::wrap;
 
 /// Columns of a paragraph.
 const WIDTH: usize = 118;

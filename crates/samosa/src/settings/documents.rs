@@ -47,7 +47,7 @@ pub(crate) fn example() -> String {
         for setting in group.settings {
             let about = format!("{} [{}].", setting.help, setting.kind.expected());
             out.push('\n');
-            for line in crate::text::wrap(&about, WIDTH - 3) {
+            for line in client::text::wrap(&about, WIDTH - 3) {
                 let _ = writeln!(out, "## {line}");
             }
             let value = if setting.default.is_empty() { setting.such_as } else { setting.default };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::ArgMatches;
+use client::text::Terminal;
 use serde_json::json;
 
 use super::file::File;
@@ -251,16 +252,6 @@ fn environment(name: &str) -> Result<Option<String>, Wrong> {
             Err(Wrong::in_general(format!("the environment variable {name} is not UTF-8")))
         }
     }
-}
-
-/// What the terminal may get.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Terminal {
-    /// Nothing but lines of text.
-    Dumb,
-    /// No colours: `NO_COLOR` is set, to whatever.
-    Plain,
-    Coloured,
 }
 
 /// What the environment says of the terminal. Every program reads this, so it is no setting of ours.

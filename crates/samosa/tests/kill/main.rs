@@ -3,14 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-#[path = "../hub/mod.rs"]
+#[path = "../it/support/hub.rs"]
 mod hub;
 mod model;
 mod pulls;
 #[expect(dead_code, reason = "each test file uses its part of it")]
-#[path = "../running/mod.rs"]
+#[path = "../it/support/running.rs"]
 mod running;
 mod swaps;
+mod wide;
 
 use std::thread::sleep;
 use std::time::Duration;

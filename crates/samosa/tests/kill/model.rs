@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::hub::Files;
-use crate::running::wide;
+use crate::wide;
 
 /// Weights in two files, of three requests and of two.
 pub(crate) const FIRST: &str = "model-00001-of-00002.safetensors";

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use crate::hub::Hub;
 use crate::model;
-use crate::running::{Answer, Running, wide};
+use crate::running::{Answer, Running};
+use crate::wide;
 
 /// How often the log is looked at.
 const LOOK: Duration = Duration::from_micros(100);

@@ -196,10 +196,7 @@ impl SavedWork {
                 "Prompt tokens looked for in the prefix cache",
             ),
             cache_hits: count("samosa_prefix_cache_hits", "Prompt tokens found in the prefix cache"),
-            cache_evictions: count(
-                "samosa_prefix_cache_evictions",
-                "Pages the prefix cache lost to others",
-            ),
+            cache_evictions: count("samosa_prefix_cache_evictions", "Pages the prefix cache lost to others"),
             drafted_tokens: count(
                 "samosa_spec_decode_draft_tokens",
                 "Tokens guessed before they were sampled",

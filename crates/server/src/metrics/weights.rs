@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fetch::DownloadProgress;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use registry::fetch::Progress;
 use registry::swap::{Outcome, Phase};
 use serving::models::{EngineState, MEMORY_KINDS};
 use serving::{Models, ServedModel};
@@ -72,7 +72,7 @@ struct DownloadMetrics {
 
 /// A download, and what of it was counted.
 struct RunningDownload {
-    progress: Progress,
+    progress: DownloadProgress,
     fetched: u64,
     retries: u64,
 }
@@ -148,7 +148,7 @@ impl WeightMetrics {
     }
 
     /// A download begins.
-    pub(crate) fn download_began(&self, progress: &Progress) {
+    pub(crate) fn download_began(&self, progress: &DownloadProgress) {
         *self.download.lock() = Some(RunningDownload { progress: progress.clone(), fetched: 0, retries: 0 });
     }
 
@@ -246,7 +246,7 @@ fn labels(served: &ServedModel) -> ModelLabels {
         model_tag: model.tag.to_string(),
         sha256: model.identity.as_str().to_owned(),
         generation: served.version,
-        architecture: model.weights.config.generation.name(),
+        architecture: model.weights.config.architecture,
         dtype: model.weights.format.name(),
     }
 }

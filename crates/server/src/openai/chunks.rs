@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::logprobs::{ChatLogprobs, LogprobEntry, PendingLogprobs, TextLogprobs};
 use super::request::StreamUsage;
 use super::types::{CompletionKind, ResponseContext, UsageObject, reason};
-use crate::events::{AnswerEvent, AnswerMeta};
+use crate::events::{AnswerMeta, AnswerOutput};
 use crate::respond::Frames;
 use crate::sse::data;
 
@@ -78,25 +78,25 @@ impl Chunks {
 }
 
 impl Frames for Chunks {
-    fn say(&mut self, meta: &AnswerMeta, said: AnswerEvent, out: &mut Vec<u8>) {
+    fn say(&mut self, meta: &AnswerMeta, said: AnswerOutput, out: &mut Vec<u8>) {
         let index = meta.index;
         self.begin(index, out);
         let mut pending = self.choices[index].logprobs.as_mut();
         let (text, entries, end) = match said {
-            AnswerEvent::Token { token, text, logprobs } => {
+            AnswerOutput::Token { token, text, logprobs } => {
                 let entries = pending.map(|pending| pending.token(token, logprobs, &text));
                 (text, entries, None)
             }
-            AnswerEvent::Text(text) => {
+            AnswerOutput::Text(text) => {
                 let entries = pending.map(|pending| pending.held(&text));
                 (text, entries, None)
             }
-            AnswerEvent::Finished { reason, usage, .. } => {
+            AnswerOutput::Finished { reason, usage, .. } => {
                 self.usage.add(usage, index, self.response.choices);
                 let entries = pending.as_mut().map(|pending| pending.finish(reason));
                 (String::new(), entries, Some(reason))
             }
-            AnswerEvent::Failed(_) => return,
+            AnswerOutput::Failed(_) => return,
         };
         let entries = entries.unwrap_or_default();
         if !text.is_empty() || !entries.is_empty() || end.is_some() {

@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use engine::{Constraint, Sampling, Scope};
+use engine::{Guide, Sampling, Scope};
 use futures_util::future::try_join_all;
 use serving::ServedModel;
 
@@ -20,11 +20,11 @@ use super::parameters::invalid;
 use super::prompts::Prompts;
 use super::request::{CompletionRequest, seed_of};
 use super::response::{self, CompleteAnswer};
-use super::response_format::constraint;
+use super::response_format::guide;
 use super::types::{CompletionKind, Head, ResponseContext};
 use crate::admission::{self, PreparedRequest};
 use crate::app::App;
-use crate::events::{self, AnswerEvent, EventStream, StreamError};
+use crate::events::{self, AnswerOutput, EventStream, StreamError};
 use crate::lifecycle::Arriving;
 use crate::parse::Rules;
 use crate::problem::{Code, Problem};
@@ -79,8 +79,8 @@ async fn begin(
     models::check(&app.options, &served, &body.common.model)?;
     check_bias(&served, &body.common.sampling)?;
     let prompts = body.prompts.render(&served).await?;
-    let constraint = constraint(&served, &body.common.format).await?;
-    let prepared = |prompt: Vec<u32>| prepare(&served, &body, context.scope, &prompt, constraint.as_deref());
+    let guide = guide(&served, &body.common.format).await?;
+    let prepared = |prompt: Vec<u32>| prepare(&served, &body, context.scope, &prompt, guide.as_deref());
     let groups = prompts.into_iter().map(prepared).collect::<Result<Vec<_>, _>>()?;
     check_capacity(&served, &groups)?;
     let kind = match body.prompts {
@@ -100,20 +100,19 @@ fn prepare(
     body: &CompletionRequest,
     scope: Scope,
     prompt: &[u32],
-    constraint: Option<&dyn Constraint>,
+    guide: Option<&dyn Guide>,
 ) -> Result<Vec<PreparedRequest>, Problem> {
     check_length(served, &body.prompts, prompt.len())?;
     let sampling = &body.common.sampling;
     let request = |choice| {
         let sampling = Sampling { seed: seed_of(sampling.seed, choice), ..sampling.clone() };
-        let sizes = (served.vocab_size(), served.sequence_len());
-        let request = engine::Request::new(prompt.to_vec(), body.max_tokens, sampling, sizes)?;
+        let request = served.request(prompt.to_vec(), body.max_tokens, sampling)?;
         let mut request = request.in_scope(scope).stopping_at(body.common.stops.clone());
         if let Some(top) = body.logprobs {
             request = request.with_logprobs(top);
         }
-        if let Some(constraint) = constraint {
-            request = request.constrained(constraint.fork());
+        if let Some(guide) = guide {
+            request = request.guided(guide.fork());
         }
         Ok(PreparedRequest { request, dropped_messages: 0 })
     };
@@ -196,7 +195,7 @@ async fn receive(answer: &mut EventStream, context: &ResponseContext) -> Result<
     let mut complete = CompleteAnswer::new(context);
     loop {
         match answer.next().await {
-            AnswerEvent::Failed(error) => return Err(error),
+            AnswerOutput::Failed(error) => return Err(error),
             said => complete.add(said),
         }
         if answer.is_over() {

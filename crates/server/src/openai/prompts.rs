@@ -118,9 +118,8 @@ pub(super) fn ids(list: Vec<Value>, at: &str) -> Result<Vec<u32>, Problem> {
 
 /// A text after the token that begins all that a model learns from. Nothing that it spells becomes a special token.
 pub(super) fn encode(served: &ServedModel, text: &str) -> Vec<u32> {
-    let tokenizer = &served.model.tokenizer;
-    let mut ids = vec![tokenizer.special().bos];
-    ids.extend(tokenizer.encode(text));
+    let mut ids = vec![served.model.chat.bos];
+    ids.extend(served.model.tokenizer.encode(text));
     ids
 }
 

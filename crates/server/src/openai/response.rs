@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::logprobs::{ChatLogprobs, LogprobEntry, PendingLogprobs, TextLogprobs};
 use super::types::{CompletionKind, ResponseContext, UsageObject, reason};
-use crate::events::AnswerEvent;
+use crate::events::AnswerOutput;
 
 /// One answer, as far as it was heard.
 pub(super) struct CompleteAnswer {
@@ -21,22 +21,22 @@ impl CompleteAnswer {
     }
 
     /// Takes what is said of it.
-    pub(super) fn add(&mut self, said: AnswerEvent) {
+    pub(super) fn add(&mut self, said: AnswerOutput) {
         let pending = self.logprobs.as_mut();
         let entries = match said {
-            AnswerEvent::Token { token, text, logprobs } => {
+            AnswerOutput::Token { token, text, logprobs } => {
                 self.text.push_str(&text);
                 pending.map(|pending| pending.token(token, logprobs, &text))
             }
-            AnswerEvent::Text(text) => {
+            AnswerOutput::Text(text) => {
                 self.text.push_str(&text);
                 pending.map(|pending| pending.held(&text))
             }
-            AnswerEvent::Finished { reason, usage, .. } => {
+            AnswerOutput::Finished { reason, usage, .. } => {
                 self.end = Some((reason, usage));
                 pending.map(|pending| pending.finish(reason))
             }
-            AnswerEvent::Failed(_) => None,
+            AnswerOutput::Failed(_) => None,
         };
         self.entries.extend(entries.unwrap_or_default());
     }

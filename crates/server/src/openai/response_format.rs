@@ -1,7 +1,7 @@
 //! What an answer must look like: `response_format`, which is OpenAI's, and `grammar`, which others have.
 
-use engine::Constraint;
-use grammar::Form;
+use engine::Guide;
+use guides::Form;
 use serde_json::Value;
 use serving::{GrammarError, ServedModel};
 
@@ -86,10 +86,10 @@ fn grammar(value: Value, at: &str) -> Result<Form, Problem> {
 }
 
 /// What keeps an answer of this model in a format; `None` for text.
-pub(super) async fn constraint(
+pub(super) async fn guide(
     served: &ServedModel,
     format: &ResponseFormat,
-) -> Result<Option<Box<dyn Constraint>>, Problem> {
+) -> Result<Option<Box<dyn Guide>>, Problem> {
     let Some(form) = format.clone() else { return Ok(None) };
     let (field, what) = match form {
         Form::JsonObject => (FORMAT, "object"),
@@ -104,5 +104,5 @@ pub(super) async fn constraint(
             Problem::new(Code::InvalidValue, detail).at(format!("/{field}"))
         }
     };
-    served.constrain(form).await.map(Some).map_err(problem)
+    served.guide(form).await.map(Some).map_err(problem)
 }

@@ -13,18 +13,23 @@ use crate::lifecycle::Draining;
 /// Seconds after which another process may serve.
 const COME_BACK_S: u64 = 30;
 
+/// A model cannot be had, for a reason of this kind; `text` is for callers.
+fn no_such_model(category: Category, text: &str) -> Problem {
+    let code = match category {
+        Category::NotFound => Code::ModelNotFound,
+        Category::BadCheckpoint => Code::BadCheckpoint,
+        Category::OutOfMemory => Code::OutOfMemory,
+        Category::Storage => Code::StorageFailed,
+        Category::StorageFull => Code::StorageFull,
+        Category::SourceFailed => Code::SourceFailed,
+    };
+    let problem = Problem::new(code, sentence(text));
+    if code == Code::ModelNotFound { problem.at("/model_tag") } else { problem }
+}
+
 impl From<&registry::Error> for Problem {
     fn from(error: &registry::Error) -> Self {
-        let code = match error.category() {
-            Category::NotFound => Code::ModelNotFound,
-            Category::BadCheckpoint => Code::BadCheckpoint,
-            Category::OutOfMemory => Code::OutOfMemory,
-            Category::Storage => Code::StorageFailed,
-            Category::StorageFull => Code::StorageFull,
-            Category::SourceFailed => Code::SourceFailed,
-        };
-        let problem = Self::new(code, sentence(&error.public()));
-        if code == Code::ModelNotFound { problem.at("/model_tag") } else { problem }
+        no_such_model(error.category(), &error.public())
     }
 }
 
@@ -32,6 +37,7 @@ impl From<SwapError> for Problem {
     fn from(error: SwapError) -> Self {
         match error {
             SwapError::Registry(error) => Self::from(&*error),
+            SwapError::Fetch(error) => no_such_model(error.category(), &error.public()),
             SwapError::NoStorage => Self::new(Code::StorageFailed, error.to_string()),
             SwapError::InProgress { target } => {
                 let detail = format!("A swap to \"{target}\" is running; ask again when it has ended.");

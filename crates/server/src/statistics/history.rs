@@ -52,9 +52,9 @@ pub(crate) fn since(query: &str) -> Result<Option<f64>, Problem> {
 
 /// The rows of the last half hour, the oldest first.
 #[derive(Default)]
-pub(crate) struct StatsHistory(Mutex<VecDeque<HistoryRow>>);
+pub(crate) struct RecentHistory(Mutex<VecDeque<HistoryRow>>);
 
-impl StatsHistory {
+impl RecentHistory {
     /// The rows after a time, or all of them, with the swaps of that time.
     pub(crate) fn report(&self, since: Option<f64>, models: &Models) -> HistoryReport {
         HistoryReport {
@@ -266,13 +266,13 @@ mod tests {
         }
     }
 
-    fn times(history: &StatsHistory, since: Option<f64>) -> Vec<f64> {
+    fn times(history: &RecentHistory, since: Option<f64>) -> Vec<f64> {
         history.after(since).iter().map(|row| row.at).collect()
     }
 
     #[test]
     fn rows_are_bounded_in_number_and_in_age() {
-        let history = StatsHistory::default();
+        let history = RecentHistory::default();
         for at in 0..5_000 {
             history.add(row(f64::from(at) / 2.0), 1_800);
         }
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn rows_at_or_before_a_time_are_left_out() {
-        let history = StatsHistory::default();
+        let history = RecentHistory::default();
         assert!(times(&history, Some(0.0)).is_empty());
         for at in [10.0, 11.001, 12.0] {
             history.add(row(at), 1_800);
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_leaves_times_that_only_grow() {
-        let history = StatsHistory::default();
+        let history = RecentHistory::default();
         for at in [10.0, 11.0, 12.0, 10.5, 11.5] {
             history.add(row(at), 1_800);
         }

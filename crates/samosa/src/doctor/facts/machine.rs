@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use cpu::{Compute, Isa};
 use kernels::probe::{self, Arithmetic};
-use model::{Compute, Isa};
 use registry::machine::Machine;
 use registry::{machine, memory};
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::Transformer;
-use model::WeightFormat;
+use cpu::WeightFormat;
+use cpu::transformer::KvPlan;
 use registry::identity::HashCache;
 use registry::load::{self, Found};
 use registry::plan::{Memory, Needs, Plan, Shortage, Wish, plan};
@@ -128,18 +128,17 @@ fn whole(
     let (first, swap) = plans(needs, options.swap_mode);
     let kv = first.map_or(needs.kv_least, |plan| plan.kv);
     let engine = options.engine.clone().checked();
-    let sequences =
-        Transformer::planned_sequences(config, load.format, (kv / workers) as usize, engine.step_tokens);
-    let matrices = |format| model::Weights::planned_matrix_bytes(config, format) as u64;
+    let sequences = KvPlan::new(config, load.format, (kv / workers) as usize, engine.step_tokens).sequences;
+    let matrices = |format| cpu::Weights::planned_matrix_bytes(config, format) as u64;
     Ok(Whole {
         source: entry.source.to_string(),
         path: entry.path.clone(),
         is_storage: options.storage.is_some() && entry.location.path() == catalog.root(),
         files,
         step: opened.step(),
-        generation: config.generation.name(),
+        generation: config.architecture,
         parameters: opened.parameters(),
-        layers: config.n_layer,
+        layers: config.n_layer(),
         width: config.n_embd,
         sequence_len: config.sequence_len,
         notes: notes(config),

@@ -5,17 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use http_body_util::Full;
-use hyper::body::Bytes;
+use client::http::{ServerUrl, Trust, probe};
 use serde_json::Value;
-use tokio::time::timeout;
-
-use crate::http::{self, Place, Trust, Way};
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes of an answer that are read.
-const MAX_ANSWER: usize = 64 << 10;
 
 /// An address to listen on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,18 +49,10 @@ fn ask(address: SocketAddr, scheme: &str) -> Result<Option<String>> {
         ip => ip,
     };
     let url = format!("{scheme}://{}", SocketAddr::new(host, address.port()));
-    let place = Place::parse(&url).map_err(anyhow::Error::msg)?;
+    let url = ServerUrl::parse(&url).map_err(anyhow::Error::msg)?;
     // Nothing that is said is secret, and certificates seldom name an address.
-    let way = Way::new(place, &Trust::Anybody)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(async { timeout(PATIENCE, health(&way)).await });
-    let health: Value = serde_json::from_slice(&answer.context("no answer")??)?;
+    let (_, answer) = probe(&url, &Trust::Everyone, "/health", PATIENCE)?;
+    let health: Value = serde_json::from_slice(&answer)?;
     health.get("total_workers").context("another program")?;
     Ok(health["current_model"].as_str().map(str::to_owned))
-}
-
-async fn health(way: &Way) -> Result<Vec<u8>> {
-    let request = way.place.request("/health")?.body(Full::new(Bytes::new()))?;
-    let (response, _connection) = way.send(request).await.map_err(|lost| anyhow::anyhow!("{lost}"))?;
-    Ok(http::read(response.into_body(), MAX_ANSWER).await)
 }

@@ -5,16 +5,18 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use fetch::{Fetcher, SourceServer};
 use futures_util::future::join_all;
-use registry::fetch::{self, Fetcher, Origin, Wanted};
+use registry::provenance::DownloadRequest;
 use registry::storage::{self, Storage};
 use registry::{Catalog, Source, Tag};
 use server::Options;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use super::handshake::shake_hands;
+use crate::clock;
 use crate::settings::{self, Values};
-use crate::{clock, http};
 
 /// Longest time for all that one source is asked.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -76,7 +78,8 @@ impl SourcesFacts {
             .map(|_| catalog.models_file().map(|file| file.models.len()).map_err(|error| error.to_string()));
         let partial = catalog.partial().unwrap_or_default();
         let hub_is_off = values.boolean("hf_hub_offline").unwrap_or_default();
-        let mut wanted: Vec<(Source, Vec<Wanted>)> = offered(options, &catalog).into_values().collect();
+        let mut wanted: Vec<(Source, Vec<DownloadRequest>)> =
+            offered(options, &catalog).into_values().collect();
         let left_out = wanted.len().saturating_sub(MAX_ASKED);
         wanted.truncate(MAX_ASKED);
         let is_asked = |source: &Source| {
@@ -93,7 +96,7 @@ impl SourcesFacts {
         let reached = runtime.block_on(join_all(asked));
         // Looking a name up cannot be broken off.
         runtime.shutdown_background();
-        let tags = |wanted: &[Wanted]| wanted.iter().map(|wanted| wanted.tag.to_string()).collect();
+        let tags = |wanted: &[DownloadRequest]| wanted.iter().map(|wanted| wanted.tag.to_string()).collect();
         let sources = wanted.iter().zip(reached).map(|((source, wanted), reach)| SourceFacts {
             source: source.to_string(),
             tags: tags(wanted),
@@ -120,12 +123,12 @@ pub(crate) enum Ask {
 }
 
 /// What `models.toml` and the settings offer from elsewhere, fetched already or not, by source.
-fn offered(options: &Options, catalog: &Catalog) -> BTreeMap<String, (Source, Vec<Wanted>)> {
+fn offered(options: &Options, catalog: &Catalog) -> BTreeMap<String, (Source, Vec<DownloadRequest>)> {
     let named = catalog.models_file().map(|file| file.models).unwrap_or_default();
     let named = named.into_iter().filter_map(|said| {
         let (source, shown) = (said.source.clone()?, said.shown_source()?);
         let has_tokenizer = said.has_tokenizer();
-        let wanted = Wanted {
+        let wanted = DownloadRequest {
             has_tokenizer,
             revision: said.revision,
             directory: said.directory,
@@ -140,19 +143,27 @@ fn offered(options: &Options, catalog: &Catalog) -> BTreeMap<String, (Source, Ve
         .offers
         .iter()
         .map(|offer| (offer.source.clone(), wanted(offer.tag.clone(), offer.source.clone())));
-    let mut found: BTreeMap<String, (Source, Vec<Wanted>)> = BTreeMap::new();
+    let mut found: BTreeMap<String, (Source, Vec<DownloadRequest>)> = BTreeMap::new();
     for (source, wanted) in named.chain(set).filter(|(source, _)| source.is_remote()) {
         found.entry(source.to_string()).or_insert_with(|| (source, Vec::new())).1.push(wanted);
     }
     found
 }
 
-fn wanted(tag: Tag, source: Source) -> Wanted {
-    Wanted { tag, source, revision: None, directory: None, step: None, sha256: None, has_tokenizer: false }
+fn wanted(tag: Tag, source: Source) -> DownloadRequest {
+    DownloadRequest {
+        tag,
+        source,
+        revision: None,
+        directory: None,
+        step: None,
+        sha256: None,
+        has_tokenizer: false,
+    }
 }
 
 /// Asks one source, step by step.
-async fn reach(fetcher: &Fetcher, wanted: &Wanted) -> Reach {
+async fn reach(fetcher: &Fetcher, wanted: &DownloadRequest) -> Reach {
     let mut way = Way { steps: Vec::new(), begun: clock::now() };
     let mut open = true;
     // Behind a proxy, that one looks names up and connects.
@@ -167,8 +178,8 @@ async fn reach(fetcher: &Fetcher, wanted: &Wanted) -> Reach {
     Reach::Asked { way: way.steps, files }
 }
 
-async fn connect(way: &mut Way, origin: &Origin) -> Option<()> {
-    let Origin { host, port, is_encrypted } = origin;
+async fn connect(way: &mut Way, origin: &SourceServer) -> Option<()> {
+    let SourceServer { host, port, is_encrypted } = origin;
     let looked_up = async {
         let found = lookup_host((host.as_str(), *port)).await.map_err(|error| format!("{host}: {error}"))?;
         Ok(found.collect::<Vec<SocketAddr>>())
@@ -178,7 +189,7 @@ async fn connect(way: &mut Way, origin: &Origin) -> Option<()> {
         async { TcpStream::connect(&addresses[..]).await.map_err(|error| format!("{host}:{port}: {error}")) };
     let socket = way.step("connect", connecting).await?;
     if *is_encrypted {
-        way.step("TLS", http::shake_hands(host, socket)).await?;
+        way.step("TLS", shake_hands(host, socket)).await?;
     }
     Some(())
 }
