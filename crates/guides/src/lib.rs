@@ -61,3 +61,11 @@ pub struct Settings {
     /// Bytes of address space that one grammar and its answer may take.
     pub memory_bytes: u64,
 }
+
+impl Default for Settings {
+    /// The bounds; the command is the caller's.
+    fn default() -> Self {
+        let (command, deadline) = (Vec::new(), Duration::from_secs(2));
+        Self { command, deadline, slow_reads: 4, memory_bytes: 128 << 20 }
+    }
+}

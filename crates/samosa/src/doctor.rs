@@ -94,14 +94,18 @@ struct Context<'a> {
 
 impl Context<'_> {
     fn model(&self) -> Option<&CheckedModel> {
-        let options = self.options.as_ref()?;
+        let options = &self.options.as_ref()?.models;
         Some(self.model.get_or_init(|| CheckedModel::find(options, self.asked)))
     }
 
     /// The model, if its files are there and can be loaded.
-    fn complete_model(&self) -> Option<(&CompleteModel, &Options)> {
+    fn complete_model(&self) -> Option<(&CompleteModel, &serving::Options)> {
         let CheckedModel::Complete(model) = self.model()? else { return None };
-        Some((model, self.options.as_ref()?))
+        Some((model, &self.options.as_ref()?.models))
+    }
+
+    fn loads_at_start(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.load_at_start)
     }
 
     fn speed(&self) -> &Speed {

@@ -18,7 +18,7 @@ use hyper::Request;
 use hyper::body::{Body, Bytes, Frame};
 use hyper::header::{HOST, HeaderValue};
 use registry::Tag;
-use server::{Edge, Keys, Options, State};
+use server::{App, Edge, Keys, Options};
 use tokio::time::sleep;
 
 use crate::clock;
@@ -33,30 +33,28 @@ const SHOW: Duration = Duration::from_millis(100);
 
 /// Loads the model, or the default one, and returns once it serves.
 pub(crate) async fn start(mut options: Options, model: Option<Tag>) -> Result<ModelService> {
-    let first = options.default_tag.clone().map_or_else(|| options.catalog().default_tag(), Ok);
+    let models = &mut options.models;
+    let first = models.first_tag();
     if let Some(model) = model {
         // The step that is set is that of the default model.
-        options.load.step = options.load.step.filter(|_| first.is_ok_and(|first| first == model));
-        options.default_tag = Some(model);
+        models.load.step = models.load.step.filter(|_| first.is_ok_and(|first| first == model));
+        models.default_tag = Some(model);
     }
     // A chat needs a model, whatever servers wait for.
-    storage::check(&Options { load_at_start: true, restore_last_model: false, ..options.clone() })?;
+    models.restore_last_model = false;
+    storage::check(&Options { load_at_start: true, ..options.clone() })?;
     let key = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
-    let options = Options {
-        restore_last_model: false,
-        workers: 1,
-        keys: Keys::parse(&key),
-        edge: Edge::default(),
-        ..options
-    };
-    let state = State::in_process(options);
+    options.models.workers = 1;
+    // What serves here is nothing to the next start of a server.
+    options.models.remember_last_model = false;
+    let app = App::new(Options { keys: Keys::parse(&key), edge: Edge::default(), ..options });
     let url = ServerUrl::parse("http://localhost").map_err(anyhow::Error::msg)?;
-    let connector = ServerConnector::InProcess(connector(Arc::clone(&state)));
+    let connector = ServerConnector::InProcess(connector(app.clone()));
     let client = ApiClient::new(url, connector, Some(key))?;
     let service = ModelService { admin: client.clone(), client };
-    state.load_at_start();
-    watch(&service, &state).await;
-    if state.current_tag().is_none() {
+    app.models.load_at_start();
+    watch(&service, &app).await;
+    if app.models.current_tag().is_none() {
         let stats = service.client.stats().await.unwrap_or_default();
         bail!("{}", sentence(stats["reason"].as_str().unwrap_or("the model could not be loaded")));
     }
@@ -64,7 +62,7 @@ pub(crate) async fn start(mut options: Options, model: Option<Tag>) -> Result<Mo
 }
 
 /// Asks the service's own routes.
-fn connector(state: Arc<State>) -> Arc<InProcess> {
+fn connector(app: App) -> Arc<InProcess> {
     Arc::new(move |request| {
         let body = request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default();
         let mut asked = Request::new(Full::new(Bytes::copy_from_slice(body)));
@@ -72,9 +70,9 @@ fn connector(state: Arc<State>) -> Arc<InProcess> {
         *asked.uri_mut() = request.url().path().parse().unwrap_or_default();
         asked.headers_mut().clone_from(request.headers());
         asked.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
-        let state = Arc::clone(&state);
+        let app = app.clone();
         Box::pin(async move {
-            let response = server::answer(state, asked).await;
+            let response = server::answer(app, asked).await;
             response.map(|body| reqwest::Body::wrap(SyncBody(Mutex::new(body)))).into()
         })
     })
@@ -97,12 +95,12 @@ impl<B: Body + Unpin> Body for SyncBody<B> {
 }
 
 /// Shows what is done until the model serves, or does not.
-async fn watch(service: &ModelService, state: &State) {
+async fn watch(service: &ModelService, app: &App) {
     let begun = clock::now();
     // Whoever reads this in a file wants the answer alone.
     let is_seen = std::io::stderr().is_terminal();
     let mut progress = if is_seen { Progress::on_stderr() } else { Progress::silent() };
-    while state.is_loading() && state.current_tag().is_none() {
+    while app.models.is_loading() && app.models.current_tag().is_none() {
         if !is_seen || begun.elapsed() < QUICK {
             sleep(LOOK).await;
             continue;

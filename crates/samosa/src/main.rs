@@ -73,7 +73,7 @@ fn main() -> ExitCode {
             Err(error) => return wrong(&error),
         },
         Some(("models", matches)) => match options::options(&values) {
-            Ok(options) => models::run(&options, matches),
+            Ok(options) => models::run(&options.models, matches),
             Err(error) => return wrong(&error),
         },
         Some(("bench", matches)) => match clients::bench(&values, matches) {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use registry::{Catalog, Entry, LoadOptions, Tag};
 use serde_json::Value;
-use server::Options;
+use serving::Options;
 
 /// Bytes of a kilobyte and of a megabyte, as in every setting.
 const KILOBYTE: f64 = 1024.0;

@@ -122,20 +122,10 @@ fn check_host_without_keys(values: &Values) -> Result<()> {
 /// Checks everything but the address and the network's edge: nobody may call.
 pub(crate) fn options(values: &Values) -> Result<Options> {
     let workers = values.num_workers.get()?;
-    let default_tag = values.default_model_tag.get()?;
     values.device_type.get()?;
     Ok(Options {
-        storage: values.model_storage_path.get()?,
-        default_tag,
-        offers: offers(values)?,
-        fetcher: fetcher(values)?,
+        models: models(values, workers)?,
         load_at_start: values.startup_load_enabled.get()?,
-        restore_last_model: values.restore_last_model.get()?,
-        load: LoadOptions { format: weight_format(values)?, step: values.default_step.get()? },
-        isa: isa(values)?,
-        threads: threads(values, workers)?,
-        workers,
-        kv_bytes: kv_bytes(values)?,
         defaults: Defaults {
             temperature: values.default_temperature.get()?,
             top_k: values.default_top_k.get()?,
@@ -144,18 +134,41 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
         context_overflow: values.context_overflow.get()?,
         ignored_fields: ignored_fields(values)?,
         model_aliases: model_aliases(values)?,
-        grammar_worker: grammars::command(),
         page: values.page.get()?,
         metrics_address: values.metrics_addr.get()?,
         keys: Keys::default(),
         edge: Edge::default(),
-        swap_mode: values.swap_mode.get()?,
         swap_wait: values.swap_wait.get()?,
         drain_timeout: values.drain_timeout.get()?,
         limits: limits(values)?,
         spans: None,
         log_lines_dropped: logs::dropped(),
         settings: values.to_json(),
+    })
+}
+
+/// Models and their engines.
+fn models(values: &Values, workers: usize) -> Result<serving::Options> {
+    Ok(serving::Options {
+        storage: values.model_storage_path.get()?,
+        default_tag: values.default_model_tag.get()?,
+        offers: offers(values)?,
+        fetcher: fetcher(values)?,
+        restore_last_model: values.restore_last_model.get()?,
+        remember_last_model: true,
+        load: LoadOptions { format: weight_format(values)?, step: values.default_step.get()? },
+        isa: isa(values)?,
+        threads: threads(values, workers)?,
+        workers,
+        kv_bytes: kv_bytes(values)?,
+        swap_mode: values.swap_mode.get()?,
+        grammar: guides::Settings {
+            command: grammars::command(),
+            slow_reads: values.max_grammar_reads.get()?,
+            deadline: values.grammar_timeout.get()?,
+            memory_bytes: values.grammar_memory_mb.get()? * MEGABYTE,
+        },
+        engine: engine_limits(values)?,
     })
 }
 
@@ -219,8 +232,8 @@ fn fetcher(values: &Values) -> Result<Fetcher> {
     Ok(Fetcher::new(settings)?)
 }
 
-fn limits(values: &Values) -> Result<Limits> {
-    let engine = engine::Limits {
+fn engine_limits(values: &Values) -> Result<engine::Limits> {
+    let limits = engine::Limits {
         max_running: values.max_running_requests.get()?,
         max_queued: values.max_queued_requests.get()?,
         max_queued_tokens: values.max_queued_tokens.get()?,
@@ -231,17 +244,17 @@ fn limits(values: &Values) -> Result<Limits> {
         prefix_cache: values.prefix_cache.get()?,
         ..engine::Limits::default()
     };
+    Ok(limits.checked())
+}
+
+fn limits(values: &Values) -> Result<Limits> {
     Ok(Limits {
-        engine: engine.checked(),
         message_chars: values.max_message_chars.get()?,
         connections: values.max_connections.get()?,
         header_timeout: values.header_timeout.get()?,
         body_timeout: values.body_timeout.get()?,
         idle_timeout: values.idle_timeout.get()?,
         unread_for: values.slow_client_timeout.get()?,
-        grammar_reads: values.max_grammar_reads.get()?,
-        grammar_timeout: values.grammar_timeout.get()?,
-        grammar_bytes: values.grammar_memory_mb.get()? * MEGABYTE,
         ..Limits::default()
     })
 }

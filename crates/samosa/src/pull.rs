@@ -33,7 +33,7 @@ const MAX_NAMED: usize = 20;
 pub(crate) struct Options {
     tag: Tag,
     json: bool,
-    settings: server::Options,
+    settings: serving::Options,
     root: PathBuf,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn command() -> Command {
 impl Options {
     /// Reads the arguments, and checks the settings.
     pub(crate) fn read(values: &Values, matches: &ArgMatches) -> Result<Self> {
-        let settings = options::options(values)?;
+        let settings = options::options(values)?.models;
         let Some(root) = settings.catalog().directory().map(PathBuf::from) else {
             bail!("MODEL_STORAGE_PATH must be set: a model that is fetched goes there");
         };

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use server::trace::Collector;
-use server::{Ending, State};
+use server::{App, Ending};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -65,40 +65,40 @@ async fn serve(settings: Serve) -> Result<()> {
     let address = listener.local_addr()?;
     check_address(address, made_up_key.as_deref())?;
     if let Some(model) = predecessor.as_ref().and_then(|predecessor| predecessor.model.clone()) {
-        options.default_tag = Some(model);
+        options.models.default_tag = Some(model);
     }
     if handover.is_some() {
         // The model of the running process, where there is one, is the one to load.
         storage::check(&options)?;
     }
     allow_files(options.limits.connections);
-    let state = State::new(options);
-    log_start(&state, address);
+    let app = App::new(options);
+    log_start(&app, address);
     // Figures can be had until the last stream is over.
     let (stop_metrics, stopped) = watch::channel(None);
-    let metrics = metrics(&state, predecessor.as_ref(), stopped).await?;
-    if state.options.load_at_start {
-        state.load_at_start();
+    let metrics = metrics(&app, predecessor.as_ref(), stopped).await?;
+    if app.options.load_at_start {
+        app.models.load_at_start();
     }
     if ending == Ending::HandOver {
         // Connections wait in the socket that somebody keeps, until they can be answered.
-        loaded(&state).await;
+        loaded(&app).await;
     }
     if let Some(predecessor) = predecessor {
-        loaded(&state).await;
-        take_over(predecessor, &state).await?;
+        loaded(&app).await;
+        take_over(predecessor, &app).await?;
     }
     if let Some(key) = made_up_key {
-        tokio::spawn(greet(Arc::clone(&state), address, key));
+        tokio::spawn(greet(app.clone(), address, key));
     }
     let (tell, stop) = watch::channel(None);
     around.spawn(signals::stop(tell.clone(), ending)?);
-    around.spawn(supervise(Arc::clone(&state)));
+    around.spawn(supervise(app.clone()));
     around.spawn(reload::follow(watched, hangup));
     if let Some(path) = handover {
-        around.spawn(offer(path, listener.as_fd().try_clone_to_owned()?, Arc::clone(&state), tell));
+        around.spawn(offer(path, listener.as_fd().try_clone_to_owned()?, app.clone(), tell));
     }
-    server::serve(listener, Arc::clone(&state), stop).await;
+    server::serve(listener, app.clone(), stop).await;
     stop_metrics.send_replace(Some(Ending::Drain));
     if let Some(metrics) = metrics {
         // It answers nobody who could still be waiting.
@@ -126,19 +126,19 @@ fn check_address(address: SocketAddr, made_up_key: Option<&str>) -> Result<()> {
 }
 
 /// Offers the listening socket to a new process for as long as this one serves.
-async fn offer(path: PathBuf, socket: OwnedFd, state: Arc<State>, tell: watch::Sender<Option<Ending>>) {
-    if let Err(error) = handover::offer(&path, &socket, &state, &tell).await {
+async fn offer(path: PathBuf, socket: OwnedFd, app: App, tell: watch::Sender<Option<Ending>>) {
+    if let Err(error) = handover::offer(&path, &socket, &app, &tell).await {
         tracing::error!(error = format!("{error:#}"), "no successor can take over");
     }
 }
 
 /// Takes the place of a running process, unless it serves a model and this one has none.
-async fn take_over(predecessor: Predecessor, state: &State) -> Result<()> {
+async fn take_over(predecessor: Predecessor, app: &App) -> Result<()> {
     let serves = predecessor.model.is_some();
-    if serves && !state.options.load_at_start {
+    if serves && !app.options.load_at_start {
         bail!("STARTUP_LOAD_ENABLED is false, so nothing would serve any more; the running process goes on");
     }
-    if serves && state.current_tag().is_none() {
+    if serves && app.models.current_tag().is_none() {
         bail!("no model could be loaded, so the running process goes on; see the log");
     }
     predecessor.relieve().await?;
@@ -148,19 +148,19 @@ async fn take_over(predecessor: Predecessor, state: &State) -> Result<()> {
 
 /// Serves the figures where METRICS_ADDR says. A running process that is about to be relieved still listens there.
 async fn metrics(
-    state: &Arc<State>,
+    app: &App,
     predecessor: Option<&Predecessor>,
     stop: server::Stop,
 ) -> Result<Option<JoinHandle<()>>> {
-    let Some(at) = state.options.metrics_address else { return Ok(None) };
+    let Some(at) = app.options.metrics_address else { return Ok(None) };
     let bound = TcpListener::bind(at).await;
     let is_taken = bound.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
     if is_taken && predecessor.is_some() {
         tracing::info!(metrics_address = %at, "metrics get their listener when the running process has gone");
-        let (state, end) = (Arc::clone(state), told(stop.clone()));
+        let (app, end) = (app.clone(), told(stop.clone()));
         return Ok(Some(tokio::spawn(async move {
             tokio::select! {
-                listener = freed(at) => server::serve_metrics(listener, state, stop).await,
+                listener = freed(at) => server::serve_metrics(listener, app, stop).await,
                 // Whoever has the address may keep it for ever.
                 () = end => {}
             }
@@ -169,7 +169,7 @@ async fn metrics(
     let listener = bound.with_context(|| format!("cannot listen on {at}"))?;
     let metrics_address = listener.local_addr()?;
     tracing::info!(%metrics_address, "metrics have a listener");
-    Ok(Some(tokio::spawn(server::serve_metrics(listener, Arc::clone(state), stop))))
+    Ok(Some(tokio::spawn(server::serve_metrics(listener, app.clone(), stop))))
 }
 
 /// Returns once the server has to end.
@@ -239,45 +239,45 @@ fn allow_files(connections: usize) {
 }
 
 /// Returns once the first load is over, well or not.
-async fn loaded(state: &State) {
-    while state.options.load_at_start && state.current_tag().is_none() && state.is_loading() {
+async fn loaded(app: &App) {
+    while app.options.load_at_start && app.models.current_tag().is_none() && app.models.is_loading() {
         tokio::time::sleep(LOAD_POLL).await;
     }
 }
 
 /// Tells the service manager when the server answers, and from then on that all is well.
-async fn supervise(state: Arc<State>) {
-    loaded(&state).await;
-    supervisor::ready(&state);
-    supervisor::watchdog(&state).await;
+async fn supervise(app: App) {
+    loaded(&app).await;
+    supervisor::ready(&app);
+    supervisor::watchdog(&app).await;
 }
 
-fn log_start(state: &State, address: SocketAddr) {
-    let options = &state.options;
+fn log_start(app: &App, address: SocketAddr) {
+    let options = &app.options;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         %address,
-        scheme = scheme(state),
-        isa = options.isa.name(),
-        workers = options.workers,
-        threads = options.threads,
-        kv_cache_mb = options.kv_bytes >> 20,
-        limits = options.limits.to_text(),
+        scheme = scheme(app),
+        isa = options.models.isa.name(),
+        workers = options.models.workers,
+        threads = options.models.threads,
+        kv_cache_mb = options.models.kv_bytes >> 20,
+        limits = options.limits_to_text(),
         "listening"
     );
 }
 
-fn scheme(state: &State) -> &'static str {
-    if state.options.edge.tls.is_some() { "https" } else { "http" }
+fn scheme(app: &App) -> &'static str {
+    if app.options.edge.tls.is_some() { "https" } else { "http" }
 }
 
 /// Says, once the model is there, how to ask it something; or that there is none.
-async fn greet(state: Arc<State>, address: SocketAddr, key: String) {
-    loaded(&state).await;
-    let base = format!("{}://{address}", scheme(&state));
+async fn greet(app: App, address: SocketAddr, key: String) {
+    loaded(&app).await;
+    let base = format!("{}://{address}", scheme(&app));
     // What follows a # never leaves the browser.
-    let page = if state.options.page { format!("{base}/#key={key}") } else { "(PAGE is off)".to_owned() };
-    let said = match state.current_tag() {
+    let page = if app.options.page { format!("{base}/#key={key}") } else { "(PAGE is off)".to_owned() };
+    let said = match app.models.current_tag() {
         None => format!(
             "No model serves; {base}/health says why. A key was made for this run:\n\n  {page}\n  \
              X-Internal-API-Key: {key}"

@@ -9,7 +9,7 @@ use crate::settings::Wrong;
 
 /// Why a start has no model to load although a storage is set: a line without its full stop. `None` where
 /// there is one, where the settings or the last run name one, and where no storage is set.
-pub(crate) fn nothing_to_load(options: &Options) -> Option<String> {
+pub(crate) fn nothing_to_load(options: &serving::Options) -> Option<String> {
     if options.default_tag.is_some() {
         return None;
     }
@@ -26,7 +26,7 @@ pub(crate) fn nothing_to_load(options: &Options) -> Option<String> {
 
 /// Refuses to load at the start what is not there.
 pub(crate) fn check(options: &Options) -> Result<()> {
-    let Some(why) = nothing_to_load(options).filter(|_| options.load_at_start) else { return Ok(()) };
+    let Some(why) = nothing_to_load(&options.models).filter(|_| options.load_at_start) else { return Ok(()) };
     let text = format!(
         "MODEL_STORAGE_PATH: {why}; put a model there, or set DEFAULT_MODEL_TAG=samosa-mini for the built-in one, or \
          STARTUP_LOAD_ENABLED=false to wait for a swap"

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State as FromState};
+use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::context::RequestIds;
-use crate::is_public;
 use crate::keys;
-use crate::problem::{Code, Problem, Shape};
-use crate::state::State;
+use crate::options::Options;
+use crate::paths::is_public;
+use crate::problem::{Code, ErrorShape, Problem};
+use crate::request_ids::RequestIds;
 
 const KEY_HEADER: &str = "x-internal-api-key";
 const BEARER: &[u8] = b"bearer";
@@ -28,14 +28,14 @@ pub(crate) struct Caller {
 
 /// Lets a request through if its path is public or its key is known.
 pub(crate) async fn require_key(
-    FromState(state): FromState<Arc<State>>,
+    State(options): State<Arc<Options>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     if is_public(request.uri().path()) {
         return next.run(request).await;
     }
-    match caller(&state, &request) {
+    match caller(&options, &request) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -44,8 +44,8 @@ pub(crate) async fn require_key(
     }
 }
 
-fn caller(state: &State, request: &Request) -> Result<Caller, Problem> {
-    let (internal, admin) = (&state.options.keys, &state.options.edge.admin_keys);
+fn caller(options: &Options, request: &Request) -> Result<Caller, Problem> {
+    let (internal, admin) = (&options.keys, &options.edge.admin_keys);
     if internal.is_empty() && admin.is_empty() {
         let detail = "No internal API key is configured, so nobody may call.";
         return Err(Problem::new(Code::NotConfigured, detail).retry_after(60));
@@ -55,9 +55,9 @@ fn caller(state: &State, request: &Request) -> Result<Caller, Problem> {
     // Both are always looked through, so that the time tells nothing.
     let (is_internal, is_admin) = (internal.hold(&scope), admin.hold(&scope));
     if !bool::from(is_internal | is_admin) {
-        let detail = match Shape::at(request.uri().path()) {
-            Shape::Details => "Invalid internal API key",
-            Shape::OpenAi => "The API key is missing or wrong; send one as `Authorization: Bearer KEY`.",
+        let detail = match ErrorShape::at(request.uri().path()) {
+            ErrorShape::Details => "Invalid internal API key",
+            ErrorShape::OpenAi => "The API key is missing or wrong; send one as `Authorization: Bearer KEY`.",
         };
         return Err(Problem::new(Code::Unauthorized, detail));
     }

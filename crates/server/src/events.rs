@@ -2,9 +2,9 @@
 //!
 //! The channel has room for every event a request can cause, so the engine never waits for a reader and a
 //! full channel cannot happen. A reader that is gone cancels its request; one that stops reading is ended. How
-//! callers are told is for [`crate::sse`] and [`crate::openai`] to say.
+//! callers are told is for [`crate::respond`] and [`crate::openai`] to say.
 
-mod progress;
+pub(crate) mod progress;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,60 +16,19 @@ use engine::{Abort, Failure, FinishReason, Logprobs, Sink, StreamEvent, Timings,
 use tokio::sync::mpsc::{Receiver, Sender, channel as bounded};
 use tokio::time::timeout_at;
 
+use crate::app::App;
 use crate::clock;
-use crate::context::RequestIds;
-use crate::metrics::StreamClock;
-use crate::problem::{Code, Problem};
-use crate::root::Root;
-use crate::state::State;
-use crate::statistics::streams::OpenStream;
-
-pub(crate) use progress::Progress;
+use crate::metrics::stream::StreamClock;
+use crate::request_ids::RequestIds;
+use crate::request_span::{EndedAnswer, RequestSpan};
+use crate::statistics::streams::{OpenStream, StreamEnd};
+use progress::StreamProgress;
 
 /// Events beside tokens: admission, held-back text, the end.
 const OTHER_EVENTS: usize = 4;
 
-/// How a stream ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum End {
-    Stop,
-    Length,
-    ClientGone,
-    SlowClient,
-    QueueTimeout,
-    Deadline,
-    Aborted,
-    Error,
-}
-
-impl End {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Stop,
-        Self::Length,
-        Self::ClientGone,
-        Self::SlowClient,
-        Self::QueueTimeout,
-        Self::Deadline,
-        Self::Aborted,
-        Self::Error,
-    ];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::ClientGone => "client_gone",
-            Self::SlowClient => "slow_client",
-            Self::QueueTimeout => "queue_timeout",
-            Self::Deadline => "deadline",
-            Self::Aborted => "aborted",
-            Self::Error => "error",
-        }
-    }
-}
-
 /// What is known of an answer before it begins.
-pub(crate) struct About {
+pub(crate) struct AnswerMeta {
     /// Its place among the answers to one request.
     pub(crate) index: usize,
     pub(crate) worker: usize,
@@ -82,11 +41,11 @@ pub(crate) struct About {
     /// Tokens that the answer may have.
     pub(crate) max_tokens: usize,
     /// The request.
-    pub(crate) root: Arc<Root>,
+    pub(crate) span: Arc<RequestSpan>,
 }
 
-/// What is said of an answer. After [`Said::Finished`] or [`Said::Failed`] nothing follows.
-pub(crate) enum Said {
+/// What is said of an answer. After [`AnswerOutput::Finished`] or [`AnswerOutput::Failed`] nothing follows.
+pub(crate) enum AnswerOutput {
     /// A token, and what it adds to the text.
     Token { token: u32, text: String, logprobs: Option<Box<Logprobs>> },
     /// Text that was held back until the end.
@@ -94,32 +53,45 @@ pub(crate) enum Said {
     /// The answer is complete.
     Finished { reason: FinishReason, usage: Usage, timings: Timings },
     /// There will be no complete answer.
-    Failed(Problem),
+    Failed(StreamError),
+}
+
+/// Why there is no complete answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StreamError {
+    /// The engine said why; and seconds until its queue is likely to have drained.
+    Failed { failure: Failure, seconds_to_drain: u64 },
+    /// The client reads too slowly.
+    SlowClient,
+    /// The engine is gone, before its first event.
+    RequestDropped,
+    /// The engine is gone, in the middle of the answer.
+    AnswerDropped,
 }
 
 /// What the two ends tell each other beside events.
-struct Shared {
+struct StreamShared {
     begun: Instant,
     /// Milliseconds after `begun` at which the reader last asked for more.
     read_ms: AtomicU64,
     too_slow: AtomicBool,
-    progress: Arc<Progress>,
+    progress: Arc<StreamProgress>,
 }
 
 /// The engine's end.
 pub(crate) struct EngineSink {
     events: Sender<StreamEvent>,
-    shared: Arc<Shared>,
-    state: Arc<State>,
+    shared: Arc<StreamShared>,
+    app: App,
     clock: StreamClock,
 }
 
 /// The reader's end.
 pub(crate) struct EventStream {
     events: Receiver<StreamEvent>,
-    shared: Arc<Shared>,
-    state: Arc<State>,
-    about: About,
+    shared: Arc<StreamShared>,
+    app: App,
+    meta: AnswerMeta,
     /// An event taken while the status was not yet decided.
     held: Option<StreamEvent>,
     open: Option<Open>,
@@ -127,7 +99,7 @@ pub(crate) struct EventStream {
     /// reader who stops. One that is read in drops would last for ever otherwise, and so would one of an engine that
     /// hangs.
     until: Instant,
-    end: Option<End>,
+    end: Option<StreamEnd>,
 }
 
 /// What a stream has once the engine took its request.
@@ -138,27 +110,26 @@ struct Open {
 }
 
 /// The two ends of a stream.
-pub(crate) fn channel(state: Arc<State>, about: About) -> (EngineSink, EventStream) {
-    let (sender, events) = bounded(about.max_tokens + OTHER_EVENTS);
-    let begun = about.root.origin.begun;
-    let clock = StreamClock::new(begun, about.prompt_tokens);
-    let shared = Arc::new(Shared::new(begun));
+pub(crate) fn channel(app: &App, meta: AnswerMeta) -> (EngineSink, EventStream) {
+    let (sender, events) = bounded(meta.max_tokens + OTHER_EVENTS);
+    let begun = meta.span.context.begun;
+    let clock = StreamClock::new(begun, meta.prompt_tokens);
+    let shared = Arc::new(StreamShared::new(begun));
     shared.note_read();
-    let (for_sink, sink_state) = (Arc::clone(&shared), Arc::clone(&state));
-    let sink = EngineSink { events: sender, shared: for_sink, state: sink_state, clock };
-    let limits = &state.options.limits;
-    let until = clock::now() + limits.engine.request_timeout + limits.unread_for;
+    let sink = EngineSink { events: sender, shared: Arc::clone(&shared), app: app.clone(), clock };
+    let options = &app.options;
+    let until = clock::now() + options.models.engine.request_timeout + options.limits.unread_for;
     let (held, open, end) = (None, None, None);
-    (sink, EventStream { events, shared, state, about, held, open, until, end })
+    (sink, EventStream { events, shared, app: app.clone(), meta, held, open, until, end })
 }
 
-impl Shared {
+impl StreamShared {
     fn new(begun: Instant) -> Self {
         Self {
             begun,
             read_ms: AtomicU64::new(0),
             too_slow: AtomicBool::new(false),
-            progress: Arc::new(Progress::new(begun)),
+            progress: Arc::new(StreamProgress::new(begun)),
         }
     }
 
@@ -173,7 +144,7 @@ impl Shared {
 
 impl EngineSink {
     fn reader_is_too_slow(&self) -> bool {
-        let limits = &self.state.options.limits;
+        let limits = &self.app.options.limits;
         let unread = self.events.max_capacity() - self.events.capacity();
         unread > limits.unread_events && self.shared.unread_for() > limits.unread_for
     }
@@ -181,7 +152,7 @@ impl EngineSink {
 
 impl Sink for EngineSink {
     fn send(&mut self, event: StreamEvent) -> bool {
-        self.clock.heard(&event, &self.state.metrics);
+        self.clock.heard(&event, &self.app.telemetry.metrics);
         self.shared.progress.heard(&event);
         if self.reader_is_too_slow() {
             self.shared.too_slow.store(true, Ordering::Release);
@@ -191,7 +162,7 @@ impl Sink for EngineSink {
     }
 
     fn waited(&mut self, queue: Duration) {
-        self.clock.waited(queue, &self.state.metrics);
+        self.clock.waited(queue, &self.app.telemetry.metrics);
     }
 
     fn tokens_come(&mut self, tokens: usize) {
@@ -202,15 +173,25 @@ impl Sink for EngineSink {
 impl EventStream {
     /// The engine has taken the request: from now on the stream counts and is listed, and cancels it when it is dropped.
     pub(crate) fn began(mut self, abort: Abort) -> Self {
-        self.state.metrics.stream_began();
-        let stream = OpenStream::new(&self.about, Arc::clone(&self.shared.progress));
-        self.open = Some(Open { abort, listed: self.state.streams.add(stream) });
+        self.app.telemetry.metrics.stream_began();
+        let (meta, context) = (&self.meta, &self.meta.span.context);
+        let stream = OpenStream {
+            request_id: context.ids.request.clone(),
+            index: meta.index,
+            operation: context.operation.path,
+            model_tag: meta.model_tag.clone(),
+            worker: meta.worker,
+            prompt_tokens: meta.prompt_tokens,
+            max_tokens: meta.max_tokens,
+            progress: Arc::clone(&self.shared.progress),
+        };
+        self.open = Some(Open { abort, listed: self.app.telemetry.streams.add(stream) });
         self
     }
 
     /// What is known of the answer.
-    pub(crate) fn about(&self) -> &About {
-        &self.about
+    pub(crate) fn meta(&self) -> &AnswerMeta {
+        &self.meta
     }
 
     /// Whether all was said.
@@ -220,11 +201,11 @@ impl EventStream {
 
     /// Nobody will hear the rest: another answer to the same request failed.
     pub(crate) fn give_up(&mut self) {
-        self.end.get_or_insert(End::Aborted);
+        self.end.get_or_insert(StreamEnd::Aborted);
     }
 
     /// Waits for the first event that says something, and keeps it; or says why there is none.
-    pub(crate) async fn first(&mut self) -> Result<(), Problem> {
+    async fn first(&mut self) -> Result<(), StreamError> {
         let first = loop {
             match timeout_at(self.until.into(), self.events.recv()).await {
                 Ok(Some(StreamEvent::Admitted)) => {}
@@ -236,8 +217,8 @@ impl EventStream {
         Err(match first {
             Some(StreamEvent::Failed(failure)) => self.fail(failure),
             None => {
-                self.end = Some(End::Error);
-                Problem::new(Code::Internal, "The engine gave the request up.")
+                self.end = Some(StreamEnd::Error);
+                StreamError::RequestDropped
             }
             Some(event) => {
                 self.held = Some(event);
@@ -247,7 +228,7 @@ impl EventStream {
     }
 
     /// What is said next; waits for it, but no longer than the answer may last.
-    pub(crate) async fn next(&mut self) -> Said {
+    pub(crate) async fn next(&mut self) -> AnswerOutput {
         let until = self.until.into();
         match timeout_at(until, poll_fn(|context| self.poll_said(context))).await {
             Ok(said) => said,
@@ -256,7 +237,7 @@ impl EventStream {
     }
 
     /// What is said next. Not to be asked once it is over.
-    pub(crate) fn poll_said(&mut self, context: &mut Context<'_>) -> Poll<Said> {
+    pub(crate) fn poll_said(&mut self, context: &mut Context<'_>) -> Poll<AnswerOutput> {
         self.shared.note_read();
         if clock::now() > self.until {
             return Poll::Ready(self.overdue());
@@ -273,56 +254,64 @@ impl EventStream {
     }
 
     /// The end of a stream that lasted too long.
-    fn overdue(&mut self) -> Said {
+    fn overdue(&mut self) -> AnswerOutput {
         if self.held.is_some() || !self.events.is_empty() {
             self.shared.too_slow.store(true, Ordering::Release);
             self.broken()
         } else {
-            Said::Failed(self.fail(Failure::Deadline))
+            AnswerOutput::Failed(self.fail(Failure::Deadline))
         }
     }
 
     /// What an event says to a caller. After the last one `end` is set.
-    fn said(&mut self, event: Option<StreamEvent>) -> Option<Said> {
+    fn said(&mut self, event: Option<StreamEvent>) -> Option<AnswerOutput> {
         Some(match event {
             Some(StreamEvent::Admitted) => return None,
-            Some(StreamEvent::Token { token, text, logprobs }) => Said::Token { token, text, logprobs },
-            Some(StreamEvent::Text(text)) => Said::Text(text),
+            Some(StreamEvent::Token { token, text, logprobs }) => {
+                AnswerOutput::Token { token, text, logprobs }
+            }
+            Some(StreamEvent::Text(text)) => AnswerOutput::Text(text),
             Some(StreamEvent::Finished { reason, usage, timings }) => {
                 self.end = Some(match reason {
-                    FinishReason::Stop | FinishReason::StopText => End::Stop,
-                    FinishReason::Length => End::Length,
+                    FinishReason::Stop | FinishReason::StopText => StreamEnd::Stop,
+                    FinishReason::Length => StreamEnd::Length,
                 });
-                Said::Finished { reason, usage, timings }
+                AnswerOutput::Finished { reason, usage, timings }
             }
-            Some(StreamEvent::Failed(why)) => Said::Failed(self.fail(why)),
+            Some(StreamEvent::Failed(why)) => AnswerOutput::Failed(self.fail(why)),
             None => self.broken(),
         })
     }
 
     /// It ends with a failure.
-    fn fail(&mut self, failure: Failure) -> Problem {
+    fn fail(&mut self, failure: Failure) -> StreamError {
         self.end = Some(end_of(failure));
-        let (code, message) = told(failure);
-        let problem = Problem::new(code, message);
-        if code.retryable() { problem.retry_after(self.state.seconds_to_drain()) } else { problem }
+        StreamError::Failed { failure, seconds_to_drain: self.app.models.seconds_to_drain() }
     }
 
     /// The engine says nothing more, though the answer is not complete.
-    fn broken(&mut self) -> Said {
-        let (end, code, message) = if self.shared.too_slow.load(Ordering::Acquire) {
-            (End::SlowClient, Code::SlowClient, "The stream was read too slowly and has been ended.")
+    fn broken(&mut self) -> AnswerOutput {
+        let (end, error) = if self.shared.too_slow.load(Ordering::Acquire) {
+            (StreamEnd::SlowClient, StreamError::SlowClient)
         } else {
-            (End::Error, Code::Internal, "The engine gave the answer up.")
+            (StreamEnd::Error, StreamError::AnswerDropped)
         };
         self.end = Some(end);
-        Said::Failed(Problem::new(code, message))
+        AnswerOutput::Failed(error)
     }
 
-    /// Hands the spans of the answer's stages to whoever collects them, and the rest to the request's.
-    fn trace(&self, end: End) {
-        let progress = &self.shared.progress;
-        self.about.root.ended(&self.about, end, progress.usage(), progress.stages());
+    /// Collects the spans of the answer's stages, and counts the rest in the request's.
+    fn trace(&self, end: StreamEnd) {
+        let (meta, progress) = (&self.meta, &self.shared.progress);
+        let answer = EndedAnswer {
+            index: meta.index,
+            end,
+            worker: meta.worker,
+            model_tag: meta.model_tag.clone(),
+            prompt_tokens: meta.prompt_tokens,
+            usage: progress.usage(),
+        };
+        meta.span.ended(answer, progress.stages());
     }
 }
 
@@ -331,49 +320,48 @@ impl Drop for EventStream {
         // Without a request there was no stream, only its preparation.
         let Some(Open { abort, listed }) = &self.open else { return };
         abort.abort();
-        self.state.streams.remove(*listed);
-        let slow = self.shared.too_slow.load(Ordering::Acquire) || self.about.root.origin.missed.is_set();
-        let end = self.end.unwrap_or(if slow { End::SlowClient } else { End::ClientGone });
+        self.app.telemetry.streams.remove(*listed);
+        let slow =
+            self.shared.too_slow.load(Ordering::Acquire) || self.meta.span.context.write_timeout.is_set();
+        let end = self.end.unwrap_or(if slow { StreamEnd::SlowClient } else { StreamEnd::ClientGone });
         let took = self.shared.begun.elapsed();
-        self.state.metrics.stream_ended(end, took);
+        self.app.telemetry.metrics.stream_ended(end, took);
         self.trace(end);
-        let RequestIds { request, trace, .. } = &self.about.root.origin.ids;
+        let RequestIds { request, trace, .. } = &self.meta.span.context.ids;
         tracing::info!(
             trace_id = trace,
             request_id = request,
             inference_time_ms = took.as_secs_f64() * 1000.0,
-            model_tag = self.about.model_tag,
-            prompt_tokens = self.about.prompt_tokens,
+            model_tag = self.meta.model_tag,
+            prompt_tokens = self.meta.prompt_tokens,
             outcome = end.as_str(),
             "stream ended"
         );
     }
 }
 
-/// What a caller is told about a failure.
-fn told(failure: Failure) -> (Code, &'static str) {
-    match failure {
-        Failure::NotFinite => (Code::Internal, "The model gave a result that is not a number."),
-        Failure::Internal => (Code::Internal, "The engine broke; try again."),
-        Failure::Constraint => (
-            Code::TooComplex,
-            "The form that the answer must have became too complex to follow; simplify it.",
-        ),
-        Failure::Aborted => (Code::ShuttingDown, "The server is stopping."),
-        Failure::QueueTimeout => {
-            (Code::QueueTimeout, "The request waited for a place as long as any may; see QUEUE_TIMEOUT.")
-        }
-        Failure::Deadline => {
-            (Code::DeadlineExceeded, "The answer took as long as any may; see REQUEST_TIMEOUT.")
-        }
+/// Waits until the first of the answers has begun: what fails before has a status of its own.
+pub(crate) async fn first(mut answers: Vec<EventStream>) -> Result<Vec<EventStream>, StreamError> {
+    let begun = answers[0].first().await;
+    if begun.is_err() {
+        give_up(&mut answers);
+    }
+    begun.map(|()| answers)
+}
+
+/// Ends all answers, since their request is answered with an error.
+pub(crate) fn give_up(answers: &mut [EventStream]) {
+    for answer in answers {
+        answer.give_up();
+        answer.meta.span.refuse();
     }
 }
 
-fn end_of(failure: Failure) -> End {
+fn end_of(failure: Failure) -> StreamEnd {
     match failure {
-        Failure::Aborted => End::Aborted,
-        Failure::QueueTimeout => End::QueueTimeout,
-        Failure::Deadline => End::Deadline,
-        Failure::NotFinite | Failure::Internal | Failure::Constraint => End::Error,
+        Failure::Aborted => StreamEnd::Aborted,
+        Failure::QueueTimeout => StreamEnd::QueueTimeout,
+        Failure::Deadline => StreamEnd::Deadline,
+        Failure::NotFinite | Failure::Internal | Failure::Constraint => StreamEnd::Error,
     }
 }

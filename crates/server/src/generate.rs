@@ -1,100 +1,88 @@
 //! `POST /generate`: a conversation to a stream of events.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{Request, State as FromState};
+use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use engine::Sampling;
+use engine::{FinishReason, Sampling, Timings, Usage};
+use serde::Serialize;
+use serving::ServedModel;
 use tokenizer::{ChatError, Message, RenderedChat};
 
-use crate::context::RequestIds;
-use crate::frames::TokenFrames;
-use crate::generation::Generation;
+use crate::admission::{self, PreparedRequest};
+use crate::app::App;
+use crate::events::{self, AnswerMeta, AnswerOutput};
+use crate::fields::short;
+use crate::lifecycle::Arriving;
 use crate::options::ContextOverflow;
 use crate::parse::{self, GenerateRequest, Rules};
 use crate::problem::{Code, Problem};
-use crate::root::{Operation, Origin};
-use crate::sse::{self, Events};
-use crate::start::{self, Prepared};
-use crate::state::{Arriving, State};
+use crate::random::random_u64;
+use crate::request_ids::RequestIds;
+use crate::request_span::{ApiOperation, RequestContext};
+use crate::respond::{self, Events, Frames};
+use crate::sse::data;
 
 /// Share of the context that is kept for the answer when old turns have to go.
 const ANSWER_SHARE: usize = 4;
 const SEED: &str = "x-seed";
-const OPERATION: Operation = Operation { path: "/generate", name: "chat" };
+const OPERATION: ApiOperation = ApiOperation { path: "/generate", name: "chat" };
 
 /// The handler.
-pub(crate) async fn generate(FromState(state): FromState<Arc<State>>, request: Request) -> Response {
+pub(crate) async fn generate(State(app): State<App>, request: Request) -> Response {
     let ids = RequestIds::of(&request);
-    answer(&state, request).await.unwrap_or_else(|problem| problem.response(&ids))
+    answer(&app, request).await.unwrap_or_else(|problem| problem.response(&ids))
 }
 
-async fn answer(state: &Arc<State>, request: Request) -> Result<Response, Problem> {
-    let asked = read(state, request).await?;
-    for field in &asked.body.ignored {
-        state.metrics.ignored_field(field);
-    }
-    let arriving = start::arrive(state)?;
-    let origin = asked.origin.clone();
-    sse::respond(state, origin, Box::pin(begin(Arc::clone(state), asked, arriving))).await
-}
-
-/// A checked request, before there is a model for it.
-struct Asked {
-    body: GenerateRequest,
-    seed: u64,
-    origin: Origin,
-}
-
-async fn read(state: &State, request: Request) -> Result<Asked, Problem> {
+async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
     let seed = seed(request.headers())?;
-    let (origin, body) = start::read(state, request, OPERATION).await?;
-    let options = &state.options;
-    let (limits, defaults, ignored_fields) = (&options.limits, &options.defaults, &options.ignored_fields);
-    let body = parse::generate(&body, &Rules { limits, defaults, ignored_fields })?;
-    Ok(Asked { body, seed, origin })
+    let options = &app.options;
+    let (context, body) = RequestContext::read(request, OPERATION, &options.limits).await?;
+    let body = parse::generate(&body, &Rules::of(options))?;
+    app.telemetry.metrics.ignored_fields(&body.ignored);
+    let arriving = app.lifecycle.enter()?;
+    let sampling = Sampling { temperature: body.temperature, top_k: body.top_k, seed, ..Sampling::default() };
+    let begun = begin(app.clone(), context.clone(), arriving, body, sampling);
+    respond::respond(app, context, Box::pin(begun)).await
 }
 
-/// From a checked request to its first event: through the gate, to the weights that serve then, into an engine.
-async fn begin(state: Arc<State>, asked: Asked, arriving: Arriving) -> Result<Events, Problem> {
-    let generation = start::weights(&state).await?;
-    let rendered = render(&generation, &asked.body, state.options.context_overflow)?;
-    let sampling = Sampling {
-        temperature: asked.body.temperature,
-        top_k: asked.body.top_k,
-        seed: asked.seed,
-        ..Sampling::default()
-    };
-    let request = generation
-        .request(rendered.ids, asked.body.max_tokens, sampling)
-        .map_err(|invalid| start::mistaken(&asked.origin.ids, invalid))?;
-    let request = request.in_scope(asked.origin.scope);
-    let prepared = Prepared { request, dropped_messages: rendered.dropped_messages };
-    let answers = start::submit(&state, &generation, asked.origin, vec![vec![prepared]])?;
-    drop((arriving, generation));
-    Ok(Events::new(state, start::first(answers).await?, Box::new(TokenFrames)))
+/// From a checked request to its first event: through the gate, to the model that serves then, into an engine.
+async fn begin(
+    app: App,
+    context: RequestContext,
+    arriving: Arriving,
+    body: GenerateRequest,
+    sampling: Sampling,
+) -> Result<Events, Problem> {
+    let served = app.models.admit().await?;
+    let RenderedChat { ids, dropped_messages } = render(&served, &body, app.options.context_overflow)?;
+    let request = served.request(ids, body.max_tokens, sampling)?.in_scope(context.scope);
+    let prepared = PreparedRequest { request, dropped_messages };
+    let answers = admission::submit(&app, &served, context, vec![vec![prepared]])?;
+    drop((arriving, served));
+    let answers = events::first(answers).await?;
+    Ok(Events::new(app, answers, Box::new(TokenFrames)))
 }
 
 /// The prompt of a conversation, without its oldest turns if they do not fit.
 fn render(
-    generation: &Generation,
-    asked: &GenerateRequest,
+    served: &ServedModel,
+    body: &GenerateRequest,
     overflow: ContextOverflow,
 ) -> Result<RenderedChat, Problem> {
-    let registry::LoadedModel { tokenizer, chat, .. } = &generation.model;
     let messages: Vec<Message<'_>> =
-        asked.messages.iter().map(|(role, content)| Message { role: *role, content }).collect();
-    let room = generation.sequence_len() - 1;
-    let kept_for_answer = asked.max_tokens.min(generation.sequence_len() / ANSWER_SHARE);
+        body.messages.iter().map(|(role, content)| Message { role: *role, content }).collect();
+    let room = served.sequence_len() - 1;
+    let kept_for_answer = body.max_tokens.min(served.sequence_len() / ANSWER_SHARE);
     let attempts: &[usize] = match overflow {
-        ContextOverflow::DropOldest => &[generation.sequence_len() - kept_for_answer, room],
+        ContextOverflow::DropOldest => &[served.sequence_len() - kept_for_answer, room],
         ContextOverflow::Error => &[usize::MAX],
     };
-    let mut rendered = chat.render(tokenizer, &messages, Some(attempts[0]));
+    let mut rendered = served.render_chat(&messages, Some(attempts[0]));
     for &budget in &attempts[1..] {
         if matches!(rendered, Err(ChatError::TooLong { .. })) {
-            rendered = chat.render(tokenizer, &messages, Some(budget));
+            rendered = served.render_chat(&messages, Some(budget));
         }
     }
     let too_long = |tokens: usize| {
@@ -105,18 +93,8 @@ fn render(
         Ok(rendered) if rendered.ids.len() > room => Err(too_long(rendered.ids.len())),
         Ok(rendered) => Ok(rendered),
         Err(ChatError::TooLong { tokens, .. }) => Err(too_long(tokens)),
-        Err(ChatError::NoChatTokens) => Err(no_chat()),
-        Err(other) => {
-            Err(Problem::new(Code::InvalidRole, format!("The messages have an invalid role order: {other}.")))
-        }
+        Err(other) => Err(other.into()),
     }
-}
-
-/// A conversation with a base model.
-pub(crate) fn no_chat() -> Problem {
-    let detail = "The tokenizer of the model that serves has no chat tokens: it completes texts, by /v1/completions, \
-                  and takes no messages.";
-    Problem::new(Code::UnsupportedValue, detail).at("/messages")
 }
 
 /// `X-Seed`, or one of our own choosing that survives a reader of 53-bit numbers.
@@ -124,20 +102,95 @@ fn seed(headers: &HeaderMap) -> Result<u64, Problem> {
     let Some(value) = headers.get(SEED) else { return Ok(random_u64() >> 11) };
     let text = value.to_str().unwrap_or("not text");
     text.trim().parse().map_err(|_| {
-        let (text, most) = (parse::short(text), u64::MAX);
+        let (text, most) = (short(text), u64::MAX);
         Problem::new(Code::InvalidSeed, format!("The header X-Seed is \"{text}\", but must be 0 to {most}."))
     })
 }
 
-/// Unpredictable bits, for seeds and ids.
-pub(crate) fn random_u64() -> u64 {
-    getrandom::u64().unwrap_or_else(|_| {
-        // Without a system source, the clock and an address still tell requests apart.
-        let here = std::ptr::from_ref(&SEED) as usize as u64;
-        std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(here, |t| t.as_nanos() as u64 ^ here)
-    })
+/// Writes tokens, then one event for the end.
+pub(crate) struct TokenFrames;
+
+impl Frames for TokenFrames {
+    fn say(&mut self, meta: &AnswerMeta, said: AnswerOutput, out: &mut Vec<u8>) {
+        match said {
+            AnswerOutput::Token { text, .. } | AnswerOutput::Text(text) => {
+                if !text.is_empty() {
+                    data(out, &TokenFrame { token: &text, gpu: meta.worker });
+                }
+            }
+            AnswerOutput::Finished { reason, usage, timings } => {
+                data(out, &DoneFrame::new(meta, reason, usage, timings));
+            }
+            AnswerOutput::Failed(_) => {}
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct TokenFrame<'a> {
+    token: &'a str,
+    gpu: usize,
+}
+
+#[derive(Serialize)]
+struct DoneFrame<'a> {
+    done: bool,
+    finish_reason: &'static str,
+    model_tag: &'a str,
+    weights: &'a str,
+    seed: u64,
+    usage: UsageFields,
+    timings_ms: TimingFields,
+    #[serde(skip_serializing_if = "is_zero")]
+    dropped_messages: usize,
+}
+
+#[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names callers read")]
+struct UsageFields {
+    prompt_tokens: usize,
+    cached_tokens: usize,
+    completion_tokens: usize,
+}
+
+#[derive(Serialize)]
+struct TimingFields {
+    queue: f64,
+    prefill: f64,
+    decode: f64,
+}
+
+impl<'a> DoneFrame<'a> {
+    fn new(meta: &'a AnswerMeta, reason: FinishReason, usage: Usage, timings: Timings) -> Self {
+        // Microseconds are as fine as anybody reads.
+        let ms = |duration: Duration| duration.as_micros() as f64 / 1000.0;
+        Self {
+            done: true,
+            finish_reason: match reason {
+                FinishReason::Stop | FinishReason::StopText => "stop",
+                FinishReason::Length => "length",
+            },
+            model_tag: &meta.model_tag,
+            weights: &meta.weights,
+            seed: meta.seed,
+            usage: UsageFields {
+                prompt_tokens: usage.prompt_tokens,
+                cached_tokens: usage.cached_tokens,
+                completion_tokens: usage.completion_tokens,
+            },
+            timings_ms: TimingFields {
+                queue: ms(timings.queue),
+                prefill: ms(timings.prefill),
+                decode: ms(timings.decode),
+            },
+            dropped_messages: meta.dropped_messages,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 #[cfg(test)]

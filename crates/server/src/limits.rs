@@ -1,4 +1,4 @@
-//! Every bound of the service, in one place; printed at start and in `/stats`.
+//! Every bound of HTTP, in one place; printed with those of the engines at start and in `/stats`.
 
 use std::time::Duration;
 
@@ -32,12 +32,6 @@ pub struct Limits {
     pub top_k: u64,
     /// Most tokens of an answer.
     pub max_tokens: u64,
-    /// Grammars and schemas that are read at once; others wait.
-    pub grammar_reads: usize,
-    /// How long reading one may take.
-    pub grammar_timeout: Duration,
-    /// Bytes of address space that one and its answer may take.
-    pub grammar_bytes: u64,
     /// Silence after which a stream carries a comment.
     pub heartbeat: Duration,
     /// Events that may wait for a reader…
@@ -52,8 +46,6 @@ pub struct Limits {
     pub listed_streams: usize,
     /// Seconds that `/stats/history` remembers, and rows that it has at most.
     pub history_seconds: usize,
-    /// Bounds of each engine.
-    pub engine: engine::Limits,
 }
 
 impl Default for Limits {
@@ -71,9 +63,6 @@ impl Default for Limits {
             temperature: 2.0,
             top_k: 200,
             max_tokens: 4096,
-            grammar_reads: 4,
-            grammar_timeout: Duration::from_secs(2),
-            grammar_bytes: 128 << 20,
             heartbeat: Duration::from_secs(10),
             unread_events: 256,
             unread_for: Duration::from_secs(30),
@@ -81,21 +70,14 @@ impl Default for Limits {
             dead_after: Duration::from_mins(2),
             listed_streams: 100,
             history_seconds: 1_800,
-            engine: engine::Limits::default(),
         }
     }
 }
 
 impl Limits {
-    /// All of them on one line, for the log.
-    pub fn to_text(&self) -> String {
-        let limits = self.to_json();
-        let pairs = limits.as_object().into_iter().flatten().map(|(name, value)| format!("{name}={value}"));
-        pairs.collect::<Vec<_>>().join(" ")
-    }
-
-    /// All of them, by name, durations in seconds.
-    pub fn to_json(&self) -> Value {
+    /// All of them, with those of models and engines, by name, durations in seconds.
+    pub(crate) fn to_json(&self, models: &serving::Options) -> Value {
+        let (grammar, engine) = (&models.grammar, &models.engine);
         json!({
             "body_bytes": self.body_bytes,
             "header_bytes": self.header_bytes,
@@ -109,9 +91,9 @@ impl Limits {
             "temperature": self.temperature,
             "top_k": self.top_k,
             "max_tokens": self.max_tokens,
-            "grammar_reads": self.grammar_reads,
-            "grammar_timeout_s": self.grammar_timeout.as_secs_f64(),
-            "grammar_bytes": self.grammar_bytes,
+            "grammar_reads": grammar.slow_reads,
+            "grammar_timeout_s": grammar.deadline.as_secs_f64(),
+            "grammar_bytes": grammar.memory_bytes,
             "heartbeat_s": self.heartbeat.as_secs_f64(),
             "unread_events": self.unread_events,
             "unread_for_s": self.unread_for.as_secs_f64(),
@@ -119,15 +101,15 @@ impl Limits {
             "dead_after_s": self.dead_after.as_secs_f64(),
             "listed_streams": self.listed_streams,
             "history_seconds": self.history_seconds,
-            "running_requests": self.engine.max_running,
-            "queued_requests": self.engine.max_queued,
-            "queued_tokens": self.engine.max_queued_tokens,
-            "queue_timeout_s": self.engine.queue_timeout.as_secs_f64(),
-            "request_timeout_s": self.engine.request_timeout.as_secs_f64(),
-            "step_tokens": self.engine.step_tokens,
-            "prefix_cache": self.engine.prefix_cache,
-            "speculation_tokens": self.engine.speculation_tokens,
-            "speculative_rows": self.engine.speculative_rows,
+            "running_requests": engine.max_running,
+            "queued_requests": engine.max_queued,
+            "queued_tokens": engine.max_queued_tokens,
+            "queue_timeout_s": engine.queue_timeout.as_secs_f64(),
+            "request_timeout_s": engine.request_timeout.as_secs_f64(),
+            "step_tokens": engine.step_tokens,
+            "prefix_cache": engine.prefix_cache,
+            "speculation_tokens": engine.speculation_tokens,
+            "speculative_rows": engine.speculative_rows,
         })
     }
 }

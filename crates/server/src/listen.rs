@@ -19,15 +19,16 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use crate::app::App;
 use crate::body_drain::Unread;
 use crate::clock;
-use crate::connections::{Closed, Connections, Link, Place};
-use crate::deadline::{Deadline, Missed};
+use crate::connections::reject;
+use crate::connections::write_timeout::{TimedSocket, WriteTimeout};
+use crate::connections::{Closed, ConnectionSlot, ConnectionState, Connections};
 use crate::edge::host::Listening;
 use crate::edge::tls::{self, Tls};
-use crate::refuse;
-use crate::state::{Ending, State};
-use crate::statistics::history;
+use crate::lifecycle::Ending;
+use crate::routes::router;
 
 /// Room for a request's headers on the wire; larger than the limit that is explained to callers, so that they
 /// get the explanation.
@@ -47,18 +48,19 @@ pub type Stop = watch::Receiver<Option<Ending>>;
 
 /// Serves until `stop` says how to end, then finishes open streams within the drain timeout; the rest end with an
 /// error event.
-pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
+pub async fn serve(listener: TcpListener, app: App, mut stop: Stop) {
     // It ends with this function, however that ends.
     let mut beside = JoinSet::new();
-    beside.spawn(history::record(Arc::clone(&state)));
+    let seconds = app.options.limits.history_seconds;
+    beside.spawn(Arc::clone(&app.telemetry).record_history(Arc::clone(&app.models), seconds));
     let graceful = GracefulShutdown::new();
-    let (app, connections) = (crate::app(Arc::clone(&state)), Arc::clone(&state.connections));
-    let server = Server::new(app, &listener, connections, Arc::clone(&state));
+    let connections = Arc::clone(&app.lifecycle.connections);
+    let server = HttpServer::new(router(app.clone()), &listener, connections, app.clone());
     let ending = server.accept_until(&listener, &graceful, ending(&mut stop)).await;
     match ending {
         Ending::Drain => {
             // Connections are taken until the last stream is over: probes and callers hear that the server drains.
-            let mut drained = pin!(drain(&state));
+            let mut drained = pin!(drain(&app));
             let is_over = async {
                 tokio::select! {
                     () = drained.as_mut() => true,
@@ -74,7 +76,7 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, mut stop: Stop) {
         Ending::HandOver => {
             // Whoever has the socket now takes the connections that wait in it.
             drop(listener);
-            hand_over(&state).await;
+            hand_over(&app).await;
         }
     }
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, graceful.shutdown()).await;
@@ -95,27 +97,27 @@ async fn relieved(stop: &mut Stop) {
 }
 
 /// What each connection of a listener needs.
-pub(crate) struct Server {
-    app: Router,
+pub(crate) struct HttpServer {
+    router: Router,
     listening: Listening,
     tls: Option<Tls>,
     connections: Arc<Connections>,
     /// Connections that are told at once that there is no room.
     refusals: Arc<Semaphore>,
-    state: Arc<State>,
+    app: App,
 }
 
-impl Server {
-    /// Serves `app` on a listener, with TLS if that is set.
+impl HttpServer {
+    /// Serves `router` on a listener, with TLS if that is set.
     pub(crate) fn new(
-        app: Router,
+        router: Router,
         listener: &TcpListener,
         connections: Arc<Connections>,
-        state: Arc<State>,
+        app: App,
     ) -> Self {
-        let refusals = Arc::new(Semaphore::new(refuse::AT_ONCE));
-        let (listening, tls) = (Listening::on(listener.local_addr()), state.options.edge.tls.clone());
-        Self { app, listening, tls, connections, refusals, state }
+        let refusals = Arc::new(Semaphore::new(reject::AT_ONCE));
+        let (listening, tls) = (Listening::on(listener.local_addr()), app.options.edge.tls.clone());
+        Self { router, listening, tls, connections, refusals, app }
     }
 
     /// The same in the clear.
@@ -150,47 +152,48 @@ impl Server {
     fn take(&self, socket: TcpStream, watcher: Watcher) {
         // Tokens are small and each should leave at once.
         let _ = socket.set_nodelay(true);
-        let Some(place) = self.connections.admit() else {
-            self.state.metrics.connections.closed(Closed::Refused);
+        let Some(slot) = self.connections.admit() else {
+            self.app.telemetry.metrics.connections.closed(Closed::Refused);
             // Who wants TLS would have to shake hands first, and is just closed.
             let is_plain = self.tls.is_none();
             if let Some(permit) = Arc::clone(&self.refusals).try_acquire_owned().ok().filter(|_| is_plain) {
-                tokio::spawn(refuse::refuse(socket, permit));
+                tokio::spawn(reject::reject(socket, permit));
             }
             return;
         };
-        let (app, listening, tls) = (self.app.clone(), self.listening, self.tls.clone());
-        let connection = Connection { app, listening, tls, state: Arc::clone(&self.state), place };
+        let (router, listening, tls) = (self.router.clone(), self.listening, self.tls.clone());
+        let connection = HttpConnection { router, listening, tls, app: self.app.clone(), slot };
         tokio::spawn(connection.run(socket, watcher));
     }
 }
 
 /// A connection on its way through its requests.
-struct Connection {
-    app: Router,
+struct HttpConnection {
+    router: Router,
     listening: Listening,
     tls: Option<Tls>,
-    state: Arc<State>,
-    place: Place,
+    app: App,
+    slot: ConnectionSlot,
 }
 
-impl Connection {
+impl HttpConnection {
     /// Until the other side has enough of it, or the server.
     async fn run(self, socket: TcpStream, watcher: Watcher) {
         let closed = tokio::select! {
             closed = self.converse(socket, watcher) => closed,
-            closed = self.place.has_to_end(&self.state.options.limits) => Some(closed),
+            closed = self.slot.has_to_end(&self.app.options.limits) => Some(closed),
         };
         if let Some(closed) = closed {
-            self.state.metrics.connections.closed(closed);
+            self.app.telemetry.metrics.connections.closed(closed);
             tracing::debug!(reason = closed.as_str(), "connection closed");
         }
     }
 
     /// Answers requests until the other side ends. Returns why it did not end well, if that is ours to know.
     async fn converse(&self, socket: TcpStream, watcher: Watcher) -> Option<Closed> {
-        let (limits, missed) = (&self.state.options.limits, Missed::default());
-        let socket = Deadline::new(socket, limits.unread_for, missed.clone(), Arc::clone(self.place.link()));
+        let (limits, timed_out) = (&self.app.options.limits, WriteTimeout::default());
+        let socket =
+            TimedSocket::new(socket, limits.unread_for, timed_out.clone(), Arc::clone(self.slot.state()));
         let stream = match tls::open(socket, self.tls.as_ref(), limits.header_timeout).await {
             Ok(stream) => stream,
             Err(error) => {
@@ -201,52 +204,56 @@ impl Connection {
         let mut http = hyper::server::conn::http1::Builder::new();
         // Times are kept here, for all phases of a connection.
         http.header_read_timeout(None).max_buf_size(HEADER_BUFFER).max_headers(HEADERS);
-        let service = TowerToHyperService::new(self.service(missed.clone()));
+        let service = TowerToHyperService::new(self.service(timed_out.clone()));
         let ended = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await;
         // Errors here are the other side's: cut connections, bad requests that hyper answered.
         if let Err(error) = ended {
             tracing::debug!(error = %error, "connection ended");
         }
-        missed.is_set().then_some(Closed::SlowClient)
+        timed_out.is_set().then_some(Closed::SlowClient)
     }
 
     /// The routes, for requests that know their connection and a connection that knows its requests.
     fn service(
         &self,
-        missed: Missed,
-    ) -> impl tower::Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future: Send>
-    + Clone
+        timed_out: WriteTimeout,
+    ) -> impl tower::Service<
+        Request<Incoming>,
+        Response = Response<ResponseBody>,
+        Error = Infallible,
+        Future: Send,
+    > + Clone
     + use<> {
-        let (link, listening, state) =
-            (Arc::clone(self.place.link()), self.listening, Arc::clone(&self.state));
-        let (asked, unread) = (Arc::clone(&link), Unread::default());
+        let (connection, listening, lifecycle) =
+            (Arc::clone(self.slot.state()), self.listening, Arc::clone(&self.app.lifecycle));
+        let (requested, unread) = (Arc::clone(&connection), Unread::default());
         let kept = unread.clone();
-        self.app
+        self.router
             .clone()
             .map_request(move |mut request: Request<Incoming>| {
-                asked.began();
-                request.extensions_mut().insert(missed.clone());
+                requested.began();
+                request.extensions_mut().insert(timed_out.clone());
                 request.extensions_mut().insert(listening);
                 kept.watch(request)
             })
             .map_response(move |mut response: Response<Body>| {
-                if state.is_ending() || unread.ends_connection() {
+                if lifecycle.is_ending() || unread.ends_connection() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                let (link, unread) = (Arc::clone(&link), unread.clone());
-                response.map(|body| Answer { body, link, unread })
+                let (connection, unread) = (Arc::clone(&connection), unread.clone());
+                response.map(|body| ResponseBody { body, connection, unread })
             })
     }
 }
 
 /// A body that says when its answer is over.
-struct Answer {
+struct ResponseBody {
     body: Body,
-    link: Arc<Link>,
+    connection: Arc<ConnectionState>,
     unread: Unread,
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -266,53 +273,53 @@ impl hyper::body::Body for Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.link.answered();
+        self.connection.answered();
         if let Some(drain) = self.unread.drain() {
-            let link = Arc::clone(&self.link);
+            let connection = Arc::clone(&self.connection);
             tokio::spawn(async move {
                 drain.await;
-                link.drained();
+                connection.drained();
             });
         }
     }
 }
 
 /// No new requests; returns when the last stream is over.
-async fn drain(state: &State) {
-    state.drain();
-    let timeout = state.options.drain_timeout;
-    tracing::info!(open_streams = state.open_streams(), timeout_s = timeout.as_secs(), "stopping");
-    finish(state, clock::now(), || state.open_streams() == 0).await;
+async fn drain(app: &App) {
+    app.lifecycle.drain();
+    let timeout = app.options.drain_timeout;
+    tracing::info!(open_streams = app.open_streams(), timeout_s = timeout.as_secs(), "stopping");
+    finish(app, clock::now(), || app.open_streams() == 0).await;
 }
 
 /// Nothing new is taken from the socket, but what comes on open connections is answered, for a little while.
-async fn hand_over(state: &State) {
-    state.hand_over();
+async fn hand_over(app: &App) {
+    app.lifecycle.hand_over();
     let begun = clock::now();
-    let open_streams = state.open_streams();
-    tracing::info!(open_streams, timeout_s = state.options.drain_timeout.as_secs(), "handing over");
-    finish(state, begun, || {
-        let [head, busy, idle] = state.connections.by_phase();
-        state.open_streams() + busy == 0 && (head + idle == 0 || begun.elapsed() > LAST_REQUESTS)
+    let open_streams = app.open_streams();
+    tracing::info!(open_streams, timeout_s = app.options.drain_timeout.as_secs(), "handing over");
+    finish(app, begun, || {
+        let [head, busy, idle] = app.lifecycle.connections.by_phase();
+        app.open_streams() + busy == 0 && (head + idle == 0 || begun.elapsed() > LAST_REQUESTS)
     })
     .await;
     // Who comes with a request only now is sent to the successor, rather than cut with the last connections.
-    state.drain();
-    finish(state, begun, || state.open_streams() == 0).await;
+    app.lifecycle.drain();
+    finish(app, begun, || app.open_streams() == 0).await;
 }
 
 /// Returns when `done`, or when the drain timeout since `begun` is over and all streams were ended.
-async fn finish(state: &State, begun: Instant, done: impl Fn() -> bool) {
-    while !done() && begun.elapsed() < state.options.drain_timeout {
+async fn finish(app: &App, begun: Instant, done: impl Fn() -> bool) {
+    while !done() && begun.elapsed() < app.options.drain_timeout {
         tokio::time::sleep(DRAIN_POLL).await;
     }
-    if state.open_streams() > 0 {
-        tracing::warn!(open_streams = state.open_streams(), "streams are ended after the drain timeout");
-        state.abort_streams();
+    if app.open_streams() > 0 {
+        tracing::warn!(open_streams = app.open_streams(), "streams are ended after the drain timeout");
+        app.models.abort_all();
         let begun = clock::now();
-        while state.open_streams() > 0 && begun.elapsed() < CLOSE_TIMEOUT {
+        while app.open_streams() > 0 && begun.elapsed() < CLOSE_TIMEOUT {
             tokio::time::sleep(DRAIN_POLL).await;
         }
     }

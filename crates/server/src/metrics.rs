@@ -5,40 +5,37 @@
 //! [`process`]; and [`text`], the two formats. What others count all the time is added to where it happens; what they
 //! only know (queues, pages, memory) is looked at when somebody asks. `deploy/prometheus/METRICS.md` lists all.
 
-mod board;
+pub(crate) mod board;
 mod connections;
-mod engines;
-pub(crate) mod listen;
+pub(crate) mod engines;
 mod process;
+mod register;
 mod requests;
-mod stream;
-mod text;
+pub(crate) mod scrape;
+pub(crate) mod stream;
+pub(crate) mod text;
 mod weights;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::State as FromState;
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::encode;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
+use serving::Models;
 
-use crate::events::End;
+use crate::lifecycle::Lifecycle;
 use crate::options::Options;
 use crate::problem::Code;
-use crate::state::State;
+use crate::statistics::streams::StreamEnd;
 use crate::statistics::{Rate, Recent};
-use board::Board;
-pub(crate) use board::HttpLabels;
+use crate::status::Status;
+use board::{Board, HttpLabels};
 use connections::ConnectionMetrics;
-use engines::Engines;
-pub(crate) use engines::{Load, load};
-use process::Process;
-use requests::Requests;
-pub(crate) use stream::StreamClock;
-use text::Format;
-use weights::Weights;
+use engines::EngineMetrics;
+use process::ProcessMetrics;
+use requests::RequestMetrics;
+use text::TextFormat;
+use weights::WeightMetrics;
 
 /// All series, and the recent figures of `/stats`.
 pub(crate) struct Metrics {
@@ -46,10 +43,10 @@ pub(crate) struct Metrics {
     /// One asks at a time: series of what comes and goes are written anew for each.
     asking: Mutex<()>,
     board: Board,
-    requests: Requests,
-    engines: Engines,
-    process: Process,
-    pub(crate) weights: Weights,
+    requests: RequestMetrics,
+    engines: EngineMetrics,
+    process: ProcessMetrics,
+    pub(crate) weights: WeightMetrics,
     pub(crate) connections: ConnectionMetrics,
     /// Tokens generated, lately.
     pub(crate) token_rate: Rate,
@@ -75,11 +72,11 @@ impl Metrics {
         let r = &mut registry;
         let board = Board::new(r);
         Self {
-            requests: Requests::new(r, board.tokens.clone(), &options.ignored_fields),
-            engines: Engines::new(r),
-            weights: Weights::new(r),
+            requests: RequestMetrics::new(r, board.tokens.clone(), &options.ignored_fields),
+            engines: EngineMetrics::new(r),
+            weights: WeightMetrics::new(r),
             connections: ConnectionMetrics::new(r),
-            process: Process::new(r, options),
+            process: ProcessMetrics::new(r, options),
             board,
             registry,
             asking: Mutex::default(),
@@ -97,15 +94,15 @@ impl Metrics {
         self.requests.refused(code);
     }
 
-    pub(crate) fn ignored_field(&self, field: &str) {
-        self.requests.ignored_field(field);
+    pub(crate) fn ignored_fields(&self, fields: &[String]) {
+        fields.iter().for_each(|field| self.requests.ignored_field(field));
     }
 
     pub(crate) fn stream_began(&self) {
         self.board.active_generations.inc();
     }
 
-    pub(crate) fn stream_ended(&self, end: End, took: Duration) {
+    pub(crate) fn stream_ended(&self, end: StreamEnd, took: Duration) {
         self.board.active_generations.dec();
         self.board.generation_seconds.observe(took.as_secs_f64());
         self.requests.ended(end);
@@ -136,30 +133,24 @@ impl Metrics {
     }
 
     /// Everything as text.
-    fn render(&self, state: &State, format: Format) -> String {
+    pub(crate) fn render(
+        &self,
+        models: &Models,
+        lifecycle: &Lifecycle,
+        options: &Options,
+        format: TextFormat,
+    ) -> String {
         let _turn = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        let engines = engines::now(state);
-        self.board.look(state);
-        self.engines.look(state, &engines);
-        self.weights.look(state, &engines);
-        self.process.look(state);
-        self.connections.look(&state.connections);
+        let (engines, workers) = (models.engines(), models.workers());
+        self.board.look(&workers);
+        self.engines.look(models, &engines);
+        self.weights.look(models, &engines);
+        let status = Status::now(models, &workers, lifecycle, &options.limits);
+        self.process.look(&status, options);
+        self.connections.look(&lifecycle.connections);
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
         format.of(text)
     }
-}
-
-/// Registers a series. Counters gain `_total` when they are written out.
-fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
-    registry.register(name, help, metric.clone());
-    metric
-}
-
-/// `GET /metrics`
-pub(crate) async fn metrics(FromState(state): FromState<Arc<State>>, headers: HeaderMap) -> Response {
-    let format = Format::wanted(&headers);
-    let text = state.metrics.render(&state, format);
-    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }

@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Request, State as FromState};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use registry::Tag;
 use serde::Serialize;
 use serde_json::json;
+use serving::{Models, Precondition, RequestedSwap};
 
-use crate::context::RequestIds;
+use crate::app::App;
 use crate::parse;
 use crate::problem::{Code, Problem};
-use crate::start::read_json_body;
-use crate::state::State;
-use crate::swap::{Asked, Condition, problem};
+use crate::request_body;
+use crate::request_ids::RequestIds;
 
 /// The contract's ModelInfo: these four fields and no other.
 #[derive(Serialize)]
@@ -34,19 +34,19 @@ struct ModelList {
 }
 
 /// `GET /models`
-pub(crate) async fn list(FromState(state): FromState<Arc<State>>, request: Request) -> Response {
+pub(crate) async fn list(State(models): State<Arc<Models>>, request: Request) -> Response {
     let ids = RequestIds::of(&request);
-    let catalog = state.options.catalog();
+    let catalog = models.options().catalog();
     let listed = tokio::task::spawn_blocking(move || catalog.list()).await;
     let entries = match listed {
         Ok(Ok(entries)) => entries,
         Ok(Err(error)) => {
             tracing::error!(error = %error, "the model storage could not be read");
-            return problem(&error).response(&ids);
+            return Problem::from(&error).response(&ids);
         }
         Err(_) => return Problem::new(Code::Internal, "The models could not be listed.").response(&ids),
     };
-    let current_model = state.current_tag();
+    let current_model = models.current_tag();
     let info = |entry: registry::Entry| ModelInfo {
         loaded: current_model.as_deref() == Some(entry.tag.as_str()),
         model_tag: entry.tag.to_string(),
@@ -58,19 +58,19 @@ pub(crate) async fn list(FromState(state): FromState<Arc<State>>, request: Reque
 }
 
 /// `POST /models/swap`
-pub(crate) async fn swap(FromState(state): FromState<Arc<State>>, request: Request) -> Response {
+pub(crate) async fn swap(State(app): State<App>, request: Request) -> Response {
     let ids = RequestIds::of(&request);
-    answer_swap(&state, request).await.unwrap_or_else(|problem| problem.response(&ids))
+    answer_swap(&app, request).await.unwrap_or_else(|problem| problem.response(&ids))
 }
 
-async fn answer_swap(state: &Arc<State>, request: Request) -> Result<Response, Problem> {
-    let wait = wait(request.headers(), state.options.swap_wait);
-    let condition = condition(request.headers());
-    let body = read_json_body(request, &state.options.limits).await?;
+async fn answer_swap(app: &App, request: Request) -> Result<Response, Problem> {
+    let wait = wait(request.headers(), app.options.swap_wait);
+    let precondition = precondition(request.headers());
+    let body = request_body::read(request, &app.options.limits).await?;
     let name = parse::swap(&body)?;
-    // Whoever was relieved answers what still comes, but a swap would end with this process.
-    if state.is_ending() {
-        let seconds = if state.is_draining() { 30 } else { 1 };
+    // After a handover, requests on open connections are answered, but a swap would end with this process.
+    if app.lifecycle.is_ending() {
+        let seconds = if app.lifecycle.is_draining() { 30 } else { 1 };
         let detail = "The server is stopping and takes no swap.";
         return Err(Problem::new(Code::Draining, detail).retry_after(seconds));
     }
@@ -78,32 +78,29 @@ async fn answer_swap(state: &Arc<State>, request: Request) -> Result<Response, P
         let rule = "a tag has up to 100 letters, digits, dots, underscores and dashes, and begins with a letter or digit";
         Problem::new(Code::ModelNotFound, format!("No model is called that: {rule}.")).at("/model_tag")
     })?;
-    let asking = Arc::clone(state);
-    let wanted = tag.clone();
-    let asked = tokio::task::spawn_blocking(move || asking.ask(&wanted, &condition)).await;
-    let (swap_id, mut end) = match asked {
-        Ok(asked) => match asked? {
-            Asked::AlreadyLive => {
-                return Ok(accepted(json!({ "status": "ok", "current_model": tag.as_str() })));
-            }
-            Asked::Running(id, end) => (id, end),
+    let (models, target) = (Arc::clone(&app.models), tag.clone());
+    let requested = tokio::task::spawn_blocking(move || models.swap(&target, &precondition)).await;
+    let live = json!({ "status": "ok", "current_model": tag.as_str() });
+    let mut swap = match requested {
+        Ok(requested) => match requested? {
+            RequestedSwap::AlreadyLive => return Ok(accepted(live)),
+            RequestedSwap::Running(swap) => swap,
         },
         Err(_) => return Err(Problem::new(Code::Internal, "The swap could not be started.")),
     };
-    // Nobody is kept waiting by a server that stops.
+    // A server that stops keeps no client waiting.
     let ended = tokio::select! {
-        ended = end.wait_for(Option::is_some) => ended.map(|ended| ended.clone()).ok().flatten(),
+        ended = swap.ended() => ended,
         () = tokio::time::sleep(wait) => None,
-        () = state.drains() => None,
+        () = app.lifecycle.ends() => None,
     };
     match ended {
-        Some(Err(problem)) => Err(problem),
-        Some(Ok(())) => Ok(accepted(json!({ "status": "ok", "current_model": tag.as_str() }))),
+        Some(ended) => Ok(ended.map(|()| accepted(live))?),
         None => Ok(accepted(json!({
             "status": "swapping",
-            "current_model": state.current_tag().unwrap_or_default(),
+            "current_model": app.models.current_tag().unwrap_or_default(),
             "target_model": tag.as_str(),
-            "swap_id": swap_id,
+            "swap_id": swap.id,
         }))),
     }
 }
@@ -125,10 +122,10 @@ fn wait(headers: &HeaderMap, most: Duration) -> Duration {
 }
 
 /// `If-Match`: the identities of weights that may be replaced. A weak validator never matches.
-fn condition(headers: &HeaderMap) -> Condition {
+fn precondition(headers: &HeaderMap) -> Precondition {
     let mut values = headers.get_all("if-match").iter().peekable();
     if values.peek().is_none() {
-        return Condition::Always;
+        return Precondition::None;
     }
     let named: Vec<&str> = values
         .filter_map(|value| value.to_str().ok())
@@ -136,10 +133,10 @@ fn condition(headers: &HeaderMap) -> Condition {
         .map(str::trim)
         .collect();
     if named.contains(&"*") {
-        return Condition::Any;
+        return Precondition::AnyModel;
     }
     let quoted = |name: &&str| Some(name.strip_prefix('"')?.strip_suffix('"')?.to_owned());
-    Condition::Identities(named.iter().filter_map(quoted).collect())
+    Precondition::Identities(named.iter().filter_map(quoted).collect())
 }
 
 #[cfg(test)]
@@ -164,12 +161,12 @@ mod tests {
         let with = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.append("if-match", HeaderValue::from_static(value));
-            condition(&headers)
+            precondition(&headers)
         };
         let identities =
-            |names: &[&str]| Condition::Identities(names.iter().map(|&name| name.to_owned()).collect());
-        assert_eq!(condition(&HeaderMap::new()), Condition::Always);
-        assert_eq!(with("*"), Condition::Any);
+            |names: &[&str]| Precondition::Identities(names.iter().map(|&name| name.to_owned()).collect());
+        assert_eq!(precondition(&HeaderMap::new()), Precondition::None);
+        assert_eq!(with("*"), Precondition::AnyModel);
         assert_eq!(with("\"ab\""), identities(&["ab"]));
         assert_eq!(with("\"ab\", W/\"cd\" ,\"ef\""), identities(&["ab", "ef"]));
         assert_eq!(with("ab"), identities(&[]), "what is not quoted matches nothing");

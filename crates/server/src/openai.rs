@@ -1,12 +1,11 @@
 //! OpenAI's API: chat and text completions, the models that serve, and the tokenizer. `contract/openai-api.yaml` says
 //! what is taken and given.
 //!
-//! Reading order: [`fields`] (reading bodies, and what is refused by name), [`common`] (what both kinds of completion
-//! take), [`chat`] and [`completions`] (bodies to requests), [`answer`] (from there to an engine, and to whole answers),
-//! [`chunks`] (streams), [`wire`] (what goes over the wire), [`whole`] (answers at once), [`likely`] (log probabilities), [`form`] (what an answer
-//! must look like), [`models`], [`tokens`], [`error`].
+//! Reading order: [`parameters`] (the fields of bodies, and what is refused by name), [`request`] (what both kinds of completion
+//! take), [`conversation`] and [`prompts`] (what they go on with), [`response_format`], [`chat`] and [`completions`] (the
+//! handlers), [`create`] (from there to an engine), [`chunks`] (streams) and [`response`] (complete responses) of [`types`]
+//! and [`logprobs`]; [`models`], [`tokens`], [`error`].
 
-pub(crate) mod answer;
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod error;
@@ -14,13 +13,14 @@ pub(crate) mod models;
 pub(crate) mod tokens;
 
 mod chunks;
-mod common;
-mod fields;
-mod form;
-mod likely;
-mod whole;
-mod wire;
+mod conversation;
+mod create;
+mod logprobs;
+mod parameters;
+mod prompts;
+mod request;
+mod response;
+mod response_format;
+mod types;
 
-pub(crate) use form::Forms;
-
-pub use fields::{Parameters, parameters};
+pub use parameters::{Parameters, parameters};

@@ -4,7 +4,7 @@
 //! Node. The page is the same for everybody and needs no key; what it asks the service for does.
 
 use std::io::Write as _;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -21,8 +21,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use crate::openapi;
-use crate::problem;
-use crate::state::State;
+use crate::problem::response::not_found;
 
 /// Where its parts are, beside [`PATHS`].
 const ASSETS: &str = "/assets/";
@@ -39,7 +38,7 @@ const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-p
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
 /// A file of the page.
-struct File {
+struct PageFile {
     path: &'static str,
     media_type: &'static str,
     bytes: &'static [u8],
@@ -47,7 +46,7 @@ struct File {
 
 macro_rules! file {
     ($path:literal, $name:literal, $media_type:literal) => {
-        File {
+        PageFile {
             path: $path,
             media_type: $media_type,
             bytes: include_bytes!(concat!("../../../web/dist/", $name)),
@@ -56,7 +55,7 @@ macro_rules! file {
 }
 
 /// All of them; a test compares them with the folder.
-const FILES: &[File] = &[
+const FILES: &[PageFile] = &[
     file!("/", "index.html", "text/html; charset=utf-8"),
     file!("/docs", "docs.html", "text/html; charset=utf-8"),
     file!("/icon.svg", "icon.svg", "image/svg+xml"),
@@ -100,7 +99,7 @@ pub(crate) fn has(path: &str) -> bool {
 }
 
 /// The page's routes.
-pub(crate) fn routes() -> Router<Arc<State>> {
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(answer))
         .route("/docs", get(answer))
@@ -114,7 +113,7 @@ async fn answer(request: Request) -> Response {
     let path = request.uri().path();
     match READY.iter().find(|ready| ready.path == path) {
         Some(ready) => ready.answer(request.headers()),
-        None => problem::not_found(request).await,
+        None => not_found(request).await,
     }
 }
 
@@ -194,7 +193,7 @@ mod tests {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../web/dist"));
         let mut there = listed(folder, "/");
         there.extend(listed(&folder.join("assets"), ASSETS));
-        let named = |file: &File| match file.path {
+        let named = |file: &PageFile| match file.path {
             "/" => "/index.html".to_owned(),
             "/docs" => "/docs.html".to_owned(),
             path => path.to_owned(),

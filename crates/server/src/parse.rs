@@ -1,18 +1,14 @@
 //! Bodies to checked values. The shape comes first (422, with a pointer to the field), then the values (400).
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
-use serde_json::{Map, Value};
 use tokenizer::Role;
 
+use crate::fields::{BodyFields, Wording, short};
 use crate::limits::Limits;
-use crate::options::Defaults;
+use crate::options::{Defaults, Options};
 use crate::problem::{Code, Problem};
-
-/// Characters of a caller's value that an error repeats.
-const MAX_ECHO: usize = 40;
-/// Levels of arrays and objects that serde_json reads.
-const MAX_DEPTH: usize = 127;
 
 /// A checked body of `POST /generate`.
 #[derive(Clone, PartialEq, Debug)]
@@ -32,23 +28,26 @@ pub(crate) struct Rules<'a> {
     pub(crate) ignored_fields: &'a BTreeSet<String>,
 }
 
+impl<'a> Rules<'a> {
+    /// Those that the settings give.
+    pub(crate) fn of(options: &'a Options) -> Self {
+        Self { limits: &options.limits, defaults: &options.defaults, ignored_fields: &options.ignored_fields }
+    }
+}
+
 /// Reads a body of `POST /generate`.
 pub(crate) fn generate(body: &[u8], rules: &Rules<'_>) -> Result<GenerateRequest, Problem> {
-    let mut fields = object(json(body)?, "")?;
-    let ignored: Vec<String> =
-        rules.ignored_fields.iter().filter(|path| remove(&mut fields, path)).cloned().collect();
-    only(&fields, &["messages", "temperature", "max_tokens", "top_k"], "")?;
-    let messages = messages(fields.get("messages"))?;
-    let temperature = number(fields.get("temperature"), "temperature")?;
-    let max_tokens = integer(fields.get("max_tokens"), "max_tokens")?;
-    let top_k = integer(fields.get("top_k"), "top_k")?;
-    let limits = rules.limits;
-    let range = (Code::InvalidTemperature, "temperature", 0.0, limits.temperature);
-    let temperature = within(temperature.unwrap_or(rules.defaults.temperature), range)?;
-    let range = (Code::InvalidTopK, "top_k", 0.0, limits.top_k as f64);
-    let top_k = within(top_k.unwrap_or(rules.defaults.top_k as f64), range)?;
-    let range = (Code::InvalidMaxTokens, "max_tokens", 1.0, limits.max_tokens as f64);
-    let max_tokens = within(max_tokens.unwrap_or(rules.defaults.max_tokens as f64), range)?;
+    let mut fields = BodyFields::parse(body, Wording::Contract)?;
+    let ignored = fields.ignore(rules.ignored_fields.iter());
+    fields.only(&["messages", "temperature", "max_tokens", "top_k"])?;
+    let messages = fields.needed_objects("messages")?.map(message).collect::<Result<_, _>>()?;
+    let (limits, defaults) = (rules.limits, rules.defaults);
+    let temperature = fields.number("temperature")?.unwrap_or(defaults.temperature);
+    let max_tokens = fields.whole("max_tokens")?.unwrap_or(defaults.max_tokens as f64);
+    let top_k = fields.whole("top_k")?.unwrap_or(defaults.top_k as f64);
+    within("temperature", temperature, 0.0..=limits.temperature, Code::InvalidTemperature)?;
+    within("top_k", top_k, 0.0..=limits.top_k as f64, Code::InvalidTopK)?;
+    within("max_tokens", max_tokens, 1.0..=limits.max_tokens as f64, Code::InvalidMaxTokens)?;
     Ok(GenerateRequest {
         messages: check_messages(messages, limits)?,
         temperature: temperature as f32,
@@ -60,91 +59,14 @@ pub(crate) fn generate(body: &[u8], rules: &Rules<'_>) -> Result<GenerateRequest
 
 /// Reads a body of `POST /models/swap`: the tag. The contract leaves this object open.
 pub(crate) fn swap(body: &[u8]) -> Result<String, Problem> {
-    let fields = object(json(body)?, "")?;
-    match fields.get("model_tag") {
-        Some(Value::String(tag)) => Ok(tag.clone()),
-        Some(other) => Err(wrong_type("/model_tag", "a string", other)),
-        None => Err(missing("/model_tag")),
-    }
-}
-
-pub(crate) fn json(body: &[u8]) -> Result<Value, Problem> {
-    if body.is_empty() {
-        return Err(Problem::new(Code::InvalidJson, "The body is empty."));
-    }
-    serde_json::from_slice(body).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        let what = what_is_wrong(&error.to_string());
-        Problem::new(Code::InvalidJson, format!("The body {what} at line {line}, column {column}."))
-    })
-}
-
-/// Classifies serde_json's message: its public error has no kind for these.
-fn what_is_wrong(message: &str) -> String {
-    let begins = |start: &str| message.starts_with(start);
-    if begins("number out of range") {
-        "holds a number that is too large".to_owned()
-    } else if begins("recursion limit exceeded") {
-        format!("is too deeply nested: more than {MAX_DEPTH} levels")
-    } else if begins("lone leading surrogate") || begins("unexpected end of hex escape") {
-        // The second is the message for a leading surrogate without an escape after it, and for nothing else.
-        "holds a lone surrogate (\\uD800 to \\uDFFF come in pairs only)".to_owned()
-    } else {
-        "is not valid JSON".to_owned()
-    }
-}
-
-/// Removes the field at a path from an object: `name`, `name.inner`, or `list[].inner` for every element of a list.
-/// Returns whether there was one.
-pub(crate) fn remove(fields: &mut Map<String, Value>, path: &str) -> bool {
-    let Some((head, rest)) = path.split_once('.') else { return fields.shift_remove(path).is_some() };
-    let within = |value: &mut Value| value.as_object_mut().is_some_and(|inner| remove(inner, rest));
-    match head.strip_suffix("[]") {
-        None => fields.get_mut(head).is_some_and(within),
-        Some(list) => {
-            let elements = fields.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
-            elements.map(within).filter(|removed| *removed).count() > 0
-        }
-    }
-}
-
-fn object(value: Value, pointer: &str) -> Result<Map<String, Value>, Problem> {
-    match value {
-        Value::Object(fields) => Ok(fields),
-        other => Err(wrong_type(pointer, "an object", &other)),
-    }
-}
-
-/// Refuses the first field that is not known.
-fn only(fields: &Map<String, Value>, known: &[&str], pointer: &str) -> Result<(), Problem> {
-    let Some(name) = fields.keys().find(|name| !known.contains(&name.as_str())) else { return Ok(()) };
-    let known = known.join(", ");
-    let detail = format!("The field \"{}\" is not known; the fields are {known}.", short(name));
-    Err(Problem::new(Code::UnknownField, detail).at(format!("{pointer}/{}", escape(name))))
+    BodyFields::parse(body, Wording::Contract)?.needed_text("model_tag")
 }
 
 /// Role and content as they were written, checked for shape only.
-fn messages(value: Option<&Value>) -> Result<Vec<(String, String)>, Problem> {
-    let list = match value {
-        Some(Value::Array(list)) => list,
-        Some(other) => return Err(wrong_type("/messages", "an array", other)),
-        None => return Err(missing("/messages")),
-    };
-    let text = |fields: &Map<String, Value>, pointer: &str, name: &str| {
-        let at = format!("{pointer}/{name}");
-        match fields.get(name) {
-            Some(Value::String(text)) => Ok(text.clone()),
-            Some(other) => Err(wrong_type(&at, "a string", other)),
-            None => Err(missing(&at)),
-        }
-    };
-    let message = |(i, value): (usize, &Value)| {
-        let pointer = format!("/messages/{i}");
-        let Value::Object(fields) = value else { return Err(wrong_type(&pointer, "an object", value)) };
-        only(fields, &["role", "content"], &pointer)?;
-        Ok((text(fields, &pointer, "role")?, text(fields, &pointer, "content")?))
-    };
-    list.iter().enumerate().map(message).collect()
+fn message(fields: Result<BodyFields, Problem>) -> Result<(String, String), Problem> {
+    let mut fields = fields?;
+    fields.only(&["role", "content"])?;
+    Ok((fields.needed_text("role")?, fields.needed_text("content")?))
 }
 
 pub(crate) fn check_messages(
@@ -208,73 +130,13 @@ fn role(name: &str, i: usize) -> Result<Role, Problem> {
     }
 }
 
-fn number(value: Option<&Value>, name: &str) -> Result<Option<f64>, Problem> {
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Number(number)) => Ok(number.as_f64()),
-        Some(other) => Err(wrong_type(&format!("/{name}"), "a number or null", other)),
+fn within(name: &str, value: f64, range: RangeInclusive<f64>, code: Code) -> Result<(), Problem> {
+    if value.is_finite() && range.contains(&value) {
+        return Ok(());
     }
-}
-
-/// A whole number, also when it is written as 50.0.
-fn integer(value: Option<&Value>, name: &str) -> Result<Option<f64>, Problem> {
-    let number = match value {
-        Some(Value::Number(_)) => number(value, name)?,
-        None | Some(Value::Null) => None,
-        Some(other) => return Err(wrong_type(&format!("/{name}"), "a whole number or null", other)),
-    };
-    match (number, value) {
-        (Some(number), Some(_)) if number.fract() != 0.0 => {
-            let detail = format!("The field \"{name}\" is {number}, but must be a whole number or null.");
-            Err(Problem::new(Code::WrongType, detail).at(format!("/{name}")))
-        }
-        _ => Ok(number),
-    }
-}
-
-fn within(value: f64, (code, name, low, high): (Code, &str, f64, f64)) -> Result<f64, Problem> {
-    if value.is_finite() && (low..=high).contains(&value) {
-        return Ok(value);
-    }
+    let (low, high) = range.into_inner();
     let detail = format!("The field \"{name}\" is {value}, but must be between {low} and {high}.");
     Err(Problem::new(code, detail).at(format!("/{name}")))
-}
-
-fn missing(pointer: &str) -> Problem {
-    let name = pointer.rsplit('/').next().unwrap_or(pointer);
-    Problem::new(Code::MissingField, format!("The field \"{name}\" is missing.")).at(pointer)
-}
-
-fn wrong_type(pointer: &str, expected: &str, found: &Value) -> Problem {
-    let found = kind(found);
-    let subject = if pointer.is_empty() { "The body".to_owned() } else { format!("The field at {pointer}") };
-    Problem::new(Code::WrongType, format!("{subject} must be {expected}, not {found}.")).at(pointer)
-}
-
-/// What a value is, in words.
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// A caller's text, short enough for an error.
-pub(crate) fn short(text: &str) -> String {
-    if text.chars().count() > MAX_ECHO {
-        text.chars().take(MAX_ECHO).chain(['…']).collect()
-    } else {
-        text.to_owned()
-    }
-}
-
-/// A name inside a JSON pointer.
-pub(crate) fn escape(name: &str) -> String {
-    short(name).replace('~', "~0").replace('/', "~1")
 }
 
 #[cfg(test)]
@@ -388,64 +250,6 @@ mod tests {
         }
         for wrong in ["u", "xau", "xu"] {
             assert_eq!(turns(wrong).unwrap_err().code, Code::EmptyMessage, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn invalid_json_is_classified() {
-        let deep = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
-        for (body, says) in [
-            (deep(MAX_DEPTH + 1), "is too deeply nested: more than 127 levels at line 1, column 128."),
-            ("{\"a\":".repeat(200), "is too deeply nested"),
-            (r#"{"a":"\ud800"}"#.to_owned(), "holds a lone surrogate"),
-            (r#"{"a":"\uDFFF"}"#.to_owned(), "holds a lone surrogate"),
-            (r#"{"a":"\ud83d\ud83d"}"#.to_owned(), "holds a lone surrogate"),
-            (r#"{"a":"\ud83dx"}"#.to_owned(), "holds a lone surrogate"),
-            (r#"{"a":"\ud83d\n"}"#.to_owned(), "holds a lone surrogate"),
-            (r#"{"\udc00":1}"#.to_owned(), "holds a lone surrogate"),
-            (r#"{"a":"\ud8"}"#.to_owned(), "is not valid JSON"),
-            (r#"{"a":"\ud800"#.to_owned(), "is not valid JSON"),
-            ("1e999".to_owned(), "holds a number that is too large"),
-            ("{".to_owned(), "is not valid JSON"),
-        ] {
-            let problem = json(body.as_bytes()).unwrap_err();
-            assert_eq!(problem.code, Code::InvalidJson);
-            assert!(
-                problem.detail.contains(says) && problem.detail.contains("line 1"),
-                "{body}: {problem:?}"
-            );
-        }
-        assert!(json(deep(MAX_DEPTH).as_bytes()).is_ok());
-        assert_eq!(json(r#""\ud83e\udd5f""#.as_bytes()).unwrap(), "🥟");
-    }
-
-    #[test]
-    fn fields_are_removed_by_their_path() {
-        let body = serde_json::json!({
-            "a": 1, "b": { "c": 2, "d": { "e": 3 } }, "l": [{ "x": 1, "y": [{ "z": 1 }] }, 7, { "x": 2 }, { "y": 0 }],
-        });
-        for (path, gone) in [
-            ("a", &["/a"][..]),
-            ("b", &["/b"]),
-            ("b.c", &["/b/c"]),
-            ("b.d.e", &["/b/d/e"]),
-            ("l[].x", &["/l/0/x", "/l/2/x"]),
-            ("l[].y[].z", &["/l/0/y/0/z"]),
-            ("c", &[]),
-            ("a.c", &[]),
-            ("b[].c", &[]),
-            ("l.x", &[]),
-            ("l[].z", &[]),
-            ("b.d.f", &[]),
-        ] {
-            let Value::Object(mut fields) = body.clone() else { panic!() };
-            assert_eq!(remove(&mut fields, path), !gone.is_empty(), "{path}");
-            let mut expected = body.clone();
-            for pointer in gone {
-                let (parent, name) = pointer.rsplit_once('/').unwrap();
-                expected.pointer_mut(parent).unwrap().as_object_mut().unwrap().shift_remove(name).unwrap();
-            }
-            assert_eq!(Value::Object(fields), expected, "{path}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::http::HeaderMap;
 
-use crate::generate::random_u64;
+use crate::random::random_u64;
 
 pub(crate) const TRACEPARENT: &str = "traceparent";
 /// Bytes of a traceparent of version 00, and where its parts are.
@@ -17,12 +17,12 @@ const LENGTH: usize = 55;
 /// Where spans go.
 pub trait Collector: Send + Sync + fmt::Debug {
     /// Takes a span that is over. Must not block.
-    fn collect(&self, span: Span);
+    fn collect(&self, span: TraceSpan);
 }
 
 /// The value of an attribute.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Value {
+pub enum SpanValue {
     /// A text.
     Text(String),
     /// A count.
@@ -31,7 +31,7 @@ pub enum Value {
 
 /// Something that took time.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Span {
+pub struct TraceSpan {
     /// The trace it belongs to.
     pub trace: u128,
     /// Its own id.
@@ -47,7 +47,7 @@ pub struct Span {
     /// When it was over.
     pub end: SystemTime,
     /// What else is known, by OpenTelemetry's names where it has some.
-    pub attributes: Vec<(&'static str, Value)>,
+    pub attributes: Vec<(&'static str, SpanValue)>,
     /// What went wrong, as a code.
     pub error: Option<String>,
 }
@@ -105,13 +105,13 @@ impl TraceContext {
     }
 
     /// The span that answers this request.
-    pub(crate) fn root(&self, name: String, (begin, end): (Instant, Instant)) -> Span {
-        Span { id: self.span, parent: self.parent, serves: true, ..self.child(name, (begin, end)) }
+    pub(crate) fn root(&self, name: String, begin: Instant, end: Instant) -> TraceSpan {
+        TraceSpan { id: self.span, parent: self.parent, serves: true, ..self.child(name, begin, end) }
     }
 
     /// A part of it.
-    pub(crate) fn child(&self, name: impl Into<String>, (begin, end): (Instant, Instant)) -> Span {
-        Span {
+    pub(crate) fn child(&self, name: impl Into<String>, begin: Instant, end: Instant) -> TraceSpan {
+        TraceSpan {
             trace: self.trace,
             id: new_span(),
             parent: Some(self.span),
@@ -125,13 +125,13 @@ impl TraceContext {
     }
 }
 
-impl Span {
+impl TraceSpan {
     /// With a text, unless it is empty.
     #[must_use]
     pub(crate) fn text(mut self, name: &'static str, value: impl Into<String>) -> Self {
         let value = value.into();
         if !value.is_empty() {
-            self.attributes.push((name, Value::Text(value)));
+            self.attributes.push((name, SpanValue::Text(value)));
         }
         self
     }
@@ -139,7 +139,7 @@ impl Span {
     /// With a count.
     #[must_use]
     pub(crate) fn count(mut self, name: &'static str, value: usize) -> Self {
-        self.attributes.push((name, Value::Count(value as u64)));
+        self.attributes.push((name, SpanValue::Count(value as u64)));
         self
     }
 }
@@ -155,11 +155,11 @@ pub(crate) struct Stages {
 
 impl Stages {
     /// Queue, prefill and decode, those that began.
-    pub(crate) fn spans(&self, context: &TraceContext) -> impl Iterator<Item = Span> {
+    pub(crate) fn spans(&self, context: &TraceContext) -> impl Iterator<Item = TraceSpan> {
         let Self { begun, admitted, first_token, ended } = *self;
-        let queue = context.child("queue", (begun, admitted.unwrap_or(ended)));
-        let prefill = admitted.map(|at| context.child("prefill", (at, first_token.unwrap_or(ended))));
-        let decode = first_token.map(|at| context.child("decode", (at, ended)));
+        let queue = context.child("queue", begun, admitted.unwrap_or(ended));
+        let prefill = admitted.map(|at| context.child("prefill", at, first_token.unwrap_or(ended)));
+        let decode = first_token.map(|at| context.child("decode", at, ended));
         [Some(queue), prefill, decode].into_iter().flatten()
     }
 }
@@ -174,9 +174,10 @@ fn wall(at: Instant) -> SystemTime {
 pub(crate) fn phase(
     context: &TraceContext,
     name: &'static str,
-    (begin, took): (SystemTime, Duration),
-) -> Span {
-    Span {
+    begin: SystemTime,
+    took: Duration,
+) -> TraceSpan {
+    TraceSpan {
         trace: context.trace,
         id: new_span(),
         parent: Some(context.span),

@@ -23,7 +23,7 @@ impl Context<'_> {
     /// Instruction set, workers, and compute threads of each worker.
     fn compute(&self) -> (Isa, usize, usize) {
         match &self.options {
-            Some(options) => (options.isa, options.workers, options.threads),
+            Some(options) => (options.models.isa, options.models.workers, options.models.threads),
             None => (Isa::detect(), 1, cores_here()),
         }
     }

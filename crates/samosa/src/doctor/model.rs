@@ -11,7 +11,7 @@ use registry::load::{self, Opened};
 use registry::plan::{MemoryBudget, MemoryPlan, Needs, Shortage, SwapMode, TRANSIENT, plan};
 use registry::swap::SwapOrder;
 use registry::{Entry, Error, Identity, Location, Tag, memory};
-use server::Options;
+use serving::Options;
 
 use super::Context;
 use super::finding::{Finding, Severity, counted, rounded};
@@ -104,6 +104,7 @@ pub(super) fn files(context: &Context, found: &mut Vec<Finding>) {
 fn place(context: &Context, model: &CompleteModel) -> Finding {
     let CompleteModel { entry, files, opened, .. } = model;
     let is_storage = context.options.as_ref().is_some_and(|options| {
+        let options = &options.models;
         options.storage.is_some() && entry.location.path() == options.catalog().root()
     });
     let place = if is_storage {
@@ -235,7 +236,7 @@ pub(super) fn memory(context: &Context, found: &mut Vec<Finding>) {
 pub(super) fn chats(context: &Context, found: &mut Vec<Finding>) {
     let Some((model, options)) = context.complete_model() else { return };
     let Ok(plan) = model.plan else { return };
-    let (config, limits) = (model.opened.config(), options.limits.engine.clone().checked());
+    let (config, limits) = (model.opened.config(), options.engine.clone().checked());
     let kv = (plan.kv / options.workers as u64) as usize;
     let chats =
         options.workers * KvPlan::new(config, model.opened.format(), kv, limits.step_tokens).sequences;

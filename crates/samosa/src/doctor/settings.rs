@@ -198,7 +198,7 @@ pub(super) fn open_files(context: &Context, found: &mut Vec<Finding>) {
 /// Settings that cost speed, and those that say nothing because of another.
 pub(super) fn contradictions(context: &Context, found: &mut Vec<Finding>) {
     let Some(options) = &context.options else { return };
-    let (values, engine) = (context.values, &options.limits.engine);
+    let (values, engine) = (context.values, &options.models.engine);
     let loads_named = !values.default_model_tag.is_default();
     let fetches = !values.hf_tags.is_default();
     let cases = [
@@ -227,13 +227,13 @@ pub(super) fn contradictions(context: &Context, found: &mut Vec<Finding>) {
             "The server waits for a swap before it answers anything; take one of the two away.",
         ),
         (
-            options.restore_last_model && options.storage.is_none(),
+            options.models.restore_last_model && options.models.storage.is_none(),
             "nothing_to_restore",
             "RESTORE_LAST_MODEL is true, and MODEL_STORAGE_PATH is not set",
             "What served last is remembered in the storage: set MODEL_STORAGE_PATH.",
         ),
         (
-            options.restore_last_model && loads_named,
+            options.models.restore_last_model && loads_named,
             "restored_first",
             "RESTORE_LAST_MODEL outranks DEFAULT_MODEL_TAG",
             "A start loads the model that served last, and the named one only if that fails.",
@@ -245,7 +245,7 @@ pub(super) fn contradictions(context: &Context, found: &mut Vec<Finding>) {
             "Nothing is fetched from the Hub: take one of the two away.",
         ),
         (
-            fetches && options.storage.is_none(),
+            fetches && options.models.storage.is_none(),
             "nowhere_to_fetch",
             "HF_TAGS offers models, and MODEL_STORAGE_PATH is not set",
             "What is fetched goes to the storage: set MODEL_STORAGE_PATH.",

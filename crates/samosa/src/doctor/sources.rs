@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use registry::provenance::DownloadRequest;
 use registry::{Catalog, storage as storage_directory};
 use serde_json::json;
-use server::Options;
+use serving::Options;
 use tokio::time::timeout;
 
 use super::finding::{Finding, Severity, counted};
@@ -26,7 +26,7 @@ const MAX_ASKED: usize = 16;
 const MAX_TAGS: usize = 5;
 
 pub(super) fn storage(context: &Context, found: &mut Vec<Finding>) {
-    let Some(options) = &context.options else { return };
+    let Some(options) = context.options.as_ref().map(|options| &options.models) else { return };
     let catalog = options.catalog();
     let Some(root) = catalog.directory() else {
         let advice = "Set MODEL_STORAGE_PATH to serve models of your own, or to fetch some.";
@@ -65,14 +65,14 @@ pub(super) fn storage(context: &Context, found: &mut Vec<Finding>) {
         let advice = "Put a model there or name the directory that holds it; DEFAULT_MODEL_TAG=samosa-mini serves the built-in one.";
         let waits = "With STARTUP_LOAD_ENABLED=false the server waits for a swap.";
         let (severity, advice) =
-            if options.load_at_start { (Severity::Wrong, advice) } else { (Severity::Note, waits) };
+            if context.loads_at_start() { (Severity::Wrong, advice) } else { (Severity::Note, waits) };
         found.push(Finding::new("no_model", severity, why, advice));
     }
 }
 
 /// What `models.toml` says, and models that are there in part.
 pub(super) fn models(context: &Context, found: &mut Vec<Finding>) {
-    let Some(options) = &context.options else { return };
+    let Some(options) = context.options.as_ref().map(|options| &options.models) else { return };
     let catalog = options.catalog();
     if catalog.directory().is_some() {
         found.push(match catalog.models_file().map(|file| file.models.len()) {
@@ -92,7 +92,7 @@ pub(super) fn models(context: &Context, found: &mut Vec<Finding>) {
 
 /// Asks every source for its list of files, unless that shall not be.
 pub(super) fn remote(context: &Context, found: &mut Vec<Finding>) {
-    let Some(options) = &context.options else { return };
+    let Some(options) = context.options.as_ref().map(|options| &options.models) else { return };
     let offered = offered(options, &options.catalog());
     if offered.is_empty() {
         found.push(Finding::ok("sources", "no model comes from elsewhere"));

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::ArgMatches;
 use registry::{Catalog, Entry, Location, Tag, load};
 use serde_json::{Value, json};
-use server::Options;
+use serving::Options;
 
 use super::{megabytes, print_json};
 use crate::storage;

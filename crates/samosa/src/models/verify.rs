@@ -8,7 +8,7 @@ use registry::identity::HashCache;
 use registry::load::{self, Opened};
 use registry::{Error, Identity, plan, self_test};
 use serde_json::{Value, json};
-use server::Options;
+use serving::Options;
 
 use super::{Asked, megabytes, print_json};
 

@@ -18,7 +18,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
-use server::{Ending, State};
+use server::{App, Ending};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -76,7 +76,7 @@ impl Predecessor {
 pub(super) async fn offer(
     path: &Path,
     socket: &OwnedFd,
-    state: &State,
+    app: &App,
     tell: &watch::Sender<Option<Ending>>,
 ) -> Result<()> {
     // What is left there is nobody's: we asked who listens, and took over or had no answer.
@@ -89,7 +89,7 @@ pub(super) async fn offer(
             tracing::warn!("another user's process asked for the listening socket and was turned away");
             continue;
         }
-        match give(&mut stream, socket, state).await {
+        match give(&mut stream, socket, app).await {
             Ok(()) => {
                 super::supervisor::stopping();
                 tell.send_replace(Some(Ending::HandOver));
@@ -109,8 +109,8 @@ fn may_ask(stream: &UnixStream) -> bool {
 }
 
 /// Gives the socket, and returns once the other side can answer.
-async fn give(stream: &mut UnixStream, socket: &OwnedFd, state: &State) -> Result<()> {
-    let words = format!("{GREETING}{}", state.current_tag().unwrap_or_default());
+async fn give(stream: &mut UnixStream, socket: &OwnedFd, app: &App) -> Result<()> {
+    let words = format!("{GREETING}{}", app.models.current_tag().unwrap_or_default());
     timeout(PATIENCE, send(stream, &words, socket)).await.context("it did not take the socket")??;
     tracing::info!("a successor has the listening socket and loads its model");
     match stream.read_u8().await {

@@ -11,7 +11,7 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
-use server::trace::{Collector, Span, Value};
+use server::trace::{Collector, SpanValue, TraceSpan};
 use tokio::runtime::Handle;
 
 /// Where the collector takes traces, below its address.
@@ -70,13 +70,13 @@ fn resource() -> Resource {
 }
 
 impl Collector for Otlp {
-    fn collect(&self, span: Span) {
+    fn collect(&self, span: TraceSpan) {
         let trace = TraceId::from(span.trace);
         let context =
             SpanContext::new(trace, SpanId::from(span.id), TraceFlags::SAMPLED, false, TraceState::default());
-        let attribute = |(name, value): (&'static str, Value)| match value {
-            Value::Text(text) => KeyValue::new(name, text),
-            Value::Count(count) => KeyValue::new(name, count as i64),
+        let attribute = |(name, value): (&'static str, SpanValue)| match value {
+            SpanValue::Text(text) => KeyValue::new(name, text),
+            SpanValue::Count(count) => KeyValue::new(name, count as i64),
         };
         self.batches.on_end(SpanData {
             span_context: context,

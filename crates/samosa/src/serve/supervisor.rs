@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
-use server::State;
+use server::App;
 use tokio::net::TcpListener;
 
 /// The listening socket that the service manager made, if it made one.
@@ -23,8 +23,8 @@ pub(super) fn listener() -> Result<Option<TcpListener>> {
 }
 
 /// The server answers.
-pub(super) fn ready(state: &State) {
-    let model = state.current_tag();
+pub(super) fn ready(app: &App) {
+    let model = app.models.current_tag();
     let status = model.map_or_else(|| "no model: see /health".to_owned(), |tag| format!("serving {tag}"));
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
@@ -42,11 +42,11 @@ fn tell(what: &[NotifyState<'_>]) {
 }
 
 /// Tells the service manager that all is well as often as it wants to hear it, as long as it is.
-pub(super) async fn watchdog(state: &State) {
+pub(super) async fn watchdog(app: &App) {
     let Some(every) = sd_notify::watchdog_enabled() else { return };
     let pause = (every / 2).max(Duration::from_millis(10));
     loop {
-        if state.defect().is_none() {
+        if app.defect().is_none() {
             tell(&[NotifyState::Watchdog]);
         }
         tokio::time::sleep(pause).await;

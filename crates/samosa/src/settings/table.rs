@@ -134,9 +134,9 @@ settings! {
             "How weights are held; auto is int8, and float16 is taken as bfloat16 with a warning";
         kv_cache_mb: Option<u64> = whole(1..=1 << 20, "MEGABYTES").such_as("1024"),
             "Memory for keys and values of each worker; otherwise 1024, but at most half of what is free";
-        prefix_cache: bool = boolean().default(limits().engine.prefix_cache),
+        prefix_cache: bool = boolean().default(engine::Limits::default().prefix_cache),
             "Whether keys and values of prompts are kept for prompts of the same caller that begin alike";
-        speculation_tokens: usize = whole(0..=7, "COUNT").default(limits().engine.speculation_tokens),
+        speculation_tokens: usize = whole(0..=7, "COUNT").default(engine::Limits::default().speculation_tokens),
             "Tokens guessed ahead where a text repeats itself, while few decode; answers stay the same; 0 for none";
     }
     "Requests" {
@@ -154,15 +154,15 @@ settings! {
              messages[].id or stream_options.x";
     }
     "Limits" {
-        max_running_requests: usize = whole(1..=1024, "COUNT").default(limits().engine.max_running),
+        max_running_requests: usize = whole(1..=1024, "COUNT").default(engine::Limits::default().max_running),
             "Requests that run at once, each worker";
-        max_queued_requests: usize = whole(0..=100_000, "COUNT").default(limits().engine.max_queued),
+        max_queued_requests: usize = whole(0..=100_000, "COUNT").default(engine::Limits::default().max_queued),
             "Requests that may wait, each worker";
-        max_queued_tokens: usize = whole(1..=1 << 40, "COUNT").default(limits().engine.max_queued_tokens),
+        max_queued_tokens: usize = whole(1..=1 << 40, "COUNT").default(engine::Limits::default().max_queued_tokens),
             "Tokens (prompt and longest answer) that waiting requests may stand for, each worker";
-        queue_timeout: Duration = seconds(1..=86_400, limits().engine.queue_timeout),
+        queue_timeout: Duration = seconds(1..=86_400, engine::Limits::default().queue_timeout),
             "How long a request may wait for its place; one that would wait longer is refused at once";
-        request_timeout: Duration = seconds(1..=86_400, limits().engine.request_timeout),
+        request_timeout: Duration = seconds(1..=86_400, engine::Limits::default().request_timeout),
             "How long a request may take in all";
         max_message_chars: usize =
             whole(1..=limits().conversation_chars as u64, "COUNT").default(limits().message_chars),
@@ -175,15 +175,15 @@ settings! {
             "How long a request's body may take";
         idle_timeout: Duration = seconds(1..=86_400, limits().idle_timeout),
             "How long a connection may stay open between two requests";
-        grammar_timeout: Duration = seconds(1..=600, limits().grammar_timeout),
+        grammar_timeout: Duration = seconds(1..=600, guides::Settings::default().deadline),
             "How long reading one JSON schema or grammar may take";
-        grammar_memory_mb: u64 = whole(16..=65_536, "MB").default(limits().grammar_bytes / MEGABYTE),
+        grammar_memory_mb: u64 = whole(16..=65_536, "MB").default(guides::Settings::default().memory_bytes / MEGABYTE),
             "Memory that one JSON schema or grammar and its answer may take";
-        max_grammar_reads: usize = whole(1..=1_024, "COUNT").default(limits().grammar_reads),
+        max_grammar_reads: usize = whole(1..=1_024, "COUNT").default(guides::Settings::default().slow_reads),
             "JSON schemas and grammars that are read at once; others wait";
         slow_client_timeout: Duration = seconds(1..=86_400, limits().unread_for),
             "How long a client may read nothing of what is ready for it, before its stream is ended";
-        step_tokens: usize = whole(1..=8192, "COUNT").default(limits().engine.step_tokens),
+        step_tokens: usize = whole(1..=8192, "COUNT").default(engine::Limits::default().step_tokens),
             "Rows of one step: bounds what a long prompt adds to everybody's next token; less than \
              MAX_RUNNING_REQUESTS + 1 counts as that";
     }

@@ -6,19 +6,17 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use axum::extract::{Request, State as FromState};
+use axum::extract::{Request, State};
 use axum::http::header::HOST;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::PUBLIC;
-use crate::context::RequestIds;
+use crate::paths::PUBLIC;
 use crate::problem::{Code, Problem};
-use crate::state::State;
+use crate::request_ids::RequestIds;
 
 /// What the socket that took a request listens on; handlers find it among a request's extensions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,10 +42,10 @@ impl Listening {
 
 /// Names in a Host header that are taken beside those of this machine.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct AllowedHosts(Vec<Pattern>);
+pub struct AllowedHosts(Vec<HostPattern>);
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Pattern {
+enum HostPattern {
     Address(IpAddr),
     /// In lower case.
     Name(String),
@@ -65,9 +63,9 @@ impl FromStr for AllowedHosts {
     }
 }
 
-fn pattern(text: &str) -> Option<Pattern> {
+fn pattern(text: &str) -> Option<HostPattern> {
     if let Some(address) = address(text) {
-        return Some(Pattern::Address(address));
+        return Some(HostPattern::Address(address));
     }
     let is_name = |name: &str| {
         let of_name = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
@@ -75,8 +73,8 @@ fn pattern(text: &str) -> Option<Pattern> {
     };
     let name = text.to_ascii_lowercase();
     match name.strip_prefix("*.") {
-        Some(suffix) if is_name(suffix) => Some(Pattern::Below(format!(".{suffix}"))),
-        None if is_name(&name) => Some(Pattern::Name(name)),
+        Some(suffix) if is_name(suffix) => Some(HostPattern::Below(format!(".{suffix}"))),
+        None if is_name(&name) => Some(HostPattern::Name(name)),
         _ => None,
     }
 }
@@ -93,18 +91,18 @@ impl AllowedHosts {
         let address = address(host);
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let is_here = name == "localhost" || address.is_some_and(|address| address.is_loopback());
-        let matches = |pattern: &Pattern| match pattern {
-            Pattern::Address(allowed) => address == Some(*allowed),
-            Pattern::Name(allowed) => name == *allowed,
-            Pattern::Below(suffix) => name.len() > suffix.len() && name.ends_with(suffix.as_str()),
+        let matches = |pattern: &HostPattern| match pattern {
+            HostPattern::Address(allowed) => address == Some(*allowed),
+            HostPattern::Name(allowed) => name == *allowed,
+            HostPattern::Below(suffix) => name.len() > suffix.len() && name.ends_with(suffix.as_str()),
         };
         is_here || self.0.iter().any(matches)
     }
 }
 
 /// Lets a request through if the host that it names is one of ours.
-pub(crate) async fn check(FromState(state): FromState<Arc<State>>, request: Request, next: Next) -> Response {
-    match refusal(&state.options.edge.allowed_hosts, &request) {
+pub(crate) async fn check(State(allowed): State<AllowedHosts>, request: Request, next: Next) -> Response {
+    match refusal(&allowed, &request) {
         None => next.run(request).await,
         Some(problem) => problem.response(&RequestIds::of(&request)),
     }

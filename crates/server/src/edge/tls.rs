@@ -98,23 +98,23 @@ impl std::fmt::Debug for Tls {
 }
 
 /// A connection as HTTP sees it.
-pub(crate) enum Stream<S> {
+pub(crate) enum EdgeStream<S> {
     Plain(S),
     Tls(Box<TlsStream<S>>),
 }
 
 /// Shakes hands on an accepted socket, if there is TLS, within `patience`.
-pub(crate) async fn open<S>(socket: S, tls: Option<&Tls>, patience: Duration) -> io::Result<Stream<S>>
+pub(crate) async fn open<S>(socket: S, tls: Option<&Tls>, patience: Duration) -> io::Result<EdgeStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Some(tls) = tls else { return Ok(Stream::Plain(socket)) };
+    let Some(tls) = tls else { return Ok(EdgeStream::Plain(socket)) };
     let handshake = TlsAcceptor::from(Arc::clone(&tls.0.load().config)).accept(socket);
     let stream = tokio::time::timeout(patience, handshake).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    Ok(Stream::Tls(Box::new(stream)))
+    Ok(EdgeStream::Tls(Box::new(stream)))
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for EdgeStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -127,7 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EdgeStream<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write(context, bytes),

@@ -10,22 +10,22 @@ use crate::clock;
 use crate::trace::Stages;
 
 /// When an answer passed its stages, and what it has so far.
-pub(crate) struct Progress {
+pub(crate) struct StreamProgress {
     begun: Instant,
     admitted: OnceLock<Instant>,
     first_token: OnceLock<Instant>,
     tokens: AtomicU64,
-    finished: OnceLock<Finish>,
+    finished: OnceLock<FinishedAt>,
 }
 
 /// The end of a whole answer.
-struct Finish {
+struct FinishedAt {
     at: Instant,
     usage: Usage,
     timings: Timings,
 }
 
-impl Progress {
+impl StreamProgress {
     pub(super) fn new(begun: Instant) -> Self {
         Self {
             begun,
@@ -46,7 +46,7 @@ impl Progress {
             }
             StreamEvent::Finished { usage, timings, .. } => {
                 let (at, usage, timings) = (clock::now(), *usage, *timings);
-                self.finished.get_or_init(|| Finish { at, usage, timings });
+                self.finished.get_or_init(|| FinishedAt { at, usage, timings });
             }
             StreamEvent::Text(_) | StreamEvent::Failed(_) => {}
         }
@@ -65,7 +65,7 @@ impl Progress {
     /// When the request passed its stages. What the engine said at the end is exact.
     pub(crate) fn stages(&self) -> Stages {
         let begun = self.begun;
-        let Some(Finish { at, timings, .. }) = self.finished.get() else {
+        let Some(FinishedAt { at, timings, .. }) = self.finished.get() else {
             let (admitted, first_token) = (self.admitted.get().copied(), self.first_token.get().copied());
             return Stages { begun, admitted, first_token, ended: clock::now() };
         };

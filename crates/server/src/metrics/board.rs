@@ -8,9 +8,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use serving::models::WorkerState;
 
-use super::add;
-use crate::state::State;
+use super::register::add;
 
 const HTTP_SECONDS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
@@ -51,7 +51,7 @@ pub(crate) struct HttpLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Method {
+struct MethodLabels {
     method: &'static str,
     path: String,
 }
@@ -65,7 +65,7 @@ pub(super) struct Board {
     workers_busy: Gauge,
     workers_available: Gauge,
     http_requests: Family<HttpLabels, Counter>,
-    http_seconds: Family<Method, Histogram, fn() -> Histogram>,
+    http_seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
 }
 
 impl Board {
@@ -112,7 +112,7 @@ impl Board {
 
     fn start_at_zero(&self) {
         for (method, path, statuses) in ROUTES {
-            drop(self.http_seconds.get_or_create(&Method { method, path: path.to_owned() }));
+            drop(self.http_seconds.get_or_create(&MethodLabels { method, path: path.to_owned() }));
             for &status in statuses {
                 let labels = HttpLabels { method, path: path.to_owned(), status };
                 drop(self.http_requests.get_or_create(&labels));
@@ -123,13 +123,12 @@ impl Board {
     pub(super) fn http(&self, labels: HttpLabels, took: Duration) {
         self.http_requests.get_or_create(&labels).inc();
         let HttpLabels { method, path, .. } = labels;
-        self.http_seconds.get_or_create(&Method { method, path }).observe(took.as_secs_f64());
+        self.http_seconds.get_or_create(&MethodLabels { method, path }).observe(took.as_secs_f64());
     }
 
     /// Looks at what is now.
-    pub(super) fn look(&self, state: &State) {
-        let workers = state.workers();
-        let busy = workers.iter().filter(|worker| worker.busy()).count();
+    pub(super) fn look(&self, workers: &[WorkerState]) {
+        let busy = workers.iter().filter(|worker| worker.is_busy()).count();
         self.workers_total.set(workers.len() as i64);
         self.workers_busy.set(busy as i64);
         self.workers_available.set((workers.len() - busy) as i64);

@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::connections::{Closed, Connections, Phase};
+use crate::connections::{Closed, ConnectionPhase, Connections};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StateLabels {
@@ -14,7 +14,7 @@ struct StateLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReasonLabels {
+struct ClosedLabels {
     reason: &'static str,
 }
 
@@ -22,7 +22,7 @@ struct ReasonLabels {
 #[derive(Default)]
 pub(crate) struct ConnectionMetrics {
     open: Family<StateLabels, Gauge>,
-    closed: Family<ReasonLabels, Counter>,
+    closed: Family<ClosedLabels, Counter>,
 }
 
 impl ConnectionMetrics {
@@ -33,23 +33,23 @@ impl ConnectionMetrics {
         registry.register("samosa_http_connections", help, metrics.open.clone());
         let help = "Connections that the server ended or did not take";
         registry.register("samosa_http_connections_closed", help, metrics.closed.clone());
-        for phase in Phase::ALL {
+        for phase in ConnectionPhase::ALL {
             drop(metrics.open.get_or_create(&StateLabels { state: phase.as_str() }));
         }
         for reason in Closed::ALL {
-            drop(metrics.closed.get_or_create(&ReasonLabels { reason: reason.as_str() }));
+            drop(metrics.closed.get_or_create(&ClosedLabels { reason: reason.as_str() }));
         }
         metrics
     }
 
     /// The server ended one.
     pub(crate) fn closed(&self, reason: Closed) {
-        self.closed.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc();
+        self.closed.get_or_create(&ClosedLabels { reason: reason.as_str() }).inc();
     }
 
     /// Looks at what is now.
     pub(crate) fn look(&self, connections: &Connections) {
-        for (phase, open) in Phase::ALL.into_iter().zip(connections.by_phase()) {
+        for (phase, open) in ConnectionPhase::ALL.into_iter().zip(connections.by_phase()) {
             self.open.get_or_create(&StateLabels { state: phase.as_str() }).set(open as i64);
         }
     }

@@ -1,4 +1,4 @@
-//! Series of the engines: what they run, what waits for them, their steps, their pages, and what they were spared.
+//! Series of the engines: what they run, what waits for them, their steps, their pages, and what they were saved.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,48 +11,23 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use serving::Models;
+use serving::models::EngineState;
+use serving::totals::EngineCounts;
 
-use super::add;
-use crate::generation::Held;
-use crate::state::State;
-use crate::tally::Total;
+use super::register::add;
 
 /// What pages are there for: requests, the prefix cache alone, nothing.
 const PAGE_STATES: [&str; 3] = ["used", "cached", "free"];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Pages {
+struct PageLabels {
     state: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Of {
+struct GenerationLabels {
     generation: u64,
-}
-
-/// An engine at this moment.
-pub(super) struct EngineNow {
-    pub(super) held: Held,
-    /// Whether new requests go to it.
-    pub(super) serves: bool,
-    pub(super) snapshot: Snapshot,
-}
-
-/// All engines: those that serve, and those that only finish what they began.
-pub(super) fn now(state: &State) -> Vec<EngineNow> {
-    let generation = state.generation();
-    let serving = generation.iter().flat_map(|generation| {
-        let held = generation.held();
-        let workers = generation.workers.iter();
-        workers.map(move |handle| EngineNow { held, serves: true, snapshot: handle.snapshot() })
-    });
-    let number = generation.as_ref().map(|generation| generation.number);
-    let retired = state.swapper.retired_engines().into_iter();
-    let retired = retired
-        // They are noted shortly before the next ones serve.
-        .filter(|(held, _)| Some(held.generation) != number)
-        .map(|(held, snapshot)| EngineNow { held, serves: false, snapshot });
-    serving.chain(retired).collect()
 }
 
 /// How much the engines have to do.
@@ -68,37 +43,39 @@ pub(crate) struct Load {
     pub(crate) pages_total: usize,
 }
 
-/// How much they have to do now.
-pub(crate) fn load(state: &State) -> Load {
-    let mut load = Load { running: 0, queued: state.gate.waiting(), pages_used: 0, pages_total: 0 };
-    for EngineNow { serves, snapshot, .. } in now(state) {
-        load.running += snapshot.running;
-        load.queued += snapshot.queued;
-        if serves {
-            load.pages_used += snapshot.pages_used;
-            load.pages_total += snapshot.pages_total;
+impl Load {
+    /// How much they have to do now.
+    pub(crate) fn now(models: &Models) -> Self {
+        let mut load = Self { running: 0, queued: models.waiting(), pages_used: 0, pages_total: 0 };
+        for EngineState { serves, snapshot, .. } in models.engines() {
+            load.running += snapshot.running;
+            load.queued += snapshot.queued;
+            if serves {
+                load.pages_used += snapshot.pages_used;
+                load.pages_total += snapshot.pages_total;
+            }
         }
+        load
     }
-    load
 }
 
 /// Series of engines.
-pub(super) struct Engines {
+pub(super) struct EngineMetrics {
     running: Gauge,
     waiting: Gauge,
     queue_tokens: Gauge,
-    active: Family<Of, Gauge>,
+    active: Family<GenerationLabels, Gauge>,
     last_token_age: Gauge<f64, AtomicU64>,
-    step_seconds: Steps,
-    step_rows: Steps,
+    step_seconds: StepHistogram,
+    step_rows: StepHistogram,
     kv_usage: Gauge<f64, AtomicU64>,
-    kv_pages: Family<Pages, Gauge>,
+    kv_pages: Family<PageLabels, Gauge>,
     cache_pages: Gauge,
-    spared: Spared,
+    saved: SavedWork,
 }
 
 /// Counters that the engines keep.
-struct Spared {
+struct SavedWork {
     cache_queries: Counter,
     cache_hits: Counter,
     cache_evictions: Counter,
@@ -106,7 +83,7 @@ struct Spared {
     accepted_tokens: Counter,
 }
 
-impl Engines {
+impl EngineMetrics {
     pub(super) fn new(r: &mut Registry) -> Self {
         let engines = Self {
             running: add(r, "samosa_requests_running", "Requests that are computed with", Gauge::default()),
@@ -134,12 +111,17 @@ impl Engines {
                 "Seconds since a busy engine last admitted a request or made a token; 0 while all are idle",
                 Gauge::default(),
             ),
-            step_seconds: add(r, "samosa_step_seconds", "Seconds of an engine's step", Steps::default()),
+            step_seconds: add(
+                r,
+                "samosa_step_seconds",
+                "Seconds of an engine's step",
+                StepHistogram::default(),
+            ),
             step_rows: add(
                 r,
                 "samosa_step_tokens",
                 "Rows of an engine's step: prompt tokens, and one for each answer and each guess",
-                Steps::default(),
+                StepHistogram::default(),
             ),
             kv_usage: add(
                 r,
@@ -159,36 +141,36 @@ impl Engines {
                 "Key/value pages that the prefix cache keeps and nobody holds",
                 Gauge::default(),
             ),
-            spared: Spared::new(r),
+            saved: SavedWork::new(r),
         };
         for state in PAGE_STATES {
-            drop(engines.kv_pages.get_or_create(&Pages { state }));
+            drop(engines.kv_pages.get_or_create(&PageLabels { state }));
         }
         engines
     }
 
     /// Looks at what is now.
-    pub(super) fn look(&self, state: &State, engines: &[EngineNow]) {
+    pub(super) fn look(&self, models: &Models, engines: &[EngineState]) {
         let sum =
             |of: fn(&Snapshot) -> usize| engines.iter().map(|engine| of(&engine.snapshot)).sum::<usize>();
         self.running.set(sum(|engine| engine.running) as i64);
-        self.waiting.set((sum(|engine| engine.queued) + state.gate.waiting()) as i64);
+        self.waiting.set((sum(|engine| engine.queued) + models.waiting()) as i64);
         self.queue_tokens.set(sum(|engine| engine.queued_tokens) as i64);
         let oldest = engines.iter().map(|engine| engine.snapshot.last_token_age).max();
         self.last_token_age.set(oldest.unwrap_or_default().as_secs_f64());
         self.active.clear();
-        for EngineNow { held, snapshot, .. } in engines {
-            let of = Of { generation: held.generation };
+        for EngineState { memory, snapshot, .. } in engines {
+            let of = GenerationLabels { generation: memory.version };
             self.active.get_or_create(&of).inc_by((snapshot.running + snapshot.queued) as i64);
         }
         self.look_at_pages(engines);
-        let Total { counts, pace } = state.tally.total();
-        self.spared.set(&counts);
+        let EngineCounts { counts, pace } = models.counts();
+        self.saved.set(&counts);
         self.step_seconds.set(&pace.seconds);
         self.step_rows.set(&pace.rows);
     }
 
-    fn look_at_pages(&self, engines: &[EngineNow]) {
+    fn look_at_pages(&self, engines: &[EngineState]) {
         let sum = |of: fn(&Snapshot) -> usize| {
             let serving = engines.iter().filter(|engine| engine.serves);
             serving.map(|engine| of(&engine.snapshot)).sum::<usize>()
@@ -200,15 +182,15 @@ impl Engines {
         // They are looked at one after the other, while the engines go on.
         let free = total.saturating_sub(used + cached);
         for (state, pages) in PAGE_STATES.into_iter().zip([used, cached, free]) {
-            self.kv_pages.get_or_create(&Pages { state }).set(pages as i64);
+            self.kv_pages.get_or_create(&PageLabels { state }).set(pages as i64);
         }
     }
 }
 
-impl Spared {
+impl SavedWork {
     fn new(r: &mut Registry) -> Self {
         let mut count = |name, help| add(r, name, help, Counter::default());
-        let spared = Self {
+        let saved = Self {
             cache_queries: count(
                 "samosa_prefix_cache_queries",
                 "Prompt tokens looked for in the prefix cache",
@@ -222,8 +204,8 @@ impl Spared {
             accepted_tokens: count("samosa_spec_decode_accepted_tokens", "Tokens guessed rightly"),
         };
         let help = "Prompt tokens that were not computed, since the prefix cache had them";
-        add(r, "samosa_prompt_tokens_cached", help, spared.cache_hits.clone());
-        spared
+        add(r, "samosa_prompt_tokens_cached", help, saved.cache_hits.clone());
+        saved
     }
 
     fn set(&self, counts: &engine::Counts) {
@@ -241,7 +223,7 @@ impl Spared {
 
 /// A histogram of what the engines counted by size themselves.
 #[derive(Clone, Debug, Default)]
-struct Steps(Arc<Mutex<Counted>>);
+struct StepHistogram(Arc<Mutex<Counted>>);
 
 #[derive(Debug, Default)]
 struct Counted {
@@ -250,7 +232,7 @@ struct Counted {
     buckets: Vec<(f64, u64)>,
 }
 
-impl Steps {
+impl StepHistogram {
     fn set<const N: usize>(&self, buckets: &Buckets<N>) {
         let (sum, count) = (buckets.sum(), buckets.count());
         let counted = Counted { sum, count, buckets: buckets.counts().collect() };
@@ -258,7 +240,7 @@ impl Steps {
     }
 }
 
-impl EncodeMetric for Steps {
+impl EncodeMetric for StepHistogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Counted { sum, count, buckets } = &*self.0.lock().unwrap_or_else(PoisonError::into_inner);
         encoder.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)

@@ -8,16 +8,15 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::add;
+use super::register::add;
 use crate::edge::Tls;
-use crate::health;
 use crate::options::Options;
-use crate::state::State;
+use crate::status::{STATUSES, Status};
 
 type Decimal = Gauge<f64, AtomicU64>;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Build {
+struct BuildLabels {
     version: &'static str,
     isa: &'static str,
     architecture: &'static str,
@@ -25,23 +24,23 @@ struct Build {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Status {
+struct StatusLabels {
     status: &'static str,
 }
 
 /// Series of the process.
-pub(super) struct Process {
+pub(super) struct ProcessMetrics {
     ready: Gauge,
-    status: Family<Status, Gauge>,
+    status: Family<StatusLabels, Gauge>,
     log_lines_dropped: Counter,
     certificate_expires: Gauge,
     /// Absent where the system does not tell.
-    system: Option<System>,
+    system: Option<SystemMetrics>,
     available: Option<Gauge>,
 }
 
 /// Under the names that Prometheus' own clients give them.
-struct System {
+struct SystemMetrics {
     cpu_seconds: Counter<f64, AtomicU64>,
     resident_bytes: Gauge,
     virtual_bytes: Gauge,
@@ -50,13 +49,14 @@ struct System {
     threads: Gauge,
 }
 
-impl Process {
+impl ProcessMetrics {
     pub(super) fn new(r: &mut Registry, options: &Options) -> Self {
-        let build: Family<Build, Gauge> = add(r, "samosa_build_info", "This program", Family::default());
+        let build: Family<BuildLabels, Gauge> =
+            add(r, "samosa_build_info", "This program", Family::default());
         build
-            .get_or_create(&Build {
+            .get_or_create(&BuildLabels {
                 version: env!("CARGO_PKG_VERSION"),
-                isa: options.isa.name(),
+                isa: options.models.isa.name(),
                 architecture: std::env::consts::ARCH,
                 os: std::env::consts::OS,
             })
@@ -80,24 +80,23 @@ impl Process {
                 let help = "Bytes that this process may still take, by its control group and the machine";
                 add(r, "samosa_memory_available_bytes", help, Gauge::default())
             }),
-            system: registry::process::now().map(|now| System::new(r, &now)),
+            system: registry::process::now().map(|now| SystemMetrics::new(r, &now)),
         };
-        for status in health::STATUSES {
-            drop(process.status.get_or_create(&Status { status }));
+        for status in STATUSES {
+            drop(process.status.get_or_create(&StatusLabels { status }));
         }
         process
     }
 
     /// Looks at what is now.
-    pub(super) fn look(&self, state: &State) {
-        let condition = health::condition(state, &state.workers());
-        self.ready.set(i64::from(condition.ready));
-        for status in health::STATUSES {
-            self.status.get_or_create(&Status { status }).set(i64::from(status == condition.status));
+    pub(super) fn look(&self, now: &Status, options: &Options) {
+        self.ready.set(i64::from(now.is_ready));
+        for status in STATUSES {
+            self.status.get_or_create(&StatusLabels { status }).set(i64::from(status == now.word));
         }
-        let dropped = state.options.log_lines_dropped.load(Ordering::Relaxed);
+        let dropped = options.log_lines_dropped.load(Ordering::Relaxed);
         self.log_lines_dropped.inner().store(dropped, Ordering::Relaxed);
-        let validity = state.options.edge.tls.as_ref().and_then(Tls::validity);
+        let validity = options.edge.tls.as_ref().and_then(Tls::validity);
         self.certificate_expires.set(validity.map_or(0, |validity| validity.ends));
         if let Some((gauge, bytes)) = self.available.as_ref().zip(registry::memory::available()) {
             gauge.set(bytes as i64);
@@ -108,7 +107,7 @@ impl Process {
     }
 }
 
-impl System {
+impl SystemMetrics {
     fn new(r: &mut Registry, now: &registry::process::ProcessStats) -> Self {
         let help = "Seconds from 1970 to the start of the process";
         let started: Decimal = add(r, "process_start_time_seconds", help, Gauge::default());

@@ -9,9 +9,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::add;
-use crate::events::End;
+use super::register::add;
 use crate::problem::Code;
+use crate::statistics::streams::StreamEnd;
 
 /// For times to and of stages: a small model needs milliseconds, a crowded one minutes.
 const STAGE_SECONDS: [f64; 20] = [
@@ -26,30 +26,30 @@ const TOKENS: [f64; 13] =
     [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Reason {
+struct ReasonLabels {
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Field {
+struct FieldLabels {
     field: String,
 }
 
 /// Series of requests.
-pub(super) struct Requests {
-    pub(super) times: Times,
+pub(super) struct RequestMetrics {
+    pub(super) times: RequestTimes,
     pub(super) prompt_size: Histogram,
     pub(super) answer_size: Histogram,
     pub(super) prompt_tokens: Counter,
     /// The board's counter under our own name too, so that they never differ.
     pub(super) tokens: Counter,
-    ends: Family<Reason, Counter>,
-    refusals: Family<Reason, Counter>,
-    ignored_fields: Family<Field, Counter>,
+    ends: Family<ReasonLabels, Counter>,
+    refusals: Family<ReasonLabels, Counter>,
+    ignored_fields: Family<FieldLabels, Counter>,
 }
 
 /// How long what takes.
-pub(super) struct Times {
+pub(super) struct RequestTimes {
     pub(super) queue: Histogram,
     pub(super) prefill: Histogram,
     pub(super) decode: Histogram,
@@ -60,7 +60,7 @@ pub(super) struct Times {
     pub(super) per_output_token: Histogram,
 }
 
-impl Times {
+impl RequestTimes {
     fn new(r: &mut Registry) -> Self {
         let mut stage = |name, help| add(r, name, help, Histogram::new(STAGE_SECONDS));
         let first_token =
@@ -104,12 +104,12 @@ impl Times {
     }
 }
 
-impl Requests {
+impl RequestMetrics {
     /// All of them. `tokens` is the board's counter of tokens.
     pub(super) fn new(r: &mut Registry, tokens: Counter, ignored: &BTreeSet<String>) -> Self {
         let size = || Histogram::new(TOKENS);
         let requests = Self {
-            times: Times::new(r),
+            times: RequestTimes::new(r),
             prompt_size: add(r, "samosa_request_prompt_tokens", "Tokens of an admitted prompt", size()),
             answer_size: add(
                 r,
@@ -138,14 +138,14 @@ impl Requests {
     }
 
     fn start_at_zero(&self, ignored: &BTreeSet<String>) {
-        for end in End::ALL {
-            drop(self.ends.get_or_create(&Reason { reason: end.as_str() }));
+        for end in StreamEnd::ALL {
+            drop(self.ends.get_or_create(&ReasonLabels { reason: end.as_str() }));
         }
         for code in Code::ALL {
-            drop(self.refusals.get_or_create(&Reason { reason: code.as_str() }));
+            drop(self.refusals.get_or_create(&ReasonLabels { reason: code.as_str() }));
         }
         for field in ignored {
-            drop(self.ignored_fields.get_or_create(&Field { field: field.clone() }));
+            drop(self.ignored_fields.get_or_create(&FieldLabels { field: field.clone() }));
         }
     }
 
@@ -156,34 +156,34 @@ impl Requests {
         self.times.queue.observe(waited.as_secs_f64());
     }
 
-    pub(super) fn ended(&self, end: End) {
-        self.ends.get_or_create(&Reason { reason: end.as_str() }).inc();
+    pub(super) fn ended(&self, end: StreamEnd) {
+        self.ends.get_or_create(&ReasonLabels { reason: end.as_str() }).inc();
     }
 
     pub(super) fn refused(&self, code: Code) {
-        self.refusals.get_or_create(&Reason { reason: code.as_str() }).inc();
+        self.refusals.get_or_create(&ReasonLabels { reason: code.as_str() }).inc();
     }
 
     pub(super) fn ignored_field(&self, field: &str) {
-        self.ignored_fields.get_or_create(&Field { field: field.to_owned() }).inc();
+        self.ignored_fields.get_or_create(&FieldLabels { field: field.to_owned() }).inc();
     }
 
     /// Requests that were refused, by code; those that never were are left out.
     pub(super) fn refused_by_code(&self) -> serde_json::Map<String, serde_json::Value> {
-        let count = |code: &Code| self.refusals.get_or_create(&Reason { reason: code.as_str() }).get();
+        let count = |code: &Code| self.refusals.get_or_create(&ReasonLabels { reason: code.as_str() }).get();
         let counts = Code::ALL.iter().map(|code| (code.as_str().to_owned(), count(code)));
         counts.filter(|(_, count)| *count > 0).map(|(code, count)| (code, count.into())).collect()
     }
 
     /// Requests that were refused.
     pub(super) fn refused_in_all(&self) -> u64 {
-        let count = |code: &Code| self.refusals.get_or_create(&Reason { reason: code.as_str() }).get();
+        let count = |code: &Code| self.refusals.get_or_create(&ReasonLabels { reason: code.as_str() }).get();
         Code::ALL.iter().map(count).sum()
     }
 
     /// Streams by how they ended.
     pub(super) fn ends(&self) -> serde_json::Map<String, serde_json::Value> {
-        let count = |end: &End| self.ends.get_or_create(&Reason { reason: end.as_str() }).get();
-        End::ALL.iter().map(|end| (end.as_str().to_owned(), count(end).into())).collect()
+        let count = |end: &StreamEnd| self.ends.get_or_create(&ReasonLabels { reason: end.as_str() }).get();
+        StreamEnd::ALL.iter().map(|end| (end.as_str().to_owned(), count(end).into())).collect()
     }
 }

@@ -4,14 +4,14 @@ use axum::http::{HeaderMap, header};
 
 /// A format of the exposition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Format {
+pub(crate) enum TextFormat {
     OpenMetrics,
     Plain,
 }
 
-impl Format {
+impl TextFormat {
     /// What a scraper accepts.
-    pub(super) fn wanted(headers: &HeaderMap) -> Self {
+    pub(crate) fn wanted(headers: &HeaderMap) -> Self {
         let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         if accepted.any(|value| value.contains("application/openmetrics-text")) {
             Self::OpenMetrics
@@ -20,7 +20,7 @@ impl Format {
         }
     }
 
-    pub(super) fn content_type(self) -> &'static str {
+    pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Plain => "text/plain; version=0.0.4; charset=utf-8",
@@ -28,7 +28,7 @@ impl Format {
     }
 
     /// OpenMetrics text in this format.
-    pub(super) fn of(self, open_metrics: String) -> String {
+    pub(crate) fn of(self, open_metrics: String) -> String {
         match self {
             Self::OpenMetrics => open_metrics,
             Self::Plain => plain(&open_metrics),
@@ -66,13 +66,13 @@ mod tests {
     #[test]
     fn whoever_does_not_ask_for_openmetrics_gets_plain_text() {
         let wanted = |accept: &'static str| {
-            Format::wanted(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]))
+            TextFormat::wanted(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]))
         };
         let prometheus =
             "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-        assert_eq!(wanted(prometheus), Format::OpenMetrics);
-        assert_eq!((wanted("*/*"), wanted("text/plain")), (Format::Plain, Format::Plain));
-        assert_eq!(Format::wanted(&HeaderMap::new()), Format::Plain);
+        assert_eq!(wanted(prometheus), TextFormat::OpenMetrics);
+        assert_eq!((wanted("*/*"), wanted("text/plain")), (TextFormat::Plain, TextFormat::Plain));
+        assert_eq!(TextFormat::wanted(&HeaderMap::new()), TextFormat::Plain);
     }
 
     #[test]

@@ -13,12 +13,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use registry::swap::{SwapOutcome, SwapPhase};
+use serving::models::{EngineState, MEMORY_KINDS};
+use serving::{Models, ServedModel};
 
-use super::add;
-use super::engines::EngineNow;
-use crate::generation::Generation;
-use crate::memory::KINDS;
-use crate::state::State;
+use super::register::add;
 
 const PHASE_SECONDS: [f64; 16] =
     [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
@@ -43,52 +41,43 @@ struct ModelLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Memory {
+struct MemoryLabels {
     kind: &'static str,
     /// Empty for what is of no generation.
     generation: String,
 }
 
 /// Series of swaps, of the model that serves and of what models hold.
-pub(crate) struct Weights {
+pub(crate) struct WeightMetrics {
     swaps: Family<OutcomeLabels, Counter>,
     phases: Family<PhaseLabels, Histogram, fn() -> Histogram>,
     in_progress: Gauge,
     held: Gauge,
     retired: Gauge,
     model: Family<ModelLabels, Gauge>,
-    memory: Family<Memory, Gauge>,
-    download: Download,
+    memory: Family<MemoryLabels, Gauge>,
+    download: DownloadMetrics,
     /// Swaps whose weights do not serve yet and have not failed: one at most, but two threads may take turns.
     on_the_way: AtomicUsize,
 }
 
 /// Series of the download that runs, and of all before it.
-struct Download {
+struct DownloadMetrics {
     fetched: Counter,
     retries: Counter,
     expected: Gauge,
     present: Gauge,
-    running: Mutex<Option<Running>>,
+    running: Mutex<Option<RunningDownload>>,
 }
 
 /// A download, and what of it was counted.
-struct Running {
+struct RunningDownload {
     progress: DownloadProgress,
     fetched: u64,
     retries: u64,
 }
 
-/// Says as long as it lives that weights are on their way.
-pub(crate) struct OnTheirWay<'a>(&'a AtomicUsize);
-
-impl Drop for OnTheirWay<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Weights {
+impl WeightMetrics {
     /// All of them, registered, every label value that is known beforehand at zero.
     pub(super) fn new(r: &mut Registry) -> Self {
         let phase_seconds: fn() -> Histogram = || Histogram::new(PHASE_SECONDS);
@@ -125,7 +114,7 @@ impl Weights {
                 "Bytes of memory, by kind and by the weights they belong to",
                 Family::default(),
             ),
-            download: Download::new(r),
+            download: DownloadMetrics::new(r),
             on_the_way: AtomicUsize::new(0),
         };
         for outcome in SwapOutcome::ALL {
@@ -137,20 +126,20 @@ impl Weights {
         weights
     }
 
-    /// A swap began; drop this once its weights serve, or will not.
-    pub(crate) fn on_their_way(&self) -> OnTheirWay<'_> {
+    /// A model is on its way to serve.
+    pub(crate) fn swap_began(&self) {
         self.on_the_way.fetch_add(1, Ordering::AcqRel);
-        OnTheirWay(&self.on_the_way)
+    }
+
+    /// It serves, or will not.
+    pub(crate) fn swap_settled(&self, outcome: SwapOutcome) {
+        self.on_the_way.fetch_sub(1, Ordering::AcqRel);
+        self.swaps.get_or_create(&OutcomeLabels { outcome: outcome.name() }).inc();
     }
 
     /// Whether weights are on their way.
     pub(super) fn are_on_their_way(&self) -> bool {
         self.on_the_way.load(Ordering::Relaxed) > 0
-    }
-
-    /// A swap went live, or failed.
-    pub(crate) fn ended(&self, outcome: SwapOutcome) {
-        self.swaps.get_or_create(&OutcomeLabels { outcome: outcome.name() }).inc();
     }
 
     /// A phase is over.
@@ -160,7 +149,7 @@ impl Weights {
 
     /// A download begins.
     pub(crate) fn download_began(&self, progress: &DownloadProgress) {
-        *self.download.lock() = Some(Running { progress: progress.clone(), fetched: 0, retries: 0 });
+        *self.download.lock() = Some(RunningDownload { progress: progress.clone(), fetched: 0, retries: 0 });
     }
 
     /// A download is over, well or not.
@@ -170,43 +159,43 @@ impl Weights {
     }
 
     /// Looks at what is now.
-    pub(super) fn look(&self, state: &State, engines: &[EngineNow]) {
-        self.in_progress.set(i64::from(state.is_loading()));
-        self.held.set(state.gate.waiting() as i64);
+    pub(super) fn look(&self, models: &Models, engines: &[EngineState]) {
+        self.in_progress.set(i64::from(models.is_loading()));
+        self.held.set(models.waiting() as i64);
         self.retired.set(engines.iter().filter(|engine| !engine.serves).count() as i64);
         self.model.clear();
-        if let Some(generation) = state.generation() {
-            self.model.get_or_create(&labels(&generation)).set(1);
+        if let Some(served) = models.current() {
+            self.model.get_or_create(&labels(&served)).set(1);
         }
         self.download.look();
         self.look_at_memory(engines);
     }
 
-    fn look_at_memory(&self, engines: &[EngineNow]) {
-        let [resident, of_models @ ..] = KINDS;
+    fn look_at_memory(&self, engines: &[EngineState]) {
+        let [resident, of_models @ ..] = MEMORY_KINDS;
         let mut bytes =
             BTreeMap::from([((resident, String::new()), registry::memory::resident().unwrap_or(0))]);
         if engines.is_empty() {
             bytes.extend(of_models.map(|kind| ((kind, String::new()), 0)));
         }
-        for EngineNow { held, snapshot, .. } in engines {
-            let generation = held.generation.to_string();
+        for EngineState { memory, snapshot, .. } in engines {
+            let generation = memory.version.to_string();
             let [matrices, embeddings, kv_reserved, scratch] =
                 of_models.map(|kind| (kind, generation.clone()));
             // Engines of one generation share its weights.
-            bytes.insert(matrices, held.matrices);
-            bytes.insert(embeddings, held.embeddings);
-            *bytes.entry(kv_reserved).or_default() += held.kv_of_each;
+            bytes.insert(matrices, memory.matrices);
+            bytes.insert(embeddings, memory.embeddings);
+            *bytes.entry(kv_reserved).or_default() += memory.kv_of_each;
             *bytes.entry(scratch).or_default() += snapshot.scratch_bytes as u64;
         }
         self.memory.clear();
         for ((kind, generation), bytes) in bytes {
-            self.memory.get_or_create(&Memory { kind, generation }).set(bytes as i64);
+            self.memory.get_or_create(&MemoryLabels { kind, generation }).set(bytes as i64);
         }
     }
 }
 
-impl Download {
+impl DownloadMetrics {
     fn new(r: &mut Registry) -> Self {
         Self {
             fetched: add(r, "samosa_download_bytes", "Bytes of weights fetched", Counter::default()),
@@ -232,7 +221,7 @@ impl Download {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+    fn lock(&self) -> MutexGuard<'_, Option<RunningDownload>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -251,12 +240,12 @@ impl Download {
     }
 }
 
-fn labels(generation: &Generation) -> ModelLabels {
-    let model = &generation.model;
+fn labels(served: &ServedModel) -> ModelLabels {
+    let model = &served.model;
     ModelLabels {
         model_tag: model.tag.to_string(),
         sha256: model.identity.as_str().to_owned(),
-        generation: generation.number,
+        generation: served.version,
         architecture: model.weights.config.architecture,
         dtype: model.weights.format.name(),
     }

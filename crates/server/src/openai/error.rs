@@ -12,30 +12,30 @@ use crate::problem::{Code, Problem};
 
 /// An error on the wire.
 #[derive(Serialize)]
-pub(crate) struct Body<'a> {
-    error: Fields<'a>,
+pub(crate) struct ErrorBody<'a> {
+    error: ErrorObject<'a>,
 }
 
 #[derive(Serialize)]
-struct Fields<'a> {
+struct ErrorObject<'a> {
     message: &'a str,
     r#type: &'static str,
     param: Option<String>,
     code: &'static str,
 }
 
-impl<'a> Body<'a> {
+impl<'a> ErrorBody<'a> {
     pub(crate) fn of(problem: &'a Problem) -> Self {
         let (code, r#type) = (word(problem.code), kind(status(problem.code)));
         let param = problem.param.as_deref().map(dotted).filter(|param| !param.is_empty());
-        Self { error: Fields { message: &problem.detail, r#type, param, code } }
+        Self { error: ErrorObject { message: &problem.detail, r#type, param, code } }
     }
 }
 
 /// The body of an answer.
 pub(crate) fn body(problem: &Problem) -> String {
     // Texts can always be written.
-    serde_json::to_string(&Body::of(problem)).unwrap_or_default()
+    serde_json::to_string(&ErrorBody::of(problem)).unwrap_or_default()
 }
 
 /// The status of an answer: OpenAI has none of its own for JSON that does not fit.
@@ -79,7 +79,7 @@ fn word(code: Code) -> &'static str {
 }
 
 /// A JSON pointer as OpenAI writes it: `/messages/0/content` is `messages[0].content`.
-pub(super) fn dotted(pointer: &str) -> String {
+pub(crate) fn dotted(pointer: &str) -> String {
     let mut dotted = String::new();
     for part in pointer.split('/').skip(1) {
         let part = part.replace("~1", "/").replace("~0", "~");

@@ -1,21 +1,19 @@
 //! `GET /v1/models`: what serves, under its tag and under the names that the settings give it.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::extract::{Path, Request, State as FromState};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serving::ServedModel;
 
-use crate::context::RequestIds;
-use crate::generation::Generation;
-use crate::parse::short;
+use crate::app::App;
+use crate::fields::short;
+use crate::options::Options;
 use crate::problem::{Code, Problem};
-use crate::start;
-use crate::state::State;
+use crate::request_ids::RequestIds;
 
 #[derive(Serialize)]
-struct Model {
+struct ModelObject {
     id: String,
     object: &'static str,
     created: u64,
@@ -27,47 +25,43 @@ struct Model {
 }
 
 #[derive(Serialize)]
-struct List {
+struct ModelObjects {
     object: &'static str,
-    data: Vec<Model>,
+    data: Vec<ModelObject>,
 }
 
-impl Model {
+impl ModelObject {
     /// What serves, under one of its names.
-    fn named(id: &str, state: &State, generation: &Generation) -> Self {
+    fn named(id: &str, app: &App, served: &ServedModel) -> Self {
         Self {
             id: id.to_owned(),
             object: "model",
-            created: state.started_unix,
+            created: app.telemetry.started_unix,
             owned_by: "samosa",
-            root: generation.model.tag.to_string(),
+            root: served.model.tag.to_string(),
             parent: None,
-            max_model_len: generation.sequence_len(),
+            max_model_len: served.sequence_len(),
         }
     }
 }
 
 /// `GET /v1/models`. While nothing serves the list is empty.
-pub(crate) async fn list(FromState(state): FromState<Arc<State>>) -> Response {
+pub(crate) async fn list(State(app): State<App>) -> Response {
     let mut data = Vec::new();
-    if let Some(generation) = state.generation() {
-        let aliases = state.options.model_aliases.iter().map(String::as_str);
-        let tag = generation.model.tag.as_str();
+    if let Some(served) = app.models.current() {
+        let aliases = app.options.model_aliases.iter().map(String::as_str);
+        let tag = served.model.tag.as_str();
         let names = std::iter::once(tag).chain(aliases.filter(|alias| *alias != tag));
-        data.extend(names.map(|name| Model::named(name, &state, &generation)));
+        data.extend(names.map(|name| ModelObject::named(name, &app, &served)));
     }
-    Json(List { object: "list", data }).into_response()
+    Json(ModelObjects { object: "list", data }).into_response()
 }
 
 /// `GET /v1/models/{model}`
-pub(crate) async fn show(
-    FromState(state): FromState<Arc<State>>,
-    Path(name): Path<String>,
-    request: Request,
-) -> Response {
-    let found = state.generation().ok_or_else(|| start::no_model(&state)).and_then(|generation| {
-        check(&state, &generation, &name)?;
-        Ok(Model::named(&name, &state, &generation))
+pub(crate) async fn show(State(app): State<App>, Path(name): Path<String>, request: Request) -> Response {
+    let found = app.models.require().map_err(Problem::from).and_then(|served| {
+        check(&app.options, &served, &name)?;
+        Ok(ModelObject::named(&name, &app, &served))
     });
     match found {
         Ok(model) => Json(model).into_response(),
@@ -76,9 +70,9 @@ pub(crate) async fn show(
 }
 
 /// Whether a name is one of what serves.
-pub(super) fn check(state: &State, generation: &Generation, name: &str) -> Result<(), Problem> {
-    let tag = generation.model.tag.as_str();
-    if name == tag || state.options.model_aliases.iter().any(|alias| alias == name) {
+pub(super) fn check(options: &Options, served: &ServedModel, name: &str) -> Result<(), Problem> {
+    let tag = served.model.tag.as_str();
+    if name == tag || options.model_aliases.iter().any(|alias| alias == name) {
         return Ok(());
     }
     let detail = format!("The model '{}' does not exist or does not serve now; '{tag}' does.", short(name));

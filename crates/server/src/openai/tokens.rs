@@ -1,39 +1,33 @@
 //! `POST /tokenize` and `POST /detokenize`, in the form that vLLM gave them.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::extract::{Request, State as FromState};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::chat::{ADD, CONTINUE, Conversation};
-use super::fields::{self, Body, invalid, wrong_type};
-use super::{completions, models};
-use crate::context::RequestIds;
+use super::conversation::{ADD, CONTINUE, ChatPrompt};
+use super::parameters::{self, BodyKind, invalid, wrong_type};
+use super::{models, prompts};
+use crate::app::App;
 use crate::parse::Rules;
 use crate::problem::Problem;
-use crate::start;
-use crate::state::State;
-
-/// Whether something is added.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Added {
-    Yes,
-    No,
-}
+use crate::request_body;
+use crate::request_ids::RequestIds;
 
 /// What is to become tokens.
-enum Text {
-    /// A text, after the token that begins all texts or not.
-    Prompt(String, Added),
-    Chat(Conversation),
+enum TokenizeInput {
+    /// A text; after the token that begins all texts, or not.
+    Text {
+        text: String,
+        with_bos: bool,
+    },
+    Chat(ChatPrompt),
 }
 
-struct Asked {
+struct TokenizeRequest {
     model: Option<String>,
-    text: Text,
+    input: TokenizeInput,
     /// Whether the tokens are spelled out too.
     spelled: bool,
 }
@@ -47,55 +41,48 @@ struct Tokenized {
 }
 
 #[derive(Serialize)]
-struct Prompt {
+struct Detokenized {
     prompt: String,
 }
 
 /// `POST /tokenize`
-pub(crate) async fn tokenize(FromState(state): FromState<Arc<State>>, request: Request) -> Response {
+pub(crate) async fn tokenize(State(app): State<App>, request: Request) -> Response {
     let ids = RequestIds::of(&request);
-    let tokens = tokens(&state, request).await;
+    let tokens = tokens(&app, request).await;
     tokens.map_or_else(|problem| problem.response(&ids), |tokens| Json(tokens).into_response())
 }
 
-async fn tokens(state: &State, request: Request) -> Result<Tokenized, Problem> {
-    let body = start::read_json_body(request, &state.options.limits).await?;
-    let asked = read(state, &body)?;
-    let generation = start::weights(state).await?;
-    if let Some(model) = &asked.model {
-        models::check(state, &generation, model)?;
+async fn tokens(app: &App, request: Request) -> Result<Tokenized, Problem> {
+    let body = request_body::read(request, &app.options.limits).await?;
+    let body = read(app, &body)?;
+    let served = app.models.admit().await?;
+    if let Some(model) = &body.model {
+        models::check(&app.options, &served, model)?;
     }
-    let tokenizer = &generation.model.tokenizer;
-    let tokens = match &asked.text {
-        Text::Prompt(text, Added::Yes) => completions::encode(&generation, text),
-        Text::Prompt(text, Added::No) => tokenizer.encode(text),
-        Text::Chat(conversation) => conversation.render(&generation)?,
+    let tokenizer = &served.model.tokenizer;
+    let tokens = match &body.input {
+        TokenizeInput::Text { text, with_bos: true } => prompts::encode(&served, text),
+        TokenizeInput::Text { text, with_bos: false } => tokenizer.encode(text),
+        TokenizeInput::Chat(chat) => chat.render(&served)?,
     };
-    let token_strs = asked.spelled.then(|| tokens.iter().map(|&token| tokenizer.decode(&[token])).collect());
-    Ok(Tokenized { count: tokens.len(), max_model_len: generation.sequence_len(), tokens, token_strs })
+    let token_strs = body.spelled.then(|| tokens.iter().map(|&token| tokenizer.decode(&[token])).collect());
+    Ok(Tokenized { count: tokens.len(), max_model_len: served.sequence_len(), tokens, token_strs })
 }
 
-fn read(state: &State, body: &[u8]) -> Result<Asked, Problem> {
-    let options = &state.options;
-    let (limits, defaults, ignored_fields) = (&options.limits, &options.defaults, &options.ignored_fields);
-    let (mut fields, ignored) = fields::read(body, Body::Tokenize, ignored_fields)?;
-    for field in &ignored {
-        state.metrics.ignored_field(field);
-    }
+fn read(app: &App, body: &[u8]) -> Result<TokenizeRequest, Problem> {
+    let rules = Rules::of(&app.options);
+    let (mut fields, ignored) = parameters::read(body, BodyKind::Tokenize, rules.ignored_fields)?;
+    app.telemetry.metrics.ignored_fields(&ignored);
     let model = fields.text("model")?;
     let spelled = fields.flag("return_token_strs")?.unwrap_or(false);
     let special = fields.flag("add_special_tokens")?;
-    let special = special.map(|flag| if flag { Added::Yes } else { Added::No });
-    let text = match fields.text("prompt")? {
+    let input = match fields.text("prompt")? {
         None if special.is_some() => {
             let detail =
                 "The parameter 'add_special_tokens' is for a 'prompt'; those of a conversation are its own.";
             return Err(invalid("/add_special_tokens", detail));
         }
-        None => {
-            let rules = Rules { limits, defaults, ignored_fields };
-            Text::Chat(Conversation::read(&mut fields, &rules)?)
-        }
+        None => TokenizeInput::Chat(ChatPrompt::read(&mut fields, &rules)?),
         Some(text) => {
             let is_chat = fields.take("messages").is_some();
             if fields.flag(ADD)?.is_some() | fields.flag(CONTINUE)?.is_some() | is_chat {
@@ -104,36 +91,35 @@ fn read(state: &State, body: &[u8]) -> Result<Asked, Problem> {
                 );
                 return Err(invalid("/prompt", detail));
             }
-            Text::Prompt(completions::bounded(text, "/prompt", limits)?, special.unwrap_or(Added::Yes))
+            let text = prompts::bounded(text, prompts::AT, rules.limits)?;
+            TokenizeInput::Text { text, with_bos: special.unwrap_or(true) }
         }
     };
-    Ok(Asked { model, text, spelled })
+    Ok(TokenizeRequest { model, input, spelled })
 }
 
 /// `POST /detokenize`
-pub(crate) async fn detokenize(FromState(state): FromState<Arc<State>>, request: Request) -> Response {
+pub(crate) async fn detokenize(State(app): State<App>, request: Request) -> Response {
     let ids = RequestIds::of(&request);
-    let prompt = text(&state, request).await;
+    let prompt = text(&app, request).await;
     prompt.map_or_else(|problem| problem.response(&ids), |prompt| Json(prompt).into_response())
 }
 
-async fn text(state: &State, request: Request) -> Result<Prompt, Problem> {
-    let body = start::read_json_body(request, &state.options.limits).await?;
-    let (mut fields, ignored) = fields::read(&body, Body::Detokenize, &state.options.ignored_fields)?;
-    for field in &ignored {
-        state.metrics.ignored_field(field);
-    }
+async fn text(app: &App, request: Request) -> Result<Detokenized, Problem> {
+    let body = request_body::read(request, &app.options.limits).await?;
+    let (mut fields, ignored) = parameters::read(&body, BodyKind::Detokenize, &app.options.ignored_fields)?;
+    app.telemetry.metrics.ignored_fields(&ignored);
     let model = fields.text("model")?;
     let tokens = match fields.need("tokens")? {
         // Nothing is the text of no tokens.
         Value::Array(list) if list.is_empty() => Vec::new(),
-        Value::Array(list) => completions::ids(list, "/tokens")?,
+        Value::Array(list) => prompts::ids(list, "/tokens")?,
         other => return Err(wrong_type("/tokens", "an array of token ids", &other)),
     };
-    let generation = start::weights(state).await?;
+    let served = app.models.admit().await?;
     if let Some(model) = &model {
-        models::check(state, &generation, model)?;
+        models::check(&app.options, &served, model)?;
     }
-    completions::check(&generation, &tokens, "/tokens")?;
-    Ok(Prompt { prompt: generation.model.tokenizer.decode(&tokens) })
+    prompts::check(&served, &tokens, "/tokens")?;
+    Ok(Detokenized { prompt: served.model.tokenizer.decode(&tokens) })
 }

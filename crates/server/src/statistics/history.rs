@@ -1,26 +1,23 @@
 //! `GET /stats/history`: the last half hour in steps of one second, for charts that begin before somebody looks.
 //!
-//! [`record`] takes a row each second for as long as the service is served; who asks gets the rows, the latest last, by
+//! A [`Recorder`] makes a row each second for as long as the service is served; who asks gets the rows, the latest last, by
 //! column. A machine that slept leaves a gap.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use axum::Json;
-use axum::extract::{Request, State as FromState};
-use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
-use tokio::time::{MissedTickBehavior, interval_at};
+use serving::Models;
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use crate::clock;
-use crate::context::RequestIds;
-use crate::metrics::{self, Load, Totals};
-use crate::parse;
+use crate::fields::{escape, short};
+use crate::metrics::engines::Load;
+use crate::metrics::{Metrics, Totals};
 use crate::problem::{Code, Problem};
-use crate::state::State;
-use crate::swap::Record;
+use crate::swap_report;
 
 /// From one row to the next.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -31,26 +28,19 @@ const EARLY: Duration = Duration::from_millis(500);
 /// The one parameter of the query.
 const SINCE: &str = "since";
 
-/// The handler.
-pub(crate) async fn history(FromState(state): FromState<Arc<State>>, request: Request) -> Response {
-    let since = since(request.uri().query().unwrap_or_default());
-    let answer = since.map(|since| Json(to_json(&state, since)).into_response());
-    answer.unwrap_or_else(|problem| problem.response(&RequestIds::of(&request)))
-}
-
 /// Seconds since 1970 after which rows are asked for.
-fn since(query: &str) -> Result<Option<f64>, Problem> {
+pub(crate) fn since(query: &str) -> Result<Option<f64>, Problem> {
     let mut since = None;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if name != SINCE {
             let detail =
-                format!("There is no parameter \"{}\" here; the one there is is since.", parse::short(name));
-            return Err(Problem::new(Code::UnsupportedField, detail).at(format!("/{}", parse::escape(name))));
+                format!("There is no parameter \"{}\" here; the one there is is since.", short(name));
+            return Err(Problem::new(Code::UnsupportedField, detail).at(format!("/{}", escape(name))));
         }
         let wrong = |detail: String| Err(Problem::new(Code::InvalidValue, detail).at("/since"));
         let Some(seconds) = value.parse().ok().filter(|seconds: &f64| seconds.is_finite()) else {
-            let value = parse::short(value);
+            let value = short(value);
             return wrong(format!("The parameter since is \"{value}\", but must be seconds since 1970."));
         };
         if since.replace(seconds).is_some() {
@@ -60,36 +50,23 @@ fn since(query: &str) -> Result<Option<f64>, Problem> {
     Ok(since)
 }
 
-fn to_json(state: &State, since: Option<f64>) -> Answer {
-    Answer {
-        interval_s: INTERVAL.as_secs_f64(),
-        now: round(clock::unix_of(SystemTime::now())),
-        samples: Rows(state.history.after(since)),
-        swaps: state.swapper.history().iter().rev().map(Record::to_mark).collect(),
-    }
-}
-
-/// Takes a row each second, for ever. What is counted from this call on is in the first one, however late its turn comes.
-pub(crate) fn record(state: Arc<State>) -> impl Future<Output = ()> + Send {
-    let mut marks = Marks::new(Mark::now(&state));
-    let mut ticks = interval_at((clock::now() + INTERVAL).into(), INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    async move {
-        loop {
-            ticks.tick().await;
-            let row = Row::now(&state, &mut marks);
-            state.history.add(row, state.options.limits.history_seconds);
-        }
-    }
-}
-
 /// The rows of the last half hour, the oldest first.
 #[derive(Default)]
-pub(crate) struct History(Mutex<VecDeque<Row>>);
+pub(crate) struct RecentHistory(Mutex<VecDeque<HistoryRow>>);
 
-impl History {
+impl RecentHistory {
+    /// The rows after a time, or all of them, with the swaps of that time.
+    pub(crate) fn report(&self, since: Option<f64>, models: &Models) -> HistoryReport {
+        HistoryReport {
+            interval_s: INTERVAL.as_secs_f64(),
+            now: round(clock::unix_of(SystemTime::now())),
+            samples: HistoryColumns(self.after(since)),
+            swaps: models.swaps().iter().rev().map(swap_report::mark).collect(),
+        }
+    }
+
     /// Adds a row, and forgets those that are older than so many seconds, or more than so many.
-    fn add(&self, row: Row, seconds: usize) {
+    pub(crate) fn add(&self, row: HistoryRow, seconds: usize) {
         let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Where the clock was set back, those that it makes younger than this one are worth nothing.
         while rows.back().is_some_and(|last| last.at >= row.at) {
@@ -103,7 +80,7 @@ impl History {
     }
 
     /// A copy of those after a time, or of all: nobody waits for the lock while they are written out.
-    fn after(&self, since: Option<f64>) -> Vec<Row> {
+    fn after(&self, since: Option<f64>) -> Vec<HistoryRow> {
         let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = since.map_or(0, |since| rows.partition_point(|row| row.at <= since));
         rows.range(begin..).copied().collect()
@@ -112,36 +89,36 @@ impl History {
 
 /// What was counted until an instant.
 #[derive(Clone, Copy)]
-struct Mark {
+struct HistoryMark {
     at: Instant,
     totals: Totals,
     /// Tokens looked for in the prefix cache, and those that were found.
     cache: [u64; 2],
 }
 
-impl Mark {
-    fn now(state: &State) -> Self {
-        let counts = state.tally.total().counts;
+impl HistoryMark {
+    fn now(metrics: &Metrics, models: &Models) -> Self {
+        let counts = models.counts().counts;
         let cache = [counts.cache_queries, counts.cache_hits];
-        Self { at: clock::now(), totals: state.metrics.totals(), cache }
+        Self { at: clock::now(), totals: metrics.totals(), cache }
     }
 }
 
 /// The marks that the next row is compared with: the last one, and those before it until one that is [`LOOK_BACK`] old.
 struct Marks {
-    last: Mark,
-    earlier: VecDeque<Mark>,
+    last: HistoryMark,
+    earlier: VecDeque<HistoryMark>,
 }
 
 impl Marks {
-    fn new(first: Mark) -> Self {
+    fn new(first: HistoryMark) -> Self {
         Self { last: first, earlier: VecDeque::from([first]) }
     }
 
     /// Adds one and returns the one before it, and the one that it looks back to.
-    fn add(&mut self, mark: Mark) -> [Mark; 2] {
+    fn add(&mut self, mark: HistoryMark) -> [HistoryMark; 2] {
         let before = std::mem::replace(&mut self.last, mark);
-        let is_old = |earlier: &Mark| mark.at.duration_since(earlier.at) + EARLY >= LOOK_BACK;
+        let is_old = |earlier: &HistoryMark| mark.at.duration_since(earlier.at) + EARLY >= LOOK_BACK;
         while self.earlier.get(1).is_some_and(is_old) {
             self.earlier.pop_front();
         }
@@ -151,9 +128,30 @@ impl Marks {
     }
 }
 
+/// Makes a row each second. What is counted from its start on is in the first row, however late its turn comes.
+pub(crate) struct Recorder {
+    marks: Marks,
+    ticks: Interval,
+}
+
+impl Recorder {
+    pub(crate) fn start(metrics: &Metrics, models: &Models) -> Self {
+        let marks = Marks::new(HistoryMark::now(metrics, models));
+        let mut ticks = interval_at((clock::now() + INTERVAL).into(), INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { marks, ticks }
+    }
+
+    /// The row of the next second, at its end.
+    pub(crate) async fn next(&mut self, metrics: &Metrics, models: &Models) -> HistoryRow {
+        self.ticks.tick().await;
+        HistoryRow::now(metrics, models, &mut self.marks)
+    }
+}
+
 /// A second.
 #[derive(Clone, Copy)]
-struct Row {
+pub(crate) struct HistoryRow {
     /// Its end, in seconds since 1970.
     at: f64,
     tokens_per_second: f64,
@@ -167,24 +165,24 @@ struct Row {
     resident_bytes: Option<u64>,
 }
 
-impl Row {
-    fn now(state: &State, marks: &mut Marks) -> Self {
-        let mark = Mark::now(state);
+impl HistoryRow {
+    fn now(metrics: &Metrics, models: &Models, marks: &mut Marks) -> Self {
+        let mark = HistoryMark::now(metrics, models);
         let [before, back] = marks.add(mark);
         let seconds = mark.at.duration_since(before.at).as_secs_f64();
         let rate = |of: fn(&Totals) -> u64| {
             of(&mark.totals).saturating_sub(of(&before.totals)) as f64 / seconds.max(f64::MIN_POSITIVE)
         };
-        let from = mark.at.checked_sub(LOOK_BACK).unwrap_or(state.started);
+        let from = mark.at.checked_sub(LOOK_BACK).unwrap_or(back.at);
         let two = |[p50, p95, _]: [f64; 3]| [p50, p95];
         Self {
             at: round(clock::unix_of(SystemTime::now())),
             tokens_per_second: rate(|totals| totals.tokens),
             prompt_tokens_per_second: rate(|totals| totals.prompt_tokens),
             refusals_per_second: rate(|totals| totals.refusals),
-            load: metrics::load(state),
-            first_token_ms: state.metrics.first_token.percentiles_ms_after(from).map(two),
-            inter_token_ms: state.metrics.inter_token.percentiles_ms_after(from).map(two),
+            load: Load::now(models),
+            first_token_ms: metrics.first_token.percentiles_ms_after(from).map(two),
+            inter_token_ms: metrics.inter_token.percentiles_ms_after(from).map(two),
             prefix_hit_rate: hit_rate(back.cache, mark.cache),
             resident_bytes: registry::memory::resident(),
         }
@@ -199,18 +197,18 @@ fn hit_rate(before: [u64; 2], now: [u64; 2]) -> Option<f64> {
 
 /// What is answered.
 #[derive(Serialize)]
-struct Answer {
+pub(crate) struct HistoryReport {
     interval_s: f64,
     now: f64,
-    samples: Rows,
+    samples: HistoryColumns,
     swaps: Vec<Value>,
 }
 
 /// Rows, written by column.
-struct Rows(Vec<Row>);
+struct HistoryColumns(Vec<HistoryRow>);
 
 /// A column, and its value in a row.
-type Column = (&'static str, fn(&Row) -> Option<f64>);
+type Column = (&'static str, fn(&HistoryRow) -> Option<f64>);
 
 const COLUMNS: [Column; 14] = [
     ("at", |row| Some(row.at)),
@@ -229,16 +227,16 @@ const COLUMNS: [Column; 14] = [
     ("resident_bytes", |row| row.resident_bytes.map(|bytes| bytes as f64)),
 ];
 
-impl Serialize for Rows {
+impl Serialize for HistoryColumns {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(COLUMNS.map(|(name, of)| (name, Values(&self.0, of))))
+        serializer.collect_map(COLUMNS.map(|(name, of)| (name, ColumnValues(&self.0, of))))
     }
 }
 
 /// The values of a column.
-struct Values<'a>(&'a [Row], fn(&Row) -> Option<f64>);
+struct ColumnValues<'a>(&'a [HistoryRow], fn(&HistoryRow) -> Option<f64>);
 
-impl Serialize for Values<'_> {
+impl Serialize for ColumnValues<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(rows, of) = *self;
         serializer.collect_seq(rows.iter().map(|row| of(row).map(round)))
@@ -254,8 +252,8 @@ fn round(value: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn row(at: f64) -> Row {
-        Row {
+    fn row(at: f64) -> HistoryRow {
+        HistoryRow {
             at,
             tokens_per_second: 1.0 / 3.0,
             prompt_tokens_per_second: 0.0,
@@ -268,13 +266,13 @@ mod tests {
         }
     }
 
-    fn times(history: &History, since: Option<f64>) -> Vec<f64> {
+    fn times(history: &RecentHistory, since: Option<f64>) -> Vec<f64> {
         history.after(since).iter().map(|row| row.at).collect()
     }
 
     #[test]
     fn rows_are_bounded_in_number_and_in_age() {
-        let history = History::default();
+        let history = RecentHistory::default();
         for at in 0..5_000 {
             history.add(row(f64::from(at) / 2.0), 1_800);
         }
@@ -289,7 +287,7 @@ mod tests {
 
     #[test]
     fn rows_at_or_before_a_time_are_left_out() {
-        let history = History::default();
+        let history = RecentHistory::default();
         assert!(times(&history, Some(0.0)).is_empty());
         for at in [10.0, 11.001, 12.0] {
             history.add(row(at), 1_800);
@@ -302,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_leaves_times_that_only_grow() {
-        let history = History::default();
+        let history = RecentHistory::default();
         for at in [10.0, 11.0, 12.0, 10.5, 11.5] {
             history.add(row(at), 1_800);
         }
@@ -311,7 +309,7 @@ mod tests {
 
     #[test]
     fn columns_are_as_long_as_there_are_rows() {
-        let written = serde_json::to_value(Rows(vec![row(10.0), row(11.0)])).unwrap();
+        let written = serde_json::to_value(HistoryColumns(vec![row(10.0), row(11.0)])).unwrap();
         let columns = written.as_object().unwrap();
         assert_eq!(columns.len(), COLUMNS.len(), "each has a name of its own");
         assert!(columns.values().all(|values| values.as_array().unwrap().len() == 2));
@@ -332,7 +330,7 @@ mod tests {
     #[test]
     fn a_row_is_compared_with_the_one_before_it_and_with_ten_seconds_ago() {
         let begun = clock::now();
-        let mark = |ms: u64| Mark {
+        let mark = |ms: u64| HistoryMark {
             at: begun + Duration::from_millis(ms),
             totals: Totals { tokens: ms, prompt_tokens: 0, refusals: 0 },
             cache: [ms, 0],

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::events::{About, Progress};
+use crate::events::progress::StreamProgress;
 use crate::trace::Stages;
 
 /// Streams from when an engine took their request until they are dropped.
 #[derive(Default)]
-pub(crate) struct OpenStreams(Mutex<Inner>);
+pub(crate) struct OpenStreams(Mutex<Listed>);
 
 #[derive(Default)]
-struct Inner {
+struct Listed {
     count: u64,
     /// By the order in which they began.
     open: BTreeMap<u64, Arc<OpenStream>>,
@@ -22,19 +22,58 @@ struct Inner {
 
 /// One of them.
 pub(crate) struct OpenStream {
-    request_id: String,
+    pub(crate) request_id: String,
     /// Its place among the answers to one request.
-    index: usize,
-    operation: &'static str,
-    model_tag: String,
-    worker: usize,
-    prompt_tokens: usize,
-    max_tokens: usize,
-    progress: Arc<Progress>,
+    pub(crate) index: usize,
+    pub(crate) operation: &'static str,
+    pub(crate) model_tag: String,
+    pub(crate) worker: usize,
+    pub(crate) prompt_tokens: usize,
+    pub(crate) max_tokens: usize,
+    pub(crate) progress: Arc<StreamProgress>,
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StreamEnd {
+    Stop,
+    Length,
+    ClientGone,
+    SlowClient,
+    QueueTimeout,
+    Deadline,
+    Aborted,
+    Error,
+}
+
+impl StreamEnd {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Stop,
+        Self::Length,
+        Self::ClientGone,
+        Self::SlowClient,
+        Self::QueueTimeout,
+        Self::Deadline,
+        Self::Aborted,
+        Self::Error,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ClientGone => "client_gone",
+            Self::SlowClient => "slow_client",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Deadline => "deadline",
+            Self::Aborted => "aborted",
+            Self::Error => "error",
+        }
+    }
 }
 
 impl OpenStreams {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Listed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -64,20 +103,6 @@ impl OpenStreams {
 }
 
 impl OpenStream {
-    pub(crate) fn new(about: &About, progress: Arc<Progress>) -> Self {
-        let origin = &about.root.origin;
-        Self {
-            request_id: origin.ids.request.clone(),
-            index: about.index,
-            operation: origin.operation.path,
-            model_tag: about.model_tag.clone(),
-            worker: about.worker,
-            prompt_tokens: about.prompt_tokens,
-            max_tokens: about.max_tokens,
-            progress,
-        }
-    }
-
     fn to_json(&self) -> Value {
         let tokens = self.progress.tokens();
         let stages = self.progress.stages();

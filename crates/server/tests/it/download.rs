@@ -18,7 +18,7 @@ use server::Options;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::support::{Ask, Server, ask, goldens, options_in, storage, weights};
+use crate::support::{Ask, Server, ask, goldens, options_in, storage, weights, with};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -104,11 +104,10 @@ fn options(root: &Path, endpoint: &str) -> Options {
         source: format!("huggingface:someone/{tag}").parse().unwrap(),
     };
     let settings = FetchSettings { hf_endpoint: endpoint.to_owned(), ..FetchSettings::default() };
-    Options {
-        offers: vec![offer("far"), offer("lost")],
-        fetcher: Fetcher::new(settings).unwrap(),
-        ..options_in(root, "g7")
-    }
+    with(options_in(root, "g7"), |models| {
+        models.offers = vec![offer("far"), offer("lost")];
+        models.fetcher = Fetcher::new(settings).unwrap();
+    })
 }
 
 fn listed<'a>(models: &'a Value, tag: &str) -> &'a Value {
@@ -141,8 +140,9 @@ async fn an_offered_model_is_fetched_by_the_swap_to_it() {
     );
     assert_eq!(server.swap("far").await.json().await["status"], "ok", "it is there and unchanged");
     assert_eq!(server.get("/stats").await["swap"]["last"]["swap_id"], 2, "so nothing was begun");
-    let again =
-        Server::start(Options { default_tag: Tag::new("far"), ..options(root.path(), "http://127.0.0.1:9") });
+    let again = Server::start(with(options(root.path(), "http://127.0.0.1:9"), |models| {
+        models.default_tag = Tag::new("far")
+    }));
     assert_eq!(again.await.get("/health").await["current_model"], "far", "and no source is asked for it");
 }
 

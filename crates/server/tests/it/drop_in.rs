@@ -214,7 +214,7 @@ async fn without_a_model_or_a_key_it_is_503_with_a_time_to_retry() {
 async fn a_full_queue_is_503_and_counts_as_no_stream() {
     let storage = long_storage();
     let mut all = long_options(storage.path());
-    (all.limits.engine.max_running, all.limits.engine.max_queued) = (1, 1);
+    (all.models.engine.max_running, all.models.engine.max_queued) = (1, 1);
     let server = Server::start(all).await;
     let long = ask("Hello!", 0.0, 4096);
     let mut running = server.send(generate(&long)).await;
@@ -238,7 +238,7 @@ async fn a_full_queue_is_503_and_counts_as_no_stream() {
 #[tokio::test]
 async fn where_nobody_may_wait_an_idle_engine_still_answers() {
     let mut all = options();
-    all.limits.engine.max_queued = 0;
+    all.models.engine.max_queued = 0;
     let server = Server::start(all).await;
     let reply = server.send(generate(&ask("Hello!", 0.0, 2))).await;
     assert_eq!(reply.status, 200, "nobody runs and nobody waits");
@@ -248,7 +248,7 @@ async fn where_nobody_may_wait_an_idle_engine_still_answers() {
 async fn draining_is_503_and_what_does_not_finish_in_time_ends_with_an_error() {
     let storage = long_storage();
     let mut all = long_options(storage.path());
-    (all.limits.engine.max_running, all.drain_timeout) = (1, Duration::from_millis(300));
+    (all.models.engine.max_running, all.drain_timeout) = (1, Duration::from_millis(300));
     let server = Server::start(all).await;
     let long = ask("Hello!", 0.0, 4096);
     let mut running = server.send(generate(&long)).await;
@@ -415,7 +415,9 @@ async fn max_tokens_is_cut_to_what_fits() {
 
 #[tokio::test]
 async fn models_and_health_have_exactly_their_fields() {
-    let server = Server::start(Options { workers: 2, ..options_in(&support::goldens(), "g7") }).await;
+    let server =
+        Server::start(support::with(options_in(&support::goldens(), "g7"), |models| models.workers = 2))
+            .await;
     let models = server.get("/models").await;
     assert_eq!(models["current_model"], "g7");
     let list = models["models"].as_array().unwrap();

@@ -54,9 +54,9 @@ async fn keys_that_are_replaced_are_out_with_the_next_request() {
         server.send(Ask::new("GET", "/stats").header("X-Internal-API-Key", key)).await.status
     };
     assert_eq!([status(KEY).await, status("next").await], [200, 401]);
-    server.state.options.keys.replace(&Keys::parse("next"));
+    server.app.options.keys.replace(&Keys::parse("next"));
     assert_eq!([status(KEY).await, status("next").await, status(ADMIN).await], [401, 200, 200]);
-    server.state.options.edge.admin_keys.replace(&Keys::parse("next-admin"));
+    server.app.options.edge.admin_keys.replace(&Keys::parse("next-admin"));
     assert_eq!([status(ADMIN).await, status("next-admin").await], [401, 200]);
     assert_eq!(server.send(swap("next")).await.status, 403);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use server::Options;
 
-use crate::support::{self, Ask, Reply, Server, ask, options_in, storage, weights};
+use crate::support::{self, Ask, Reply, Server, ask, options_in, storage, weights, with};
 
 async fn swap_if(server: &Server, tag: &str, condition: &str) -> Reply {
     let body = json!({ "model_tag": tag });
@@ -59,7 +59,7 @@ async fn started(options: Options) -> Value {
 }
 
 fn restoring(root: &Path) -> Options {
-    Options { restore_last_model: true, ..options_in(root, "g7") }
+    with(options_in(root, "g7"), |models| models.restore_last_model = true)
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! weights change and while a listener of its own serves them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+
 use std::time::Duration;
 
 use server::{Ending, Options};
@@ -205,7 +205,7 @@ async fn who_leaves_and_who_is_cut_off_count_as_that() {
     server.until("it is gone", |stats| stats["requests"]["client_gone"] == 1 && stats["running"] == 0).await;
     let mut cut = open().await;
     assert!(cut.piece().await.is_some());
-    server.state.abort_streams();
+    server.app.models.abort_all();
     cut.rest().await;
     server.until("it is cut", |stats| stats["requests"]["aborted"] == 1 && stats["running"] == 0).await;
     let values = values(&scrape(&server).await);
@@ -311,8 +311,8 @@ impl Apart {
         let metrics = listener.local_addr().unwrap();
         let server = Server::start(Options { metrics_address: Some(metrics), ..options() }).await;
         let (stop, stopped) = watch::channel(None);
-        let state = Arc::clone(&server.state);
-        let listening = tokio::spawn(server::serve_metrics(listener, state, stopped));
+        let app = server.app.clone();
+        let listening = tokio::spawn(server::serve_metrics(listener, app, stopped));
         Self { server, metrics, stop, listening }
     }
 

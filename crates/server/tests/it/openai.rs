@@ -442,7 +442,7 @@ async fn who_waits_hears_comments_and_then_the_answer_or_why_there_is_none() {
     let storage = long_storage();
     let mut options = long_options(storage.path());
     options.limits.heartbeat = Duration::from_millis(50);
-    let engine = &mut options.limits.engine;
+    let engine = &mut options.models.engine;
     (engine.max_running, engine.queue_timeout) = (1, Duration::from_millis(300));
     let server = Server::start(options).await;
     let long = with(chat("Hello!"), &json!({ "model": "long", "max_tokens": 4096, "stream": true }));

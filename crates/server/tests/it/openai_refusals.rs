@@ -564,9 +564,10 @@ async fn nested_fields_are_ignored_by_path() {
 #[tokio::test]
 async fn more_answers_than_idle_engines_accept_are_400() {
     let mut options = options();
-    let engine = &mut options.limits.engine;
+    let engine = &mut options.models.engine;
     (engine.max_running, engine.max_queued, engine.max_queued_tokens) = (1, 2, 1000);
-    let server = Server::start(server::Options { workers: 2, ..options }).await;
+    options.models.workers = 2;
+    let server = Server::start(options).await;
     let answers = |path: &str, base: Value, fields: Value| {
         let mut body = base;
         body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -620,7 +621,7 @@ async fn more_answers_than_idle_engines_accept_are_400() {
 async fn choices_are_queued_all_or_none() {
     let storage = long_storage();
     let mut options = long_options(storage.path());
-    (options.limits.engine.max_running, options.limits.engine.max_queued) = (1, 8);
+    (options.models.engine.max_running, options.models.engine.max_queued) = (1, 8);
     let server = Server::start(options).await;
     let long = json!({ "messages": [{ "role": "user", "content": "Hello!" }], "max_tokens": 4096 });
     let mut first = server.send(Ask::new("POST", "/generate").json(&long)).await;

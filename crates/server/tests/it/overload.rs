@@ -81,7 +81,7 @@ async fn round(server: &Arc<Server>, callers: usize) -> Met {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tenfold_overload_leaves_the_accepted_their_latency_and_refuses_the_rest_at_once() {
     let mut options = options();
-    let engine = &mut options.limits.engine;
+    let engine = &mut options.models.engine;
     (engine.max_running, engine.max_queued) = (PLACES, PLACES / 2);
     let server = Arc::new(Server::start(options).await);
     // Whatever is slow once only.
@@ -114,7 +114,7 @@ async fn tenfold_overload_leaves_the_accepted_their_latency_and_refuses_the_rest
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_retry_after_of_a_fresh_server_is_no_worst_case() {
     let mut options = options();
-    (options.limits.engine.max_running, options.limits.engine.max_queued) = (1, 16);
+    (options.models.engine.max_running, options.models.engine.max_queued) = (1, 16);
     let server = Arc::new(Server::start(options).await);
     let begun = now();
     let calls = (0..64).map(|i| {
@@ -142,7 +142,7 @@ async fn the_first_retry_after_of_a_fresh_server_is_no_worst_case() {
 async fn who_waits_too_long_for_a_place_or_an_answer_hears_why() {
     let storage = long_storage();
     let mut options = long_options(storage.path());
-    let engine = &mut options.limits.engine;
+    let engine = &mut options.models.engine;
     (engine.max_running, engine.queue_timeout) = (1, Duration::from_millis(150));
     engine.request_timeout = Duration::from_millis(700);
     let server = Arc::new(Server::start(options).await);

@@ -11,7 +11,7 @@ use crate::support::{Ask, KEY, Server, ask, options};
 const CONTRACT: &str = include_str!("../../../../contract/inference-api.yaml");
 const OPENAI: &str = include_str!("../../../../contract/openai-api.yaml");
 /// Where the router is made: whoever adds a route there adds it to this walk.
-const ROUTER: &str = include_str!("../../src/lib.rs");
+const ROUTER: &str = include_str!("../../src/routes.rs");
 /// What asks for the key too, though no contract has it.
 const BEYOND: &str = "/stats/history";
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
@@ -173,7 +173,7 @@ async fn no_route_answers_to_a_foreign_name() {
 #[tokio::test]
 async fn text_spelled_like_a_special_token_stays_text() {
     let server = Server::start(options()).await;
-    let load = &server.state.options.load;
+    let load = &server.app.options.models.load;
     let catalog = Catalog::new(None);
     let entry = catalog.find(&registry::builtin::tag()).unwrap();
     let tokenizer = registry::load::open(&catalog, &entry, load)

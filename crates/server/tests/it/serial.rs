@@ -10,11 +10,11 @@ use server::Options;
 
 use crate::support::{
     self, Ask, Reply, Server, ask, copy, goldens, long_options, long_storage, options_in, spoiled, storage,
-    weights,
+    weights, with,
 };
 
 fn serial(options: Options) -> Options {
-    Options { swap_mode: SwapMode::Serial, ..options }
+    with(options, |models| models.swap_mode = SwapMode::Serial)
 }
 
 /// Embeddings that are no numbers: found when they are read, after the old model is gone.
@@ -87,7 +87,7 @@ async fn no_more_wait_than_may_and_who_leaves_gives_the_place_back() {
     let root = long_storage();
     copy(&goldens().join("g6"), &root.path().join("g6"));
     let mut options = serial(long_options(root.path()));
-    options.limits.engine.max_queued = 2;
+    options.models.engine.max_queued = 2;
     let server = Server::start(options).await;
     let old = swap_waits(&server, "g6").await;
     let question = Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4)).bytes();

@@ -53,7 +53,7 @@ async fn callers_with_one_key_share_prefixes_and_others_do_not() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_cache_everything_is_computed_and_the_answers_are_the_same() {
     let mut off = options();
-    off.limits.engine.prefix_cache = false;
+    off.models.engine.prefix_cache = false;
     let (with, without) = (Server::start(options()).await, Server::start(off).await);
     let body = ask(LONG, 0.8, 24);
     for _ in 0..2 {
@@ -87,7 +87,7 @@ async fn counts_outlive_the_engines_that_counted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guessed_tokens_change_no_byte_and_are_counted() {
     let mut off = options();
-    off.limits.engine.speculation_tokens = 0;
+    off.models.engine.speculation_tokens = 0;
     let (with, without) = (Server::start(options()).await, Server::start(off).await);
     for (i, content) in ["What is 1234 * 5678?", LONG, "What is 12 * 7?"].into_iter().enumerate() {
         let body = ask(content, [0.0, 0.8][i % 2], 128);

@@ -60,7 +60,7 @@ fn check(stream: &Value) {
 async fn streams_are_listed_with_their_phases_until_they_are_over() {
     let storage = long_storage();
     let mut options = long_options(storage.path());
-    (options.limits.engine.max_running, options.limits.engine.max_queued) = (1, 1);
+    (options.models.engine.max_running, options.models.engine.max_queued) = (1, 1);
     let server = Server::start(options).await;
     assert!(nobody(&server.get("/stats").await));
     let body = ask(WORD, 0.0, 4000);
@@ -92,7 +92,7 @@ async fn streams_are_listed_with_their_phases_until_they_are_over() {
     drop(first);
     let moved = |stats: &Value| phases(stats) == ["decode"] && listed(stats)[0]["request_id"] == "second";
     server.until("the one that waited runs", moved).await;
-    server.state.abort_streams();
+    server.app.models.abort_all();
     server.until("all were cut", nobody).await;
     drop(second);
 }
@@ -102,8 +102,8 @@ async fn a_long_prompt_is_seen_before_its_first_token() {
     let storage = long_storage();
     let mut options = long_options(storage.path());
     // The smallest steps there are, and no help from an earlier attempt.
-    (options.limits.engine.max_running, options.limits.engine.step_tokens) = (1, 1);
-    options.limits.engine.prefix_cache = false;
+    (options.models.engine.max_running, options.models.engine.step_tokens) = (1, 1);
+    options.models.engine.prefix_cache = false;
     let server = Server::start(options).await;
     let body = ask(&"x y z 1 2 3 ".repeat(600), 0.0, 4000);
     for attempt in 0..20 {
@@ -170,7 +170,7 @@ async fn streams_of_old_weights_keep_their_tag() {
 async fn a_hundred_are_listed_and_all_are_counted() {
     let storage = long_storage();
     let mut options = long_options(storage.path());
-    options.limits.engine.max_running = 1;
+    options.models.engine.max_running = 1;
     let server = Server::start(options).await;
     let body = ask("Hello!", 0.0, 3000);
     let mut sockets = Vec::new();

@@ -12,7 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::support::{Ask, Server, Told, ask, long_options, long_storage, options, options_in, told};
+use crate::support::{Ask, Server, Told, ask, long_options, long_storage, options, options_in, told, with};
 
 const PROMPTS: [&str; 8] = [
     "Hello!",
@@ -63,11 +63,11 @@ async fn thirty_two_streams_at_once_say_what_each_says_alone() {
         expected.iter().map(|(tokens, ..)| tokens.concat()).collect();
     assert!(different.len() > 24, "the answers differ, or this shows nothing: {}", different.len());
     let mut two_workers = options();
-    (two_workers.workers, two_workers.threads) = (2, 1);
+    (two_workers.models.workers, two_workers.models.threads) = (2, 1);
     let mut small_steps = options();
-    (small_steps.limits.engine.max_running, small_steps.limits.engine.step_tokens) = (5, 6);
+    (small_steps.models.engine.max_running, small_steps.models.engine.step_tokens) = (5, 6);
     let mut more_threads = options();
-    more_threads.threads = 2;
+    more_threads.models.threads = 2;
     for (name, options) in [
         ("as it is", options()),
         ("two workers", two_workers),
@@ -85,7 +85,7 @@ async fn thirty_two_streams_at_once_say_what_each_says_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_workers_share_the_streams() {
-    let server = Server::start(Options { workers: 2, ..options() }).await;
+    let server = Server::start(with(options(), |models| models.workers = 2)).await;
     let requests = (0..16).map(|i| server.send(Ask::new("POST", "/generate").json(&body(i))));
     let replies = join_all(requests).await;
     let mut used = std::collections::BTreeSet::new();
@@ -121,7 +121,7 @@ async fn hang_up(server: &Server, i: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_clients_that_hang_up_leave_nothing_behind() {
     let mut all = options();
-    all.limits.engine.max_running = 16;
+    all.models.engine.max_running = 16;
     let server = Server::start(all).await;
     let gone = "samosa_stream_ends_total{reason=\"client_gone\"}";
     assert_eq!(server.metric(gone).await, 0.0);
@@ -163,7 +163,7 @@ const SLOW: u64 = 8;
 /// Serves `long` at full speed: its answers are larger than all the buffers between engine and reader.
 async fn impatient_server(storage: &Path) -> Server {
     let mut all = options_in(storage, "long");
-    all.kv_bytes = 256 << 20;
+    all.models.kv_bytes = 256 << 20;
     (all.limits.unread_events, all.limits.unread_for) = (64, Duration::from_millis(150));
     server_with_small_buffers(all).await
 }
@@ -228,7 +228,7 @@ async fn readers_that_never_read_on_are_ended_all_the_same() {
 async fn who_waits_in_the_queue_hears_a_heartbeat() {
     let storage = long_storage();
     let mut all = long_options(storage.path());
-    (all.limits.engine.max_running, all.limits.heartbeat) = (1, Duration::from_millis(50));
+    (all.models.engine.max_running, all.limits.heartbeat) = (1, Duration::from_millis(50));
     let server = Server::start(all).await;
     let mut long = server.send(Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4096))).await;
     assert!(long.piece().await.is_some());
@@ -252,7 +252,7 @@ async fn who_waits_in_the_queue_hears_a_heartbeat() {
 async fn who_leaves_the_queue_gives_the_place_back_while_others_run() {
     let storage = long_storage();
     let mut all = long_options(storage.path());
-    all.limits.engine.max_running = 1;
+    all.models.engine.max_running = 1;
     let server = Server::start(all).await;
     let request = Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4096));
     let mut running = server.send(Ask::new("POST", "/generate").json(&ask("Hello!", 0.0, 4096))).await;

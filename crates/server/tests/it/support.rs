@@ -11,7 +11,7 @@ use registry::plan::SwapMode;
 use registry::{LoadOptions, Tag};
 use serde_json::{Value, json};
 use server::problem::Code;
-use server::{ContextOverflow, Defaults, Edge, Ending, Keys, Limits, Options, State};
+use server::{App, ContextOverflow, Defaults, Edge, Ending, Keys, Limits, Options};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,33 +26,52 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Settings of a small server: exact weights, one engine, the built-in model.
 pub(crate) fn options() -> Options {
     Options {
-        storage: None,
-        offers: Vec::new(),
-        fetcher: Fetcher::new(FetchSettings::default()).unwrap(),
-        default_tag: None,
+        models: models(),
         load_at_start: true,
-        restore_last_model: false,
-        load: LoadOptions { format: WeightFormat::F32, step: None },
-        isa: isa(),
-        threads: 1,
-        workers: 1,
-        kv_bytes: 64 << 20,
         defaults: Defaults::default(),
         context_overflow: ContextOverflow::DropOldest,
         ignored_fields: std::collections::BTreeSet::new(),
         model_aliases: Vec::new(),
-        grammar_worker: Vec::new(),
         page: true,
         metrics_address: None,
         keys: Keys::parse(KEY),
         edge: Edge::default(),
-        swap_mode: SwapMode::Auto,
         swap_wait: Duration::from_secs(45),
         drain_timeout: Duration::from_secs(20),
         limits: Limits::default(),
         spans: None,
         log_lines_dropped: Arc::default(),
         settings: json!({}),
+    }
+}
+
+/// The same with other settings of models and engines.
+pub(crate) fn with(mut options: Options, change: impl FnOnce(&mut serving::Options)) -> Options {
+    change(&mut options.models);
+    options
+}
+
+fn models() -> serving::Options {
+    serving::Options {
+        storage: None,
+        offers: Vec::new(),
+        fetcher: Fetcher::new(FetchSettings::default()).unwrap(),
+        default_tag: None,
+        restore_last_model: false,
+        remember_last_model: true,
+        load: LoadOptions { format: WeightFormat::F32, step: None },
+        isa: isa(),
+        threads: 1,
+        workers: 1,
+        kv_bytes: 64 << 20,
+        swap_mode: SwapMode::Auto,
+        grammar: guides::Settings {
+            command: Vec::new(),
+            deadline: Duration::from_secs(2),
+            slow_reads: 4,
+            memory_bytes: 128 << 20,
+        },
+        engine: engine::Limits::default(),
     }
 }
 
@@ -66,7 +85,9 @@ fn isa() -> cpu::Isa {
 
 /// The same with a storage directory and the model to begin with.
 pub(crate) fn options_in(storage: &Path, tag: &str) -> Options {
-    Options { storage: Some(storage.to_owned()), default_tag: Tag::new(tag), ..options() }
+    let models =
+        serving::Options { storage: Some(storage.to_owned()), default_tag: Tag::new(tag), ..models() };
+    Options { models, ..options() }
 }
 
 pub(crate) fn goldens() -> PathBuf {
@@ -120,9 +141,10 @@ pub(crate) fn long_storage() -> TempDir {
 
 /// Settings to serve `long`, slowly enough that its answers last for seconds on any machine.
 pub(crate) fn long_options(storage: &Path) -> Options {
-    let mut options = Options { isa: cpu::Isa::SCALAR, ..options_in(storage, "long") };
-    options.limits.engine.speculation_tokens = 0;
-    options
+    with(options_in(storage, "long"), |models| {
+        models.isa = cpu::Isa::SCALAR;
+        models.engine.speculation_tokens = 0;
+    })
 }
 
 /// A body of `POST /generate` with one message.
@@ -133,7 +155,7 @@ pub(crate) fn ask(content: &str, temperature: f64, max_tokens: u64) -> Value {
 
 /// A server that runs.
 pub(crate) struct Server {
-    pub(crate) state: Arc<State>,
+    pub(crate) app: App,
     pub(crate) address: SocketAddr,
     stop: watch::Sender<Option<Ending>>,
     running: JoinHandle<()>,
@@ -148,16 +170,16 @@ impl Server {
 
     pub(crate) async fn start_on(listener: TcpListener, options: Options) -> Self {
         let address = listener.local_addr().unwrap();
-        let state = State::new(options);
-        if state.options.load_at_start {
-            state.load_at_start();
+        let app = App::new(options);
+        if app.options.load_at_start {
+            app.models.load_at_start();
         }
-        while state.is_loading() {
+        while app.models.is_loading() {
             sleep(Duration::from_millis(2)).await;
         }
         let (stop, stopped) = watch::channel(None);
-        let running = tokio::spawn(server::serve(listener, Arc::clone(&state), stopped));
-        Self { state, address, stop, running }
+        let running = tokio::spawn(server::serve(listener, app.clone(), stopped));
+        Self { app, address, stop, running }
     }
 
     /// Sends a request and reads the head of its answer.

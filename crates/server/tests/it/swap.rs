@@ -9,7 +9,9 @@ use registry::Tag;
 use serde_json::{Value, json};
 use server::Options;
 
-use crate::support::{self, Ask, Server, ask, copy, goldens, options, options_in, spoiled, storage, weights};
+use crate::support::{
+    self, Ask, Server, ask, copy, goldens, options, options_in, spoiled, storage, weights, with,
+};
 
 const PROMPTS: [&str; 8] =
     ["Hello!", "Who are you?", "Thank you!", "a", "The fox and the sea", "12 * 7?", "नमस्ते 👋", "x y z"];
@@ -131,7 +133,7 @@ async fn the_step_that_is_set_is_the_default_models_though_nothing_is_loaded_at_
     std::fs::copy(root.path().join("g7/meta_000100.json"), root.path().join("g7/meta_000101.json")).unwrap();
     for load_at_start in [true, false] {
         let mut options = Options { load_at_start, ..options_in(root.path(), "g7") };
-        options.load.step = Some(100);
+        options.models.load.step = Some(100);
         let server = Server::start(options).await;
         assert_eq!(server.swap("g7").await.status, 202);
         assert_eq!(server.get("/stats").await["model"]["step"], 100);
@@ -230,7 +232,7 @@ async fn weights_that_make_no_sense_fail_before_the_cut_over() {
 async fn another_tag_is_409_the_same_is_joined_and_nobody_need_wait() {
     let root = storage(&["g7", "g6"]);
     // The built-in model is the largest here, and scalar kernels test it slowly: its swap outlasts the questions.
-    let slow = Options { isa: cpu::Isa::SCALAR, ..options_in(root.path(), "g7") };
+    let slow = with(options_in(root.path(), "g7"), |models| models.isa = cpu::Isa::SCALAR);
     let server = Server::start(slow).await;
     let first = server.send(prefer_swap("samosa-mini", "wait=0")).await;
     let (second, other, live, stats, told) = tokio::join!(
@@ -327,7 +329,7 @@ async fn hidden_and_half_written_directories_are_no_models() {
         std::fs::write(root.path().join(directory).join(file), b"half").unwrap();
     }
     std::fs::write(root.path().join("d30"), b"a file").unwrap();
-    let server = Server::start(Options { default_tag: None, ..options_in(root.path(), "g7") }).await;
+    let server = Server::start(with(options_in(root.path(), "g7"), |models| models.default_tag = None)).await;
     let listed = server.get("/models").await;
     let tags: Vec<&Value> = listed["models"].as_array().unwrap().iter().map(|m| &m["model_tag"]).collect();
     assert_eq!(tags, ["g7", "samosa-mini"]);
@@ -339,6 +341,6 @@ async fn hidden_and_half_written_directories_are_no_models() {
     assert!(detail.starts_with("`unfinished` has no metadata"), "{detail}");
     assert!(Tag::new(".staging").is_none());
     let empty = root.path().join("not-there-yet");
-    let server = Server::start(Options { storage: Some(empty), ..options() }).await;
+    let server = Server::start(with(options(), |models| models.storage = Some(empty))).await;
     assert_eq!(server.get("/health").await["current_model"], "samosa-mini");
 }

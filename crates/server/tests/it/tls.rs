@@ -138,7 +138,7 @@ async fn who_speaks_no_tls_is_let_go_at_once() {
         let _ = timeout(SOON, socket.read_to_end(&mut answer)).await.expect("the connection is closed");
         assert!(answer.len() < 16 && !answer.starts_with(b"HTTP"), "{answer:?}");
     }
-    assert_eq!(server.state.open_streams(), 0);
+    assert_eq!(server.app.open_streams(), 0);
     assert!(exchange(&mut trusting(&server).await, health(), "\"workers\"").await.contains("200 OK"));
 }
 
@@ -150,7 +150,7 @@ async fn plain_http_is_closed_without_waiting_for_the_deadline() {
     socket.write_all(&health().bytes()).await.unwrap();
     let mut answer = Vec::new();
     let _ = timeout(SOON, socket.read_to_end(&mut answer)).await.expect("the connection is closed");
-    assert!(begun.elapsed() < server.state.options.limits.header_timeout / 2);
+    assert!(begun.elapsed() < server.app.options.limits.header_timeout / 2);
 }
 
 #[tokio::test]
@@ -199,7 +199,7 @@ async fn a_new_pair_is_for_new_connections_and_cuts_no_old_one() {
     let server = Server::start(unloaded()).await;
     let mut old = trusting(&server).await;
     assert!(exchange(&mut old, health(), "\"workers\"").await.contains("200 OK"));
-    server.state.options.edge.tls.as_ref().unwrap().replace(&pair(TWO));
+    server.app.options.edge.tls.as_ref().unwrap().replace(&pair(TWO));
     assert!(connect(server.address, ONE[0], &BOTH).await.is_err(), "the old certificate is gone");
     let mut new = connect(server.address, TWO[0], &BOTH).await.unwrap();
     assert!(exchange(&mut new, health(), "\"workers\"").await.contains("200 OK"));
@@ -230,7 +230,7 @@ async fn a_stream_finishes_and_an_idle_connection_ends_when_the_server_stops() {
 async fn a_reader_that_takes_nothing_is_ended_below_tls_too() {
     let storage = long_storage();
     let mut all = with_tls(options_in(storage.path(), "long"));
-    all.kv_bytes = 256 << 20;
+    all.models.kv_bytes = 256 << 20;
     (all.limits.unread_events, all.limits.unread_for) = (64, Duration::from_millis(150));
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_send_buffer_size(4096).unwrap();

@@ -468,7 +468,7 @@ async fn what_never_ends_is_ended() {
         // Where bytes were still under way, the reset that they cause may outrun the answer.
         assert!(answer.is_empty() || answer.starts_with(status), "{name}: {answer}");
     }
-    assert_eq!(server.state.open_streams(), 0);
+    assert_eq!(server.app.open_streams(), 0);
     assert_eq!(statuses(&server, get("").as_bytes()).await, (vec![200], Open), "others are served");
 }
 

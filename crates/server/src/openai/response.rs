@@ -1,0 +1,115 @@
+//! Complete responses.
+
+use engine::{FinishReason, Usage};
+use serde::Serialize;
+
+use super::logprobs::{ChatLogprobs, LogprobEntry, PendingLogprobs, TextLogprobs};
+use super::types::{CompletionKind, ResponseContext, UsageObject, reason};
+use crate::events::AnswerOutput;
+
+/// One answer, as far as it was heard.
+pub(super) struct CompleteAnswer {
+    text: String,
+    entries: Vec<LogprobEntry>,
+    logprobs: Option<PendingLogprobs>,
+    end: Option<(FinishReason, Usage)>,
+}
+
+impl CompleteAnswer {
+    pub(super) fn new(response: &ResponseContext) -> Self {
+        Self { text: String::new(), entries: Vec::new(), logprobs: response.logprobs(), end: None }
+    }
+
+    /// Takes what is said of it.
+    pub(super) fn add(&mut self, said: AnswerOutput) {
+        let pending = self.logprobs.as_mut();
+        let entries = match said {
+            AnswerOutput::Token { token, text, logprobs } => {
+                self.text.push_str(&text);
+                pending.map(|pending| pending.token(token, logprobs, &text))
+            }
+            AnswerOutput::Text(text) => {
+                self.text.push_str(&text);
+                pending.map(|pending| pending.held(&text))
+            }
+            AnswerOutput::Finished { reason, usage, .. } => {
+                self.end = Some((reason, usage));
+                pending.map(|pending| pending.finish(reason))
+            }
+            AnswerOutput::Failed(_) => None,
+        };
+        self.entries.extend(entries.unwrap_or_default());
+    }
+}
+
+/// The answer to a request: all of its choices.
+pub(super) fn render(response: &ResponseContext, answers: &[CompleteAnswer]) -> Vec<u8> {
+    let mut usage = UsageObject::default();
+    for (index, answer) in answers.iter().enumerate() {
+        if let Some((_, took)) = answer.end {
+            usage.add(took, index, response.choices);
+        }
+    }
+    let head = &response.head;
+    let answers = answers.iter().enumerate();
+    // Texts and numbers can always be written.
+    let written = match head.kind {
+        CompletionKind::Chat => {
+            let choices: Vec<ChatChoice<'_>> = answers.map(|(i, answer)| ChatChoice::of(i, answer)).collect();
+            serde_json::to_vec(&head.with(head.kind.object(), &choices, Some(usage)))
+        }
+        CompletionKind::Text => {
+            let choices: Vec<TextChoice<'_>> = answers.map(|(i, answer)| TextChoice::of(i, answer)).collect();
+            serde_json::to_vec(&head.with(head.kind.object(), &choices, Some(usage)))
+        }
+    };
+    written.unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct ChatChoice<'a> {
+    index: usize,
+    message: ChatMessage<'a>,
+    logprobs: Option<ChatLogprobs>,
+    finish_reason: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct ChatMessage<'a> {
+    role: &'static str,
+    content: &'a str,
+    /// There is none.
+    refusal: Option<()>,
+}
+
+impl<'a> ChatChoice<'a> {
+    fn of(index: usize, answer: &'a CompleteAnswer) -> Self {
+        let logprobs = |pending: &PendingLogprobs| ChatLogprobs::new(&answer.entries, pending.tokenizer());
+        Self {
+            index,
+            message: ChatMessage { role: "assistant", content: &answer.text, refusal: None },
+            logprobs: answer.logprobs.as_ref().map(logprobs),
+            finish_reason: answer.end.map(|(end, _)| reason(end)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct TextChoice<'a> {
+    index: usize,
+    text: &'a str,
+    logprobs: Option<TextLogprobs>,
+    finish_reason: Option<&'static str>,
+}
+
+impl<'a> TextChoice<'a> {
+    fn of(index: usize, answer: &'a CompleteAnswer) -> Self {
+        let logprobs = |pending: &PendingLogprobs| TextLogprobs::new(&answer.entries, pending.tokenizer());
+        Self {
+            index,
+            text: &answer.text,
+            logprobs: answer.logprobs.as_ref().map(logprobs),
+            finish_reason: answer.end.map(|(end, _)| reason(end)),
+        }
+    }
+}
