@@ -15,10 +15,6 @@ use registry::{Catalog, Entry, LoadOptions, Tag};
 use serde_json::Value;
 use serving::Options;
 
-/// Bytes of a kilobyte and of a megabyte, as in every setting.
-const KILOBYTE: f64 = 1024.0;
-const MEGABYTE: f64 = KILOBYTE * KILOBYTE;
-
 /// The command line of `models`.
 pub(crate) fn command() -> Command {
     let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON instead of text");
@@ -70,14 +66,4 @@ impl Asked {
 
 fn print_json(document: &Value) -> Result<()> {
     Ok(writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(document)?)?)
-}
-
-/// A size; what is next to nothing in megabytes is in kilobytes.
-fn megabytes(bytes: u64) -> String {
-    let bytes = bytes as f64;
-    if bytes < MEGABYTE / 10.0 {
-        format!("{:.1} kB", bytes / KILOBYTE)
-    } else {
-        format!("{:.1} MB", bytes / MEGABYTE)
-    }
 }

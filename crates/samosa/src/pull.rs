@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use client::progress::{Download, Progress};
+use client::text::{ByteSize, counted};
 use fetch::{DownloadProgress, ProgressSnapshot};
 use registry::provenance::{DownloadRequest, Provenance};
 use registry::{Catalog, Entry, Error, Identity, LoadOptions, Location, Tag, load};
@@ -194,12 +195,12 @@ impl Pulled {
         let (tag, source, identity) = (&options.tag, &self.entry.source, self.identity.as_str());
         let did = if self.is_new() { "was pulled from" } else { "is up to date with" };
         let commit = self.provenance.commit.iter().map(|commit| format!("commit {commit:.12}, "));
-        let (commit, files) = (commit.collect::<String>(), self.provenance.files.len());
-        let megabytes = self.bytes() as f64 / 1e6;
-        let (seconds, s) = (self.seconds, if files == 1 { "" } else { "s" });
+        let commit = commit.collect::<String>();
+        let files = counted(self.provenance.files.len() as u64, "file", "files");
+        let (size, seconds) = (ByteSize(self.bytes()), self.seconds);
         Ok(writeln!(
             out,
-            "{tag} {did} {source} ({commit}{files} file{s}, {megabytes:.1} MB, {seconds:.1} s, identity {identity:.12}…)"
+            "{tag} {did} {source} ({commit}{files}, {size}, {seconds:.1} s, identity {identity:.12}…)"
         )?)
     }
 

@@ -4,11 +4,12 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::ArgMatches;
+use client::text::ByteSize;
 use registry::{Catalog, Entry, Location, Tag, load};
 use serde_json::{Value, json};
 use serving::Options;
 
-use super::{megabytes, print_json};
+use super::print_json;
 use crate::storage;
 
 /// One line.
@@ -90,7 +91,7 @@ impl Row {
             format!("{}{mark}", self.tag),
             self.source.clone().unwrap_or_else(dash),
             self.step.map_or_else(dash, |step| step.to_string()),
-            self.bytes.map_or_else(dash, megabytes),
+            self.bytes.map_or_else(dash, |bytes| ByteSize(bytes).to_string()),
             state.unwrap_or_else(|| self.state.to_owned()),
         ]
     }

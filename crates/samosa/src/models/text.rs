@@ -1,9 +1,8 @@
 //! A document for people: one line a value, names aligned, what is inside another indented below it. What is null or
 //! empty is left out.
 
+use client::text::ByteSize;
 use serde_json::{Map, Value};
-
-use super::megabytes;
 
 /// Columns that what is inside another is indented by.
 const INDENT: usize = 2;
@@ -71,11 +70,11 @@ fn shown(key: &str, value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
-        Value::Number(bytes) if key.ends_with("_bytes") => megabytes(bytes.as_u64().unwrap_or(0)),
+        Value::Number(bytes) if key.ends_with("_bytes") => ByteSize(bytes.as_u64().unwrap_or(0)).to_string(),
         Value::Object(file) => {
             let bytes = file.get("bytes").and_then(Value::as_u64).unwrap_or(0);
             let hash = file.get("sha256").and_then(Value::as_str).unwrap_or_default();
-            format!("{:>10}  {hash}", megabytes(bytes))
+            format!("{:>10}  {hash}", ByteSize(bytes))
         }
         other => other.to_string(),
     }
@@ -88,12 +87,12 @@ mod tests {
     #[test]
     fn names_are_aligned_and_nothing_is_said_of_nothing() {
         let document = json!({
-            "tag": "d20", "step": null, "memory_bytes": 3_145_728, "fits": true, "overrides": { "softcap": 20.0 },
-            "files": { "model_000650.pt": { "bytes": 1_048_576, "sha256": "ab" }, "a": { "bytes": 512, "sha256": "" } },
+            "tag": "d20", "step": null, "memory_bytes": 3_000_000, "fits": true, "overrides": { "softcap": 20.0 },
+            "files": { "model_000650.pt": { "bytes": 1_000_000, "sha256": "ab" }, "a": { "bytes": 512, "sha256": "" } },
             "notes": ["one", "two"], "sha256": {},
         });
         let expected = "tag     d20\nmemory  3.0 MB\nfits    yes\noverrides\n  softcap  20.0\nfiles\n  model_000650.pt      \
-                        1.0 MB  ab\n  a                    0.5 kB\nnotes\n  one\n  two\n";
+                        1.0 MB  ab\n  a                     512 B\nnotes\n  one\n  two\n";
         assert_eq!(super::lines(&document), expected);
     }
 }

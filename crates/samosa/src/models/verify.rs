@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Result, bail};
+use client::text::ByteSize;
 use cpu::Compute;
 use registry::identity::HashCache;
 use registry::load::{self, Opened};
@@ -10,7 +11,7 @@ use registry::{Error, Identity, plan, self_test};
 use serde_json::{Value, json};
 use serving::Options;
 
-use super::{Asked, megabytes, print_json};
+use super::{Asked, print_json};
 
 /// What was checked, and how it came out.
 struct Checks<'a> {
@@ -73,14 +74,16 @@ impl Checks<'_> {
         let needs = opened.needs(0, 1);
         let fits = plan::alone(needs, &entry.tag);
         if self
-            .tell("memory", fits, |_| format!("{} in {}", megabytes(needs.least()), load.format.name()))?
+            .tell("memory", fits, |_| format!("{} in {}", ByteSize(needs.least()), load.format.name()))?
             .is_none()
         {
             return Ok(Some(identity));
         }
         let compute = Compute::new(options.isa, options.threads);
         let loaded = opened.with(&hashes).load(&compute);
-        if let Some(model) = self.tell("load", loaded, |model| megabytes(model.weights.bytes() as u64))? {
+        if let Some(model) =
+            self.tell("load", loaded, |model| ByteSize(model.weights.bytes() as u64).to_string())?
+        {
             self.tell("self-test", self_test::run(&model, &compute), |()| "a short answer".to_owned())?;
         }
         Ok(Some(identity))
@@ -110,7 +113,7 @@ impl Checks<'_> {
 }
 
 fn files(files: &std::collections::BTreeMap<String, u64>) -> String {
-    format!("{} of {}", files.len(), megabytes(files.values().sum()))
+    format!("{} of {}", files.len(), ByteSize(files.values().sum()))
 }
 
 fn structure(opened: &Opened) -> String {

@@ -78,7 +78,7 @@ fn list_has_a_line_for_each_model_in_each_state() {
     let size: u64 =
         size.filter(|f| f.file_name() != "expected.json").map(|f| f.metadata().unwrap().len()).sum();
     let size = size + root.path().join("tokenizer/tokenizer.pkl").metadata().unwrap().len();
-    let megabytes = format!("{:.1}", size as f64 / 1_048_576.0);
+    let megabytes = format!("{:.1}", size as f64 / 1e6);
     assert_eq!(line(&table, "tag"), ["tag", "source", "step", "size", "state"]);
     assert_eq!(line(&table, "far"), ["far", "huggingface:o/far@v2", "-", "-", "not", "fetched"]);
     assert_eq!(line(&table, "g0")[..6], ["g0", "-", "-", "-", "incomplete:", "`g0`"], "{table}");
