@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use registry::Source;
 use registry::provenance::{DownloadRequest, FileRecord, Provenance};
 
 use crate::disk::remove_tree;
@@ -11,7 +12,7 @@ use crate::install::{self, Present};
 use crate::listing::is_file_name;
 use crate::lock::Lock;
 use crate::plan::{DownloadPlan, PlannedFile};
-use crate::retry::Retries;
+use crate::retry::{Retries, RetryPolicy};
 use crate::staging::Staging;
 use crate::store::Store;
 use crate::transfer::TransferJob;
@@ -104,6 +105,20 @@ impl Fetcher {
         }
         let web = Arc::new(Web::new(&self.settings)?);
         Ok(self.web.get_or_init(|| web).clone())
+    }
+
+    /// Whether nothing may be fetched from a source: from the Hub with `HF_HUB_OFFLINE`.
+    pub fn is_off(&self, source: &Source) -> bool {
+        self.settings.offline && matches!(source, Source::HuggingFace { .. })
+    }
+
+    /// Lists what a source has, fetching nothing of it, and returns how many files that are. Asks once: whoever waits can
+    /// ask again. What no model needs counts too.
+    pub async fn list(&self, wanted: &DownloadRequest) -> Result<usize, Error> {
+        let progress = DownloadProgress::default();
+        let retries = Retries::new(RetryPolicy { attempts: 1, ..self.settings.retry }, &progress);
+        let mut store = Store::new(self.web()?, &self.settings, wanted)?;
+        Ok(store.list(&retries).await?.len())
     }
 }
 

@@ -180,13 +180,6 @@ fn value<'a>(settings: &'a [(String, String)], wanted: &str) -> Option<&'a str> 
     found.map(|(_, value)| value.as_str())
 }
 
-/// The endpoint that is set, or that of the region.
-pub(crate) fn endpoint(settings: &[(String, String)]) -> String {
-    let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| value(settings, name));
-    let of_region = || format!("https://s3.{}.amazonaws.com", region.unwrap_or("us-east-1"));
-    own_endpoint(settings).map_or_else(of_region, String::from)
-}
-
 /// Our own word on a request, which comes back inside the store's errors.
 pub(crate) fn fault_of(error: &object_store::Error) -> RequestFault {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
