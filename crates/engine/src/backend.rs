@@ -1,8 +1,15 @@
-//! The seam between the engine and what computes: a transformer on this CPU, or a toy in tests.
+//! The seam between the engine and what computes: all that the engine knows of a model on a device.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use model::{Compute, Config, KvCache, KvClass, KvLayout, SequenceRows, Session, WeightFormat, Weights};
+use crate::guide::TokenSet;
+use crate::request::{Logprobs, Penalties, Sampling};
+
+/// Positions of a page of the KV cache.
+pub const PAGE: usize = 32;
+
+/// Stands in a page table for a page that was freed.
+pub const NO_PAGE: u32 = u32::MAX;
 
 /// Sizes that scheduling needs to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -11,115 +18,126 @@ pub struct Shape {
     pub vocab_size: usize,
     /// Positions of a sequence.
     pub sequence_len: usize,
-    /// Classes of key/value pages.
+    /// Classes of KV pages, the widest window first.
     pub classes: Vec<PageClass>,
 }
 
-/// Pages that share a window.
+/// KV pages of the layers that share a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PageClass {
-    /// How many positions back they are looked at.
+    /// How many positions back they attend to.
     pub window: usize,
     /// How many there are.
     pub n_pages: usize,
 }
 
-/// Computes batches.
+/// Which rows of a batch item need logits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogitRows {
+    /// None: the prompt goes on.
+    None,
+    /// The last one: a token will be sampled.
+    Last,
+    /// All: draft tokens are checked, or a text is scored.
+    All,
+}
+
+/// Consecutive new tokens of one sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchItem<'a> {
+    /// Their ids, at least one, each below the vocabulary's size.
+    pub tokens: &'a [u32],
+    /// All tokens before them; so many positions of the KV cache are filled.
+    pub history: &'a [u32],
+    /// For each class of pages: the page of every 32 positions from 0 on.
+    pub tables: &'a [Vec<u32>],
+    /// Which rows need logits.
+    pub logits: LogitRows,
+}
+
+/// Computes batches. The same contract on every device: rows do not depend on the rows beside them, and the random number of
+/// a token is [`crate::random::uniform`] of its request's seed and its position.
 pub trait Backend: Send {
     /// Its sizes; they never change.
     fn shape(&self) -> &Shape;
-    /// Logits of the rows that ask for them, (rows, vocab_size).
-    fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32];
+
+    /// Computes the rows of a batch and keeps the logits that it asks for, in order, for [`Self::sample`].
+    fn forward(&mut self, batch: &[BatchItem<'_>]);
+
+    /// Samples from rows of logits of the last batch: one result each, in order.
+    fn sample(&mut self, rows: &[SampleParams<'_>]) -> Vec<Sampled>;
+
     /// Bytes of scratch held now.
     fn scratch_bytes(&self) -> usize {
         0
     }
-    /// The threads it computes with, for what else there is to compute.
-    fn compute(&self) -> Option<Arc<Compute>> {
-        None
-    }
 }
 
-/// Nanochat weights on this machine's CPU.
-pub struct Transformer {
-    shape: Shape,
-    weights: Arc<Weights>,
-    compute: Arc<Compute>,
-    session: Session,
+/// How a token is sampled from one row of logits.
+#[derive(Clone, Copy, Debug)]
+pub struct SampleParams<'a> {
+    /// Index among the rows of logits of the last batch.
+    pub row: usize,
+    /// Temperature, candidates, penalties, biases and seed.
+    pub sampling: &'a Sampling,
+    /// Position of the token in its sequence.
+    pub position: usize,
+    /// Counts of the tokens before it, if penalties ask for them.
+    pub counts: Option<&'a TokenCounts>,
+    /// Draft tokens before it that `counts` does not include yet.
+    pub draft: &'a [u32],
+    /// The tokens that may be sampled, if not every one.
+    pub allowed: Option<&'a TokenSet>,
+    /// The token that is taken whatever the logits are.
+    pub forced: Option<u32>,
+    /// How many of the likeliest tokens are reported with their log probabilities.
+    pub logprobs: Option<usize>,
 }
 
-impl Transformer {
-    /// A transformer whose keys and values take at most `kv_bytes`, but always enough for one sequence of
-    /// full length. `step_tokens` is that of [`crate::Limits::checked`].
-    pub fn new(weights: Arc<Weights>, compute: Compute, kv_bytes: usize, step_tokens: usize) -> Self {
-        let config = &weights.config;
-        let Plan { layout, n_pages, .. } = plan(config, weights.format, (kv_bytes, step_tokens));
-        let classes = layout.classes.iter().zip(&n_pages);
-        let shape = Shape {
-            vocab_size: config.vocab_size,
-            sequence_len: config.sequence_len,
-            classes: classes.map(|(class, &n_pages)| PageClass { window: class.window, n_pages }).collect(),
-        };
-        let session = Session::new(KvCache::new(&layout, &n_pages));
-        Self { shape, weights, compute: Arc::new(compute), session }
-    }
-
-    /// Bytes set aside for keys and values.
-    pub fn kv_bytes(&self) -> usize {
-        self.session.kv.bytes()
-    }
-
-    /// Bytes that [`Transformer::new`] would set aside.
-    pub fn planned_kv_bytes(weights: &Weights, kv_bytes: usize, step_tokens: usize) -> usize {
-        let Plan { layout, n_pages, .. } = plan(&weights.config, weights.format, (kv_bytes, step_tokens));
-        layout.classes.iter().zip(&n_pages).map(|(class, n)| class.page_bytes * n).sum()
-    }
-
-    /// Sequences of full length that fit at once into what [`Transformer::new`] would set aside.
-    pub fn planned_sequences(
-        config: &Config,
-        format: WeightFormat,
-        kv_bytes: usize,
-        step_tokens: usize,
-    ) -> usize {
-        plan(config, format, (kv_bytes, step_tokens)).sequences
-    }
+/// What came of a row of logits.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sampled {
+    /// The token, or why there is none.
+    pub token: Result<u32, NoToken>,
+    /// Its log probability and those of the likeliest tokens, if they were asked for.
+    pub logprobs: Option<Box<Logprobs>>,
 }
 
-/// What is set aside for keys and values.
-struct Plan {
-    layout: KvLayout,
-    /// Of each class.
-    n_pages: Vec<usize>,
-    /// Sequences of full length that these are for.
-    sequences: usize,
+/// Why no token could be sampled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoToken {
+    /// A logit is not a number.
+    NotFinite,
+    /// None of the allowed tokens can be sampled.
+    NothingAllowed,
 }
 
-/// Pages of each class: as many full-length sequences as fit into `kv_bytes`, at least one.
-fn plan(config: &Config, format: WeightFormat, (kv_bytes, step_tokens): (usize, usize)) -> Plan {
-    let layout = KvLayout::new(config, format);
-    let worst_case =
-        |class: &KvClass| crate::pages::worst_case(config.sequence_len, class.window, step_tokens);
-    let one: Vec<usize> = layout.classes.iter().map(worst_case).collect();
-    let bytes_of_one: usize = layout.classes.iter().zip(&one).map(|(class, n)| class.page_bytes * n).sum();
-    let sequences = (kv_bytes / bytes_of_one.max(1)).max(1);
-    Plan { layout, n_pages: one.iter().map(|n| n * sequences).collect(), sequences }
-}
+/// How often each token occurs in an answer; those of the prompt alone with 0.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TokenCounts(BTreeMap<u32, u32>);
 
-impl Backend for Transformer {
-    fn shape(&self) -> &Shape {
-        &self.shape
+impl TokenCounts {
+    /// The counts before an answer begins, if its sampling asks for any.
+    pub fn new(prompt: &[u32], sampling: &Sampling) -> Option<Self> {
+        let penalties = sampling.penalties;
+        // Prompt tokens matter to the repetition penalty alone.
+        let counted = if penalties.repetition == 1.0 { &[] } else { prompt };
+        let counts = counted.iter().map(|&token| (token, 0)).collect();
+        (penalties != Penalties::default()).then_some(Self(counts))
     }
 
-    fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32] {
-        self.session.forward(&self.compute, &self.weights, batch)
+    /// Counts a token of the answer.
+    pub fn add(&mut self, token: u32) {
+        *self.0.entry(token).or_default() += 1;
     }
 
-    fn scratch_bytes(&self) -> usize {
-        self.session.scratch_bytes()
-    }
-
-    fn compute(&self) -> Option<Arc<Compute>> {
-        Some(Arc::clone(&self.compute))
+    /// Each token and its count, the tokens of a draft counted too.
+    pub fn with_draft(&self, draft: &[u32]) -> impl Iterator<Item = (u32, u32)> {
+        let in_draft = |token: u32| draft.iter().filter(|&&drafted| drafted == token).count() as u32;
+        let known = self.0.iter().map(move |(&token, &count)| (token, count + in_draft(token)));
+        let is_new =
+            |&(i, token): &(usize, u32)| !self.0.contains_key(&token) && !draft[..i].contains(&token);
+        let new = draft.iter().copied().enumerate().filter(is_new);
+        known.chain(new.map(move |(_, token)| (token, in_draft(token))))
     }
 }

@@ -1,44 +1,40 @@
 //! From requests to tokens: continuous batching over one model.
 //!
-//! The engine is deterministic and sans-IO: no clock, no thread, no randomness but what a request's seed and
-//! a token's position give. Only [`driver`] knows time and threads. It knows neither HTTP nor disks.
+//! The engine is deterministic and sans-IO: no clock, no thread, no randomness but [`random`]. Only [`driver`] knows time
+//! and threads. It knows neither models nor kernels, neither HTTP nor disks: what computes is a [`Backend`], what steers an
+//! answer a [`Guide`].
 //!
-//! Reading order: [`request`] (what comes in and goes out), [`limits`], [`step`] (`Engine::step`: admit →
-//! plan → forward → sample → emit → reclaim), then its parts: `scheduler`, `speculation`, `pages`, `prefix_cache`,
-//! `sampler`, `stop`, `tool` (the calculator that models call) and the seams: [`backend`] to the transformer,
-//! [`constraint`] to grammars.
+//! Reading order: [`request`] (what comes in and goes out), the seams [`backend`] and [`guide`], [`limits`], [`step`]
+//! (`Engine::step`: admit → schedule → forward → sample → accept → reclaim), then its parts: `scheduler`, `speculation`,
+//! `pages`, `prefix_cache`, `stop`.
 
 #![forbid(unsafe_code)]
 
 pub mod backend;
-pub mod constraint;
 pub mod driver;
+pub mod guide;
 pub mod limits;
 pub mod pace;
+pub mod random;
 pub mod request;
 pub mod step;
 
 mod backlog;
-mod calculator;
 mod pages;
 mod prefix_cache;
-mod sampler;
 mod scheduler;
 mod speculation;
 mod stop;
-mod tool;
 
-pub use backend::{Backend, Transformer};
+pub use backend::{Backend, BatchItem, LogitRows};
 pub use backlog::Refusal;
-pub use calculator::calculate;
-pub use constraint::{Allowed, Constraint, TokenSet};
 pub use driver::{Abort, Handle, Sink, StreamEvent, Timings};
+pub use guide::{Allowed, Guide, TokenSet};
 pub use limits::Limits;
-pub use model::{Compute, Isa};
 pub use pace::Pace;
+pub use pages::worst_case as worst_case_pages;
 pub use request::{
     Event, Failure, FinishReason, InvalidRequest, Logprobs, Penalties, Request, RequestId, Sampling, Scope,
     Usage,
 };
 pub use step::{Counts, Engine, Stepped};
-pub use tool::ToolState;

@@ -11,9 +11,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use model::{NO_PAGE, PAGE};
-
-use crate::backend::Shape;
+use crate::backend::{NO_PAGE, PAGE, Shape};
 use crate::limits::Limits;
 use crate::prefix_cache::{Next, Place, PrefixCache, chain_hash};
 use crate::request::Request;
@@ -69,7 +67,7 @@ pub(crate) struct Holding {
 
 /// Pages that a sequence of `tokens` positions holds at most at once, reading its prompt in chunks of up to
 /// `chunk`.
-pub(crate) fn worst_case(tokens: usize, window: usize, chunk: usize) -> usize {
+pub fn worst_case(tokens: usize, window: usize, chunk: usize) -> usize {
     tokens.div_ceil(PAGE).min((window + chunk).div_ceil(PAGE) + 1)
 }
 
@@ -241,9 +239,9 @@ impl PagePool {
         self.classes.iter().map(|class| class.idle.len()).sum()
     }
 
-    /// Cached pages that were needed for something else, since the start.
-    pub(crate) fn evicted(&self) -> u64 {
-        self.evicted
+    /// How many cached pages were evicted since the last call.
+    pub(crate) fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
     }
 
     /// Asserts that every page is free, cached, or held by as many as name it in `holdings`, which are all
@@ -500,7 +498,7 @@ mod tests {
         assert_eq!(pool.cached(), 6);
         let mut third = pool.reserve(&request(900, 90, 96), CHUNK).unwrap();
         compute(&mut pool, &mut third, &tokens(900, 90), 90);
-        assert_eq!(pool.evicted(), 1, "two pages were free");
+        assert_eq!(pool.take_evicted(), 1, "two pages were free");
         let found = |pool: &mut PagePool, first| {
             let holding = pool.reserve(&request(first, 97, 98), CHUNK);
             let published = holding.as_ref().map(|holding| holding.published);

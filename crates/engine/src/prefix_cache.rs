@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{NO_PAGE, PAGE};
-
+use crate::backend::{NO_PAGE, PAGE};
+use crate::random::mix;
 use crate::request::Scope;
-use crate::sampler::mix;
 
 /// Extends a chain hash by a block of tokens.
 pub(crate) type ChainHash = fn(u64, &[u32]) -> u64;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::constraint::Constraint;
+use crate::guide::Guide;
 
 /// Names a request within one engine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -74,7 +74,8 @@ pub struct Request {
     pub(crate) scope: Scope,
     pub(crate) stops: Vec<String>,
     pub(crate) logprobs: Option<usize>,
-    pub(crate) constraint: Option<Box<dyn Constraint>>,
+    pub(crate) stop_tokens: Arc<[u32]>,
+    pub(crate) guide: Option<Box<dyn Guide>>,
 }
 
 /// Why [`Request::new`] refused. The server checks these before; they guard against its mistakes.
@@ -108,8 +109,16 @@ impl Request {
             return Err(InvalidRequest::UnknownToken);
         }
         let max_tokens = max_tokens.min(sequence_len - prompt.len());
-        let (scope, stops, logprobs, constraint) = (Scope::default(), Vec::new(), None, None);
-        Ok(Self { prompt, max_tokens, sampling, scope, stops, logprobs, constraint })
+        Ok(Self {
+            prompt,
+            max_tokens,
+            sampling,
+            scope: Scope::default(),
+            stops: Vec::new(),
+            logprobs: None,
+            stop_tokens: Arc::default(),
+            guide: None,
+        })
     }
 
     /// The same request, sharing computed prefixes with requests of this scope only.
@@ -130,10 +139,16 @@ impl Request {
         Self { logprobs: Some(top), ..self }
     }
 
-    /// The same request, whose tokens are drawn from those that are allowed.
+    /// The same request, whose answer ends at any of these tokens, and does not contain it.
     #[must_use]
-    pub fn constrained(self, constraint: Box<dyn Constraint>) -> Self {
-        Self { constraint: Some(constraint), ..self }
+    pub fn ending_at(self, stop_tokens: Arc<[u32]>) -> Self {
+        Self { stop_tokens, ..self }
+    }
+
+    /// The same request, whose answer is steered by a guide.
+    #[must_use]
+    pub fn guided(self, guide: Box<dyn Guide>) -> Self {
+        Self { guide: Some(guide), ..self }
     }
 
     /// Positions it may come to hold.

@@ -1,19 +1,18 @@
 //! Who runs in the next step: sequences that decode first, then prompts in order of arrival, in chunks that
 //! fit the step's budget. A prompt whose next page another sequence computes in this very step waits for it.
-//! Where no prompt is read and few decode, guesses fill the step.
+//! Where no prompt is read and few decode, draft tokens fill the step.
 
 use std::collections::VecDeque;
 
-use model::{LogitRows, PAGE, SequenceRows};
-use tokenizer::{StreamDecoder, Tokenizer};
+use tokenizer::StreamDecoder;
 
+use crate::backend::{BatchItem, LogitRows, PAGE, SampleParams, TokenCounts};
+use crate::guide::Allowed;
 use crate::limits::Limits;
 use crate::pages::{Holding, PagePool};
 use crate::request::{Request, RequestId, Usage};
-use crate::sampler::Seen;
 use crate::speculation::Speculation;
 use crate::stop::StopTexts;
-use crate::tool::ToolState;
 
 /// A request on its way through the engine.
 pub(crate) struct Sequence {
@@ -26,13 +25,12 @@ pub(crate) struct Sequence {
     /// How many were computed by others.
     cached: usize,
     pub(crate) holding: Holding,
-    pub(crate) tool: ToolState,
     pub(crate) speculation: Speculation,
     pub(crate) decoder: StreamDecoder,
     pub(crate) stops: StopTexts,
-    /// What came before, if its sampling asks.
-    pub(crate) seen: Option<Seen>,
-    /// Whether its constraint was asked and had not answered when a token was to be sampled.
+    /// Counts of its tokens, if penalties ask for them.
+    counts: Option<TokenCounts>,
+    /// Whether its guide was asked and had not answered when a token was to be sampled.
     pub(crate) waits: bool,
     pub(crate) done: bool,
 }
@@ -42,7 +40,7 @@ pub(crate) struct Sequence {
 pub(crate) struct Part {
     /// Index among the running sequences.
     pub(crate) index: usize,
-    /// How many of its tokens, guesses included.
+    /// How many of its tokens, draft tokens included.
     pub(crate) rows: usize,
     /// Whether these complete what is known of it, so that a token can be sampled.
     pub(crate) samples: bool,
@@ -54,7 +52,7 @@ impl Sequence {
         tokens.extend_from_slice(&request.prompt);
         let computed = holding.published * PAGE;
         let stops = StopTexts::new(std::mem::take(&mut request.stops));
-        let seen = Seen::new(&request.prompt, &request.sampling);
+        let counts = TokenCounts::new(&request.prompt, &request.sampling);
         Self {
             id,
             request,
@@ -62,11 +60,10 @@ impl Sequence {
             computed,
             cached: computed,
             holding,
-            tool: ToolState::default(),
             speculation: Speculation::default(),
             decoder: StreamDecoder::default(),
             stops,
-            seen,
+            counts,
             waits: false,
             done: false,
         }
@@ -95,21 +92,55 @@ impl Sequence {
         }
     }
 
-    /// Appends a token of the answer. Where its form is prescribed, no tool adds anything to it.
-    pub(crate) fn append(&mut self, token: u32, tokenizer: &Tokenizer) {
+    /// Appends a token of the answer.
+    pub(crate) fn append(&mut self, token: u32) {
         self.tokens.push(token);
-        if let Some(seen) = &mut self.seen {
-            seen.add(token);
+        if let Some(counts) = &mut self.counts {
+            counts.add(token);
         }
-        match &mut self.request.constraint {
-            Some(constraint) => constraint.accept(token),
-            None => self.tool.follow(token, tokenizer),
+        if let Some(guide) = &mut self.request.guide {
+            guide.accept(token);
         }
     }
 
-    /// Whether it has to be left out of a step, since its constraint has not answered yet.
+    /// The `i`-th of the tokens that must come next.
+    pub(crate) fn forced(&self, i: usize) -> Option<u32> {
+        self.request.guide.as_ref().and_then(|guide| guide.forced().get(i).copied())
+    }
+
+    /// Asks the guide what may be sampled from the next rows.
+    pub(crate) fn prepare_guide(&mut self) {
+        // While it waits, what was asked before stands.
+        if let Some(guide) = self.request.guide.as_mut().filter(|_| !self.waits) {
+            guide.prepare(self.speculation.draft());
+        }
+    }
+
+    /// What may be sampled from the rows of a part.
+    pub(crate) fn allowed(&mut self, part: &Part) -> Allowed {
+        match self.request.guide.as_mut().filter(|_| part.samples) {
+            Some(guide) => guide.allowed(),
+            None => Allowed::Any,
+        }
+    }
+
+    /// How row `i` of those with logits is sampled: as if the draft tokens before it were accepted.
+    pub(crate) fn sample_params<'a>(&'a self, i: usize, allowed: &'a Allowed) -> SampleParams<'a> {
+        SampleParams {
+            row: i,
+            sampling: &self.request.sampling,
+            position: self.tokens.len() + i,
+            counts: self.counts.as_ref(),
+            draft: self.draft().get(..i).unwrap_or_default(),
+            allowed: allowed.after(i),
+            forced: self.forced(i),
+            logprobs: self.request.logprobs,
+        }
+    }
+
+    /// Whether it has to be left out of a step, since its guide has not answered yet.
     fn is_blocked(&mut self) -> bool {
-        self.waits && self.request.constraint.as_mut().is_some_and(|constraint| !constraint.is_ready())
+        self.waits && self.request.guide.as_mut().is_some_and(|guide| !guide.is_ready())
     }
 
     /// Takes over what others have computed of its prompt meanwhile. Returns how many tokens that is.
@@ -138,42 +169,36 @@ impl Sequence {
             && self.next_block() == other.next_block()
     }
 
-    /// Guesses up to `limit` tokens after the last one. Returns how many.
-    fn guess(&mut self, limit: usize) -> usize {
-        // What its constraint is asked stands already.
-        if self.waits {
+    /// Drafts up to `limit` tokens after the last one. Returns how many.
+    fn make_draft(&mut self, limit: usize) -> usize {
+        // While it waits, what its guide was asked stands; and forced tokens need no guess.
+        if self.waits || self.pending() > 1 || self.forced(0).is_some() {
             return 0;
         }
-        let (generated, most) = (self.generated(), self.request.total_tokens());
-        // A token is sampled after the last guess too, and must be one of the answer.
-        let limit = limit.min(self.request.max_tokens - generated - 1);
-        let forced = self.tool.forced();
-        match self.tokens.last() {
-            Some(&last) if forced.len() > 0 => self.speculation.know(last, limit, forced),
-            _ => self.speculation.guess(&self.tokens, most, limit),
-        }
+        // A token is sampled after the last draft token too, and must be one of the answer.
+        let limit = limit.min(self.request.max_tokens - self.generated() - 1);
+        self.speculation.guess(&self.tokens, self.request.total_tokens(), limit)
+    }
+
+    /// The draft tokens of the next rows.
+    pub(crate) fn draft(&self) -> &[u32] {
+        self.speculation.draft()
     }
 
     /// The rows of a part, as the backend wants them.
-    pub(crate) fn rows(&self, part: &Part) -> SequenceRows<'_> {
-        let guess = self.speculation.rows();
+    pub(crate) fn batch_item(&self, part: &Part) -> BatchItem<'_> {
+        let (history, rest) = self.tokens.split_at(self.computed);
         let (tokens, logits) = match part.samples {
-            true if !guess.is_empty() => (guess, LogitRows::All),
-            true => (&self.tokens[self.computed..], LogitRows::Last),
-            false => (&self.tokens[self.computed..self.computed + part.rows], LogitRows::None),
+            true if !self.draft().is_empty() => (self.speculation.rows(), LogitRows::All),
+            true => (rest, LogitRows::Last),
+            false => (&rest[..part.rows], LogitRows::None),
         };
-        let previous = self.computed.checked_sub(1).map(|i| self.tokens[i]);
-        SequenceRows { tokens, previous, position: self.computed, tables: &self.holding.tables, logits }
-    }
-
-    /// The guessed tokens of its rows.
-    pub(crate) fn guessed(&self) -> &[u32] {
-        self.speculation.rows().get(1..).unwrap_or_default()
+        BatchItem { tokens, history, tables: &self.holding.tables, logits }
     }
 
     /// How many of a part's rows have logits: the last ones.
     pub(crate) fn logit_rows(&self, part: &Part) -> usize {
-        if part.samples { self.speculation.rows().len().max(1) } else { 0 }
+        if part.samples { 1 + self.draft().len() } else { 0 }
     }
 }
 
@@ -200,41 +225,54 @@ pub(crate) fn adopt(running: &mut [Sequence], pages: &mut PagePool) -> usize {
     running.iter_mut().map(|sequence| sequence.adopt(pages)).sum()
 }
 
-/// The parts of the next step, with guesses.
+/// The parts of the next step, with draft tokens.
 pub(crate) fn plan(running: &mut [Sequence], limits: &Limits) -> Vec<Part> {
     let ready: Vec<bool> = running.iter_mut().map(|sequence| !sequence.is_blocked()).collect();
     let mut parts = share_out(running, &ready, limits);
     if limits.speculation_tokens > 0 && parts.iter().all(|part| running[part.index].generated() > 0) {
-        let mut spare = limits.speculative_rows.min(limits.step_tokens).saturating_sub(parts.len());
+        let rows: usize = parts.iter().map(|part| part.rows).sum();
+        let mut spare = limits.speculative_rows.min(limits.step_tokens).saturating_sub(rows);
         let n = parts.len();
         for (i, part) in parts.iter_mut().enumerate() {
             // What one leaves the next may have.
             let share = spare.div_ceil(n - i).min(limits.speculation_tokens);
-            let guessed = if share > 0 { running[part.index].guess(share) } else { 0 };
-            part.rows += guessed;
-            spare -= guessed;
+            let drafted = if share > 0 { running[part.index].make_draft(share) } else { 0 };
+            part.rows += drafted;
+            spare -= drafted;
         }
     }
     parts
 }
 
+/// A row for each sequence that decodes, then prompts in order of arrival; what they leave is for tokens that a guide has
+/// forced.
 fn share_out(running: &[Sequence], ready: &[bool], limits: &Limits) -> Vec<Part> {
-    let mut budget = limits.step_tokens;
-    let mut parts = Vec::new();
+    // A prompt's last token alone takes no more than a decode.
+    let decodes = |&i: &usize| running[i].generated() > 0 || running[i].pending() == 1;
     let (decoding, reading): (Vec<usize>, Vec<usize>) =
-        (0..running.len()).filter(|&i| ready[i]).partition(|&i| running[i].pending() == 1);
-    for index in decoding.into_iter().chain(reading) {
+        (0..running.len()).filter(|&i| ready[i]).partition(decodes);
+    let decode = |&index: &usize| Part { index, rows: 1, samples: running[index].pending() == 1 };
+    let mut parts: Vec<Part> = decoding.iter().map(decode).collect();
+    let mut budget = limits.step_tokens - parts.len();
+    for index in reading {
         let pending = running[index].pending();
         let rows = pending.min(budget);
         if rows == 0 {
             break;
         }
-        // Only on those that certainly go on now, so whoever waits does so for a step.
-        if parts.iter().any(|part: &Part| running[index].can_wait_for(&running[part.index])) {
+        // Only on those that certainly go on now, so that a sequence waits for a step at most.
+        if parts[decoding.len()..].iter().any(|part| running[index].can_wait_for(&running[part.index])) {
             continue;
         }
         budget -= rows;
         parts.push(Part { index, rows, samples: rows == pending });
+    }
+    for part in &mut parts[..decoding.len()] {
+        let pending = running[part.index].pending();
+        let more = (pending - part.rows).min(budget);
+        part.rows += more;
+        part.samples = part.rows == pending;
+        budget -= more;
     }
     parts
 }

@@ -1,10 +1,8 @@
 //! Speculation by prompt lookup: where the last tokens stood before, what followed them is a guess at what
-//! comes next. Rows of guessed tokens are computed along with the last one, and hold as far as the sampled
-//! tokens are those that were guessed; so a guess changes how many steps an answer takes, and nothing else.
-//!
-//! What the calculator forces is known, and is guessed first.
+//! comes next. Rows of draft tokens are computed along with the last one, and hold as far as the sampled
+//! tokens are the draft's; so a draft changes how many steps an answer takes, and nothing else.
 
-use crate::sampler::mix;
+use crate::random::mix;
 
 /// How many last tokens are looked for, the better evidence first.
 const ORDERS: [usize; 2] = [3, 2];
@@ -29,37 +27,33 @@ pub(crate) struct Speculation {
     /// No guess before there are so many tokens.
     resume_at: usize,
     pause: usize,
-    /// The last token and the guess after it; empty without one.
+    /// The last token and the draft after it; empty without one.
     rows: Vec<u32>,
-    /// Whether the guess is no guess.
-    is_known: bool,
 }
 
 impl Default for Speculation {
     fn default() -> Self {
         let (ends, rows) = ([Vec::new(), Vec::new()], Vec::new());
-        Self { ends, indexed: 0, length: FIRST_GUESS, resume_at: 0, pause: PAUSE, rows, is_known: false }
+        Self { ends, indexed: 0, length: FIRST_GUESS, resume_at: 0, pause: PAUSE, rows }
     }
 }
 
 impl Speculation {
-    /// The last token and the guess after it; empty without one.
+    /// The last token and the draft after it; empty without one.
     pub(crate) fn rows(&self) -> &[u32] {
         &self.rows
     }
 
-    /// The same, leaving none.
-    pub(crate) fn take_rows(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.rows)
+    /// The draft tokens.
+    pub(crate) fn draft(&self) -> &[u32] {
+        self.rows.get(1..).unwrap_or_default()
     }
 
-    /// Guesses with up to `limit` tokens that are known to follow. Returns how many there are.
-    pub(crate) fn know(&mut self, last: u32, limit: usize, forced: impl Iterator<Item = u32>) -> usize {
-        self.rows.clear();
-        self.rows.push(last);
-        self.rows.extend(forced.take(limit));
-        self.is_known = true;
-        self.guessed()
+    /// The draft tokens, leaving none.
+    pub(crate) fn take_draft(&mut self) -> Vec<u32> {
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.drain(..rows.len().min(1));
+        rows
     }
 
     /// Guesses up to `limit` tokens after `tokens`, which may become `most`. Returns how many.
@@ -76,31 +70,25 @@ impl Speculation {
             let token = tokens.get(at).or_else(|| self.rows.get(at - tokens.len() + 1)).copied();
             self.rows.extend(token);
         }
-        self.is_known = false;
-        self.guessed()
+        if self.rows.len() == 1 {
+            self.rows.clear();
+        }
+        self.draft().len()
     }
 
-    /// Learns from how much of a guess was right, now that there are `n_tokens`.
-    pub(crate) fn judge(&mut self, guessed: usize, right: usize, n_tokens: usize) {
-        if self.is_known || guessed == 0 {
+    /// Adapts length and pause to how much of a draft was accepted, now that there are `n_tokens`.
+    pub(crate) fn update(&mut self, drafted: usize, accepted: usize, n_tokens: usize) {
+        if drafted == 0 {
             return;
         }
-        if right == 0 {
+        if accepted == 0 {
             self.length = 1;
             self.resume_at = n_tokens + self.pause;
             self.pause = (2 * self.pause).min(LONGEST_PAUSE);
         } else {
-            self.length = if right == guessed { 2 * guessed } else { right + 1 };
+            self.length = if accepted == drafted { 2 * drafted } else { accepted + 1 };
             self.pause = PAUSE_AFTER_SUCCESS;
         }
-    }
-
-    /// Tokens of the guess; without any there are no rows either.
-    fn guessed(&mut self) -> usize {
-        if self.rows.len() == 1 {
-            self.rows.clear();
-        }
-        self.rows.len().saturating_sub(1)
     }
 
     /// Notes what ends before the last token, so that something follows it.
@@ -136,10 +124,9 @@ mod tests {
 
     fn guess(speculation: &mut Speculation, tokens: &[u32], limit: usize) -> Vec<u32> {
         let n = speculation.guess(tokens, 1000, limit);
-        let rows = speculation.take_rows();
-        assert_eq!(rows.len(), if n == 0 { 0 } else { n + 1 });
-        assert!(rows.is_empty() || rows[0] == tokens[tokens.len() - 1]);
-        rows.into_iter().skip(1).collect()
+        assert_eq!(speculation.rows().len(), if n == 0 { 0 } else { n + 1 });
+        assert!(n == 0 || speculation.rows()[0] == tokens[tokens.len() - 1]);
+        speculation.take_draft()
     }
 
     #[test]
@@ -170,7 +157,7 @@ mod tests {
         let tokens = vec![1; 500];
         let mut length = |tokens: &[u32], right: fn(usize) -> usize| {
             let n = guess(&mut speculation, tokens, 7).len();
-            speculation.judge(n, right(n), tokens.len());
+            speculation.update(n, right(n), tokens.len());
             n
         };
         assert_eq!([0; 3].map(|_| length(&tokens[..100], |n| n)), [3, 6, 7]);
@@ -179,14 +166,5 @@ mod tests {
         assert_eq!((length(&tokens[..103], |_| 0), length(&tokens[..104], |_| 0)), (0, 1));
         assert_eq!((length(&tokens[..111], |_| 0), length(&tokens[..112], |n| n)), (0, 1));
         assert_eq!(length(&tokens[..113], |n| n), 2);
-    }
-
-    #[test]
-    fn what_is_known_is_neither_judged_nor_cut_but_by_the_limit() {
-        let mut speculation = Speculation::default();
-        assert_eq!(speculation.know(9, 2, [5, 6, 7].into_iter()), 2);
-        assert_eq!(speculation.rows(), [9, 5, 6]);
-        speculation.judge(2, 0, 10);
-        assert_eq!(guess(&mut speculation, &[1; 10], 7), [1, 1, 1]);
     }
 }

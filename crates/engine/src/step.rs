@@ -1,25 +1,22 @@
-//! One step of the engine: admit → plan → forward → sample → emit → reclaim.
+//! One step of the engine: admit → schedule → forward → sample → accept → reclaim.
 
 use std::collections::VecDeque;
 use std::ops::AddAssign;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use model::{Compute, Isa, SequenceRows};
 use tokenizer::Tokenizer;
 
-use crate::backend::Backend;
-use crate::constraint::{Allowed, TokenSet};
+use crate::backend::{Backend, BatchItem, NoToken, SampleParams, Sampled};
+use crate::guide::Allowed;
 use crate::limits::Limits;
 use crate::pages::PagePool;
-use crate::request::{Event, Failure, FinishReason, Request, RequestId};
-use crate::sampler::{Draw, Drawn, draw};
+use crate::request::{Event, Failure, FinishReason, Logprobs, Request, RequestId};
 use crate::scheduler::{self, Part, Sequence};
 
 /// Continuous batching over one backend. Same requests in the same order, same events, always; and the
 /// events of one request do not depend on the others at all.
 pub struct Engine<B> {
     backend: B,
-    compute: Option<Arc<Compute>>,
     tokenizer: Arc<Tokenizer>,
     limits: Limits,
     queue: VecDeque<(RequestId, Request)>,
@@ -56,7 +53,7 @@ pub struct Counts {
     pub cache_hits: u64,
     /// Pages that the cache lost to somebody who needed them.
     pub cache_evictions: u64,
-    /// Tokens guessed before they were sampled, those included that the calculator forces.
+    /// Draft tokens: guesses at what is sampled next, computed before it is.
     pub drafted_tokens: u64,
     /// Of these, how many were right.
     pub accepted_tokens: u64,
@@ -77,8 +74,7 @@ impl<B: Backend> Engine<B> {
     pub fn new(backend: B, tokenizer: Arc<Tokenizer>, limits: Limits) -> Self {
         let limits = limits.checked();
         let pages = PagePool::new(backend.shape(), &limits);
-        let compute = backend.compute();
-        Self { backend, compute, tokenizer, limits, queue: VecDeque::new(), running: Vec::new(), pages }
+        Self { backend, tokenizer, limits, queue: VecDeque::new(), running: Vec::new(), pages }
     }
 
     /// Puts a request at the end of the queue. The driver bounds the queue.
@@ -134,13 +130,13 @@ impl<B: Backend> Engine<B> {
     /// Computes one batch.
     pub fn step(&mut self) -> Stepped {
         let mut stepped = Stepped::default();
-        let evicted = self.pages.evicted();
         self.admit(&mut stepped);
-        stepped.counts.cache_hits += scheduler::adopt(&mut self.running, &mut self.pages) as u64;
-        let parts = scheduler::plan(&mut self.running, &self.limits);
-        self.forward(&parts, &mut stepped);
+        let parts = self.schedule(&mut stepped);
+        self.forward(&parts);
+        let sampled = self.sample(&parts);
+        self.accept(&parts, sampled, &mut stepped);
         self.reclaim();
-        stepped.counts.cache_evictions = self.pages.evicted() - evicted;
+        stepped.counts.cache_evictions = self.pages.take_evicted();
         stepped
     }
 
@@ -155,46 +151,78 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Runs the parts and moves each one's sequence on.
-    fn forward(&mut self, parts: &[Part], stepped: &mut Stepped) {
+    /// Chooses the rows of the next batch.
+    fn schedule(&mut self, stepped: &mut Stepped) -> Vec<Part> {
+        stepped.counts.cache_hits += scheduler::adopt(&mut self.running, &mut self.pages) as u64;
+        let parts = scheduler::plan(&mut self.running, &self.limits);
+        for part in &parts {
+            let sequence = &self.running[part.index];
+            if sequence.generated() > 0 {
+                stepped.decode_rows += part.rows;
+            } else {
+                stepped.prompt_rows += part.rows;
+            }
+            stepped.counts.drafted_tokens += sequence.draft().len() as u64;
+        }
+        parts
+    }
+
+    /// Computes the rows, and meanwhile has the guides find out what may be sampled from them.
+    fn forward(&mut self, parts: &[Part]) {
         if parts.is_empty() {
             return;
         }
         for part in parts {
             let sequence = &mut self.running[part.index];
             self.pages.cover(&mut sequence.holding, sequence.computed + part.rows);
+            if part.samples {
+                sequence.prepare_guide();
+            }
         }
-        prepare(&mut self.running, parts);
-        let rows: Vec<SequenceRows<'_>> =
-            parts.iter().map(|part| self.running[part.index].rows(part)).collect();
-        let vocab_size = self.backend.shape().vocab_size;
-        let logits: Vec<&[f32]> = self.backend.forward(&rows).chunks_exact(vocab_size).collect();
-        let allowed = allow(&mut self.running, parts);
-        let late: Vec<bool> = allowed.iter().map(|allowed| *allowed == Some(Allowed::NotYet)).collect();
-        let draws: Vec<Option<Draw<'_>>> = parts
-            .iter()
-            .zip(allowed)
-            .flat_map(|(part, allowed)| draws(&self.running[part.index], part, allowed))
-            .collect();
-        let mut drawn = draw_all(self.compute.as_deref(), &logits, &draws).into_iter();
-        drop(draws);
-        let mut logits = logits.into_iter();
-        for (part, late) in parts.iter().zip(late) {
+        let batch: Vec<BatchItem<'_>> =
+            parts.iter().map(|part| self.running[part.index].batch_item(part)).collect();
+        self.backend.forward(&batch);
+    }
+
+    /// Samples from all rows that have logits: for each part its rows in order, or `None` where its guide does not know
+    /// yet what may be sampled.
+    fn sample(&mut self, parts: &[Part]) -> Vec<Option<Vec<Sampled>>> {
+        let allowed: Vec<Allowed> = parts.iter().map(|part| self.running[part.index].allowed(part)).collect();
+        let mut params: Vec<SampleParams<'_>> = Vec::new();
+        let mut row = 0;
+        for (part, allowed) in parts.iter().zip(&allowed) {
+            let sequence = &self.running[part.index];
+            let n = sequence.logit_rows(part);
+            if *allowed != Allowed::NotYet {
+                params.extend(
+                    (0..n).map(|i| SampleParams { row: row + i, ..sequence.sample_params(i, allowed) }),
+                );
+            }
+            row += n;
+        }
+        let mut sampled =
+            if params.is_empty() { Vec::new() } else { self.backend.sample(&params) }.into_iter();
+        let of_part = |(part, allowed): (&Part, &Allowed)| {
+            let n = self.running[part.index].logit_rows(part);
+            (*allowed != Allowed::NotYet).then(|| sampled.by_ref().take(n).collect())
+        };
+        parts.iter().zip(&allowed).map(of_part).collect()
+    }
+
+    /// Moves each part's sequence on: its tokens, its text, and the pages that are complete or no longer seen.
+    fn accept(&mut self, parts: &[Part], sampled: Vec<Option<Vec<Sampled>>>, stepped: &mut Stepped) {
+        for (part, sampled) in parts.iter().zip(sampled) {
             let sequence = &mut self.running[part.index];
             let n = sequence.logit_rows(part);
-            let drawn: Vec<(Drawn, &[f32])> = drawn.by_ref().zip(logits.by_ref()).take(n).collect();
-            count_rows(sequence, part, stepped);
-            sequence.waits = late;
-            let followed = if late {
-                // These rows are computed again once it is known what may be drawn from them.
-                sequence.speculation.take_rows();
-                0
-            } else {
-                follow(sequence, drawn, &self.tokenizer, &mut stepped.events)
-            };
-            stepped.counts.accepted_tokens += followed.saturating_sub(1) as u64;
-            // Guesses that were wrong leave nothing behind that is looked at: the next rows overwrite it.
-            sequence.computed += part.rows - n + followed;
+            let draft = sequence.speculation.take_draft();
+            sequence.waits = sampled.is_none();
+            // Without a sample the rows with logits are computed again once the guide is ready.
+            let valid = sampled.map_or(0, |sampled| {
+                accept_rows(sequence, &draft, sampled, &self.tokenizer, &mut stepped.events)
+            });
+            stepped.counts.accepted_tokens += valid.saturating_sub(1) as u64;
+            // Rows of rejected draft tokens leave nothing behind that is seen: the next rows overwrite them.
+            sequence.computed += part.rows - n + valid;
             self.pages.publish(&mut sequence.holding, &sequence.tokens, sequence.computed);
             self.pages.give_back_behind(&mut sequence.holding, sequence.computed);
         }
@@ -219,131 +247,81 @@ impl<B: Backend> Engine<B> {
     }
 }
 
-/// Asks the constraints of all parts that sample what their rows may draw.
-fn prepare(running: &mut [Sequence], parts: &[Part]) {
-    for part in parts.iter().filter(|part| part.samples) {
-        let Sequence { request, speculation, waits, .. } = &mut running[part.index];
-        // One that waits has asked before.
-        if let Some(constraint) = request.constraint.as_mut().filter(|_| !*waits) {
-            constraint.prepare(speculation.rows().get(1..).unwrap_or_default());
-        }
-    }
-}
-
-/// What each part's rows may draw; none for parts that are free or have no logits.
-fn allow(running: &mut [Sequence], parts: &[Part]) -> Vec<Option<Allowed>> {
-    let allowed = |part: &Part| {
-        let constraint = running[part.index].request.constraint.as_mut().filter(|_| part.samples);
-        constraint.map(|constraint| constraint.allowed())
-    };
-    parts.iter().map(allowed).collect()
-}
-
-/// How the rows of a part that have logits draw their tokens: row i as if the guesses before it were right. None where it
-/// is not known yet what may be drawn.
-fn draws<'a>(
-    sequence: &'a Sequence,
-    part: &Part,
-    allowed: Option<Allowed>,
-) -> impl Iterator<Item = Option<Draw<'a>>> {
-    let is_known = allowed != Some(Allowed::NotYet);
-    // Where it cannot be told what is allowed, nothing is.
-    let none = || TokenSet::from_words(Vec::new());
-    let mut sets = allowed.map(|allowed| match allowed {
-        Allowed::Sets(sets) => sets.into_iter(),
-        Allowed::NotYet | Allowed::Unknown => Vec::new().into_iter(),
-    });
-    let mut seen = sequence.seen.clone();
-    (0..sequence.logit_rows(part)).map(move |i| {
-        if let (Some(seen), Some(guess)) = (&mut seen, i.checked_sub(1)) {
-            seen.add(sequence.guessed()[guess]);
-        }
-        is_known.then(|| Draw {
-            sampling: &sequence.request.sampling,
-            position: sequence.tokens.len() + i,
-            seen: seen.clone(),
-            allowed: sets.as_mut().map(|sets| sets.next().unwrap_or_else(none)),
-            logprobs: sequence.request.logprobs,
-        })
-    })
-}
-
-/// Draws a token from each row of logits, on all threads there are.
-fn draw_all(compute: Option<&Compute>, rows: &[&[f32]], draws: &[Option<Draw<'_>>]) -> Vec<Drawn> {
-    let draw_from = |isa, i: usize| draws[i].as_ref().map(|how| draw(isa, rows[i], how)).unwrap_or_default();
-    let Some(compute) = compute else {
-        return (0..rows.len()).map(|i| draw_from(Isa::SCALAR, i)).collect();
-    };
-    let drawn: Vec<OnceLock<Drawn>> = rows.iter().map(|_| OnceLock::new()).collect();
-    compute.pool.run(rows.len(), &|i| {
-        drawn[i].get_or_init(|| draw_from(compute.isa, i));
-    });
-    drawn.into_iter().map(|drawn| drawn.into_inner().unwrap_or_default()).collect()
-}
-
-fn count_rows(sequence: &Sequence, part: &Part, stepped: &mut Stepped) {
-    if sequence.generated() > 0 {
-        stepped.decode_rows += part.rows;
-    } else {
-        stepped.prompt_rows += part.rows;
-    }
-    stepped.counts.drafted_tokens += sequence.speculation.rows().len().saturating_sub(1) as u64;
-}
-
-/// Takes the tokens drawn from rows, as long as the row holds what was taken before it. Returns from how many.
-fn follow(
+/// Accepts what was sampled from rows: row `i` stands after `i` draft tokens, and counts as long as these are the tokens of
+/// the answer. Returns how many rows count.
+fn accept_rows(
     sequence: &mut Sequence,
-    drawn: Vec<(Drawn, &[f32])>,
+    draft: &[u32],
+    sampled: Vec<Sampled>,
     tokenizer: &Tokenizer,
     events: &mut Vec<(RequestId, Event)>,
 ) -> usize {
-    let rows = sequence.speculation.take_rows();
-    let mut followed = 0;
-    for (i, (drawn, logits)) in drawn.into_iter().enumerate() {
-        followed = i + 1;
-        let id = sequence.id;
-        take(sequence, drawn, logits, tokenizer, |event| events.push((id, event)));
-        if sequence.done || rows.get(i + 1) != sequence.tokens.last() {
+    let (id, start) = (sequence.id, sequence.tokens.len());
+    let mut valid = 0;
+    for (i, sampled) in sampled.into_iter().enumerate() {
+        if i > 0 && sequence.tokens.get(start + i - 1) != Some(&draft[i - 1]) {
+            break;
+        }
+        valid = i + 1;
+        // Forced tokens may have filled the position already.
+        if sequence.tokens.len() == start + i {
+            accept_token(sequence, sampled, tokenizer, |event| events.push((id, event)));
+        }
+        // A token that is still forced was not known when the rows after this one were sampled.
+        if sequence.done || sequence.forced(0).is_some() {
             break;
         }
     }
-    let right = followed.saturating_sub(1);
-    sequence.speculation.judge(rows.len().saturating_sub(1), right, sequence.tokens.len());
-    followed
+    sequence.speculation.update(draft.len(), valid.saturating_sub(1), sequence.tokens.len());
+    valid
 }
 
-/// Appends the drawn token, or the one the tool forces, and says what follows from it.
-fn take(
+/// Appends a sampled token and those that its guide forces after it.
+fn accept_token(
     sequence: &mut Sequence,
-    drawn: Drawn,
-    logits: &[f32],
+    sampled: Sampled,
     tokenizer: &Tokenizer,
     mut emit: impl FnMut(Event),
 ) {
-    let Some(token) = drawn.token.map(|token| sequence.tool.take_forced().unwrap_or(token)) else {
-        sequence.done = true;
-        return emit(Event::Failed(why_none(sequence, logits)));
-    };
-    let special = tokenizer.special();
-    if token == special.assistant_end || token == special.bos {
+    let Sampled { token, logprobs } = sampled;
+    match token {
+        Ok(token) => append(sequence, token, logprobs, tokenizer, &mut emit),
+        Err(reason) => {
+            sequence.done = true;
+            let failure = match reason {
+                NoToken::NotFinite => Failure::NotFinite,
+                NoToken::NothingAllowed => Failure::Constraint,
+            };
+            return emit(Event::Failed(failure));
+        }
+    }
+    // Log probabilities need the logits of every token: then each forced one takes a step.
+    while !sequence.done && sequence.request.logprobs.is_none() {
+        let Some(forced) = sequence.forced(0) else { break };
+        append(sequence, forced, None, tokenizer, &mut emit);
+    }
+}
+
+/// Appends a token, and ends the answer where it does.
+fn append(
+    sequence: &mut Sequence,
+    token: u32,
+    logprobs: Option<Box<Logprobs>>,
+    tokenizer: &Tokenizer,
+    mut emit: impl FnMut(Event),
+) {
+    if sequence.request.stop_tokens.contains(&token) {
         return finish(sequence, FinishReason::Stop, emit);
     }
-    sequence.append(token, tokenizer);
+    sequence.append(token);
     let text = sequence.decoder.push(tokenizer.token_bytes(token).unwrap_or_default());
     let text = sequence.stops.push(text);
-    let logprobs = drawn.likely.map(|likely| Box::new(likely.of(token, logits)));
     emit(Event::Token { token, text, logprobs });
     if sequence.stops.found() {
         finish(sequence, FinishReason::StopText, emit);
     } else if sequence.generated() >= sequence.request.max_tokens {
         finish(sequence, FinishReason::Length, emit);
     }
-}
-
-/// Why nothing could be drawn from a row.
-fn why_none(sequence: &Sequence, logits: &[f32]) -> Failure {
-    let is_broken = sequence.request.constraint.is_none() || logits.iter().any(|logit| logit.is_nan());
-    if is_broken { Failure::NotFinite } else { Failure::Constraint }
 }
 
 fn finish(sequence: &mut Sequence, reason: FinishReason, mut emit: impl FnMut(Event)) {

@@ -1,6 +1,6 @@
 //! Entry points for fuzzing: each takes any bytes and must return, whatever they are.
 //!
-//! The targets in `fuzz/` and the replayed corpus (`tests/hostile/memory.rs`) call these and nothing else.
+//! The targets in `fuzz/` and the replayed corpus (`tests/it/memory.rs`) call these and nothing else.
 
 use std::sync::Arc;
 

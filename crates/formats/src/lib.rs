@@ -4,7 +4,7 @@
 //! file names, and does not know what a model is: whether the tensors fit together is for `model`, whether
 //! the tokens do is for `tokenizer`.
 //!
-//! Three promises hold for every input (`tests/hostile` and the fuzz targets check them):
+//! Three promises hold for every input (`tests/it/hostile.rs` and the fuzz targets check them):
 //! no panic, no recursion deeper than a constant, and no memory beyond a constant multiple of the file.
 //!
 //! Where to look next, in reading order: [`LIMITS`] has every bound; [`Error`] every way to fail;

@@ -30,18 +30,12 @@ pub struct Meta {
     pub n_embd: Option<u64>,
     /// One letter a layer, repeated.
     pub window_pattern: Option<String>,
-    /// Rows of the embedding table, where a fork writes it.
-    pub padded_vocab_size: Option<u64>,
     /// Real token ids, where `vocab_size` is the padded size.
     pub text_vocab_size: Option<u64>,
     /// Training step.
     pub step: Option<u64>,
-    /// Hugging Face's `model_type`.
-    pub model_type: Option<String>,
     /// Hugging Face's `architectures`.
     pub architectures: Vec<String>,
-    /// `val_bpb`, if it is a number.
-    pub val_bpb: Option<f64>,
     /// The trainer's settings, as they are.
     pub user_config: Map<String, Value>,
     /// The object that describes the model, as it is: `model_config`, or all of a file that has none.
@@ -76,9 +70,8 @@ fn read(bytes: &[u8]) -> Result<Meta, Error> {
         Some(Value::Object(map)) => map,
         Some(_) => return Err(ErrorKind::Field { field: "model_config", expected: "an object" }.into()),
     };
-    let (fields, outer) = (Fields(&model), Fields(if beside.is_empty() { &model } else { &beside }));
+    let (fields, outer) = (MetaFields(&model), MetaFields(if beside.is_empty() { &model } else { &beside }));
     let n_head = fields.size(&["n_head", "num_attention_heads"])?;
-    let (texts, val_bpb) = (fields.texts("architectures"), outer.number("val_bpb"));
     Ok(Meta {
         file: String::new(),
         sequence_len: fields.first_size(&[
@@ -93,12 +86,9 @@ fn read(bytes: &[u8]) -> Result<Meta, Error> {
         n_kv_head: fields.size(&["n_kv_head", "num_key_value_heads"])?.or(n_head),
         n_embd: fields.size(&["n_embd", "hidden_size"])?,
         window_pattern: fields.text("window_pattern")?,
-        padded_vocab_size: fields.size(&["padded_vocab_size"])?,
         text_vocab_size: fields.size(&["text_vocab_size"])?,
         step: outer.size(&["step"])?,
-        model_type: fields.text("model_type")?,
-        architectures: texts,
-        val_bpb,
+        architectures: fields.texts("architectures"),
         user_config,
         model,
         beside,
@@ -107,9 +97,9 @@ fn read(bytes: &[u8]) -> Result<Meta, Error> {
 }
 
 /// Looks fields up; null counts as absent.
-struct Fields<'a>(&'a Map<String, Value>);
+struct MetaFields<'a>(&'a Map<String, Value>);
 
-impl Fields<'_> {
+impl MetaFields<'_> {
     fn find<T>(
         &self,
         field: &'static str,
@@ -144,10 +134,6 @@ impl Fields<'_> {
             found = found.or(self.find(field, "a whole number", Value::as_u64)?);
         }
         Ok(found)
-    }
-
-    fn number(&self, name: &str) -> Option<f64> {
-        self.0.get(name).and_then(Value::as_f64)
     }
 
     fn text(&self, name: &'static str) -> Result<Option<String>, Error> {

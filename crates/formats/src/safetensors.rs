@@ -17,7 +17,7 @@ use crate::json::{Pairs, without_mark};
 use crate::limits::LIMITS;
 use crate::reader::{Reader, narrow, read_range, widen};
 use crate::table::{Input, TensorTable, check_small};
-use crate::tensor::{DType, Layout, Storage, Tensor, check_dimensions, check_name};
+use crate::tensor::{DType, Layout, Tensor, TensorStorage, check_dimensions, check_name};
 
 /// Bytes of the length before the header.
 const PREFIX_BYTES: u64 = 8;
@@ -87,11 +87,11 @@ fn is_plain_name(name: &str) -> bool {
 }
 
 /// The header's tensors in file order, without `__metadata__`.
-struct Header(Vec<(String, Entry)>);
+struct Header(Vec<(String, TensorHeader)>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct TensorHeader {
     dtype: String,
     shape: Vec<usize>,
     data_offsets: (u64, u64),
@@ -126,7 +126,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 }
 
 /// The tensors must tile `data_bytes` exactly.
-fn refuse_gaps(entries: &[(String, Entry)], data_bytes: u64) -> Result<(), Error> {
+fn refuse_gaps(entries: &[(String, TensorHeader)], data_bytes: u64) -> Result<(), Error> {
     let mut spans: Vec<_> = entries.iter().map(|(name, entry)| (entry.data_offsets, name)).collect();
     spans.sort_unstable();
     let mut free = 0;
@@ -157,7 +157,7 @@ fn truncated_or(fault: SafetensorsFault, end: u64, data_bytes: u64) -> Error {
     fault.into()
 }
 
-fn tensor(name: &str, entry: Entry, input: &Input, data: u64) -> Result<Tensor, Error> {
+fn tensor(name: &str, entry: TensorHeader, input: &Input, data: u64) -> Result<Tensor, Error> {
     check_name(name)?;
     check_dimensions(entry.shape.len())?;
     let dtype = dtype(&entry.dtype)?;
@@ -171,7 +171,8 @@ fn tensor(name: &str, entry: Entry, input: &Input, data: u64) -> Result<Tensor, 
     if count.and_then(|count| count.checked_mul(dtype.size_bytes())) != Some(narrow(bytes)) {
         return Err(SafetensorsFault::Size.into());
     }
-    let storage = Storage { source: Arc::clone(&input.source), start: data.saturating_add(start), bytes };
+    let storage =
+        TensorStorage { source: Arc::clone(&input.source), start: data.saturating_add(start), bytes };
     Tensor::new(name, &input.file, Layout::contiguous(dtype, entry.shape)?, storage)
 }
 

@@ -48,7 +48,7 @@ impl DType {
 
 /// The bytes behind one or more tensors: `bytes` of `source` from `start`, all of which exist.
 #[derive(Clone)]
-pub(crate) struct Storage {
+pub(crate) struct TensorStorage {
     pub(crate) source: Arc<dyn ByteSource>,
     pub(crate) start: u64,
     pub(crate) bytes: u64,
@@ -103,14 +103,14 @@ impl Layout {
 #[derive(Clone)]
 pub struct Tensor {
     name: Arc<str>,
-    inner: Arc<Inner>,
+    inner: Arc<TensorData>,
 }
 
-struct Inner {
+struct TensorData {
     file: Arc<str>,
     layout: Layout,
     count: usize,
-    storage: Storage,
+    storage: TensorStorage,
 }
 
 impl std::fmt::Debug for Tensor {
@@ -121,9 +121,14 @@ impl std::fmt::Debug for Tensor {
 
 impl Tensor {
     /// Checks the layout against the storage. `file` is for later messages.
-    pub(crate) fn new(name: &str, file: &Arc<str>, layout: Layout, storage: Storage) -> Result<Self, Error> {
+    pub(crate) fn new(
+        name: &str,
+        file: &Arc<str>,
+        layout: Layout,
+        storage: TensorStorage,
+    ) -> Result<Self, Error> {
         let count = layout.check(storage.bytes).map_err(|error| error.on(name))?;
-        let inner = Inner { file: Arc::clone(file), layout, count, storage };
+        let inner = TensorData { file: Arc::clone(file), layout, count, storage };
         Ok(Tensor { name: name.into(), inner: Arc::new(inner) })
     }
 
@@ -201,7 +206,8 @@ impl Tensor {
             return Ok(());
         }
         let (start, loops) = self.plan(rows);
-        Copy { dtype: self.dtype(), storage: &self.inner.storage, buffer: Vec::new() }.run(start, &loops, out)
+        StorageCopy { dtype: self.dtype(), storage: &self.inner.storage, buffer: Vec::new() }
+            .run(start, &loops, out)
     }
 
     /// The first element of `rows` in the storage, and the loops over the rest in storage order.
@@ -252,13 +258,13 @@ fn merged(loops: Vec<Loop>) -> Vec<Loop> {
 
 /// One copy out of a storage. Positions in the storage were checked by `Layout::check`, so arithmetic on them
 /// saturates only in theory, and a saturated offset fails to read.
-struct Copy<'a> {
+struct StorageCopy<'a> {
     dtype: DType,
-    storage: &'a Storage,
+    storage: &'a TensorStorage,
     buffer: Vec<u8>,
 }
 
-impl Copy<'_> {
+impl StorageCopy<'_> {
     fn run(mut self, start: usize, loops: &[Loop], out: &mut [f32]) -> Result<(), Error> {
         let one = Loop { count: 1, from: 1, to: 1 };
         let (inner, outer) = loops.split_last().unwrap_or((&one, &[]));
@@ -391,7 +397,7 @@ mod tests {
 
     fn tensor(shape: &[usize], strides: &[usize], offset: usize, values: &[f32]) -> Result<Tensor, Error> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let storage = Storage { bytes: bytes.len() as u64, source: Arc::new(bytes), start: 0 };
+        let storage = TensorStorage { bytes: bytes.len() as u64, source: Arc::new(bytes), start: 0 };
         let layout = Layout { dtype: DType::F32, shape: shape.to_vec(), strides: strides.to_vec(), offset };
         Tensor::new("t", &"test".into(), layout, storage)
     }
@@ -466,12 +472,12 @@ mod tests {
         assert_eq!(sparse.read().unwrap(), [1.0, 1.0 + SPARSE_BYTES as f32, 1.0 + 2.0 * SPARSE_BYTES as f32]);
     }
 
-    struct Counted {
+    struct CountingSource {
         bytes: Vec<u8>,
         read: std::sync::atomic::AtomicUsize,
     }
 
-    impl ByteSource for Counted {
+    impl ByteSource for CountingSource {
         fn len(&self) -> std::io::Result<u64> {
             ByteSource::len(&self.bytes)
         }
@@ -486,8 +492,8 @@ mod tests {
     #[test]
     fn transposed_tensors_read_their_storage_once() {
         let bytes = vec![1; 1 << 20];
-        let source = Arc::new(Counted { bytes, read: 0.into() });
-        let storage = Storage { source: source.clone(), start: 0, bytes: 1 << 20 };
+        let source = Arc::new(CountingSource { bytes, read: 0.into() });
+        let storage = TensorStorage { source: source.clone(), start: 0, bytes: 1 << 20 };
         let layout =
             Layout { dtype: DType::U8, shape: vec![1 << 9, 1 << 11], strides: vec![1, 1 << 9], offset: 0 };
         let tensor = Tensor::new("t", &"test".into(), layout, storage).unwrap();

@@ -30,7 +30,7 @@ pub fn read_tokenizer_json(file_name: &str, bytes: &[u8]) -> Result<TokenizerFil
 
 fn read(bytes: &[u8]) -> Result<TokenizerFile, Error> {
     check_small(bytes, "tokenizer_bytes", LIMITS.tokenizer_bytes)?;
-    let file: File = serde_json::from_slice(bytes)?;
+    let file: TokenizerJson = serde_json::from_slice(bytes)?;
     match (file.model.is_some(), file.mergeable_ranks.is_some()) {
         (true, false) => hugging_face(file),
         (false, true) => ranked(file),
@@ -40,12 +40,12 @@ fn read(bytes: &[u8]) -> Result<TokenizerFile, Error> {
 
 /// The union of the three kinds; unknown fields are skipped.
 #[derive(Deserialize)]
-struct File {
-    model: Option<Model>,
+struct TokenizerJson {
+    model: Option<BpeModel>,
     #[serde(default)]
     added_tokens: Vec<AddedToken>,
     normalizer: Option<IgnoredAny>,
-    pre_tokenizer: Option<Step<Step<IgnoredAny>>>,
+    pre_tokenizer: Option<PreTokenizer<PreTokenizer<IgnoredAny>>>,
     #[serde(alias = "pat_str")]
     pattern: Option<String>,
     mergeable_ranks: Option<Pairs<u32>>,
@@ -53,7 +53,7 @@ struct File {
 }
 
 #[derive(Deserialize)]
-struct Model {
+struct BpeModel {
     #[serde(rename = "type", default)]
     kind: String,
     vocab: Pairs<u32>,
@@ -71,10 +71,10 @@ struct AddedToken {
 
 /// One step of splitting, or a sequence of them; not a sequence of sequences, which nobody writes.
 #[derive(Deserialize)]
-struct Step<Inner> {
+struct PreTokenizer<Inner> {
     #[serde(rename = "type")]
     kind: String,
-    pattern: Option<Pattern>,
+    pattern: Option<SplitPattern>,
     behavior: Option<String>,
     #[serde(default)]
     invert: bool,
@@ -86,12 +86,12 @@ struct Step<Inner> {
 }
 
 #[derive(Deserialize)]
-struct Pattern {
+struct SplitPattern {
     #[serde(rename = "Regex")]
     regex: Option<String>,
 }
 
-fn ranked(file: File) -> Result<TokenizerFile, Error> {
+fn ranked(file: TokenizerJson) -> Result<TokenizerFile, Error> {
     let Pairs(ranks) = file.mergeable_ranks.ok_or(TokenizerFault::Missing("mergeable_ranks"))?;
     let Pairs(special) = file.special_tokens.ok_or(TokenizerFault::Missing("special_tokens"))?;
     let pattern = file.pattern.ok_or(TokenizerFault::Missing("pattern"))?;
@@ -102,7 +102,7 @@ fn ranked(file: File) -> Result<TokenizerFile, Error> {
         _ => Err(TokenizerFault::Token.into()),
     });
     let ranks = unique(ranks.collect::<Result<Vec<_>, Error>>()?)?;
-    Ok(TokenizerFile { pattern, ranks, special: unique(special)?, merges: None })
+    Ok(TokenizerFile { pattern: Some(pattern), ranks, special: unique(special)?, merges: None })
 }
 
 fn is_hex(text: &str) -> bool {
@@ -145,7 +145,7 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn hugging_face(file: File) -> Result<TokenizerFile, Error> {
+fn hugging_face(file: TokenizerJson) -> Result<TokenizerFile, Error> {
     let model = file.model.ok_or(TokenizerFault::Missing("model"))?;
     refuse_other_models(&model)?;
     if file.normalizer.is_some() {
@@ -165,23 +165,23 @@ fn hugging_face(file: File) -> Result<TokenizerFile, Error> {
         Ok((bytes.filter(|bytes| !bytes.is_empty()).ok_or(TokenizerFault::Token)?, *id))
     });
     let ranks = unique(ranks.collect::<Result<Vec<_>, Error>>()?)?;
-    Ok(TokenizerFile { pattern, ranks, special, merges: Some(merges) })
+    Ok(TokenizerFile { pattern: Some(pattern), ranks, special, merges: Some(merges) })
 }
 
-fn refuse_other_models(model: &Model) -> Result<(), Error> {
+fn refuse_other_models(model: &BpeModel) -> Result<(), Error> {
     let affix = |affix: &Option<String>| affix.as_ref().is_some_and(|affix| !affix.is_empty());
     let unsupported = match model {
-        Model { kind, .. } if kind != "BPE" && !kind.is_empty() => "model type",
-        Model { dropout: Some(dropout), .. } if *dropout > 0.0 => "dropout",
-        Model { continuing_subword_prefix: prefix, .. } if affix(prefix) => "continuing_subword_prefix",
-        Model { end_of_word_suffix: suffix, .. } if affix(suffix) => "end_of_word_suffix",
+        BpeModel { kind, .. } if kind != "BPE" && !kind.is_empty() => "model type",
+        BpeModel { dropout: Some(dropout), .. } if *dropout > 0.0 => "dropout",
+        BpeModel { continuing_subword_prefix: prefix, .. } if affix(prefix) => "continuing_subword_prefix",
+        BpeModel { end_of_word_suffix: suffix, .. } if affix(suffix) => "end_of_word_suffix",
         _ => return Ok(()),
     };
     Err(TokenizerFault::Unsupported(unsupported).into())
 }
 
 /// The one pattern of a `Split` followed by `ByteLevel`, or that of `ByteLevel` alone.
-fn split_pattern(steps: &Step<Step<IgnoredAny>>) -> Result<String, Error> {
+fn split_pattern(steps: &PreTokenizer<PreTokenizer<IgnoredAny>>) -> Result<String, Error> {
     let unsupported = || Error::from(TokenizerFault::Unsupported("pre_tokenizer"));
     let (split, bytes_only) = if steps.kind == "Sequence" {
         match steps.pretokenizers.as_slice() {
@@ -201,7 +201,7 @@ fn split_pattern(steps: &Step<Step<IgnoredAny>>) -> Result<String, Error> {
     let isolated =
         split.behavior.as_deref().is_some_and(|behavior| behavior.eq_ignore_ascii_case("isolated"));
     match &split.pattern {
-        Some(Pattern { regex: Some(regex) }) if split.kind == "Split" && isolated && !split.invert => {
+        Some(SplitPattern { regex: Some(regex) }) if split.kind == "Split" && isolated && !split.invert => {
             Ok(regex.clone())
         }
         _ => Err(unsupported()),
@@ -209,7 +209,7 @@ fn split_pattern(steps: &Step<Step<IgnoredAny>>) -> Result<String, Error> {
 }
 
 /// Whether a step writes bytes as characters. It also splits as GPT-2 does, unless `use_regex` is false.
-fn is_byte_level<Inner>(step: &Step<Inner>) -> bool {
+fn is_byte_level<Inner>(step: &PreTokenizer<Inner>) -> bool {
     step.kind == "ByteLevel" && !step.add_prefix_space
 }
 

@@ -8,29 +8,14 @@ use crate::error::{Error, ErrorKind, TokenizerFault, short};
 use crate::limits::LIMITS;
 use crate::reader::{Reader, widen};
 use crate::table::check_small;
-use crate::torch::pickle::{self, Dialect, Global, Tree, Value};
-
-/// The split pattern of every nanochat tokenizer; for files that do not say.
-pub(crate) const NANOCHAT_PATTERN: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
-
-/// nanochat's special tokens in the order of their ids, which follow the ranks; for files that do not say.
-const NANOCHAT_SPECIAL: [&str; 9] = [
-    "<|bos|>",
-    "<|user_start|>",
-    "<|user_end|>",
-    "<|assistant_start|>",
-    "<|assistant_end|>",
-    "<|python_start|>",
-    "<|python_end|>",
-    "<|output_start|>",
-    "<|output_end|>",
-];
+use crate::torch::pickle::{self, Global, PickleDialect, PickleTree, PickleValue};
 
 /// What a tokenizer file says, before the tokenizer crate checks it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenizerFile {
-    /// The regular expression that splits text before merging.
-    pub pattern: String,
+    /// The regular expression that splits text before merging; none in a bare table of ranks, which has no special
+    /// tokens either.
+    pub pattern: Option<String>,
     /// Ordinary tokens and their ids, in file order; each token once. Ids may have gaps or repeat.
     pub ranks: Vec<(Vec<u8>, u32)>,
     /// Special tokens and their ids, in file order; each token once.
@@ -41,9 +26,6 @@ pub struct TokenizerFile {
 
 /// Reads a pickled tokenizer of protocol 2 to 5.
 ///
-/// A plain dictionary from bytes to ranks gets nanochat's split pattern and, after its highest rank,
-/// nanochat's nine special tokens.
-///
 /// # Errors
 /// `Pickle` for what no tokenizer contains, `Tokenizer` for what is not one, `TooLarge`, `Truncated`.
 pub fn read_tokenizer_pickle(file_name: &str, bytes: &[u8]) -> Result<TokenizerFile, Error> {
@@ -52,7 +34,7 @@ pub fn read_tokenizer_pickle(file_name: &str, bytes: &[u8]) -> Result<TokenizerF
 
 fn read(bytes: &[u8]) -> Result<TokenizerFile, Error> {
     check_small(bytes, "tokenizer_bytes", LIMITS.tokenizer_bytes)?;
-    let tree = pickle::parse(&mut Reader::new(bytes, Some(0)), Dialect::Tokenizer)?;
+    let tree = pickle::parse(&mut Reader::new(bytes, Some(0)), PickleDialect::Tokenizer)?;
     match tree.object(tree.root(), Global::Encoding) {
         Some(state) => encoding(&tree, state),
         None => plain(&tree),
@@ -60,7 +42,7 @@ fn read(bytes: &[u8]) -> Result<TokenizerFile, Error> {
 }
 
 /// The state of a `tiktoken.Encoding`: a dictionary, or the name of one that the package knows.
-fn encoding(tree: &Tree<'_>, state: Value) -> Result<TokenizerFile, Error> {
+fn encoding(tree: &PickleTree<'_>, state: PickleValue) -> Result<TokenizerFile, Error> {
     if let Some(name) = tree.text(state)? {
         return Err(TokenizerFault::Registered(short(name)).into());
     }
@@ -78,22 +60,20 @@ fn encoding(tree: &Tree<'_>, state: Value) -> Result<TokenizerFile, Error> {
     });
     let special = unique(special.collect::<Result<Vec<_>, Error>>()?)?;
     let special = special.into_iter().map(|(name, id)| (name.to_owned(), id)).collect();
-    Ok(TokenizerFile { pattern: pattern.to_owned(), ranks, special, merges: None })
+    Ok(TokenizerFile { pattern: Some(pattern.to_owned()), ranks, special, merges: None })
 }
 
-fn plain(tree: &Tree<'_>) -> Result<TokenizerFile, Error> {
+/// A dictionary from bytes to ranks, which says no more.
+fn plain(tree: &PickleTree<'_>) -> Result<TokenizerFile, Error> {
     let pairs = tree.dictionary(tree.root()).ok_or(TokenizerFault::NotATokenizer)?;
     let ranks = ranks(tree, pairs)?;
-    let mut next = ranks.iter().map(|(_, rank)| *rank).max().ok_or(TokenizerFault::NotATokenizer)?;
-    let mut special = Vec::with_capacity(NANOCHAT_SPECIAL.len());
-    for name in NANOCHAT_SPECIAL {
-        next = next.checked_add(1).ok_or(TokenizerFault::Id)?;
-        special.push((name.to_owned(), next));
+    if ranks.is_empty() {
+        return Err(TokenizerFault::NotATokenizer.into());
     }
-    Ok(TokenizerFile { pattern: NANOCHAT_PATTERN.to_owned(), ranks, special, merges: None })
+    Ok(TokenizerFile { ranks, ..TokenizerFile::default() })
 }
 
-fn ranks(tree: &Tree<'_>, pairs: &[(Value, Value)]) -> Result<Vec<(Vec<u8>, u32)>, Error> {
+fn ranks(tree: &PickleTree<'_>, pairs: &[(PickleValue, PickleValue)]) -> Result<Vec<(Vec<u8>, u32)>, Error> {
     check_tokens(pairs.len())?;
     let mut ranks = Vec::with_capacity(pairs.len());
     // Distinct tokens occupy distinct bytes of the file. A repeated one is refused before it is copied: three
@@ -113,9 +93,9 @@ fn ranks(tree: &Tree<'_>, pairs: &[(Value, Value)]) -> Result<Vec<(Vec<u8>, u32)
     Ok(ranks)
 }
 
-fn token_id(value: Value) -> Result<u32, Error> {
+fn token_id(value: PickleValue) -> Result<u32, Error> {
     match value {
-        Value::Integer(id) => u32::try_from(id).map_err(|_| TokenizerFault::Id.into()),
+        PickleValue::Integer(id) => u32::try_from(id).map_err(|_| TokenizerFault::Id.into()),
         _ => Err(TokenizerFault::Id.into()),
     }
 }

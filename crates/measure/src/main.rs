@@ -45,5 +45,5 @@ fn main() -> ExitCode {
 }
 
 fn read_grammars() -> anyhow::Result<()> {
-    Ok(grammar::worker::run(std::io::stdin().as_fd().try_clone_to_owned()?)?)
+    Ok(guides::worker::run(std::io::stdin().as_fd().try_clone_to_owned()?)?)
 }

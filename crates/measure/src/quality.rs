@@ -12,7 +12,7 @@ mod score;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, bail};
-use model::{Compute, Isa, WeightFormat};
+use cpu::{Compute, Isa, WeightFormat};
 use registry::{Catalog, LoadOptions, LoadedModel};
 use serde_json::{Value, json};
 
@@ -260,7 +260,7 @@ mod tests {
             .map(|prompts| greedy::answers(&models[0], &compute, prompts));
         assert_eq!(alone[0], beside[0]);
         assert!(beside.iter().all(|answer| (1..=greedy::ANSWER_TOKENS).contains(&answer.len())));
-        let result = models[0].tokenizer.special().output_start;
+        let result = models[0].chat.calculator.unwrap().output_start;
         assert_eq!([1, 2].map(|i: usize| beside[i].contains(&result)), [false, true]);
     }
 

@@ -1,29 +1,19 @@
-//! The nanochat transformer: what a checkpoint says of itself, its weights in memory, and the forward pass.
+//! The blueprint of a model: what a checkpoint says of itself, and the families of models that are known.
 //!
-//! What it is not: it reads no file (see `formats` and `registry`), knows no request (see `engine`) and
-//! holds no `unsafe` (see `kernels`).
+//! What it is not: it computes nothing and knows no device (see `cpu`), and it reads no file (see `formats`).
 //!
-//! Three structs: [`Config`] is the blueprint, [`Weights`] are immutable and shared, and a [`Session`] holds
-//! what one user of the weights writes to: scratch and the [`KvCache`]. Reading order: [`generation`] (six
-//! architectures, told apart by their tensors), [`config`], [`weights`], [`kv`], [`forward`].
+//! A [`Config`] is what a backend needs to know, layer by layer. A [`Family`] reads one off a checkpoint and names its
+//! tensors; a new family is one file and a row in [`FAMILIES`]. Reading order: [`config`], [`family`], [`nanochat`].
 
 #![forbid(unsafe_code)]
 
 pub mod config;
-pub mod forward;
-pub mod generation;
-pub mod kv;
-pub mod weights;
+pub mod family;
+pub mod nanochat;
 
 mod error;
-mod metadata;
-mod names;
 
-pub use config::{Config, Overrides};
+pub use config::{Backout, Config, LayerSpec, Overrides, Smear, ValueGate};
 pub use error::Error;
-pub use forward::{LogitRows, SequenceRows, Session};
-pub use generation::{Generation, ShortWindow};
-pub use kernels::rows::exp_sum;
-pub use kernels::{Compute, Isa, WeightFormat, allocator};
-pub use kv::{KvCache, KvClass, KvLayout, NO_PAGE, PAGE};
-pub use weights::Weights;
+pub use family::{FAMILIES, Family, Parameter};
+pub use nanochat::version::{NanochatVersion, ShortWindow};

@@ -15,7 +15,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The same by way of a file `beside` it that nobody else writes to.
-pub(crate) fn replace(path: &Path, beside: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace(path: &Path, beside: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = write_new(beside, bytes).and_then(|()| fs::rename(beside, path));
     if written.is_err() {
         // What cannot be written can often be removed.
@@ -32,7 +32,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Makes renames within a directory last.
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 

@@ -1,4 +1,4 @@
-//! The models there are: those on disk (see `places`), those that `models.toml` or settings offer from elsewhere,
+//! The models there are: those on disk (see [`layout`]), those that `models.toml` or settings offer from elsewhere,
 //! and the one inside the binary. Looked up anew for every question, so that a model put there is offered
 //! without a restart.
 //!
@@ -18,8 +18,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::checkpoint::{self, CheckpointFiles, FileOptions};
+use crate::layout::{self, ModelCandidate};
 use crate::models_file::{ModelEntry, ModelsFile};
-use crate::places::{self, Place};
 use crate::provenance::Provenance;
 use crate::{Error, Source, Tag, builtin};
 
@@ -73,7 +73,7 @@ pub enum Location {
 
 /// What was found on disk and in `models.toml`.
 #[derive(Default)]
-struct Found {
+struct FoundModels {
     whole: BTreeMap<Tag, Entry>,
     /// Models that are there in part, with where they are and what is wrong with them.
     partial: BTreeMap<Tag, (String, Error)>,
@@ -171,7 +171,7 @@ impl Catalog {
             return Err(mistake);
         }
         let unknown = || Error::UnknownTag { tag: tag.clone() };
-        let partial = |found: &mut Found| found.partial.remove(tag).map(|(_, error)| error);
+        let partial = |found: &mut FoundModels| found.partial.remove(tag).map(|(_, error)| error);
         found.whole.remove(tag).ok_or_else(|| partial(&mut found).unwrap_or_else(unknown))
     }
 
@@ -189,18 +189,18 @@ impl Catalog {
             path.and_then(|path| path.metadata().ok()?.modified().ok()).unwrap_or(SystemTime::UNIX_EPOCH)
         };
         let rank = |entry: &Entry| {
-            let is_other = places::is_other_revision(&entry.location);
+            let is_other = layout::is_other_revision(&entry.location);
             // A revision's tag is a hash, in which `d1…` is no depth.
             let depth = depth(entry.tag.as_str()).filter(|_| !is_other);
-            (Reverse(places::stage(&entry.location)), !is_other, depth, modified(entry))
+            (Reverse(layout::stage(&entry.location)), !is_other, depth, modified(entry))
         };
         let here = self.look()?.whole.into_values().filter(|entry| entry.location != Location::Absent);
         Ok(here.max_by_key(rank).map_or_else(builtin::tag, |entry| entry.tag))
     }
 
     /// Everything but the built-in model.
-    fn look(&self) -> Result<Found, Error> {
-        let mut found = Found::default();
+    fn look(&self) -> Result<FoundModels, Error> {
+        let mut found = FoundModels::default();
         match self.models_file() {
             Ok(models) => {
                 self.add_paths(&mut found, &models);
@@ -217,7 +217,7 @@ impl Catalog {
     }
 
     /// Models that `models.toml` names elsewhere on this machine.
-    fn add_paths(&self, found: &mut Found, models: &ModelsFile) {
+    fn add_paths(&self, found: &mut FoundModels, models: &ModelsFile) {
         for said in &models.models {
             let Some(Source::Path(path)) = &said.source else { continue };
             let path = said.directory.as_ref().map_or_else(|| path.clone(), |below| path.join(below));
@@ -230,9 +230,9 @@ impl Catalog {
     }
 
     /// Models below the root, each under the first of its names that is free.
-    fn add_places(&self, found: &mut Found, models: &ModelsFile) -> Result<(), Error> {
-        for place in self.root.as_deref().map_or_else(|| Ok(Vec::new()), places::below)? {
-            let Place { names, location } = place;
+    fn add_places(&self, found: &mut FoundModels, models: &ModelsFile) -> Result<(), Error> {
+        for place in self.root.as_deref().map_or_else(|| Ok(Vec::new()), layout::below)? {
+            let ModelCandidate { names, location } = place;
             let free = |tag: &&Tag| !found.whole.contains_key(*tag) && **tag != builtin::tag();
             let Some(tag) = names.iter().find(free) else {
                 if names.contains(&builtin::tag()) {
@@ -253,7 +253,7 @@ impl Catalog {
     /// Adds the model in a place, if there is a whole one; else says what is wrong with it.
     fn add(
         &self,
-        found: &mut Found,
+        found: &mut FoundModels,
         models: &ModelsFile,
         tag: &Tag,
         location: Location,
@@ -272,7 +272,7 @@ impl Catalog {
     }
 
     /// Models that `models.toml` and settings offer and that are not here.
-    fn add_absent(&self, found: &mut Found, models: &ModelsFile) {
+    fn add_absent(&self, found: &mut FoundModels, models: &ModelsFile) {
         let said = |entry: &ModelEntry| Some((entry.tag.clone(), entry.shown_source()?));
         let offers = self.offers.iter().map(|offer| (offer.tag.clone(), offer.source.clone()));
         for (tag, source) in models.models.iter().filter_map(said).chain(offers) {
@@ -286,7 +286,7 @@ impl Catalog {
     }
 
     /// Whether a tag's files are on disk, where a person's are preferred to any that could be fetched.
-    fn is_here(&self, found: &Found, tag: &Tag, remote: &Source) -> bool {
+    fn is_here(&self, found: &FoundModels, tag: &Tag, remote: &Source) -> bool {
         if let Some(entry) = found.whole.get(tag) {
             if entry.source == Source::Local {
                 warn_once(&format!("`{tag}` is on disk and is not fetched from {remote}"));
@@ -354,7 +354,7 @@ fn warn_once(what: &str) {
 }
 
 /// The depth in names such as `d20`, `d24-sft` and `base.d20`.
-pub(crate) fn depth(name: &str) -> Option<u32> {
+pub fn depth(name: &str) -> Option<u32> {
     let own = name.rsplit_once('.').map_or(name, |(_, own)| own);
     let digits: String = own.strip_prefix('d')?.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
@@ -364,7 +364,6 @@ pub(crate) fn depth(name: &str) -> Option<u32> {
 mod tests {
     use super::*;
     use crate::checkpoint::file_name;
-    use crate::fetch::{FetchSettings, Fetcher};
 
     /// Files with the least contents that pass for whole ones.
     fn touch(root: &Path, names: &[&str]) {
@@ -557,8 +556,8 @@ mod tests {
     #[test]
     fn a_storage_without_a_model_says_what_is_there_instead() {
         let root = tempfile::tempdir().unwrap();
-        let online = Fetcher::new(FetchSettings::default()).unwrap();
-        let why = |root: &Path| catalog(root).empty(&online).unwrap().map(|empty| empty.to_string());
+        let online = |_: &Source| false;
+        let why = |root: &Path| catalog(root).empty(online).unwrap().map(|empty| empty.to_string());
         let at = root.path().display().to_string();
         assert_eq!(why(root.path()), Some(format!("{at} holds no model")));
         let nowhere = root.path().join("nowhere");
@@ -598,27 +597,25 @@ mod tests {
         says(root.path(), "[[model]]\ntag = \"far\"\nsource = \"huggingface:o/far\"\n");
         assert_eq!(why(root.path()), None, "one is named that can be fetched");
         let alone = tempfile::tempdir().unwrap();
-        let settings = FetchSettings { offline: true, ..FetchSettings::default() };
-        let offline = Fetcher::new(settings).unwrap();
-        let why_offline = || catalog(alone.path()).empty(&offline).unwrap().map(|empty| empty.to_string());
+        let offline = |source: &Source| matches!(source, Source::HuggingFace { .. });
+        let why_offline = || catalog(alone.path()).empty(offline).unwrap().map(|empty| empty.to_string());
         says(alone.path(), "[[model]]\ntag = \"far\"\nsource = \"huggingface:o/far\"\n");
         let off = "`far` comes from huggingface:o/far, and HF_HUB_OFFLINE is true";
         assert_eq!(why_offline(), Some(format!("{} holds no model: {off}", alone.path().display())));
         says(alone.path(), "[[model]]\ntag = \"far\"\nsource = \"s3://b/far\"\n");
         assert_eq!(why_offline(), None, "that is not the Hub");
         says(root.path(), "[[model]]\ntag = 5\n");
-        assert!(catalog(root.path()).empty(&online).unwrap_err().to_string().contains("line 2"));
+        assert!(catalog(root.path()).empty(online).unwrap_err().to_string().contains("line 2"));
         models(root.path(), &["d20"]);
         assert_eq!(why(root.path()), None);
-        assert_eq!(Catalog::new(None).empty(&online).unwrap(), None, "none was to be expected");
+        assert_eq!(Catalog::new(None).empty(online).unwrap(), None, "none was to be expected");
     }
 
     #[test]
     fn a_directory_that_cannot_be_read_is_named_and_hides_no_other() {
         use std::os::unix::fs::PermissionsExt;
         let root = tempfile::tempdir().unwrap();
-        let online = Fetcher::new(FetchSettings::default()).unwrap();
-        let why = || catalog(root.path()).empty(&online).unwrap().map(|empty| empty.to_string());
+        let why = || catalog(root.path()).empty(|_| false).unwrap().map(|empty| empty.to_string());
         std::os::unix::fs::symlink("d1", root.path().join("d1")).unwrap();
         std::os::unix::fs::symlink("/nowhere/d3", root.path().join("d3")).unwrap();
         let links = format!(

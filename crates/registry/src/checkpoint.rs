@@ -9,8 +9,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::places::is_plain_name;
-use crate::{Error, Tag, whole};
+use crate::layout::is_plain_name;
+use crate::{Error, Tag, completeness};
 
 /// Entries of one directory that are looked at; more is no checkpoint directory.
 const MAX_ENTRIES: usize = 10_000;
@@ -259,7 +259,7 @@ pub fn find(tag: &Tag, directory: &Path, options: &FileOptions) -> Result<Checkp
             Ok(chosen) => located(&root, chosen, options),
             Err(missing) => return Err(best.unwrap_or(Error::Incomplete { tag: tag.clone(), missing })),
         };
-        match whole::check(tag, &files, options) {
+        match completeness::check(tag, &files, options) {
             Ok(()) => return Ok(files),
             // What the best lacks is what is said.
             Err(error) => best.get_or_insert(error),
@@ -280,7 +280,7 @@ pub fn find_file(tag: &Tag, weights: &Path, options: &FileOptions) -> Result<Che
     };
     let chosen = chosen.map_err(|missing| Error::Incomplete { tag: tag.clone(), missing })?;
     let files = located(&root, chosen, options);
-    whole::check(tag, &files, options).map(|()| files)
+    completeness::check(tag, &files, options).map(|()| files)
 }
 
 /// Whether a directory has files of weights, whatever else is missing there.

@@ -4,9 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::file_name;
-use crate::fetch::Fetcher;
-use crate::places::walk::{self, Fault, MAX_DEPTH, Walked};
-use crate::{Catalog, Entry, Error, Location, builtin};
+use crate::layout::walk::{self, DirectoryFault, MAX_DEPTH, Walked};
+use crate::{Catalog, Entry, Error, Location, Source, builtin};
 
 /// Checkpoints that are named.
 const MAX_NAMED: usize = 5;
@@ -25,17 +24,17 @@ pub struct Empty {
 
 impl Catalog {
     /// Why there is no model but the built-in one, if that is so: none in the storage, none that `models.toml` or the
-    /// settings name and that can be fetched. `None` without a storage, for then none was to be expected.
+    /// settings name and that can be fetched. `is_off` says of which sources nothing may be fetched. `None` without a storage, for then none was to be expected.
     ///
     /// # Errors
     /// `Io` where the storage cannot be read, and what is wrong with `models.toml` where that could name a model.
-    pub fn empty(&self, fetcher: &Fetcher) -> Result<Option<Empty>, Error> {
+    pub fn empty(&self, is_off: impl Fn(&Source) -> bool) -> Result<Option<Empty>, Error> {
         let Some(root) = self.root() else { return Ok(None) };
         let mut found: Vec<String> = Vec::new();
         for Entry { tag, location, source, .. } in self.list()? {
             match location {
                 Location::Builtin => {}
-                Location::Absent if fetcher.is_off(&source) => {
+                Location::Absent if is_off(&source) => {
                     found.push(format!("`{tag}` comes from {source}, and HF_HUB_OFFLINE is true"));
                 }
                 _ => return Ok(None),
@@ -61,13 +60,13 @@ fn out_of_sight(root: &Path, walked: &Walked) -> Option<String> {
     let below = path.strip_prefix(root).unwrap_or(path);
     let place = if below.as_os_str().is_empty() { ".".to_owned() } else { below.display().to_string() };
     match fault {
-        Some(Fault::OddFile(file)) => {
+        Some(DirectoryFault::OddFile(file)) => {
             return Some(format!(
                 "{place} has {file}, which is no name of weights (model_<step>.pt, model.pt, model.safetensors, \
                  pytorch_model.bin)"
             ));
         }
-        Some(Fault::Unreadable(error)) => return Some(format!("{place} cannot be read: {error}")),
+        Some(DirectoryFault::Unreadable(error)) => return Some(format!("{place} cannot be read: {error}")),
         None => {}
     }
     if *depth == 1 && file_name(path) == builtin::TAG {

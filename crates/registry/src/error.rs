@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Tag, fetch};
+use crate::Tag;
 
 /// What went wrong, and where. Paths are for the log; callers over HTTP get [`Error::public`].
 #[derive(Debug, thiserror::Error)]
@@ -99,9 +99,6 @@ pub enum Error {
         /// Megabytes there are.
         available: u64,
     },
-    /// The files could not be fetched.
-    #[error(transparent)]
-    Fetch(#[from] fetch::Error),
     /// The loaded model does not work.
     #[error("`{tag}` failed its self-test: {reason}")]
     SelfTest {
@@ -112,7 +109,7 @@ pub enum Error {
     },
 }
 
-/// What kind of failure a caller sees.
+/// What kind of failure a caller sees, of this crate's errors and of those of downloads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Category {
     /// There is no such model.
@@ -123,15 +120,15 @@ pub enum Category {
     OutOfMemory,
     /// The storage is at fault.
     Storage,
-    /// Where the files come from is at fault.
+    /// Where the files are downloaded from is at fault.
     SourceFailed,
-    /// The disk is full.
+    /// The disk is too full for a download.
     StorageFull,
 }
 
 impl Error {
     /// An error of the operating system at a path.
-    pub(crate) fn io(path: &std::path::Path, cause: std::io::Error) -> Self {
+    pub fn io(path: &std::path::Path, cause: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), cause }
     }
 
@@ -140,14 +137,7 @@ impl Error {
         match self {
             Self::UnknownTag { .. } | Self::NotFetched { .. } => Category::NotFound,
             Self::OutOfMemory { .. } => Category::OutOfMemory,
-            Self::Io { .. } | Self::ModelsFile { .. } | Self::Fetch(fetch::Error::Occupied { .. }) => {
-                Category::Storage
-            }
-            Self::Fetch(fetch::Error::StorageFull { .. } | fetch::Error::DiskFull { .. }) => {
-                Category::StorageFull
-            }
-            Self::Fetch(fetch::Error::NoModel { .. }) => Category::BadCheckpoint,
-            Self::Fetch(_) => Category::SourceFailed,
+            Self::Io { .. } | Self::ModelsFile { .. } => Category::Storage,
             _ => Category::BadCheckpoint,
         }
     }

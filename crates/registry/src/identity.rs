@@ -7,19 +7,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::file_name;
-use crate::provenance::hex;
-use crate::stamp::{SETTLED, Stamp};
 use crate::{Error, atomic_file, builtin};
 
 /// Where hashes are kept, below the storage root.
@@ -35,6 +35,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_THREADS: usize = 4;
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
+/// Age of a change after which any later one is sure to have another time.
+pub(crate) const SETTLED: Duration = Duration::from_secs(2);
 
 /// The names and hashes of a model's files, in hexadecimal.
 pub type Hashes = BTreeMap<String, String>;
@@ -60,6 +62,15 @@ impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The hash of bytes, in hexadecimal.
@@ -100,6 +111,45 @@ pub fn hashes(files: &[PathBuf], cache: &HashCache) -> Result<Hashes, Error> {
     })?;
     cache.keep();
     Ok(parts.into_iter().flatten().collect())
+}
+
+/// What tells a file from a changed one without reading it: the file as the file system describes it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
+    pub(crate) size: u64,
+    /// When its contents changed, in nanoseconds since 1970.
+    mtime_ns: i64,
+    /// When anything about it changed: no program can set this one back.
+    ctime_ns: i64,
+}
+
+impl Stamp {
+    /// Of the file at this path, links followed.
+    pub(crate) fn of(path: &Path) -> Result<Self, Error> {
+        Ok(Self::new(&std::fs::metadata(path).map_err(|error| Error::io(path, error))?))
+    }
+
+    /// Of an open file.
+    pub(crate) fn new(metadata: &std::fs::Metadata) -> Self {
+        let nanoseconds =
+            |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether it was last changed longer ago than `age`.
+    pub(crate) fn settled(&self, age: Duration) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let limit = now.saturating_sub(age).as_nanos() as i64;
+        self.mtime_ns.max(self.ctime_ns) < limit
+    }
 }
 
 /// What was hashed before.
@@ -203,7 +253,7 @@ impl HashCache {
 }
 
 /// The hash of a file from where it stands to its end.
-pub(crate) fn hash_file(file: &mut File) -> std::io::Result<String> {
+pub fn hash_file(file: &mut File) -> std::io::Result<String> {
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK];
     loop {

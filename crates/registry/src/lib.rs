@@ -1,6 +1,6 @@
-//! Which models exist, and how their weights come into memory.
+//! Which models exist on disk, and how their weights come into memory.
 //!
-//! The only crate that touches disks. It knows neither HTTP callers nor requests. Reading order: [`tag`]
+//! Blocking `std::fs`: it knows no network, no HTTP callers and no requests. Reading order: [`tag`]
 //! (names), [`catalog`] (what is in the storage directory, and the built-in model), [`checkpoint`] (which
 //! files make a model), [`load`] (files to weights and tokenizer), [`self_test`], [`swap`] (the transaction
 //! that replaces one model by another, as far as it does not need an engine), [`memory`], [`process`], and for whoever
@@ -8,13 +8,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod atomic_file;
 pub mod builtin;
 pub mod catalog;
 pub mod checkpoint;
 pub mod empty;
-pub mod fetch;
 pub mod identity;
 pub mod last_model;
+pub mod layout;
 pub mod load;
 pub mod machine;
 pub mod memory;
@@ -28,11 +29,9 @@ pub mod storage;
 pub mod swap;
 pub mod tag;
 
-mod atomic_file;
+mod cgroup;
+mod completeness;
 mod error;
-mod places;
-mod stamp;
-mod whole;
 
 pub use catalog::{Catalog, Entry, Location, Offer};
 pub use error::{Category, Error};

@@ -6,20 +6,20 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cpu::{Compute, KvLayout, WeightFormat, Weights};
+use engine::backend::PAGE;
 use formats::{Meta, TensorTable, TokenizerFile};
-use model::{Compute, Config, KvLayout, Overrides, PAGE, WeightFormat, Weights};
-use tokenizer::{Tokenizer, Vocabulary};
+use model::{Config, Overrides};
+use tokenizer::{ChatFormat, Tokenizer, Vocabulary};
 
 use crate::catalog::{Catalog, Entry, Location};
 use crate::checkpoint::{
     CheckpointFiles, FileOptions, file_name, has_extension, is_export, read_small, step_of,
 };
-use crate::fetch::Wanted;
-use crate::identity::{self, HashCache, Hashes, Identity};
+use crate::identity::{self, HashCache, Hashes, Identity, Stamp};
 use crate::models_file::{ModelEntry, Pins};
 use crate::plan::Needs;
-use crate::provenance::Provenance;
-use crate::stamp::Stamp;
+use crate::provenance::{DownloadRequest, Provenance};
 use crate::{Error, Source, Tag, builtin};
 
 /// Rows by which a vocabulary may be padded.
@@ -52,6 +52,8 @@ pub struct LoadedModel {
     pub weights: Arc<Weights>,
     /// The tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// How its conversations are written.
+    pub chat: ChatFormat,
     /// Which weights they are.
     pub identity: Identity,
     /// Its files as they were found.
@@ -69,14 +71,22 @@ struct Fingerprint {
 
 /// What has to be fetched before the model can be found: `None` if it is there as `models.toml` or the settings
 /// name it. What a person put into the storage is never fetched over.
-pub fn wanted(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Option<Wanted>, Error> {
+pub fn wanted(
+    catalog: &Catalog,
+    entry: &Entry,
+    options: &LoadOptions,
+) -> Result<Option<DownloadRequest>, Error> {
     let (offered, fetched) = (offered(catalog, entry, options)?, entry.location.fetched()?);
     Ok(offered.filter(|wanted| fetched.is_none_or(|fetched| !fetched.matches(wanted))))
 }
 
 /// Where a model can be fetched from, be it here already or not: as `models.toml` or else the settings name it.
 /// `None` if neither does, or if a person put it where it is.
-pub fn offered(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Option<Wanted>, Error> {
+pub fn offered(
+    catalog: &Catalog,
+    entry: &Entry,
+    options: &LoadOptions,
+) -> Result<Option<DownloadRequest>, Error> {
     if entry.location != Location::Absent && entry.location.fetched()?.is_none() {
         return Ok(None);
     }
@@ -84,7 +94,7 @@ pub fn offered(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Resul
     let said = models.entry(entry.tag.as_str());
     let source = said.and_then(|said| said.source.clone()).filter(Source::is_remote);
     let Some(source) = source.or_else(|| catalog.offer(&entry.tag)) else { return Ok(None) };
-    Ok(Some(Wanted {
+    Ok(Some(DownloadRequest {
         tag: entry.tag.clone(),
         source,
         revision: said.and_then(|said| said.revision.clone()),
@@ -247,15 +257,19 @@ impl Found {
             }
         };
         let TokenizerFile { pattern, ranks, special, merges } = tokenizer;
-        let tokenizer = Tokenizer::new(Vocabulary { pattern, ranks, special, merges })?;
+        let tokenizer = Tokenizer::new(match pattern {
+            Some(pattern) => Vocabulary { pattern, ranks, special, merges },
+            None => Vocabulary::nanochat(ranks),
+        })?;
         let mut config = Config::read(&table, &meta, &self.fingerprint.overrides)?;
         agree(&mut config, &tokenizer)?;
-        if !tokenizer.special().has_chat() {
+        let chat = ChatFormat::nanochat(&tokenizer)?;
+        if chat.messages.is_none() {
             let note = "the tokenizer has no chat tokens: this model completes texts and takes no messages";
             config.notes.push(note.to_owned());
         }
         config.notes.extend(self.files.as_ref().and_then(|files| lost_in_export(files, &table)));
-        Ok(Opened { found: self, step, config, table, tokenizer })
+        Ok(Opened { found: self, step, config, table, tokenizer, chat })
     }
 }
 
@@ -266,6 +280,7 @@ pub struct Opened {
     config: Config,
     table: TensorTable,
     tokenizer: Tokenizer,
+    chat: ChatFormat,
 }
 
 /// A model whose files are those that are meant, and whose weights are not in memory yet.
@@ -359,7 +374,7 @@ impl Verified {
 
     /// Reads and packs the weights.
     pub fn load(self, compute: &Compute) -> Result<LoadedModel, Error> {
-        let Self { opened: Opened { found, step, config, table, tokenizer }, identity } = self;
+        let Self { opened: Opened { found, step, config, table, tokenizer, chat }, identity } = self;
         for note in &config.notes {
             tracing::warn!(model_tag = %found.entry.tag, "{note}");
         }
@@ -378,6 +393,7 @@ impl Verified {
             step,
             weights: Arc::new(weights),
             tokenizer: Arc::new(tokenizer),
+            chat,
             identity,
             found,
         })

@@ -1,11 +1,9 @@
 //! What this machine has, and how much of it a process may use: processor, cores, memory, swap. Linux only; what the
 //! system does not tell is `None`.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// A limit of memory from which on it is none: control groups of the first version write such a number.
-const NO_LIMIT: u64 = 1 << 62;
+use crate::cgroup::{ControlGroups, cpu_quota, memory_limit, throttled};
 
 /// A machine as a process sees it. Bytes are bytes, cores are what the system calls processors.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -20,10 +18,6 @@ pub struct Machine {
     pub quota: Option<f64>,
     /// Periods that the control group ran in, and those at whose end it was held back for having taken its quota.
     pub held_back: Option<(u64, u64)>,
-    /// How the cores' frequency is governed, each word once.
-    pub governors: Vec<String>,
-    /// Whether memory comes in huge pages: `always`, `madvise` or `never`.
-    pub huge_pages: Option<String>,
     /// Bytes of memory.
     pub memory: Option<u64>,
     /// Bytes of it that may still be allocated, page cache included.
@@ -47,88 +41,21 @@ impl Machine {
         let read = |path: &str| std::fs::read_to_string(root.join(path)).ok();
         let meminfo = read("proc/meminfo").unwrap_or_default();
         let memory = |key: &str| kilobytes(&meminfo, key);
-        let (groups, groups_of_cpu) = (Groups::of(root, "memory"), Groups::of(root, "cpu"));
+        let groups_of_cpu = ControlGroups::of(root, "cpu");
         let swap = memory("SwapTotal:");
         Self {
             cpu: read("proc/cpuinfo").and_then(|text| processor(&text)),
             cores: read("sys/devices/system/cpu/online").and_then(|text| listed(&text)),
             allowed: read("proc/self/status").and_then(|text| listed(value(&text, "Cpus_allowed_list:")?)),
-            quota: groups_of_cpu.least(|group| quota_v2(group).or_else(|| quota_v1(group))),
-            held_back: groups_of_cpu.first(held_back),
-            governors: governors(root),
-            huge_pages: read("sys/kernel/mm/transparent_hugepage/enabled").and_then(|text| chosen(&text)),
+            quota: groups_of_cpu.least(cpu_quota),
+            held_back: groups_of_cpu.first(throttled),
             memory: memory("MemTotal:"),
             memory_available: memory("MemAvailable:"),
-            memory_limit: groups.least(limit),
+            memory_limit: ControlGroups::of(root, "memory").least(memory_limit),
             swap,
             swap_used: swap.zip(memory("SwapFree:")).map(|(all, free)| all.saturating_sub(free)),
         }
     }
-}
-
-/// The control groups of a process for one resource: its own and those that it lies in, of both versions.
-struct Groups(Vec<PathBuf>);
-
-impl Groups {
-    fn of(root: &Path, controller: &str) -> Self {
-        let own = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-        let mut found = Vec::new();
-        for line in own.lines() {
-            // "4:memory:/below" of the first version, "0::/below" of the second.
-            let mut parts = line.splitn(3, ':').skip(1);
-            let (Some(controllers), Some(below)) = (parts.next(), parts.next()) else { continue };
-            let mounted = match controllers {
-                "" => "sys/fs/cgroup".to_owned(),
-                names if names.split(',').any(|name| name == controller) => format!("sys/fs/cgroup/{names}"),
-                _ => continue,
-            };
-            // In a container the mounted group is the container's own, and the path may lead nowhere.
-            let below = Path::new(below.trim_start_matches('/'));
-            found.extend(below.ancestors().map(|group| root.join(&mounted).join(group)));
-        }
-        Self(found)
-    }
-
-    fn least<T: PartialOrd>(&self, of: impl Fn(&Path) -> Option<T>) -> Option<T> {
-        let found = self.0.iter().filter_map(|group| of(group));
-        found.reduce(|least, other| if other < least { other } else { least })
-    }
-
-    fn first<T>(&self, of: impl Fn(&Path) -> Option<T>) -> Option<T> {
-        self.0.iter().find_map(|group| of(group))
-    }
-}
-
-fn text(group: &Path, name: &str) -> Option<String> {
-    std::fs::read_to_string(group.join(name)).ok()
-}
-
-fn limit(group: &Path) -> Option<u64> {
-    let text = text(group, "memory.max").or_else(|| text(group, "memory.limit_in_bytes"))?;
-    text.trim().parse().ok().filter(|limit| *limit < NO_LIMIT)
-}
-
-fn quota_v2(group: &Path) -> Option<f64> {
-    let text = text(group, "cpu.max")?;
-    let (quota, period) = text.trim().split_once(' ')?;
-    share(quota.parse().ok()?, period.parse().ok()?)
-}
-
-fn quota_v1(group: &Path) -> Option<f64> {
-    let number = |name: &str| text(group, name)?.trim().parse::<f64>().ok();
-    share(number("cpu.cfs_quota_us")?, number("cpu.cfs_period_us")?)
-}
-
-/// A negative quota is none.
-fn share(quota: f64, period: f64) -> Option<f64> {
-    (quota > 0.0 && period > 0.0).then(|| quota / period)
-}
-
-fn held_back(group: &Path) -> Option<(u64, u64)> {
-    let text = text(group, "cpu.stat")?;
-    let number = |key: &str| value(&text, key)?.parse::<u64>().ok();
-    let periods = number("nr_periods ").filter(|periods| *periods > 0)?;
-    Some((periods, number("nr_throttled ")?))
 }
 
 /// The name of the first processor.
@@ -147,22 +74,13 @@ fn listed(text: &str) -> Option<usize> {
     text.trim().split(',').map(count).sum()
 }
 
-/// The word in brackets.
-fn chosen(text: &str) -> Option<String> {
-    Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
-}
-
-fn governors(root: &Path) -> Vec<String> {
-    let policies = std::fs::read_dir(root.join("sys/devices/system/cpu/cpufreq")).into_iter().flatten();
-    let words = policies.filter_map(|policy| text(&policy.ok()?.path(), "scaling_governor"));
-    words.map(|word| word.trim().to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+/// What follows a key at the beginning of a line.
+pub(crate) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     Some(text.lines().find_map(|line| line.strip_prefix(key))?.trim())
 }
 
-fn kilobytes(text: &str, key: &str) -> Option<u64> {
+/// The same in bytes, where it is in kilobytes.
+pub(crate) fn kilobytes(text: &str, key: &str) -> Option<u64> {
     Some(value(text, key)?.trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }
 
@@ -186,17 +104,12 @@ mod tests {
             ("proc/cpuinfo", "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nprocessor\t: 1\n"),
             ("proc/self/status", "Name:\tx\nCpus_allowed:\tf\nCpus_allowed_list:\t0-1,3\n"),
             ("sys/devices/system/cpu/online", "0-7\n"),
-            ("sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "powersave\n"),
-            ("sys/devices/system/cpu/cpufreq/policy1/scaling_governor", "powersave\n"),
-            ("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
             ("proc/meminfo", "MemTotal: 64 kB\nMemAvailable:   32 kB\nSwapTotal: 8 kB\nSwapFree: 6 kB\n"),
         ]);
         let expected = Machine {
             cpu: Some("Some CPU @ 2 GHz".to_owned()),
             cores: Some(8),
             allowed: Some(3),
-            governors: vec!["powersave".to_owned()],
-            huge_pages: Some("madvise".to_owned()),
             memory: Some(65_536),
             memory_available: Some(32_768),
             swap: Some(8192),
@@ -214,26 +127,14 @@ mod tests {
             ("sys/fs/cgroup/a/memory.max", "4096\n"),
             ("sys/fs/cgroup/a/b/memory.max", "max\n"),
             ("sys/fs/cgroup/a/cpu.max", "150000 100000\n"),
-            ("sys/fs/cgroup/a/b/cpu.max", "max 100000\n"),
-            ("sys/fs/cgroup/a/b/cpu.stat", "usage_usec 9\nnr_periods 0\nnr_throttled 0\n"),
-            ("sys/fs/cgroup/a/cpu.stat", "usage_usec 9\nnr_periods 10\nnr_throttled 4\n"),
         ]);
         assert_eq!((second.memory_limit, second.quota), (Some(4096), Some(1.5)));
-        assert_eq!(second.held_back, Some((10, 4)));
         let first = machine(&[
             ("proc/self/cgroup", "4:memory:/pod\n3:cpu,cpuacct:/elsewhere\n1:name=systemd:/\n"),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
             ("sys/fs/cgroup/memory/pod/memory.limit_in_bytes", "8192\n"),
-            ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "200000\n"),
-            ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n"),
         ]);
-        assert_eq!((first.memory_limit, first.quota), (Some(8192), Some(2.0)));
-        let free = machine(&[
-            ("proc/self/cgroup", "1:cpu:/\n"),
-            ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n"),
-            ("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"),
-        ]);
-        assert_eq!(free.quota, None);
+        assert_eq!((first.memory_limit, first.quota), (Some(8192), None));
     }
 
     #[cfg(target_os = "linux")]

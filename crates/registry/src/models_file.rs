@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use model::{Generation, Overrides, ShortWindow};
+use model::{NanochatVersion, Overrides, ShortWindow};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -92,7 +92,7 @@ struct WrittenEntry {
 }
 
 /// What is wrong, and where in the text.
-struct Fault(Range<usize>, String);
+struct TomlFault(Range<usize>, String);
 
 /// Hashes that are known beforehand, in hexadecimal.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -108,7 +108,7 @@ pub enum Pins {
 #[serde(deny_unknown_fields)]
 struct OverrideFields {
     #[serde(default, deserialize_with = "generation")]
-    generation: Option<Generation>,
+    generation: Option<NanochatVersion>,
     softcap: Option<f32>,
     rope_base: Option<f32>,
     qk_scale: Option<f32>,
@@ -139,15 +139,15 @@ impl ModelsFile {
 
     /// Reads its text; the error names the line and the key.
     fn parse(text: &str) -> Result<Self, String> {
-        let at = |Fault(span, message): Fault| place(text, &span, &message);
+        let at = |TomlFault(span, message): TomlFault| place(text, &span, &message);
         let written: Written = toml::from_str(text)
-            .map_err(|error| at(Fault(error.span().unwrap_or(0..0), error.message().to_owned())))?;
+            .map_err(|error| at(TomlFault(error.span().unwrap_or(0..0), error.message().to_owned())))?;
         let mut models: Vec<ModelEntry> = Vec::new();
         for written in written.models {
             let span = written.tag.span();
             let entry = written.checked(text).map_err(at)?;
             if models.iter().any(|other| other.tag == entry.tag) {
-                return Err(at(Fault(span, format!("tag \"{}\" is there twice", entry.tag))));
+                return Err(at(TomlFault(span, format!("tag \"{}\" is there twice", entry.tag))));
             }
             models.push(entry);
         }
@@ -161,7 +161,7 @@ impl ModelsFile {
 }
 
 impl WrittenEntry {
-    fn checked(self, text: &str) -> Result<ModelEntry, Fault> {
+    fn checked(self, text: &str) -> Result<ModelEntry, TomlFault> {
         let tag = Tag::new(self.tag.get_ref()).ok_or_else(|| {
             let expected = "up to 100 letters, digits, dots, underscores and dashes, a letter or digit first";
             fault(&self.tag, format!("tag is \"{}\", but must be {expected}", self.tag.get_ref()))
@@ -192,7 +192,7 @@ impl WrittenEntry {
         })
     }
 
-    fn check_revision(&self, source: Option<&Source>) -> Result<(), Fault> {
+    fn check_revision(&self, source: Option<&Source>) -> Result<(), TomlFault> {
         let Some(revision) = &self.revision else { return Ok(()) };
         let message = match source {
             Some(Source::HuggingFace { repository, revision: None }) => {
@@ -233,7 +233,7 @@ impl Pins {
 }
 
 /// A path of a tokenizer: below the storage, or an absolute one as in sources.
-fn tokenizer_path(written: &Spanned<String>, text: &str) -> Result<TokenizerPath, Fault> {
+fn tokenizer_path(written: &Spanned<String>, text: &str) -> Result<TokenizerPath, TomlFault> {
     let path = written.get_ref();
     let named = path.strip_prefix("local:");
     let absolute = named.unwrap_or(path);
@@ -245,8 +245,8 @@ fn tokenizer_path(written: &Spanned<String>, text: &str) -> Result<TokenizerPath
     Ok(TokenizerPath { path: absolute.to_owned(), line: line_of(text, written.span().start) })
 }
 
-fn fault<T>(at: &Spanned<T>, message: String) -> Fault {
-    Fault(at.span(), message)
+fn fault<T>(at: &Spanned<T>, message: String) -> TomlFault {
+    TomlFault(at.span(), message)
 }
 
 /// A relative path that stays below where it begins.
@@ -319,10 +319,10 @@ impl ModelEntry {
     }
 }
 
-fn generation<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Generation>, D::Error> {
+fn generation<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<NanochatVersion>, D::Error> {
     let name = String::deserialize(from)?;
     let expected = "expected one of g0, g1, g3, g5, g6, g7";
-    Generation::named(&name)
+    NanochatVersion::named(&name)
         .map(Some)
         .ok_or_else(|| serde::de::Error::custom(format!("`{name}`: {expected}")))
 }
@@ -354,7 +354,7 @@ mod tests {
         let entry = file.entry("d20").unwrap();
         assert_eq!(entry.step, Some(650));
         let overrides = entry.overrides();
-        assert_eq!((overrides.softcap, overrides.generation), (Some(20.0), Some(Generation::G5)));
+        assert_eq!((overrides.softcap, overrides.generation), (Some(20.0), Some(NanochatVersion::G5)));
         assert!(file.entry("d21").is_none());
     }
 

@@ -1,21 +1,56 @@
-//! Where a downloaded model came from: `.samosa.json` in its directory. A directory without it was put there
+//! What is to be downloaded, and where a downloaded model came from: `.samosa.json` in its directory. A directory without it was put there
 //! by a person, and is never replaced or deleted.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fetch::Wanted;
 use crate::identity::Identity;
 use crate::models_file::Pins;
-use crate::{Error, Source};
+use crate::{Error, Source, Tag};
 
 /// Largest `.samosa.json` that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 /// What files of weights end in.
 const WEIGHTS: [&str; 3] = [".pt", ".safetensors", ".bin"];
+
+/// What to download.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DownloadRequest {
+    /// The name it gets.
+    pub tag: Tag,
+    /// Where it is.
+    pub source: Source,
+    /// Branch, tag or commit, over the one in the source.
+    pub revision: Option<String>,
+    /// Directory of the source that holds the weights; otherwise the most finished model is chosen.
+    pub directory: Option<String>,
+    /// Training step, otherwise the latest.
+    pub step: Option<u64>,
+    /// What the files must hash to.
+    pub sha256: Option<Pins>,
+    /// Whether there is a tokenizer on this machine, so that the source need not have one.
+    pub has_tokenizer: bool,
+}
+
+impl DownloadRequest {
+    /// The directory that was asked for, as listings write it.
+    pub fn directory(&self) -> Option<&str> {
+        self.directory.as_deref().map(|directory| directory.trim_matches('/'))
+    }
+
+    /// The source without a revision, and the revision.
+    pub fn source_and_revision(&self) -> (String, Option<String>) {
+        match &self.source {
+            Source::HuggingFace { repository, revision } => {
+                let bare = Source::HuggingFace { repository: repository.clone(), revision: None };
+                (bare.to_string(), self.revision.clone().or_else(|| revision.clone()))
+            }
+            other => (other.to_string(), None),
+        }
+    }
+}
 
 /// The contents of `.samosa.json`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -32,7 +67,7 @@ pub struct Provenance {
     pub step: Option<u64>,
     /// What of directory and step was asked for, and not chosen.
     #[serde(default)]
-    pub asked: Asked,
+    pub asked: Selection,
     /// The download it belongs to, so that what was replaced is not taken for it after a crash.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub plan: String,
@@ -42,7 +77,7 @@ pub struct Provenance {
 
 /// What an operator asked for.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Asked {
+pub struct Selection {
     /// Directory of the source.
     pub directory: Option<String>,
     /// Training step.
@@ -82,7 +117,7 @@ impl Provenance {
 
     /// Whether this is what is wanted: from the same source and revision, the directory and step that were
     /// asked for, and of the pinned hashes.
-    pub fn matches(&self, wanted: &Wanted) -> bool {
+    pub fn matches(&self, wanted: &DownloadRequest) -> bool {
         let (source, revision) = wanted.source_and_revision();
         let pinned_commit = revision.is_some() && revision == self.commit;
         self.source == source
@@ -94,7 +129,7 @@ impl Provenance {
     }
 
     /// The first pin that the files do not keep, as (what, pinned, found).
-    pub(crate) fn broken_pin(&self, pins: &Pins) -> Option<(String, String, String)> {
+    pub fn broken_pin(&self, pins: &Pins) -> Option<(String, String, String)> {
         match pins {
             Pins::Files(pins) => pins.iter().find_map(|(name, pinned)| {
                 let found = self.files.get(name).map_or("no such file", |file| file.sha256.as_str());
@@ -120,7 +155,7 @@ impl Provenance {
     }
 
     /// The hash of a file when it was fetched.
-    pub(crate) fn sha256(&self, name: &str) -> Option<&str> {
+    pub fn sha256(&self, name: &str) -> Option<&str> {
         self.files.get(name).map(|file| file.sha256.as_str())
     }
 
@@ -130,7 +165,7 @@ impl Provenance {
     }
 
     /// Whether the directory has all files in their sizes.
-    pub(crate) fn is_complete(&self, directory: &Path) -> bool {
+    pub fn is_complete(&self, directory: &Path) -> bool {
         self.files.iter().all(|(name, file)| {
             let metadata = std::fs::symlink_metadata(directory.join(name));
             metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() == file.size)
@@ -138,19 +173,9 @@ impl Provenance {
     }
 }
 
-/// Bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Tag;
 
     fn provenance() -> Provenance {
         let json = r#"{
@@ -163,8 +188,8 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
-    fn wanted(source: &str) -> Wanted {
-        Wanted {
+    fn wanted(source: &str) -> DownloadRequest {
+        DownloadRequest {
             tag: Tag::new("d20").unwrap(),
             source: source.parse().unwrap(),
             revision: None,
@@ -184,12 +209,15 @@ mod tests {
         assert!(!found.matches(&wanted("huggingface:o/other@main")));
         assert!(!found.matches(&wanted("s3://o/n")));
         let main = wanted("huggingface:o/n@main");
-        let over = Wanted { revision: Some("main".to_owned()), ..wanted("huggingface:o/n@v1") };
+        let over = DownloadRequest { revision: Some("main".to_owned()), ..wanted("huggingface:o/n@v1") };
         assert!(found.matches(&over), "the revision beside the source outranks the one in it");
-        assert!(found.matches(&Wanted { step: Some(650), ..main.clone() }), "named or chosen is the same");
-        assert!(!found.matches(&Wanted { step: Some(1), ..main.clone() }));
-        assert!(found.matches(&Wanted { directory: Some("/d20/".to_owned()), ..main.clone() }));
-        assert!(!found.matches(&Wanted { directory: Some("d8".to_owned()), ..main }));
+        assert!(
+            found.matches(&DownloadRequest { step: Some(650), ..main.clone() }),
+            "named or chosen is the same"
+        );
+        assert!(!found.matches(&DownloadRequest { step: Some(1), ..main.clone() }));
+        assert!(found.matches(&DownloadRequest { directory: Some("/d20/".to_owned()), ..main.clone() }));
+        assert!(!found.matches(&DownloadRequest { directory: Some("d8".to_owned()), ..main }));
     }
 
     #[test]
@@ -210,8 +238,10 @@ mod tests {
         assert!(kept(files("meta_000650.json", "AA")));
         assert!(!kept(files("meta_000650.json", "bb")));
         assert!(!kept(files("tokenizer.pkl", "aa")));
-        let pinned =
-            Wanted { sha256: Some(files("model_000650.pt", "cc")), ..wanted("huggingface:o/n@main") };
+        let pinned = DownloadRequest {
+            sha256: Some(files("model_000650.pt", "cc")),
+            ..wanted("huggingface:o/n@main")
+        };
         assert!(!found.matches(&pinned));
     }
 

@@ -1,8 +1,7 @@
 //! A loaded model proves itself before anybody is sent to it.
 
-use model::{Compute, KvCache, KvLayout, LogitRows, PAGE, SequenceRows, Session};
-
-use tokenizer::Tokenizer;
+use cpu::{Compute, KvCache, KvLayout, Session};
+use engine::backend::{BatchItem, LogitRows, PAGE};
 
 use crate::{Error, LoadedModel};
 
@@ -17,7 +16,7 @@ pub fn run(model: &LoadedModel, compute: &Compute) -> Result<(), Error> {
     if model.tokenizer.decode(&model.tokenizer.encode(TEXT)) != TEXT {
         return Err(fail("its tokenizer does not give a text back as it was"));
     }
-    let mut tokens = prompt(&model.tokenizer);
+    let mut tokens = prompt(model);
     let config = &model.weights.config;
     let length = (tokens.len() + TOKENS).min(config.sequence_len);
     tokens.truncate(config.sequence_len);
@@ -28,11 +27,9 @@ pub fn run(model: &LoadedModel, compute: &Compute) -> Result<(), Error> {
     let mut session = Session::new(KvCache::new(&layout, &n_pages));
     let mut position = 0;
     while position < length {
-        let previous = position.checked_sub(1).map(|i| tokens[i]);
-        let rows = &tokens[position..];
-        let rows =
-            SequenceRows { tokens: rows, previous, position, tables: &tables, logits: LogitRows::Last };
-        let logits = session.forward(compute, &model.weights, &[rows]);
+        let (history, rest) = tokens.split_at(position);
+        let item = BatchItem { tokens: rest, history, tables: &tables, logits: LogitRows::Last };
+        let logits = session.forward(compute, &model.weights, &[item]);
         if logits.iter().any(|logit| !logit.is_finite()) {
             return Err(fail("it gives logits that are not finite"));
         }
@@ -47,13 +44,12 @@ pub fn run(model: &LoadedModel, compute: &Compute) -> Result<(), Error> {
 }
 
 /// A greeting; of a base model, which has no tokens for conversations, the beginning of a text.
-fn prompt(tokenizer: &Tokenizer) -> Vec<u32> {
-    let special = tokenizer.special();
-    let (text, has_chat) = (tokenizer.encode("Hello!"), special.has_chat());
-    let (open, close): (&[u32], &[u32]) = if has_chat {
-        (&[special.user_start], &[special.user_end, special.assistant_start])
-    } else {
-        (&[], &[])
-    };
-    [&[special.bos], open, &text, close].concat()
+fn prompt(model: &LoadedModel) -> Vec<u32> {
+    let (text, bos) = (model.tokenizer.encode("Hello!"), model.chat.bos);
+    match model.chat.messages {
+        Some(marks) => {
+            [&[bos, marks.user_start], text.as_slice(), &[marks.user_end, marks.assistant_start]].concat()
+        }
+        None => [&[bos], text.as_slice()].concat(),
+    }
 }

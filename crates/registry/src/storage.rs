@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, access, statvfs};
 
-use crate::fetch::{STAGING, free_bytes};
-
+/// Directory under the storage root in which downloads are made.
+pub const STAGING: &str = ".staging";
 /// Downloads that are listed.
 const MAX_UNFINISHED: usize = 100;
 /// Files of one download that are counted.
@@ -49,6 +49,13 @@ pub fn look(root: &Path) -> Storage {
         free_bytes: free_bytes(directory).ok(),
         unfinished: unfinished(&directory.join(STAGING)),
     }
+}
+
+/// Bytes that this process may still write to the file system of a path, which need not be there yet.
+pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
+    let above = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let file_system = statvfs(above)?;
+    Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
 }
 
 /// Every download has a directory of its name; what begins with a dot is a lock.

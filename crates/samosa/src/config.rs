@@ -7,8 +7,9 @@ use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Map, Value, json};
 
-use crate::settings::{self, GROUPS, Origin, Setting, Values, Wrong};
-use crate::text::{width, wrap};
+use client::text::{width, wrap};
+
+use crate::settings::{self, Given, SetBy, Setting, Values, Wrong};
 
 /// Columns before the values of an explanation.
 const LABEL: usize = 14;
@@ -51,15 +52,15 @@ pub(crate) fn run(values: &Values, matches: &ArgMatches) -> Result<Vec<Wrong>> {
         _ if matches.get_flag("json") => writeln!(out, "{:#}", to_json(values, &wrong))?,
         None => write!(out, "{}", short(values))?,
         Some("") => {
-            for group in GROUPS {
-                writeln!(out, "{}\n{}\n", group.title, "=".repeat(group.title.len()))?;
-                for setting in group.settings {
-                    writeln!(out, "{}", explanation(values, setting, &wrong))?;
+            for (title, settings) in values.groups() {
+                writeln!(out, "{title}\n{}\n", "=".repeat(title.len()))?;
+                for setting in settings {
+                    writeln!(out, "{}", explanation(setting, &wrong))?;
                 }
             }
         }
-        Some(name) => match settings::meant(name) {
-            Ok(setting) => write!(out, "{}", explanation(values, setting, &wrong))?,
+        Some(name) => match values.meant(name) {
+            Ok(setting) => write!(out, "{}", explanation(setting, &wrong))?,
             Err(unknown) => return Ok(vec![Wrong::in_general(unknown)]),
         },
     }
@@ -69,41 +70,42 @@ pub(crate) fn run(values: &Values, matches: &ArgMatches) -> Result<Vec<Wrong>> {
 /// A line a setting.
 fn short(values: &Values) -> String {
     let line = |setting: &Setting| {
-        let (_, origin) = values.get(setting.key);
-        format!("{:28} {:24} {}\n", setting.variable(), values.shown(setting), origin.name())
+        format!("{:28} {:24} {}\n", setting.variable(), setting.shown(), setting.set_by().name())
     };
-    settings::all().map(line).collect()
+    values.all().map(line).collect()
 }
 
 /// A setting, as a paragraph.
-fn explanation(values: &Values, setting: &Setting, wrong: &[Wrong]) -> String {
-    let (value, origin) = values.get(setting.key);
-    let shown = settings::shown(setting, value);
-    let mut out =
-        format!("{} = {}\n", setting.variable(), if shown.is_empty() { "(not set)" } else { shown });
+fn explanation(setting: &Setting, wrong: &[Wrong]) -> String {
+    let shown = if setting.text().is_empty() { "(not set)" } else { setting.shown() };
+    let mut out = format!("{} = {shown}\n", setting.variable());
     paragraph(&mut out, "", &format!("{}.", setting.help));
     for wrong in wrong.iter().filter(|wrong| wrong.key == Some(setting.key)) {
         paragraph(&mut out, "WRONG", &wrong.text);
     }
-    paragraph(&mut out, "comes from", &place(values, setting, origin));
+    paragraph(&mut out, "comes from", &place(setting, setting.set_by()));
     let mut label = "overrides";
-    for (value, origin) in values.all_of(setting.key).skip(1) {
-        let says =
-            format!("{}, which says {}", place(values, setting, origin), settings::shown(setting, value));
+    for Given { text, by } in overridden(setting) {
+        let says = format!("{}, which says {}", place(setting, by), setting.mask(text));
         paragraph(&mut out, label, &says);
         label = "";
     }
-    paragraph(&mut out, "may be", &setting.kind.expected());
-    if origin != Origin::Default {
+    paragraph(&mut out, "may be", &setting.expected);
+    if !setting.is_default() {
         paragraph(
             &mut out,
             "by default",
-            if setting.default.is_empty() { "not set" } else { setting.default },
+            if setting.default.is_empty() { "not set" } else { &setting.default },
         );
     }
     let names = format!("--{}, {}, {} = … in the file", setting.flag(), setting.variable(), setting.key);
     paragraph(&mut out, "is set by", &names);
     out
+}
+
+/// What was given and does not count, but for the default.
+fn overridden(setting: &Setting) -> impl Iterator<Item = &Given> {
+    setting.given.iter().skip(1).filter(|given| given.by != SetBy::Default)
 }
 
 /// Adds a text behind a label, both indented, wrapped to the terminal.
@@ -117,38 +119,36 @@ fn paragraph(out: &mut String, label: &str, text: &str) {
 }
 
 /// Where a value comes from.
-fn place(values: &Values, setting: &Setting, origin: Origin) -> String {
-    match origin {
-        Origin::Default => "the default".to_owned(),
-        Origin::File(_) => values.source(setting.key, origin).replace(&format!("{} in ", setting.key), ""),
-        origin => values.source(setting.key, origin),
+fn place(setting: &Setting, by: &SetBy) -> String {
+    match by {
+        SetBy::Default => "the default".to_owned(),
+        SetBy::File(path, line) => format!("{}, line {line}", path.display()),
+        by => setting.source(by),
     }
-    .trim_end_matches(',')
-    .to_owned()
 }
 
 fn to_json(values: &Values, wrong: &[Wrong]) -> Value {
     let one = |setting: &Setting| {
-        let said = |(value, origin): (&str, Origin)| {
-            let mut said = json!({ "value": settings::shown(setting, value), "origin": origin.name() });
-            if let (Origin::File(line), Some(path)) = (origin, values.file()) {
+        let said = |Given { text, by }: &Given| {
+            let mut said = json!({ "value": setting.mask(text), "origin": by.name() });
+            if let SetBy::File(path, line) = by {
                 said["file"] = json!(path.display().to_string());
                 said["line"] = json!(line);
             }
             said
         };
-        let mut about = said(values.get(setting.key));
+        let mut about = said(&setting.given[0]);
         let mine = wrong.iter().find(|wrong| wrong.key == Some(setting.key));
         about["wrong"] = json!(mine.map(|wrong| &wrong.text));
-        about["overrides"] = values.all_of(setting.key).skip(1).map(said).collect();
+        about["overrides"] = overridden(setting).map(said).collect();
         about["default"] = json!(setting.default);
-        about["allowed"] = json!(setting.kind.expected());
+        about["allowed"] = json!(setting.expected);
         about["secret"] = json!(setting.is_secret());
         about["help"] = json!(setting.help);
         (setting.variable(), about)
     };
     json!({
-        "settings": settings::all().map(one).collect::<Map<_, _>>(),
+        "settings": values.all().map(one).collect::<Map<_, _>>(),
         "wrong": wrong.iter().map(|wrong| &wrong.text).collect::<Vec<_>>(),
     })
 }

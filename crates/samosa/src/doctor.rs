@@ -1,29 +1,113 @@
-//! `samosa doctor`: what is wrong with a machine, its settings, a model and where models come from, and what will be slow.
+//! `samosa doctor`: what is wrong with a machine, its settings, a model and where models come from.
 //!
-//! It loads no model, fetches nothing and changes nothing. Reading order: [`facts`] (what there is), [`judge`] (what that
-//! means, without looking at anything again), [`finding`] (a line of what was found), [`report`].
+//! It loads no model, fetches nothing and changes nothing. [`CHECKS`] is all that is looked at; what two checks need is in
+//! the [`Context`]. Findings are shown by severity.
 
-mod facts;
 mod finding;
-mod judge;
-mod report;
+mod machine;
+mod model;
+mod settings;
+mod sources;
 
+use std::cell::OnceCell;
+use std::fmt::Write as _;
 use std::io::Write;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use model::Isa;
+use client::text::{width, wrap};
 use registry::Tag;
+use registry::machine::Machine;
+use serde_json::{Map, Value, json};
+use server::Options;
 
-use self::facts::{Ask, MachineFacts, Model, ModelFacts, SettingsFacts, SourcesFacts};
-use self::finding::{Finding, Mark};
-use self::report::Report;
+use self::finding::{Finding, Severity, counted};
+use self::machine::Speed;
+use self::model::{CheckedModel, CompleteModel};
 use crate::options;
-use crate::settings::{Origin, Values};
-use crate::text::width;
+use crate::settings::Values;
 
 /// Columns at most: what fits a mail and an issue.
 const MAX_WIDTH: usize = 80;
+/// Columns before what is said.
+const INDENT: usize = 10;
+
+/// Looks at one thing and adds what it finds.
+type Check = fn(&Context, &mut Vec<Finding>);
+
+/// Every check, below the section of its findings in the JSON document.
+const CHECKS: [(&str, &[Check]); 4] = [
+    (
+        "machine",
+        &[
+            machine::instruction_set,
+            machine::cores,
+            machine::throttling,
+            machine::memory,
+            machine::swap_space,
+            machine::build,
+            machine::speed,
+        ],
+    ),
+    (
+        "model",
+        &[
+            model::files,
+            model::sizes,
+            model::weight_format,
+            model::identity,
+            model::memory,
+            model::chats,
+            model::swap,
+            model::speed,
+        ],
+    ),
+    (
+        "settings",
+        &[
+            settings::wrong,
+            settings::set,
+            settings::addresses,
+            settings::callers,
+            settings::certificate,
+            settings::handover,
+            settings::open_files,
+            settings::contradictions,
+        ],
+    ),
+    ("sources", &[sources::storage, sources::models, sources::remote]),
+];
+
+/// What checks look at.
+struct Context<'a> {
+    values: &'a Values,
+    /// `None` where settings are wrong: then the machine can be looked at all the same.
+    options: Option<Options>,
+    /// The model on the command line.
+    asked: Option<&'a Tag>,
+    /// Whether no source is asked.
+    is_offline: bool,
+    machine: Machine,
+    model: OnceCell<CheckedModel>,
+    speed: OnceCell<Speed>,
+}
+
+impl Context<'_> {
+    fn model(&self) -> Option<&CheckedModel> {
+        let options = self.options.as_ref()?;
+        Some(self.model.get_or_init(|| CheckedModel::find(options, self.asked)))
+    }
+
+    /// The model, if its files are there and can be loaded.
+    fn complete_model(&self) -> Option<(&CompleteModel, &Options)> {
+        let CheckedModel::Complete(model) = self.model()? else { return None };
+        Some((model, self.options.as_ref()?))
+    }
+
+    fn speed(&self) -> &Speed {
+        self.speed.get_or_init(|| Speed::measure(self))
+    }
+}
 
 /// The command line of `doctor`.
 pub(crate) fn command() -> Command {
@@ -49,44 +133,65 @@ pub(crate) fn command() -> Command {
 
 /// Looks, and says what was found. Returns whether nothing is wrong.
 pub(crate) fn run(values: &Values, matches: &ArgMatches) -> Result<bool> {
-    let ask = if matches.get_flag("offline") { Ask::Nobody } else { Ask::Everybody };
-    let report = report(values, matches.get_one::<Tag>("tag"), ask)?;
+    let context = Context {
+        values,
+        options: values.check_sources().and_then(|()| options::options(values)).ok(),
+        asked: matches.get_one("tag"),
+        is_offline: matches.get_flag("offline"),
+        machine: registry::machine::now(),
+        model: OnceCell::new(),
+        speed: OnceCell::new(),
+    };
+    let sections = CHECKS.map(|(section, checks)| {
+        let mut found = Vec::new();
+        for check in checks {
+            check(&context, &mut found);
+        }
+        (section, found)
+    });
+    let mut all: Vec<&Finding> = sections.iter().flat_map(|(_, found)| found).collect();
+    all.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let worst = all.first().map_or(Severity::Ok, |finding| finding.severity);
     let mut out = std::io::stdout().lock();
     if matches.get_flag("json") {
-        writeln!(out, "{:#}", report.to_json())?;
+        let list = |found: &[Finding]| found.iter().map(Finding::to_json).collect::<Value>();
+        let sections: Map<String, Value> =
+            sections.iter().map(|(section, found)| ((*section).to_owned(), list(found))).collect();
+        let document =
+            json!({ "version": env!("CARGO_PKG_VERSION"), "worst": worst.name(), "sections": sections });
+        writeln!(out, "{document:#}")?;
     } else {
-        write!(out, "{}", report.to_text(width().min(MAX_WIDTH)))?;
+        write!(out, "{}", to_text(&all, width().min(MAX_WIDTH)))?;
     }
-    Ok(report.worst() < Mark::Wrong)
+    Ok(worst < Severity::Wrong)
 }
 
-fn report(values: &Values, asked: Option<&Tag>, ask: Ask) -> Result<Report> {
-    let settings = judge::settings(&SettingsFacts::look(values));
-    let options = values.check_sources().and_then(|()| options::options(values));
-    let Ok(options) = options else {
-        // What is wrong stands among the settings; the machine can be looked at all the same.
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let machine = judge::machine(&MachineFacts::look(Isa::detect(), (1, cores), None));
-        let later = |id| vec![Finding::note(id, "not looked at", "Mend the settings first.")];
-        return Ok(Report { machine, model: later("model"), settings, sources: later("sources") });
+/// Lines of at most `width` columns, but for words that are longer, and how many findings of each severity there are.
+fn to_text(all: &[&Finding], width: usize) -> String {
+    let mut out = String::new();
+    for finding in all {
+        let label = if finding.severity == Severity::Wrong { "WRONG" } else { finding.severity.name() };
+        paragraph(&mut out, label, &finding.text, width);
+        if !finding.advice.is_empty() {
+            paragraph(&mut out, "", &format!("→ {}", finding.advice), width);
+        }
+    }
+    let count = |severity| all.iter().filter(|finding| finding.severity == severity).count();
+    let wrong = match count(Severity::Wrong) {
+        0 => "Nothing is wrong".to_owned(),
+        1 => "1 thing is wrong".to_owned(),
+        many => format!("{many} things are wrong"),
     };
-    let model = ModelFacts::look(&options, asked);
-    let token_bytes = model.whole().map(|whole| whole.token_bytes);
-    let machine = MachineFacts::look(options.isa, (options.workers, options.threads), token_bytes);
-    let sources = SourcesFacts::look(values, &options, ask)?;
-    let absent = matches!(model.model, Model::Absent(_)).then_some(model.tag.as_str());
-    Ok(Report {
-        machine: judge::machine(&machine),
-        model: judge::model(&model, &format_origin(values), machine.speed.as_ref()),
-        settings,
-        sources: judge::sources(&sources, absent),
-    })
+    let (warnings, notes) = (count(Severity::Warning), count(Severity::Note));
+    let _ = writeln!(out, "\n{wrong}: {}, {}.", counted(warnings, "warning"), counted(notes, "note"));
+    out
 }
 
-/// Who chose how weights are held.
-fn format_origin(values: &Values) -> String {
-    match values.get("nanochat_dtype") {
-        ("auto", Origin::Default) => "the default".to_owned(),
-        (value, origin) => format!("NANOCHAT_DTYPE={value}, {}", origin.name()),
+/// Adds a text behind a label, wrapped.
+fn paragraph(out: &mut String, label: &str, text: &str, width: usize) {
+    for (number, line) in wrap(text, width.saturating_sub(INDENT)).iter().enumerate() {
+        let label = if number == 0 { label } else { "" };
+        let label = format!("  {label}");
+        let _ = writeln!(out, "{label:INDENT$}{line}");
     }
 }

@@ -10,30 +10,18 @@ use server::edge::{Standing, Tls};
 use server::{Edge, Keys};
 
 use crate::reload::{Files, Watched};
-use crate::settings::Values;
-
-/// Two settings that hold keys: themselves, or in a file.
-struct KeySettings {
-    value: &'static str,
-    file: &'static str,
-    /// The name of the second.
-    name: &'static str,
-}
-
-const INTERNAL: KeySettings =
-    KeySettings { value: "internal_api_key", file: "internal_api_key_file", name: "INTERNAL_API_KEY_FILE" };
-const ADMIN: KeySettings =
-    KeySettings { value: "admin_api_key", file: "admin_api_key_file", name: "ADMIN_API_KEY_FILE" };
+use crate::settings::{Setting, TypedSetting, Values};
 
 /// Who may call, what else the network meets, and the files to follow for it.
 pub(crate) fn read(values: &Values) -> Result<(Keys, Edge, Vec<Watched>)> {
-    let allowed_hosts = list(values, "allowed_hosts", "names or addresses without a port, or *.SUFFIX")?;
+    let allowed_hosts = list(&values.allowed_hosts, "names or addresses without a port, or *.SUFFIX")?;
     let expected = "origins as browsers send them, such as https://chat.example, and never *";
-    let cors_origins = list(values, "cors_allowed_origins", expected)?;
-    let (keys, admin_keys) = (fixed(values, &INTERNAL), fixed(values, &ADMIN));
+    let cors_origins = list(&values.cors_allowed_origins, expected)?;
+    let (keys, admin_keys) = (fixed(&values.internal_api_key), fixed(&values.admin_api_key));
     let mut watched = Vec::new();
-    watched.extend(follow(values, &INTERNAL, (&keys, &admin_keys))?);
-    watched.extend(follow(values, &ADMIN, (&admin_keys, &keys))?);
+    let (internal, admin) = (&values.internal_api_key_file, &values.admin_api_key_file);
+    watched.extend(follow(internal, fixed(&values.internal_api_key), &keys, &admin_keys)?);
+    watched.extend(follow(admin, fixed(&values.admin_api_key), &admin_keys, &keys)?);
     if keys.overlaps(&admin_keys) {
         bail!("a key of ADMIN_API_KEY is one of INTERNAL_API_KEY too, so that every caller could swap");
     }
@@ -44,27 +32,27 @@ pub(crate) fn read(values: &Values) -> Result<(Keys, Edge, Vec<Watched>)> {
     Ok((keys, Edge { admin_keys, allowed_hosts, cors_origins, tls }, watched))
 }
 
-/// A list that is read as a whole; what cannot be read is named by its item.
-fn list<T: FromStr>(values: &Values, key: &str, expected: &str) -> Result<T> {
-    values.check_items(key, expected, |item| item.parse::<T>().is_ok())?;
-    values.get(key).0.parse().or_else(|_| values.refuse(key, expected))
-}
-
 /// The keys that are given by their setting, and not in a file.
-fn fixed(values: &Values, settings: &KeySettings) -> Keys {
-    Keys::parse(values.get(settings.value).0)
+fn fixed(setting: &Setting) -> Keys {
+    Keys::parse(setting.text())
 }
 
-/// Adds the keys of a file to those of its setting, and keeps them as the file has them. No key may come to be among
-/// the `others`.
+/// A list that is read as a whole; what cannot be read is named by its item.
+fn list<T: FromStr>(setting: &Setting, expected: &str) -> Result<T> {
+    setting.check_items(expected, |item| item.parse::<T>().is_ok())?;
+    setting.text().parse().or_else(|_| setting.refuse(expected))
+}
+
+/// Adds the keys of a file to the fixed ones in `keys`, and keeps them as the file has them. No key may come to be
+/// among the `others`.
 fn follow(
-    values: &Values,
-    settings: &KeySettings,
-    (keys, others): (&Keys, &Keys),
+    file: &TypedSetting<Option<PathBuf>>,
+    fixed: Keys,
+    keys: &Keys,
+    others: &Keys,
 ) -> Result<Option<Watched>> {
-    let Some(path) = values.text(settings.file) else { return Ok(None) };
-    let (fixed, keys, others) = (fixed(values, settings), keys.clone(), others.clone());
-    let shown = path.to_owned();
+    let Some(path) = file.get()? else { return Ok(None) };
+    let (keys, others, shown) = (keys.clone(), others.clone(), path.display().to_string());
     let apply = move |contents: &[Vec<u8>]| {
         let text = std::str::from_utf8(&contents[0]).map_err(|_| format!("{shown} is no text"))?;
         let found = Keys::parse(text);
@@ -78,8 +66,8 @@ fn follow(
         keys.replace(&found);
         Ok(format!("{} keys are in force", found.len()))
     };
-    let wrong = |why: String| anyhow!("{}: {why}", settings.name);
-    let files = Files::read(settings.name, vec![PathBuf::from(path)]).map_err(wrong)?;
+    let wrong = |why: String| anyhow!("{}: {why}", file.variable());
+    let files = Files::read(file.variable(), vec![path]).map_err(wrong)?;
     apply(&files.contents).map_err(wrong)?;
     Ok(files.follow(Box::new(apply)))
 }
@@ -87,15 +75,15 @@ fn follow(
 /// Certificate and key, if connections are to be encrypted.
 fn tls(values: &Values) -> Result<Option<(Tls, Option<Watched>)>> {
     const NAMES: &str = "TLS_CERT, TLS_KEY";
-    let (certificate, key) = match (values.text("tls_cert"), values.text("tls_key")) {
+    let (certificate, key) = match (values.tls_cert.get()?, values.tls_key.get()?) {
         (None, None) => return Ok(None),
-        (Some(certificate), Some(key)) => (PathBuf::from(certificate), PathBuf::from(key)),
+        (Some(certificate), Some(key)) => (certificate, key),
         _ => bail!("TLS_CERT and TLS_KEY go together, but only one of them is set"),
     };
     let pair =
         |contents: &[Vec<u8>]| Tls::from_pem(&contents[0], &contents[1]).map_err(|why| why.to_string());
     let wrong = |why: String| anyhow!("{NAMES}: {why}");
-    let files = Files::read(NAMES, vec![certificate, key]).map_err(wrong)?;
+    let files = Files::read(NAMES.to_owned(), vec![certificate, key]).map_err(wrong)?;
     let tls = pair(&files.contents).map_err(wrong)?;
     warn_of_validity(&tls);
     let in_force = tls.clone();
@@ -126,12 +114,13 @@ fn warn_of_validity(tls: &Tls) {
 
 /// The key that a client sends for what every caller may do: the first one.
 pub(crate) fn client_key(values: &Values) -> Result<Option<String>> {
-    first_of(values, &INTERNAL)
+    first_of(&values.internal_api_key, &values.internal_api_key_file)
 }
 
 /// The key that a client sends to swap: the first admin key, else as for everything.
 pub(crate) fn admin_client_key(values: &Values) -> Result<Option<String>> {
-    Ok(first_of(values, &ADMIN)?.or(client_key(values)?))
+    let admin = first_of(&values.admin_api_key, &values.admin_api_key_file)?;
+    Ok(admin.or(client_key(values)?))
 }
 
 fn first(text: &str) -> Option<String> {
@@ -139,14 +128,15 @@ fn first(text: &str) -> Option<String> {
     keys.find(|key| !key.is_empty()).map(str::to_owned)
 }
 
-fn first_of(values: &Values, settings: &KeySettings) -> Result<Option<String>> {
-    if let Some(key) = first(values.get(settings.value).0) {
+fn first_of(value: &Setting, file: &TypedSetting<Option<PathBuf>>) -> Result<Option<String>> {
+    if let Some(key) = first(value.text()) {
         return Ok(Some(key));
     }
-    let Some(path) = values.text(settings.file) else { return Ok(None) };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| anyhow!("{}: {path} could not be read ({error})", settings.name))?;
-    first(&text).map(Some).ok_or_else(|| anyhow!("{}: {path} holds no key", settings.name))
+    let Some(path) = file.get()? else { return Ok(None) };
+    let (name, shown) = (file.variable(), path.display());
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| anyhow!("{name}: {shown} could not be read ({error})"))?;
+    first(&text).map(Some).ok_or_else(|| anyhow!("{name}: {shown} holds no key"))
 }
 
 #[cfg(test)]

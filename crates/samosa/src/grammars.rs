@@ -20,5 +20,5 @@ pub(crate) fn is_worker() -> bool {
 
 pub(crate) fn run() -> Result<()> {
     let control = std::io::stdin().as_fd().try_clone_to_owned()?;
-    grammar::worker::run(control).context("standard input is not the socket of a server")
+    guides::worker::run(control).context("standard input is not the socket of a server")
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -25,23 +25,28 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::clock;
 use crate::settings::Values;
-use lines::Lines;
+use lines::LineSink;
 
 /// How long the end of the process waits for its last lines to be read.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The streams of a process that serves; without it, they are written as usual.
-static STREAMS: OnceLock<Streams> = OnceLock::new();
+static STREAMS: OnceLock<LogStreams> = OnceLock::new();
 
-struct Streams {
-    out: Lines,
-    err: Lines,
+struct LogStreams {
+    out: LineSink,
+    err: LineSink,
 }
 
 /// Starts logging as the settings say.
 pub(crate) fn start(values: &Values) -> Result<()> {
-    let (level, as_text) = chosen(values)?;
-    let streams = Streams::start().context("the streams for logs could not be opened")?;
+    let level = LevelFilter::from_level(values.log_level.get()?);
+    let as_text = match values.log_format.get()? {
+        LogFormat::Auto => io::stdout().is_terminal(),
+        LogFormat::Json => false,
+        LogFormat::Text => true,
+    };
+    let streams = LogStreams::start().context("the streams for logs could not be opened")?;
     let writer = streams.out.clone();
     // Only a second start could fail, and there is none.
     let _ = STREAMS.set(streams);
@@ -52,26 +57,26 @@ pub(crate) fn start(values: &Values) -> Result<()> {
         .log_internal_errors(false)
         .with_writer(move || Writing(writer.clone()));
     let _ = if as_text {
-        builder.with_target(false).with_ansi(std::io::stdout().is_terminal()).try_init()
+        builder.with_target(false).with_ansi(io::stdout().is_terminal()).try_init()
     } else {
         builder.event_format(Json).try_init()
     };
     Ok(())
 }
 
-impl Streams {
+impl LogStreams {
     fn start() -> io::Result<Self> {
         let (out, err) =
             (io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?);
         // At every level: what is missing may have been an error.
         let report = |lines: u64| tracing::error!(lines, "log lines dropped");
-        let out = Lines::start("log", File::from(out), report)?;
-        Ok(Self { out, err: Lines::start("stderr", File::from(err), drop)? })
+        let out = LineSink::start("log", File::from(out), report)?;
+        Ok(Self { out, err: LineSink::start("stderr", File::from(err), drop)? })
     }
 }
 
 /// A line of the log, which is written as one.
-struct Writing(Lines);
+struct Writing(LineSink);
 
 impl io::Write for Writing {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -111,7 +116,7 @@ fn say_panic(panic: &PanicHookInfo<'_>) {
 
 /// Waits until the last lines are written, for a second at most.
 pub(crate) fn flush() {
-    let Some(Streams { out, err }) = STREAMS.get() else { return };
+    let Some(LogStreams { out, err }) = STREAMS.get() else { return };
     let end = clock::now() + LAST_LINES;
     for lines in [out, err] {
         lines.flush(end.saturating_duration_since(clock::now()));
@@ -127,21 +132,13 @@ impl Drop for FlushAtEnd {
     }
 }
 
-/// The level, and whether lines are text rather than JSON.
-pub(crate) fn chosen(values: &Values) -> Result<(LevelFilter, bool)> {
-    let levels = [
-        ("error", Level::ERROR),
-        ("critical", Level::ERROR),
-        ("warn", Level::WARN),
-        ("warning", Level::WARN),
-        ("info", Level::INFO),
-        ("debug", Level::DEBUG),
-        ("trace", Level::TRACE),
-    ];
-    let level = LevelFilter::from_level(values.choice("log_level", &levels)?);
-    let on_terminal = std::io::stdout().is_terminal();
-    let as_text = values.choice("log_format", &[("auto", on_terminal), ("json", false), ("text", true)])?;
-    Ok((level, as_text))
+/// How lines are written.
+#[derive(Clone, Copy)]
+pub(crate) enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Json,
+    Text,
 }
 
 /// The format that the log pipeline reads.

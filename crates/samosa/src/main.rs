@@ -5,45 +5,35 @@
 // They panic where the terminal is gone or the reader of a pipe has seen enough.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-mod ask;
-mod bench;
-mod chat;
+mod clients;
 mod clock;
-mod completions;
 mod config;
 mod doctor;
 #[cfg(test)]
 mod documents;
 mod edge;
-mod generate;
 mod grammars;
-mod healthcheck;
-mod http;
+mod in_process;
 mod logs;
-mod manual;
 mod models;
 mod options;
-mod progress;
 mod pull;
 mod reload;
 mod serve;
 mod settings;
+mod shell;
 mod storage;
-mod swap;
-mod text;
-mod top;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use client::{INTERRUPTED, bench, chat, generate, healthcheck, swap, top};
 
 use registry::Tag;
 use settings::{Values, Wrong};
 
-/// The exit code of what Ctrl-C ended, as shells have it.
-const INTERRUPTED: u8 = 130;
 /// The exit code where settings or arguments are wrong, as clap has it.
 const WRONG: u8 = 2;
 
@@ -57,10 +47,10 @@ fn main() -> ExitCode {
     match matches.subcommand() {
         Some(("config", matches)) => return show_config(&values, matches),
         Some(("doctor", matches)) => return diagnose(&values, matches),
-        Some(("completions", matches)) => return code_of(completions::run(matches, command())),
-        Some(("man", matches)) => return code_of(manual::run(matches, &command())),
+        Some(("completions", matches)) => return code_of(shell::print_completions(matches, command())),
+        Some(("man", matches)) => return code_of(shell::write_manual(matches, command())),
         // Whoever asks knows 0 and 1 only.
-        Some(("healthcheck", matches)) => return code_of(healthcheck::run(&values, matches)),
+        Some(("healthcheck", matches)) => return code_of(clients::healthcheck(&values, matches)),
         _ => {}
     }
     if let Err(error) = values.check_sources() {
@@ -74,11 +64,11 @@ fn main() -> ExitCode {
                 Err(error) => return wrong(&error),
             }
         }
-        Some(("chat", matches)) => match chat::Options::read(&values, matches) {
+        Some(("chat", matches)) => match clients::chat(&values, matches) {
             Ok(options) => chat::run(options),
             Err(error) => return wrong(&error),
         },
-        Some(("generate", matches)) => match generate::Options::read(&values, matches) {
+        Some(("generate", matches)) => match clients::generate(&values, matches) {
             Ok(options) => generate::run(options),
             Err(error) => return wrong(&error),
         },
@@ -86,15 +76,15 @@ fn main() -> ExitCode {
             Ok(options) => models::run(&options, matches),
             Err(error) => return wrong(&error),
         },
-        Some(("bench", matches)) => match bench::Options::read(&values, matches) {
+        Some(("bench", matches)) => match clients::bench(&values, matches) {
             Ok(options) => bench::run(&options),
             Err(error) => return wrong(&error),
         },
-        Some(("swap", matches)) => match swap::Options::read(&values, matches) {
+        Some(("swap", matches)) => match clients::swap(&values, matches) {
             Ok(options) => swap::run(&options),
             Err(error) => return wrong(&error),
         },
-        Some(("top", matches)) => match top::Options::read(&values, matches) {
+        Some(("top", matches)) => match clients::top(&values, matches) {
             Ok(options) => top::run(options),
             Err(error) => return wrong(&error),
         },
@@ -121,7 +111,7 @@ fn code_of(outcome: Result<()>) -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("{error:#}"));
-            let interrupted = error.is::<pull::Interrupted>() || error.is::<ask::Interrupted>();
+            let interrupted = error.is::<pull::Interrupted>() || error.is::<client::CtrlC>();
             if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
         }
     }
@@ -173,8 +163,8 @@ fn command() -> Command {
             healthcheck::command(),
             config::command(),
             doctor::command(),
-            completions::command(),
-            manual::command(),
+            shell::completions(),
+            shell::man(),
             openapi,
             version,
         ])
@@ -182,13 +172,7 @@ fn command() -> Command {
 
 /// A model's name on the command line.
 pub(crate) fn tag(text: &str) -> Result<Tag, String> {
-    let rule = "a tag has up to 100 letters, digits, dots, underscores and dashes, and begins with a letter or digit";
-    Tag::new(text).ok_or_else(|| rule.to_owned())
-}
-
-/// A value that was given, or the default.
-pub(crate) fn given<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str, default: T) -> T {
-    matches.get_one::<T>(name).cloned().unwrap_or(default)
+    Tag::new(text).ok_or_else(|| client::TAG_RULE.to_owned())
 }
 
 /// What serve would refuse, this refuses too, but it lists all of it.
@@ -222,7 +206,7 @@ fn show_contract(matches: &ArgMatches) -> Result<()> {
 }
 
 fn show_version() -> Result<()> {
-    let sets: Vec<&str> = model::Isa::available().iter().map(|isa| isa.name()).collect();
+    let sets: Vec<&str> = cpu::Isa::available().iter().map(|isa| isa.name()).collect();
     let version = env!("CARGO_PKG_VERSION");
     Ok(writeln!(std::io::stdout(), "samosa {version}\ninstruction sets: {}", sets.join(", "))?)
 }

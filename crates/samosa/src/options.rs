@@ -1,17 +1,15 @@
 //! Settings as text to what the server takes.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Result;
-use model::{Isa, WeightFormat};
+use cpu::{Isa, WeightFormat};
+use fetch::{FetchSettings, Fetcher};
 use registry::catalog::Offer;
-use registry::fetch::{FetchSettings, Fetcher};
-use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
-use server::{ContextOverflow, Defaults, Edge, Keys, Limits, Options};
+use server::{Defaults, Edge, Keys, Limits, Options};
 
 use crate::edge;
 use crate::grammars;
@@ -64,18 +62,17 @@ pub(crate) struct Serve {
 
 /// Checks the settings for `serve`.
 pub(crate) fn serve(values: &Values) -> Result<Serve> {
-    let (host, port) = (host(values)?, values.number("port")? as u16);
+    let (host, port) = (values.host.get()?, values.port.get()?);
     let (keys, edge, watched) = edge::read(values)?;
     let mut options = Options { keys, edge, ..options(values)? };
     let mut made_up_key = None;
     if options.keys.is_empty() {
-        check_host_without_keys(host)?;
+        check_host_without_keys(values)?;
         let key = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
         options.keys = Keys::parse(&key);
         made_up_key = Some(key);
     }
-    let handover = values.text("handover_socket").map(PathBuf::from);
-    let collector = values.text("otel_exporter_otlp_endpoint").map(str::to_owned);
+    let (handover, collector) = (values.handover_socket.get()?, values.otel_exporter_otlp_endpoint.get()?);
     Ok(Serve { host, port, options, collector, handover, made_up_key, watched })
 }
 
@@ -97,10 +94,9 @@ pub(crate) fn wrong(values: &Values) -> Vec<Wrong> {
 
 /// What is checked beyond the kind of each value; each may find something wrong whatever the others find.
 const CHECKS: &[fn(&Values) -> Result<()>] = &[
-    |values| logs::chosen(values).map(drop),
     |values| {
-        let host = host(values)?;
-        if edge::read(values)?.0.is_empty() { check_host_without_keys(host) } else { Ok(()) }
+        values.host.get()?;
+        if edge::read(values)?.0.is_empty() { check_host_without_keys(values) } else { Ok(()) }
     },
     |values| ignored_fields(values).map(drop),
     |values| model_aliases(values).map(drop),
@@ -112,63 +108,50 @@ const CHECKS: &[fn(&Values) -> Result<()>] = &[
     |values| options(values).map_or(Ok(()), |options| storage::check(&options)),
 ];
 
-fn check_host_without_keys(host: IpAddr) -> Result<()> {
+fn check_host_without_keys(values: &Values) -> Result<()> {
+    let host = values.host.get()?;
     if host.is_loopback() {
         return Ok(());
     }
     let text = format!(
         "INTERNAL_API_KEY must be set to listen on {host}: without a key only a loopback address is allowed"
     );
-    Err(Wrong { key: Some("internal_api_key"), text }.into())
-}
-
-/// The address to listen on.
-fn host(values: &Values) -> Result<IpAddr> {
-    values.check("host")?;
-    // What is no address is localhost.
-    Ok(values.get("host").0.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)))
-}
-
-/// Where `/metrics` is, if not where everything else is.
-fn metrics_address(values: &Values) -> Result<Option<SocketAddr>> {
-    values.check("metrics_addr")?;
-    Ok(values.text("metrics_addr").and_then(|text| text.parse().ok()))
+    Err(Wrong { key: Some(values.internal_api_key.key), text }.into())
 }
 
 /// Checks everything but the address and the network's edge: nobody may call.
 pub(crate) fn options(values: &Values) -> Result<Options> {
-    let workers = values.number("num_workers")? as usize;
-    values.check("default_model_tag")?;
-    values.check("device_type")?;
-    let overflow = [("drop", ContextOverflow::DropOldest), ("error", ContextOverflow::Error)];
+    let workers = values.num_workers.get()?;
+    let default_tag = values.default_model_tag.get()?;
+    values.device_type.get()?;
     Ok(Options {
-        storage: values.text("model_storage_path").map(PathBuf::from),
-        default_tag: values.text("default_model_tag").and_then(Tag::new),
+        storage: values.model_storage_path.get()?,
+        default_tag,
         offers: offers(values)?,
         fetcher: fetcher(values)?,
-        load_at_start: values.boolean("startup_load_enabled")?,
-        restore_last_model: values.boolean("restore_last_model")?,
-        load: LoadOptions { format: weight_format(values)?, step: values.whole("default_step")? },
+        load_at_start: values.startup_load_enabled.get()?,
+        restore_last_model: values.restore_last_model.get()?,
+        load: LoadOptions { format: weight_format(values)?, step: values.default_step.get()? },
         isa: isa(values)?,
         threads: threads(values, workers)?,
         workers,
         kv_bytes: kv_bytes(values)?,
         defaults: Defaults {
-            temperature: values.decimal("default_temperature")?,
-            top_k: values.number("default_top_k")?,
-            max_tokens: values.number("default_max_tokens")?,
+            temperature: values.default_temperature.get()?,
+            top_k: values.default_top_k.get()?,
+            max_tokens: values.default_max_tokens.get()?,
         },
-        context_overflow: values.choice("context_overflow", &overflow)?,
+        context_overflow: values.context_overflow.get()?,
         ignored_fields: ignored_fields(values)?,
         model_aliases: model_aliases(values)?,
         grammar_worker: grammars::command(),
-        page: values.boolean("page")?,
-        metrics_address: metrics_address(values)?,
+        page: values.page.get()?,
+        metrics_address: values.metrics_addr.get()?,
         keys: Keys::default(),
         edge: Edge::default(),
-        swap_mode: values.choice("swap_mode", &SWAP_MODES)?,
-        swap_wait: Duration::from_secs(values.number("swap_wait")?),
-        drain_timeout: Duration::from_secs(values.number("drain_timeout")?),
+        swap_mode: values.swap_mode.get()?,
+        swap_wait: values.swap_wait.get()?,
+        drain_timeout: values.drain_timeout.get()?,
         limits: limits(values)?,
         spans: None,
         log_lines_dropped: logs::dropped(),
@@ -178,14 +161,14 @@ pub(crate) fn options(values: &Values) -> Result<Options> {
 
 /// Request fields to ignore, as names or paths.
 fn ignored_fields(values: &Values) -> Result<BTreeSet<String>> {
-    const KEY: &str = "ignored_request_fields";
+    let setting = &values.ignored_request_fields;
     let is_open = |field: &str| OPEN_FIELDS.iter().any(|open| field.starts_with(open));
     let is_free = |field: &str| !READ_FIELDS.contains(&field) && !is_open(field);
-    values.check_items(KEY, "fields that the contract does not have", is_free)?;
+    setting.check_items("fields that the contract does not have", is_free)?;
     let expected = "names of fields, or paths of names with dots between them, as in messages[].id: a list's name ends \
                     with [], and the last name is a field's";
-    values.check_items(KEY, expected, is_path)?;
-    Ok(values.list(KEY).map(str::to_owned).collect())
+    setting.check_items(expected, is_path)?;
+    Ok(setting.get()?.into_iter().collect())
 }
 
 /// Whether this is a name, or names with dots between them, each but the last with or without `[]`.
@@ -202,107 +185,96 @@ fn is_path(text: &str) -> bool {
 fn model_aliases(values: &Values) -> Result<Vec<String>> {
     let expected = "names of up to 128 letters, digits and signs, without spaces";
     let is_name = |name: &str| name.len() <= 128 && name.bytes().all(|b| b.is_ascii_graphic());
-    values.check_items("model_aliases", expected, is_name)?;
-    Ok(values.list("model_aliases").map(str::to_owned).collect())
+    values.model_aliases.check_items(expected, is_name)?;
+    values.model_aliases.get()
 }
 
 /// Models that HF_REPO_OWNER and HF_TAGS name.
 fn offers(values: &Values) -> Result<Vec<Offer>> {
-    let Some(owner) = values.text("hf_repo_owner") else {
-        return match values.text("hf_tags") {
-            None => Ok(Vec::new()),
-            Some(_) => values.refuse("hf_tags", "empty where HF_REPO_OWNER is not set"),
-        };
+    let tags = values.hf_tags.get()?;
+    let Some(owner) = values.hf_repo_owner.get()? else {
+        let refused = || values.hf_tags.refuse("empty where HF_REPO_OWNER is not set");
+        return if tags.is_empty() { Ok(Vec::new()) } else { refused() };
     };
     let offer = |name: &str| {
         let source = format!("huggingface:{owner}/{name}").parse().ok()?;
         Some(Offer { tag: Tag::new(name)?, source })
     };
     let expected = "names of repositories of HF_REPO_OWNER, each of them a tag";
-    values.check_items("hf_tags", expected, |name| offer(name).is_some())?;
-    Ok(values.list("hf_tags").filter_map(offer).collect())
+    values.hf_tags.check_items(expected, |name| offer(name).is_some())?;
+    Ok(tags.iter().filter_map(|name| offer(name)).collect())
 }
 
 /// What brings models from elsewhere.
 fn fetcher(values: &Values) -> Result<Fetcher> {
-    values.check("hf_endpoint")?;
     let settings = FetchSettings {
-        hf_endpoint: values.get("hf_endpoint").0.to_owned(),
-        hf_token: values.text("hf_token").map(str::to_owned),
-        offline: values.boolean("hf_hub_offline")?,
-        redirect_hosts: values.list("download_redirect_hosts").map(str::to_owned).collect(),
-        s3: settings::environment_of_s3(),
-        max_bytes: values.number("download_max_gb")? << 30,
+        hf_endpoint: values.hf_endpoint.get()?,
+        hf_token: values.hf_token.get()?,
+        offline: values.hf_hub_offline.get()?,
+        redirect_hosts: values.download_redirect_hosts.get()?,
+        s3: settings::of_s3(),
+        max_bytes: values.download_max_gb.get()? << 30,
         ..FetchSettings::default()
     };
     Ok(Fetcher::new(settings)?)
 }
 
-const SWAP_MODES: [(&str, Wish); 3] =
-    [("auto", Wish::Auto), ("overlap", Wish::Overlap), ("serial", Wish::Serial)];
-
 fn limits(values: &Values) -> Result<Limits> {
     let engine = engine::Limits {
-        max_running: values.number("max_running_requests")? as usize,
-        max_queued: values.number("max_queued_requests")? as usize,
-        max_queued_tokens: values.number("max_queued_tokens")? as usize,
-        queue_timeout: seconds(values, "queue_timeout")?,
-        request_timeout: seconds(values, "request_timeout")?,
-        step_tokens: values.number("step_tokens")? as usize,
-        speculation_tokens: values.number("speculation_tokens")? as usize,
-        prefix_cache: values.boolean("prefix_cache")?,
+        max_running: values.max_running_requests.get()?,
+        max_queued: values.max_queued_requests.get()?,
+        max_queued_tokens: values.max_queued_tokens.get()?,
+        queue_timeout: values.queue_timeout.get()?,
+        request_timeout: values.request_timeout.get()?,
+        step_tokens: values.step_tokens.get()?,
+        speculation_tokens: values.speculation_tokens.get()?,
+        prefix_cache: values.prefix_cache.get()?,
         ..engine::Limits::default()
     };
     Ok(Limits {
         engine: engine.checked(),
-        message_chars: values.number("max_message_chars")? as usize,
-        connections: values.number("max_connections")? as usize,
-        header_timeout: seconds(values, "header_timeout")?,
-        body_timeout: seconds(values, "body_timeout")?,
-        idle_timeout: seconds(values, "idle_timeout")?,
-        unread_for: seconds(values, "slow_client_timeout")?,
-        grammar_reads: values.number("max_grammar_reads")? as usize,
-        grammar_timeout: seconds(values, "grammar_timeout")?,
-        grammar_bytes: values.number("grammar_memory_mb")? * MEGABYTE,
+        message_chars: values.max_message_chars.get()?,
+        connections: values.max_connections.get()?,
+        header_timeout: values.header_timeout.get()?,
+        body_timeout: values.body_timeout.get()?,
+        idle_timeout: values.idle_timeout.get()?,
+        unread_for: values.slow_client_timeout.get()?,
+        grammar_reads: values.max_grammar_reads.get()?,
+        grammar_timeout: values.grammar_timeout.get()?,
+        grammar_bytes: values.grammar_memory_mb.get()? * MEGABYTE,
         ..Limits::default()
     })
 }
 
-fn seconds(values: &Values, key: &str) -> Result<Duration> {
-    Ok(Duration::from_secs(values.number(key)?))
-}
-
 fn weight_format(values: &Values) -> Result<WeightFormat> {
-    let choices = [
-        ("auto", WeightFormat::Int8),
-        ("float32", WeightFormat::F32),
-        ("bfloat16", WeightFormat::Bf16),
-        ("float16", WeightFormat::Bf16),
-        ("int8", WeightFormat::Int8),
-        ("int4", WeightFormat::Int4),
-    ];
-    if values.get("nanochat_dtype").0.eq_ignore_ascii_case("float16") {
+    if values.nanochat_dtype.text().eq_ignore_ascii_case("float16") {
         tracing::warn!(
             "NANOCHAT_DTYPE=float16 means bfloat16 here: the model's hidden state overflows float16"
         );
     }
-    values.choice("nanochat_dtype", &choices)
+    values.nanochat_dtype.get()
 }
 
+/// The instruction set, which this CPU has to have.
 fn isa(values: &Values) -> Result<Isa> {
-    let mut choices: Vec<(&str, Isa)> = vec![("auto", Isa::detect())];
-    choices.extend(Isa::available().iter().map(|isa| (isa.name(), *isa)));
-    values.choice("isa", &choices)
+    let name = values.isa.get()?;
+    let available = Isa::available();
+    match available.iter().find(|isa| isa.name() == name) {
+        Some(isa) => Ok(*isa),
+        None if name == "auto" => Ok(Isa::detect()),
+        None => {
+            let names: Vec<&str> = available.iter().map(|isa| isa.name()).collect();
+            values.isa.refuse(&format!("one of auto, {}", names.join(", ")))
+        }
+    }
 }
 
 fn threads(values: &Values, workers: usize) -> Result<usize> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let asked = values.whole("compute_threads")?;
-    Ok(asked.map_or((cores / workers).max(1), |threads| threads as usize))
+    Ok(values.compute_threads.get()?.unwrap_or((cores / workers).max(1)))
 }
 
 fn kv_bytes(values: &Values) -> Result<usize> {
-    let asked = values.whole("kv_cache_mb")?;
     let half = registry::memory::available().map_or(u64::MAX, |bytes| bytes / MEGABYTE / 2);
-    Ok((asked.unwrap_or(KV_CACHE_MB.min(half)) * MEGABYTE) as usize)
+    Ok((values.kv_cache_mb.get()?.unwrap_or(KV_CACHE_MB.min(half)) * MEGABYTE) as usize)
 }

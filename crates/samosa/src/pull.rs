@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use client::progress::{Download, Progress};
+use fetch::{DownloadProgress, ProgressSnapshot};
 use registry::catalog::Location;
-use registry::fetch::{ProgressSnapshot, Wanted};
-use registry::provenance::Provenance;
-use registry::{Catalog, Entry, Error, Identity, LoadOptions, Tag, fetch, load};
+use registry::provenance::{DownloadRequest, Provenance};
+use registry::{Catalog, Entry, Error, Identity, LoadOptions, Tag, load};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock;
 use crate::options;
-use crate::progress::{Download, Progress};
 use crate::settings::Values;
 
 /// How often it is shown how far it is.
@@ -117,7 +117,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// What is offered under the tag.
-fn wanted(options: &Options) -> Result<Wanted> {
+fn wanted(options: &Options) -> Result<DownloadRequest> {
     let (tag, catalog) = (&options.tag, options.settings.catalog());
     // The registry's errors name their sources themselves.
     let entry = match catalog.find(tag) {
@@ -157,10 +157,10 @@ fn offers(catalog: &Catalog, options: &Options) -> String {
     format!("; models.toml and HF_TAGS offer {}", tags.join(", "))
 }
 
-async fn pull(options: &Options, wanted: &Wanted) -> Result<Pulled> {
+async fn pull(options: &Options, wanted: &DownloadRequest) -> Result<Pulled> {
     let tag = &options.tag;
     let mut watch = Watch::new(if options.json { Progress::silent() } else { Progress::on_stderr() });
-    let counts = fetch::Progress::default();
+    let counts = DownloadProgress::default();
     let fetching = options.settings.fetcher.refresh(wanted, &options.root, &counts);
     let provenance = watch.until(&counts, fetching).await.map_err(anyhow::Error::msg)?;
     watch.enter("verify");
@@ -240,7 +240,7 @@ impl Watch {
     }
 
     /// Shows how it goes until it is done.
-    async fn until<T>(&mut self, counts: &fetch::Progress, work: impl Future<Output = T>) -> T {
+    async fn until<T>(&mut self, counts: &DownloadProgress, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

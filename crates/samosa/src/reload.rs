@@ -26,7 +26,7 @@ type Apply = Box<dyn Fn(&[Vec<u8>]) -> Result<String, String> + Send>;
 /// The files of one setting, or of two that belong together, as they were at the start.
 pub(crate) struct Files {
     /// The settings' names.
-    names: &'static str,
+    names: String,
     paths: Vec<PathBuf>,
     /// What they hold, in their order.
     pub(crate) contents: Vec<Vec<u8>>,
@@ -34,7 +34,7 @@ pub(crate) struct Files {
 
 impl Files {
     /// Reads them; the error is a reason in words.
-    pub(crate) fn read(names: &'static str, paths: Vec<PathBuf>) -> Result<Self, String> {
+    pub(crate) fn read(names: String, paths: Vec<PathBuf>) -> Result<Self, String> {
         let contents = paths.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
         Ok(Self { names, paths, contents })
     }
@@ -50,7 +50,7 @@ impl Files {
 
 /// Files that may change.
 pub(crate) struct Watched {
-    names: &'static str,
+    names: String,
     paths: Vec<PathBuf>,
     apply: Apply,
     /// What the last look saw.
@@ -61,13 +61,13 @@ pub(crate) struct Watched {
     refused: Option<String>,
 }
 
-/// What the two looks made of the files.
+/// What a look made of the files.
 #[derive(PartialEq, Eq, Debug)]
-enum Seen {
-    Nothing,
+enum FileChange {
+    None,
     /// Something that one more look has to confirm.
-    Change,
-    InForce(String),
+    Unconfirmed,
+    Applied(String),
     Refused(String),
 }
 
@@ -78,27 +78,27 @@ impl Watched {
         self.refused = None;
     }
 
-    fn look(&mut self) -> Seen {
+    fn look(&mut self) -> FileChange {
         let now: Contents = self.paths.iter().map(|path| read_plain(path)).collect();
         let is_confirmed = now == self.last;
         self.last = now;
         // What was refused is tried again: another file may have been what was wrong with it.
         if self.last == self.settled && self.refused.is_none() {
-            return Seen::Nothing;
+            return FileChange::None;
         }
         if !is_confirmed {
-            return Seen::Change;
+            return FileChange::Unconfirmed;
         }
         self.settled = self.last.clone();
         match self.last.as_deref().map_err(Clone::clone).and_then(|contents| (self.apply)(contents)) {
             Ok(in_force) => {
                 self.refused = None;
-                Seen::InForce(in_force)
+                FileChange::Applied(in_force)
             }
-            Err(why) if self.refused.as_ref() == Some(&why) => Seen::Nothing,
+            Err(why) if self.refused.as_ref() == Some(&why) => FileChange::None,
             Err(why) => {
                 self.refused = Some(why.clone());
-                Seen::Refused(why)
+                FileChange::Refused(why)
             }
         }
     }
@@ -145,13 +145,16 @@ pub(crate) async fn follow(mut all: Vec<Watched>, mut hangup: Signal) {
         while !is_settled {
             // Disks may be slow, and those of a network may hang.
             let looked = tokio::task::spawn_blocking(move || {
-                let seen: Vec<_> = all.iter_mut().map(|watched| (watched.names, watched.look())).collect();
+                let seen: Vec<_> =
+                    all.iter_mut().map(|watched| (watched.names.clone(), watched.look())).collect();
                 (all, seen)
             });
             let Ok((back, seen)) = looked.await else { return };
             all = back;
-            is_settled = seen.iter().all(|(_, seen)| *seen != Seen::Change);
-            seen.into_iter().for_each(log);
+            is_settled = seen.iter().all(|(_, seen)| *seen != FileChange::Unconfirmed);
+            for (names, seen) in seen {
+                log(&names, seen);
+            }
             if !is_settled {
                 sleep(SECOND_LOOK).await;
             }
@@ -159,11 +162,11 @@ pub(crate) async fn follow(mut all: Vec<Watched>, mut hangup: Signal) {
     }
 }
 
-fn log((names, seen): (&str, Seen)) {
+fn log(names: &str, seen: FileChange) {
     match seen {
-        Seen::Nothing | Seen::Change => {}
-        Seen::InForce(what) => tracing::info!(setting = names, "read again: {what}"),
-        Seen::Refused(why) => {
+        FileChange::None | FileChange::Unconfirmed => {}
+        FileChange::Applied(what) => tracing::info!(setting = names, "read again: {what}"),
+        FileChange::Refused(why) => {
             tracing::warn!(setting = names, error = why, "changed, but what was in force stays");
         }
     }
@@ -188,15 +191,15 @@ mod tests {
             *told.lock().unwrap() = whole;
             Ok("the good one".to_owned())
         };
-        let files = Files::read("FILE", paths.to_vec()).unwrap();
+        let files = Files::read("FILE".to_owned(), paths.to_vec()).unwrap();
         apply(&files.contents).unwrap();
         (files.follow(Box::new(apply)).unwrap(), in_force)
     }
 
-    fn confirmed(watched: &mut Watched) -> Seen {
-        assert_eq!(watched.look(), Seen::Change, "one look is not enough");
+    fn confirmed(watched: &mut Watched) -> FileChange {
+        assert_eq!(watched.look(), FileChange::Unconfirmed, "one look is not enough");
         let seen = watched.look();
-        assert_eq!(watched.look(), Seen::Nothing, "and it is said once");
+        assert_eq!(watched.look(), FileChange::None, "and it is said once");
         seen
     }
 
@@ -206,23 +209,23 @@ mod tests {
         let path = directory.path().join("file");
         fs::write(&path, "good 1").unwrap();
         let (mut watched, in_force) = watched(std::slice::from_ref(&path));
-        assert_eq!((watched.look(), in_force.lock().unwrap().as_slice()), (Seen::Nothing, &b"good 1"[..]));
+        assert_eq!((watched.look(), in_force.lock().unwrap().as_slice()), (FileChange::None, &b"good 1"[..]));
         // The same length, at the same moment.
         fs::write(&path, "good 2").unwrap();
-        assert_eq!(confirmed(&mut watched), Seen::InForce("the good one".to_owned()));
+        assert_eq!(confirmed(&mut watched), FileChange::Applied("the good one".to_owned()));
         fs::write(&path, "bad").unwrap();
-        assert_eq!(confirmed(&mut watched), Seen::Refused("not good".to_owned()));
+        assert_eq!(confirmed(&mut watched), FileChange::Refused("not good".to_owned()));
         fs::remove_file(&path).unwrap();
-        let Seen::Refused(why) = confirmed(&mut watched) else { panic!("it is gone") };
+        let FileChange::Refused(why) = confirmed(&mut watched) else { panic!("it is gone") };
         assert!(why.contains("could not be read"), "{why}");
         assert_eq!(in_force.lock().unwrap().as_slice(), b"good 2");
         fs::write(&path, "good 2").unwrap();
-        assert_eq!(confirmed(&mut watched), Seen::InForce("the good one".to_owned()), "it is back");
+        assert_eq!(confirmed(&mut watched), FileChange::Applied("the good one".to_owned()), "it is back");
         fs::write(&path, "go").unwrap();
-        assert_eq!(watched.look(), Seen::Change);
+        assert_eq!(watched.look(), FileChange::Unconfirmed);
         fs::write(&path, "good 3").unwrap();
-        assert_eq!(watched.look(), Seen::Change, "that was half of a write");
-        assert_eq!(watched.look(), Seen::InForce("the good one".to_owned()));
+        assert_eq!(watched.look(), FileChange::Unconfirmed, "that was half of a write");
+        assert_eq!(watched.look(), FileChange::Applied("the good one".to_owned()));
     }
 
     #[test]
@@ -232,19 +235,23 @@ mod tests {
         fs::write(&path, "good 1").unwrap();
         let (mut watched, in_force) = watched(std::slice::from_ref(&path));
         watched.forget();
-        assert_eq!(watched.look(), Seen::InForce("the good one".to_owned()));
-        assert_eq!(watched.look(), Seen::Nothing);
+        assert_eq!(watched.look(), FileChange::Applied("the good one".to_owned()));
+        assert_eq!(watched.look(), FileChange::None);
         fs::write(&path, "good 2").unwrap();
         watched.forget();
-        assert_eq!(confirmed(&mut watched), Seen::InForce("the good one".to_owned()));
+        assert_eq!(confirmed(&mut watched), FileChange::Applied("the good one".to_owned()));
         assert_eq!(in_force.lock().unwrap().as_slice(), b"good 2");
         fs::write(&path, "bad").unwrap();
         for _ in 0..2 {
             watched.forget();
             while watched.last != Ok(vec![b"bad".to_vec()]) {
-                assert_eq!(watched.look(), Seen::Change);
+                assert_eq!(watched.look(), FileChange::Unconfirmed);
             }
-            assert_eq!(watched.look(), Seen::Refused("not good".to_owned()), "each time it is asked for");
+            assert_eq!(
+                watched.look(),
+                FileChange::Refused("not good".to_owned()),
+                "each time it is asked for"
+            );
         }
     }
 
@@ -262,7 +269,7 @@ mod tests {
         let (mut watched, in_force) = watched(&[at("keys")]);
         link("..2", "..data_tmp");
         fs::rename(at("..data_tmp"), at("..data")).unwrap();
-        assert_eq!(confirmed(&mut watched), Seen::InForce("the good one".to_owned()));
+        assert_eq!(confirmed(&mut watched), FileChange::Applied("the good one".to_owned()));
         assert_eq!(in_force.lock().unwrap().as_slice(), b"good 2");
     }
 
@@ -275,7 +282,8 @@ mod tests {
         assert!(read(Path::new("/dev/zero")).unwrap_err().contains("larger than"));
         assert!(read(directory.path()).is_err());
         assert!(read_plain(Path::new("/dev/zero")).unwrap_err().contains("no file"));
-        let device = Files { names: "FILE", paths: vec!["/dev/null".into()], contents: vec![Vec::new()] };
+        let device =
+            Files { names: "FILE".to_owned(), paths: vec!["/dev/null".into()], contents: vec![Vec::new()] };
         assert!(device.follow(Box::new(|_| Ok(String::new()))).is_none());
     }
 }

@@ -1,6 +1,5 @@
 //! `samosa serve`: listen, load, say how to ask, and stop when told to.
 
-mod files;
 mod handover;
 mod otlp;
 mod signals;
@@ -14,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use server::trace::Collector;
 use server::{Ending, State};
 use tokio::net::TcpListener;
@@ -24,12 +24,15 @@ use crate::logs;
 use crate::options::Serve;
 use crate::reload;
 use crate::storage;
+use handover::Predecessor;
 use otlp::Otlp;
 
 /// Threads that speak HTTP. They only move bytes; the cores belong to the engines.
 const HTTP_THREADS: usize = 2;
 /// How often an address that a running process has is asked for.
 const METRICS_POLL: Duration = Duration::from_millis(50);
+/// Files beside connections: models, logs, listeners, other ends.
+pub(crate) const OTHER_FILES: u64 = 256;
 /// How often the first load is looked at.
 const LOAD_POLL: Duration = Duration::from_millis(10);
 
@@ -57,18 +60,18 @@ async fn serve(settings: Serve) -> Result<()> {
     }
     let traces = collector.as_deref().map(Otlp::start).transpose()?.map(Arc::new);
     options.spans = traces.clone().map(|traces| traces as Arc<dyn Collector>);
-    let Socket { listener, predecessor, ending } =
+    let ServerSocket { listener, predecessor, ending } =
         socket(SocketAddr::new(host, port), handover.as_deref()).await?;
     let address = listener.local_addr()?;
     check_address(address, made_up_key.as_deref())?;
-    if let Some((_, Some(model))) = &predecessor {
-        options.default_tag = Some(model.clone());
+    if let Some(model) = predecessor.as_ref().and_then(|predecessor| predecessor.model.clone()) {
+        options.default_tag = Some(model);
     }
     if handover.is_some() {
         // The model of the running process, where there is one, is the one to load.
         storage::check(&options)?;
     }
-    files::allow_for(options.limits.connections);
+    allow_files(options.limits.connections);
     let state = State::new(options);
     log_start(&state, address);
     // Figures can be had until the last stream is over.
@@ -130,11 +133,12 @@ async fn offer(path: PathBuf, socket: OwnedFd, state: Arc<State>, tell: watch::S
 }
 
 /// Takes the place of a running process, unless it serves a model and this one has none.
-async fn take_over((predecessor, model): Predecessor, state: &State) -> Result<()> {
-    if model.is_some() && !state.options.load_at_start {
+async fn take_over(predecessor: Predecessor, state: &State) -> Result<()> {
+    let serves = predecessor.model.is_some();
+    if serves && !state.options.load_at_start {
         bail!("STARTUP_LOAD_ENABLED is false, so nothing would serve any more; the running process goes on");
     }
-    if model.is_some() && state.current_tag().is_none() {
+    if serves && state.current_tag().is_none() {
         bail!("no model could be loaded, so the running process goes on; see the log");
     }
     predecessor.relieve().await?;
@@ -185,7 +189,7 @@ async fn freed(at: SocketAddr) -> TcpListener {
 }
 
 /// Where connections come from.
-struct Socket {
+struct ServerSocket {
     listener: TcpListener,
     /// The process that serves on it now, and its model.
     predecessor: Option<Predecessor>,
@@ -193,29 +197,45 @@ struct Socket {
     ending: Ending,
 }
 
-/// A process that is to be relieved, and its model.
-type Predecessor = (handover::Predecessor, Option<registry::Tag>);
-
 /// The listening socket: the service manager's, a running process's, or a new one.
-async fn socket(address: SocketAddr, handover: Option<&Path>) -> Result<Socket> {
+async fn socket(address: SocketAddr, handover: Option<&Path>) -> Result<ServerSocket> {
     if let Some(listener) = supervisor::listener()? {
-        return Ok(Socket { listener, predecessor: None, ending: Ending::HandOver });
+        return Ok(ServerSocket { listener, predecessor: None, ending: Ending::HandOver });
     }
     let inherited = match handover {
         Some(path) => handover::ask(path).await?,
         None => None,
     };
-    if let Some(inherited) = inherited {
-        let listener = inherited.listener;
+    if let Some((listener, predecessor)) = inherited {
         let theirs = listener.local_addr()?;
         if theirs.ip() != address.ip() || (address.port() != 0 && theirs.port() != address.port()) {
             bail!("the running process listens on {theirs}, but HOST and PORT say {address}");
         }
-        let predecessor = Some((inherited.predecessor, inherited.model));
-        return Ok(Socket { listener, predecessor, ending: Ending::Drain });
+        return Ok(ServerSocket { listener, predecessor: Some(predecessor), ending: Ending::Drain });
     }
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-    Ok(Socket { listener, predecessor: None, ending: Ending::Drain })
+    Ok(ServerSocket { listener, predecessor: None, ending: Ending::Drain })
+}
+
+/// Asks the system for as many open files as there may be connections. Out of files, nothing could be accepted, and so no
+/// idle connection would make room for another.
+fn allow_files(connections: usize) {
+    let wanted = connections as u64 + OTHER_FILES;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // None is as many as one likes.
+    if current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let allowed = maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum });
+    if raised.is_err() || allowed < wanted {
+        let files = getrlimit(Resource::Nofile).current;
+        tracing::warn!(
+            files,
+            connections,
+            "the process may open too few files for MAX_CONNECTIONS; see `ulimit -n` or LimitNOFILE"
+        );
+    }
 }
 
 /// Returns once the first load is over, well or not.

@@ -1,67 +1,225 @@
 //! Settings: a flag, an environment variable and a TOML key for each, in that order of precedence. One table
-//! says it all: flags, help, bounds, `samosa config`, the JSON Schema of the file, and the book's page come from it.
+//! says it all: the type of each value, flags, help, bounds, `samosa config`, the JSON Schema of the file, and the
+//! book's page come from it. [`Values`] has a field for each setting, so that a misspelt one does not compile.
 //!
-//! Reading order: [`table`] (what there is), [`kind`] (what values there are), [`values`] (what is in force), [`file`].
+//! Reading order: [`table`] (what there is), [`kinds`] (what values there are), [`values`] (what is in force), [`file`].
 
 mod documents;
+mod environment;
 mod file;
-mod kind;
+mod kinds;
 mod table;
 mod values;
 
-use clap::Arg;
+use std::fmt;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use clap::{Arg, ValueHint};
+use serde_json::Value;
 
 pub(crate) use self::documents::{example, schema};
-pub(crate) use self::kind::Kind;
-pub(crate) use self::table::GROUPS;
-pub(crate) use self::values::{
-    Origin, Terminal, Values, Wrong, environment_of_s3, has_proxy, home, shown, state_home, terminal,
-};
+pub(crate) use self::environment::{home, of_s3, state_home, terminal};
+pub(crate) use self::table::Values;
+pub(crate) use self::values::arguments;
 
-/// Names this alike are taken for the same one, mistyped (1 is equal).
-const ALIKE: f64 = 0.8;
-
-/// Settings of one theme.
-pub(crate) struct Group {
-    pub(crate) title: &'static str,
-    pub(crate) settings: &'static [Setting],
-}
-
-/// What may be set.
+/// What may be set, what people and programs are told of it, and what was given for it.
 pub(crate) struct Setting {
     /// TOML key; the flag is the same with dashes, the environment variable in capitals.
     pub(crate) key: &'static str,
-    /// The value if nothing is said; empty for none.
-    pub(crate) default: &'static str,
-    /// What values there are.
-    pub(crate) kind: Kind,
     /// What it does, a sentence without its full stop.
     pub(crate) help: &'static str,
+    /// The value if nothing is said; empty for none.
+    pub(crate) default: String,
     /// A value for the example of a file, where there is no default.
-    such_as: &'static str,
+    example: &'static str,
+    /// The value as the help has it behind a flag.
+    pub(crate) value_name: String,
+    /// What values are accepted, as it follows "must be".
+    pub(crate) expected: String,
+    /// The values in the TOML file, as JSON Schema has them.
+    pub(crate) schema: Value,
+    /// The words that a shell completes, of a value that is one of some.
+    pub(crate) words: Vec<&'static str>,
+    /// What a shell completes otherwise.
+    pub(crate) hint: ValueHint,
+    secrecy: Secrecy,
+    /// Everything that was given; the first counts, the last is the default.
+    pub(crate) given: Vec<Given>,
+    /// Whether the first of it is of the setting's kind.
+    is_accepted: bool,
 }
 
-const fn setting(key: &'static str, default: &'static str, kind: Kind, help: &'static str) -> Setting {
-    Setting { key, default, kind, help, such_as: "" }
+/// Makes a value of a text, unless that is not accepted.
+type Read<T> = Box<dyn Fn(&str) -> Option<T>>;
+
+/// A setting whose values are of a type.
+pub(crate) struct TypedSetting<T> {
+    setting: Setting,
+    read: Read<T>,
+    /// What counts, unless it is not accepted.
+    value: Option<T>,
+}
+
+/// A value, and where it was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    pub(crate) text: String,
+    pub(crate) by: SetBy,
+}
+
+/// Who set a value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum SetBy {
+    Flag,
+    Environment,
+    /// The file, and the line of the key.
+    File(Arc<Path>, usize),
+    Default,
+}
+
+impl SetBy {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::File(..) => "file",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// What must not be shown of a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secrecy {
+    None,
+    /// A URL that has a user and a password in it.
+    Password,
+    Secret,
+}
+
+/// A setting that is wrong, or something that concerns none in particular. Holds no secret.
+#[derive(Clone, Debug)]
+pub(crate) struct Wrong {
+    pub(crate) key: Option<&'static str>,
+    /// One line.
+    pub(crate) text: String,
+}
+
+impl Wrong {
+    pub(crate) fn in_general(text: impl Into<String>) -> Self {
+        Self { key: None, text: text.into() }
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+impl<T> Deref for TypedSetting<T> {
+    type Target = Setting;
+
+    fn deref(&self) -> &Setting {
+        &self.setting
+    }
+}
+
+impl<T: Clone> TypedSetting<T> {
+    /// The value; the error is the one line that stops the start.
+    pub(crate) fn get(&self) -> Result<T> {
+        self.value.clone().map_or_else(|| self.refuse(&self.expected), Ok)
+    }
 }
 
 impl Setting {
-    /// Shows this value in the example of a file.
-    const fn such_as(self, example: &'static str) -> Self {
-        Self { such_as: example, ..self }
+    /// The value in force as a text, empty if there is none.
+    pub(crate) fn text(&self) -> &str {
+        &self.given[0].text
+    }
+
+    /// Who set the value in force.
+    pub(crate) fn set_by(&self) -> &SetBy {
+        &self.given[0].by
+    }
+
+    pub(crate) fn is_default(&self) -> bool {
+        *self.set_by() == SetBy::Default
     }
 
     pub(crate) fn variable(&self) -> String {
         self.key.to_ascii_uppercase()
     }
 
-    /// Whether its value must not be shown.
-    pub(crate) fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::Secret(_) | Kind::Secrets(_))
-    }
-
     pub(crate) fn flag(&self) -> String {
         self.key.replace('_', "-")
+    }
+
+    /// Whether its value must not be shown.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.secrecy == Secrecy::Secret
+    }
+
+    /// The value in force as it may be shown.
+    pub(crate) fn shown(&self) -> &str {
+        self.mask(self.text())
+    }
+
+    /// A value of this setting as it may be shown.
+    pub(crate) fn mask<'a>(&self, value: &'a str) -> &'a str {
+        if self.hides(value) { "********" } else { value }
+    }
+
+    fn hides(&self, value: &str) -> bool {
+        match self.secrecy {
+            Secrecy::None => false,
+            Secrecy::Password => value.contains('@'),
+            Secrecy::Secret => !value.is_empty(),
+        }
+    }
+
+    /// Where a value came from, as a person finds it.
+    pub(crate) fn source(&self, by: &SetBy) -> String {
+        match by {
+            SetBy::Flag => format!("the flag --{}", self.flag()),
+            SetBy::Environment => format!("the environment variable {}", self.variable()),
+            SetBy::File(path, line) => format!("{} in {}, line {line},", self.key, path.display()),
+            SetBy::Default => format!("the setting {}", self.key),
+        }
+    }
+
+    /// Whether the value is of the setting's kind.
+    fn check(&self) -> Result<()> {
+        if self.is_accepted { Ok(()) } else { self.refuse(&self.expected) }
+    }
+
+    /// The one line that stops the start.
+    pub(crate) fn refuse<T>(&self, expected: &str) -> Result<T> {
+        let value = self.text();
+        let shown = if self.hides(value) { "a secret".to_owned() } else { format!("\"{value}\"") };
+        let text = format!("{} is {shown}, but must be {expected}", self.source(self.set_by()));
+        Err(Wrong { key: Some(self.key), text }.into())
+    }
+
+    /// Refuses the first item of a list that is not right, by itself: lists are long, and hold no secrets.
+    pub(crate) fn check_items(&self, expected: &str, is_right: impl Fn(&str) -> bool) -> Result<()> {
+        let Some(item) = kinds::items(self.text()).find(|item| !is_right(item)) else { return Ok(()) };
+        let text = format!("{} has \"{item}\", but must hold {expected}", self.source(self.set_by()));
+        Err(Wrong { key: Some(self.key), text }.into())
+    }
+
+    /// A text that is accepted, as the file has it.
+    fn to_json(&self, text: &str) -> Value {
+        match self.schema["type"].as_str() {
+            Some("integer" | "number" | "boolean") => text.parse().unwrap_or_default(),
+            None if self.schema["items"].is_object() => kinds::items(text).collect(),
+            _ => text.into(),
+        }
     }
 
     fn argument(&self, heading: &'static str) -> Arg {
@@ -69,86 +227,11 @@ impl Setting {
             if self.default.is_empty() { String::new() } else { format!(", {} by default", self.default) };
         Arg::new(self.key)
             .long(self.flag())
-            .value_name(self.kind.value_name())
+            .value_name(self.value_name.clone())
             .help(format!("{}{default} [{}]", self.help, self.variable()))
             .help_heading(heading)
             .hide_short_help(true)
             .global(true)
             .allow_hyphen_values(true)
-    }
-}
-
-/// All settings, in the order in which they are shown.
-pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
-    GROUPS.iter().flat_map(|group| group.settings)
-}
-
-/// The setting with this key.
-pub(crate) fn named(key: &str) -> Option<&'static Setting> {
-    all().find(|setting| setting.key == key)
-}
-
-/// The bounds of a whole number.
-pub(crate) fn bounds(key: &str) -> std::ops::RangeInclusive<u64> {
-    match named(key).map(|setting| &setting.kind) {
-        Some(Kind::Whole(bounds, _)) => bounds.clone(),
-        _ => unreachable!("{key} is no whole number"),
-    }
-}
-
-/// The setting that a person means: by its flag, variable or key.
-pub(crate) fn meant(name: &str) -> Result<&'static Setting, String> {
-    let key = name.trim_start_matches('-').replace('-', "_").to_ascii_lowercase();
-    named(&key).ok_or_else(|| format!("the setting {name} is not known{}", did_you_mean(&key)))
-}
-
-/// `; did you mean port?`, if some setting is called nearly so.
-fn did_you_mean(name: &str) -> String {
-    let name = name.replace('-', "_").to_ascii_lowercase();
-    let likeness = |setting: &Setting| strsim::jaro_winkler(setting.key, &name);
-    let best = all().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    match best.filter(|best| likeness(best) >= ALIKE) {
-        Some(best) => format!("; did you mean {}?", best.key),
-        None => "; `samosa config` lists them all".to_owned(),
-    }
-}
-
-/// The flags of all settings, and the one that names the file.
-pub(crate) fn arguments() -> impl Iterator<Item = Arg> {
-    let file = Arg::new("config")
-        .long("config")
-        .value_name("FILE")
-        .help("Configuration file in TOML [SAMOSA_CONFIG]")
-        .global(true);
-    let settings =
-        GROUPS.iter().flat_map(|group| group.settings.iter().map(|setting| setting.argument(group.title)));
-    std::iter::once(file).chain(settings)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_default_and_example_is_of_its_kind_and_no_key_is_there_twice() {
-        let mut keys: Vec<&str> = all().map(|setting| setting.key).collect();
-        for setting in all() {
-            for value in [setting.default, setting.such_as].iter().filter(|value| !value.is_empty()) {
-                assert!(setting.kind.accepts(value), "{} = {value}", setting.key);
-            }
-            assert!(setting.default.is_empty() || setting.such_as.is_empty(), "{}", setting.key);
-            assert!(!setting.help.ends_with('.') && !setting.help.contains('|'), "{}", setting.key);
-        }
-        keys.sort_unstable();
-        assert!(keys.windows(2).all(|pair| pair[0] != pair[1]), "{keys:?}");
-    }
-
-    #[test]
-    fn a_setting_is_known_by_any_of_its_names_and_nearly_by_others() {
-        for name in ["--default-top-k", "DEFAULT_TOP_K", "default_top_k", "default-top-k"] {
-            assert_eq!(meant(name).ok().unwrap().key, "default_top_k");
-        }
-        assert_eq!(meant("prot").err().unwrap(), "the setting prot is not known; did you mean port?");
-        assert!(meant("HUGGING").err().unwrap().ends_with("`samosa config` lists them all"));
     }
 }

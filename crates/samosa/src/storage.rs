@@ -18,7 +18,7 @@ pub(crate) fn nothing_to_load(options: &Options) -> Option<String> {
     if last == Some(builtin::tag()) {
         return None;
     }
-    match catalog.empty(&options.fetcher) {
+    match catalog.empty(|source| options.fetcher.is_off(source)) {
         Ok(empty) => empty.map(|empty| empty.to_string()),
         Err(error) => Some(error.to_string()),
     }

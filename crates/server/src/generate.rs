@@ -66,7 +66,8 @@ async fn begin(state: Arc<State>, asked: Asked, arriving: Arriving) -> Result<Ev
         seed: asked.seed,
         ..Sampling::default()
     };
-    let request = engine::Request::new(rendered.ids, asked.body.max_tokens, sampling, generation.sizes())
+    let request = generation
+        .request(rendered.ids, asked.body.max_tokens, sampling)
         .map_err(|invalid| start::mistaken(&asked.origin.ids, invalid))?;
     let request = request.in_scope(asked.origin.scope);
     let prepared = Prepared { request, dropped_messages: rendered.dropped_messages };
@@ -81,7 +82,7 @@ fn render(
     asked: &GenerateRequest,
     overflow: ContextOverflow,
 ) -> Result<RenderedChat, Problem> {
-    let tokenizer = &generation.model.tokenizer;
+    let registry::LoadedModel { tokenizer, chat, .. } = &generation.model;
     let messages: Vec<Message<'_>> =
         asked.messages.iter().map(|(role, content)| Message { role: *role, content }).collect();
     let room = generation.sequence_len() - 1;
@@ -90,10 +91,10 @@ fn render(
         ContextOverflow::DropOldest => &[generation.sequence_len() - kept_for_answer, room],
         ContextOverflow::Error => &[usize::MAX],
     };
-    let mut rendered = tokenizer.render_chat(&messages, Some(attempts[0]));
+    let mut rendered = chat.render(tokenizer, &messages, Some(attempts[0]));
     for &budget in &attempts[1..] {
         if matches!(rendered, Err(ChatError::TooLong { .. })) {
-            rendered = tokenizer.render_chat(&messages, Some(budget));
+            rendered = chat.render(tokenizer, &messages, Some(budget));
         }
     }
     let too_long = |tokens: usize| {

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use engine::{Compute, Handle, Refusal, Request, Sink, Transformer};
+use cpu::transformer::KvPlan;
+use cpu::{Compute, Transformer, Weights};
+use engine::{Handle, InvalidRequest, Refusal, Request, Sampling, Sink};
+use guides::{Calculator, Grammars};
 use registry::LoadedModel;
 
 use crate::openai::Forms;
@@ -43,18 +46,20 @@ impl Generation {
     ) -> std::io::Result<Self> {
         let limits = options.limits.engine.clone().checked();
         let n_workers = options.workers.max(1);
-        let (step_tokens, kv_bytes) = (limits.step_tokens, kv_bytes / n_workers);
+        let Weights { config, format, .. } = &*model.weights;
+        let plan = Arc::new(KvPlan::new(config, *format, kv_bytes / n_workers, limits.step_tokens));
         let worker = |i: usize| {
             let (weights, tokenizer) = (Arc::clone(&model.weights), Arc::clone(&model.tokenizer));
-            let (isa, threads, limits) = (options.isa, options.threads, limits.clone());
-            Handle::start(&format!("engine-{number}-{i}"), tokenizer, limits, move || {
-                Transformer::new(Arc::clone(&weights), Compute::new(isa, threads), kv_bytes, step_tokens)
+            let (isa, threads, plan) = (options.isa, options.threads, Arc::clone(&plan));
+            Handle::start(&format!("engine-{number}-{i}"), tokenizer, limits.clone(), move || {
+                Transformer::new(Arc::clone(&weights), Compute::new(isa, threads), &plan)
             })
         };
         let workers = (0..n_workers).map(worker).collect::<Result<_, _>>()?;
-        let forms =
-            Forms::new(Arc::clone(&model.tokenizer), options.grammars(), options.limits.grammar_reads);
-        let kv_bytes = n_workers * Transformer::planned_kv_bytes(&model.weights, kv_bytes, step_tokens);
+        let grammars =
+            Grammars::new(Arc::clone(&model.tokenizer), model.chat.stop_tokens[0], options.grammars());
+        let forms = Forms::new(grammars, options.limits.grammar_reads);
+        let kv_bytes = n_workers * plan.bytes();
         Ok(Self { number, model, workers, kv_bytes, forms })
     }
 
@@ -100,10 +105,22 @@ impl Generation {
         }
     }
 
-    /// Ids of the vocabulary, and positions of a sequence.
-    pub(crate) fn sizes(&self) -> (usize, usize) {
-        let config = &self.model.weights.config;
-        (config.vocab_size, config.sequence_len)
+    /// A request for an answer of this model: it ends at the model's stop tokens, and has the calculator's results in it
+    /// where the model calls the calculator.
+    pub(crate) fn request(
+        &self,
+        prompt: Vec<u32>,
+        max_tokens: usize,
+        sampling: Sampling,
+    ) -> Result<Request, InvalidRequest> {
+        let LoadedModel { weights, tokenizer, chat, .. } = &self.model;
+        let bounds = (weights.config.vocab_size, weights.config.sequence_len);
+        let request = Request::new(prompt, max_tokens, sampling, bounds)?;
+        let request = request.ending_at(Arc::clone(&chat.stop_tokens));
+        Ok(match chat.calculator {
+            Some(tokens) => request.guided(Box::new(Calculator::new(Arc::clone(tokenizer), tokens))),
+            None => request,
+        })
     }
 
     /// Whether a token is one of the model's.
@@ -122,9 +139,9 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
-    use engine::backend::{Backend, PageClass, Shape};
-    use engine::{Limits, Sampling, StreamEvent};
-    use model::{SequenceRows, WeightFormat};
+    use cpu::{Isa, WeightFormat};
+    use engine::backend::{Backend, BatchItem, PageClass, SampleParams, Sampled, Shape};
+    use engine::{Limits, StreamEvent};
     use registry::{Catalog, LoadOptions, builtin, load};
 
     use super::*;
@@ -138,8 +155,12 @@ mod tests {
             &self.0
         }
 
-        fn forward(&mut self, _: &[SequenceRows<'_>]) -> &[f32] {
+        fn forward(&mut self, _: &[BatchItem<'_>]) {
             panic!("as the test wants it")
+        }
+
+        fn sample(&mut self, _: &[SampleParams<'_>]) -> Vec<Sampled> {
+            panic!("after a batch that panicked")
         }
     }
 
@@ -163,18 +184,16 @@ mod tests {
     fn a_dead_engine_is_passed_over_though_it_has_nothing_to_do() {
         let (catalog, options) = (Catalog::new(None), LoadOptions { format: WeightFormat::Bf16, step: None });
         let entry = catalog.find(&builtin::tag()).unwrap();
-        let model = load::open(&catalog, &entry, &options)
-            .unwrap()
-            .load(&Compute::new(engine::Isa::SCALAR, 1))
-            .unwrap();
+        let model =
+            load::open(&catalog, &entry, &options).unwrap().load(&Compute::new(Isa::SCALAR, 1)).unwrap();
         let workers = vec![mortal(&model), mortal(&model)];
-        let settings = grammar::Settings {
+        let settings = guides::Settings {
             command: Vec::new(),
             deadline: Duration::ZERO,
             slow_reads: 0,
             memory_bytes: 0,
         };
-        let forms = Forms::new(Arc::clone(&model.tokenizer), settings, 1);
+        let forms = Forms::new(Grammars::new(Arc::clone(&model.tokenizer), 0, settings), 1);
         let generation = Generation { number: 1, model, workers, kv_bytes: 0, forms };
         assert_eq!(generation.least_loaded().0, 0);
         let (tell, told) = std::sync::mpsc::sync_channel(8);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use fetch::Fetcher;
 use registry::catalog::Offer;
-use registry::fetch::Fetcher;
 use registry::plan::Wish;
 use registry::{Catalog, LoadOptions, Tag};
 use serde_json::Value;
@@ -35,7 +35,7 @@ pub struct Options {
     /// How models are loaded.
     pub load: LoadOptions,
     /// Instruction set of the kernels.
-    pub isa: engine::Isa,
+    pub isa: cpu::Isa,
     /// Compute threads of each worker.
     pub threads: usize,
     /// Engines that serve the same weights.
@@ -50,7 +50,7 @@ pub struct Options {
     pub ignored_fields: BTreeSet<String>,
     /// Names of what serves, whatever it is, beside its tag, for callers of OpenAI's API.
     pub model_aliases: Vec<String>,
-    /// The program and arguments of a worker that reads grammars; see [`grammar::worker`].
+    /// The program and arguments of a worker that reads grammars; see [`guides::worker`].
     pub grammar_worker: Vec<OsString>,
     /// Whether browsers find a page at `/`.
     pub page: bool,
@@ -83,8 +83,8 @@ impl Options {
     }
 
     /// How grammars are read.
-    pub(crate) fn grammars(&self) -> grammar::Settings {
-        grammar::Settings {
+    pub(crate) fn grammars(&self) -> guides::Settings {
+        guides::Settings {
             command: self.grammar_worker.clone(),
             deadline: self.limits.grammar_timeout,
             slow_reads: self.limits.grammar_reads,

@@ -406,7 +406,12 @@ impl State {
 
 /// A registry's error as a caller sees it.
 pub(crate) fn problem(error: &registry::Error) -> Problem {
-    let code = match error.category() {
+    problem_of(error.category(), &error.public())
+}
+
+/// The same of any failure of a kind, with the sentence for callers.
+fn problem_of(category: Category, text: &str) -> Problem {
+    let code = match category {
         Category::NotFound => Code::ModelNotFound,
         Category::BadCheckpoint => Code::BadCheckpoint,
         Category::OutOfMemory => Code::OutOfMemory,
@@ -414,7 +419,7 @@ pub(crate) fn problem(error: &registry::Error) -> Problem {
         Category::StorageFull => Code::StorageFull,
         Category::SourceFailed => Code::SourceFailed,
     };
-    let problem = Problem::new(code, sentence(&error.public()));
+    let problem = Problem::new(code, sentence(text));
     if code == Code::ModelNotFound { problem.at("/model_tag") } else { problem }
 }
 

@@ -1,7 +1,110 @@
-//! Conversations into prompts, as nanochat renders them in training, cut to a budget by whole turns.
-//! What is decided about truncation is on [`Tokenizer::render_chat`]. Roles and sizes are the server's to check.
+//! How a model's conversations are written as tokens, cut to a budget by whole turns. Data beside the tokenizer: a tokenizer
+//! needs none of it. Roles and sizes are the server's to check.
 
-use crate::Tokenizer;
+use std::sync::Arc;
+
+use crate::vocabulary::NANOCHAT_SPECIAL;
+use crate::{Error, Tokenizer};
+
+/// How the prompts of a model begin, how its conversations are written, and which tokens end its answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatFormat {
+    /// The token that begins a text.
+    pub bos: u32,
+    /// The tokens around messages; a base model has none and takes no conversations.
+    pub messages: Option<MessageTokens>,
+    /// The tokens around expressions that the calculator evaluates, and around its results.
+    pub calculator: Option<CalculatorTokens>,
+    /// The tokens that end an answer. A model that begins a new text has ended its answer too.
+    pub stop_tokens: Arc<[u32]>,
+}
+
+/// The tokens around messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each field is the id of nanochat's token with its name")]
+pub struct MessageTokens {
+    pub user_start: u32,
+    pub user_end: u32,
+    pub assistant_start: u32,
+    pub assistant_end: u32,
+}
+
+/// The tokens around an expression and around its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each field is the id of nanochat's token with its name")]
+pub struct CalculatorTokens {
+    pub python_start: u32,
+    pub python_end: u32,
+    pub output_start: u32,
+    pub output_end: u32,
+}
+
+/// What the token that begins a text is called: by nanochat, and by autoresearch.
+const BOS: [&str; 2] = ["<|bos|>", "<|reserved_0|>"];
+
+impl ChatFormat {
+    /// nanochat's format: its nine special tokens, or of a base model the one that begins a text and none of the others.
+    pub fn nanochat(tokenizer: &Tokenizer) -> Result<Self, Error> {
+        let [_, others @ ..] = NANOCHAT_SPECIAL;
+        let bos = BOS.into_iter().find_map(|name| tokenizer.special(name));
+        let bos = bos.ok_or(Error::MissingSpecial { name: BOS[0] })?;
+        let ids = others.map(|name| tokenizer.special(name));
+        let known: Vec<u32> = ids.iter().flatten().copied().collect();
+        let Ok([user_start, user_end, assistant_start, assistant_end, rest @ ..]) =
+            <[u32; 8]>::try_from(known)
+        else {
+            let missing = others.into_iter().zip(ids).find(|(_, id)| id.is_none()).map(|(name, _)| name);
+            return match missing.filter(|_| ids.iter().any(Option::is_some)) {
+                Some(name) => Err(Error::MissingSpecial { name }),
+                None => Ok(Self { bos, messages: None, calculator: None, stop_tokens: [bos].into() }),
+            };
+        };
+        let [python_start, python_end, output_start, output_end] = rest;
+        Ok(Self {
+            bos,
+            messages: Some(MessageTokens { user_start, user_end, assistant_start, assistant_end }),
+            calculator: Some(CalculatorTokens { python_start, python_end, output_start, output_end }),
+            stop_tokens: [assistant_end, bos].into(),
+        })
+    }
+
+    /// Renders a conversation as a prompt that ends where the assistant's reply begins.
+    ///
+    /// The ids are BOS, the messages each between their start and end tokens, then `assistant_start`.
+    /// Roles need not alternate: messages are rendered in the order given. A leading system message
+    /// must be followed by a user message and becomes the head of its text, with a blank line between.
+    ///
+    /// A format without tokens for messages gives [`ChatError::NoChatTokens`].
+    ///
+    /// With a `prompt_budget` in tokens the oldest turns are left out until the prompt fits. A turn is a
+    /// user message and everything up to the next user message; what comes before the first user message
+    /// is a turn of its own. Decided here:
+    /// - BOS and the last turn always stay; if they alone are over the budget, the result is
+    ///   [`ChatError::TooLong`].
+    /// - The system text outranks old turns. It moves to the first user message that is kept, and is left
+    ///   out only when it does not fit beside the last turn; then as many turns as fit are kept without it.
+    pub fn render(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message<'_>],
+        prompt_budget: Option<usize>,
+    ) -> Result<RenderedChat, ChatError> {
+        let marks = self.messages.ok_or(ChatError::NoChatTokens)?;
+        let chat = Chat::new(tokenizer, self.bos, marks, messages)?;
+        let budget = prompt_budget.unwrap_or(usize::MAX);
+        if let Some(system) = chat.system
+            && let Some(rendered) = chat.fit_with_system(system, budget)
+        {
+            return Ok(rendered);
+        }
+        let first = chat.turns.partition_point(|turn| chat.len_from(turn) > budget);
+        let Some(turn) = chat.turns.get(first) else {
+            let tokens = chat.turns.last().map_or(N_FRAME_IDS, |turn| chat.len_from(turn));
+            return Err(ChatError::TooLong { tokens, budget });
+        };
+        Ok(RenderedChat { ids: chat.frame(&[], turn.start), dropped_messages: turn.first_message })
+    }
+}
 
 /// Who wrote a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,32 +164,11 @@ pub enum ChatError {
 /// BOS before the messages and `assistant_start` after them.
 const N_FRAME_IDS: usize = 2;
 
-pub(crate) fn render(
-    tokenizer: &Tokenizer,
-    messages: &[Message<'_>],
-    prompt_budget: Option<usize>,
-) -> Result<RenderedChat, ChatError> {
-    if !tokenizer.special().has_chat() {
-        return Err(ChatError::NoChatTokens);
-    }
-    let chat = Chat::new(tokenizer, messages)?;
-    let budget = prompt_budget.unwrap_or(usize::MAX);
-    if let Some(system) = chat.system
-        && let Some(rendered) = chat.fit_with_system(system, budget)
-    {
-        return Ok(rendered);
-    }
-    let first = chat.turns.partition_point(|turn| chat.len_from(turn) > budget);
-    let Some(turn) = chat.turns.get(first) else {
-        let tokens = chat.turns.last().map_or(N_FRAME_IDS, |turn| chat.len_from(turn));
-        return Err(ChatError::TooLong { tokens, budget });
-    };
-    Ok(RenderedChat { ids: chat.frame(&[], turn.start), dropped_messages: turn.first_message })
-}
-
 /// A checked conversation, its messages but for the system text already encoded.
 struct Chat<'a> {
     tokenizer: &'a Tokenizer,
+    bos: u32,
+    marks: MessageTokens,
     messages: &'a [Message<'a>],
     system: Option<&'a str>,
     /// The ids of all messages after the system message, one after the other, in their start and end tokens.
@@ -106,9 +188,14 @@ struct Turn {
 }
 
 impl<'a> Chat<'a> {
-    fn new(tokenizer: &'a Tokenizer, messages: &'a [Message<'a>]) -> Result<Chat<'a>, ChatError> {
+    fn new(
+        tokenizer: &'a Tokenizer,
+        bos: u32,
+        marks: MessageTokens,
+        messages: &'a [Message<'a>],
+    ) -> Result<Chat<'a>, ChatError> {
         let system = leading_system(messages)?;
-        let mut chat = Chat { tokenizer, messages, system, ids: Vec::new(), turns: Vec::new() };
+        let mut chat = Chat { tokenizer, bos, marks, messages, system, ids: Vec::new(), turns: Vec::new() };
         for (first_message, message) in messages.iter().enumerate().skip(usize::from(system.is_some())) {
             let start = chat.ids.len();
             let (open, close) = chat.marks(message.role);
@@ -124,10 +211,9 @@ impl<'a> Chat<'a> {
 
     /// The tokens around a message.
     fn marks(&self, role: Role) -> (u32, u32) {
-        let special = self.tokenizer.special();
         match role {
-            Role::System | Role::User => (special.user_start, special.user_end),
-            Role::Assistant => (special.assistant_start, special.assistant_end),
+            Role::System | Role::User => (self.marks.user_start, self.marks.user_end),
+            Role::Assistant => (self.marks.assistant_start, self.marks.assistant_end),
         }
     }
 
@@ -138,8 +224,7 @@ impl<'a> Chat<'a> {
 
     /// The prompt of `head` and the encoded messages from `start` on.
     fn frame(&self, head: &[u32], start: usize) -> Vec<u32> {
-        let special = self.tokenizer.special();
-        [&[special.bos], head, &self.ids[start..], &[special.assistant_start]].concat()
+        [&[self.bos], head, &self.ids[start..], &[self.marks.assistant_start]].concat()
     }
 
     /// The prompt with the system text and as many turns as fit, if it fits at all.

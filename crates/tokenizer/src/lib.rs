@@ -1,4 +1,4 @@
-//! Text to token ids and back, and the chat template, for nanochat models.
+//! Text to token ids and back, and how conversations are written as tokens.
 //!
 //! Pure: no files, no clock, no state after construction. It does not read tokenizer files; `formats`
 //! turns a `tokenizer.pkl` or `tokenizer.json` into the parts of a [`Vocabulary`].
@@ -24,27 +24,27 @@ mod stream;
 
 mod error;
 
-pub use chat::{ChatError, Message, RenderedChat, Role};
+pub use chat::{CalculatorTokens, ChatError, ChatFormat, Message, MessageTokens, RenderedChat, Role};
 pub use error::Error;
+pub use split::NANOCHAT_PATTERN;
 pub use stream::StreamDecoder;
-pub use vocabulary::{MAX_TOKEN_BYTES, MAX_VOCAB_SIZE, NO_TOKEN, SpecialTokens, Vocabulary};
+pub use vocabulary::{MAX_TOKEN_BYTES, MAX_VOCAB_SIZE, Vocabulary};
 
-use merge::{Merger, Scratch};
+use std::collections::BTreeMap;
+
+use merge::{MergeScratch, Merger};
 use split::Splitter;
 use vocabulary::TokenTable;
-
-/// The split pattern of every upstream nanochat tokenizer, unchanged since its first commit.
-///
-/// A vocabulary with exactly this pattern is split by a linear hand-written scanner.
-pub const NANOCHAT_PATTERN: &str = split::NANOCHAT_PATTERN;
 
 /// An immutable tokenizer; share it between threads by reference or `Arc`.
 #[derive(Debug)]
 pub struct Tokenizer {
     tokens: TokenTable,
-    special: SpecialTokens,
-    /// The ids of all special tokens, in order.
-    special_ids: Vec<u32>,
+    pattern: String,
+    /// The merges of Hugging Face's kind.
+    merges: Option<Vec<(u32, u32)>>,
+    /// The special tokens by id.
+    special: BTreeMap<u32, String>,
     splitter: Splitter,
     merger: Merger,
 }
@@ -54,14 +54,19 @@ impl Tokenizer {
     pub fn new(vocabulary: Vocabulary) -> Result<Tokenizer, Error> {
         let splitter = Splitter::new(&vocabulary.pattern)?;
         let tokens = TokenTable::new(&vocabulary)?;
-        let special = SpecialTokens::find(&vocabulary.special)?;
-        let mut special_ids: Vec<u32> = vocabulary.special.iter().map(|(_, id)| *id).collect();
-        special_ids.sort_unstable();
+        let special = vocabulary.special.iter().map(|(name, id)| (*id, name.clone())).collect();
         let merger = match &vocabulary.merges {
             None => Merger::from_ranks(vocabulary.ranks)?,
             Some(merges) => Merger::from_merges(&vocabulary.ranks, merges)?,
         };
-        Ok(Tokenizer { tokens, special, special_ids, splitter, merger })
+        Ok(Tokenizer {
+            tokens,
+            pattern: vocabulary.pattern,
+            merges: vocabulary.merges,
+            special,
+            splitter,
+            merger,
+        })
     }
 
     /// The highest token id plus one. Ids may have gaps, so not every id below it need exist.
@@ -75,7 +80,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Vec<u32> {
         // English text has about four bytes to a token; a wrong guess costs one reallocation.
         let mut ids = Vec::with_capacity(text.len() / 3 + 1);
-        let mut scratch = Scratch::default();
+        let mut scratch = MergeScratch::default();
         self.splitter.split(text, |piece| self.merger.encode(piece.as_bytes(), &mut scratch, &mut ids));
         ids
     }
@@ -98,36 +103,21 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of the tokens of the chat template, or of `bos` alone.
-    pub fn special(&self) -> &SpecialTokens {
-        &self.special
+    /// The parts that it was made from, so that another process can make the same.
+    pub fn vocabulary(&self) -> Vocabulary {
+        let ids = (0..self.vocab_size() as u32).filter(|id| !self.is_special(*id));
+        let ranks = ids.filter_map(|id| Some((self.token_bytes(id)?.to_vec(), id))).collect();
+        let special = self.special.iter().map(|(id, name)| (name.clone(), *id)).collect();
+        Vocabulary { pattern: self.pattern.clone(), ranks, special, merges: self.merges.clone() }
+    }
+
+    /// The id of the special token that is spelled `name`.
+    pub fn special(&self, name: &str) -> Option<u32> {
+        self.special.iter().find(|(_, special)| *special == name).map(|(id, _)| *id)
     }
 
     /// Whether a token is special: no text becomes it.
     pub fn is_special(&self, id: u32) -> bool {
-        self.special_ids.binary_search(&id).is_ok()
-    }
-
-    /// Renders a conversation as a prompt that ends where the assistant's reply begins.
-    ///
-    /// The ids are BOS, the messages each between their start and end tokens, then `assistant_start`.
-    /// Roles need not alternate: messages are rendered in the order given. A leading system message
-    /// must be followed by a user message and becomes the head of its text, with a blank line between.
-    ///
-    /// A tokenizer that has `bos` alone gives [`ChatError::NoChatTokens`].
-    ///
-    /// With a `prompt_budget` in tokens the oldest turns are left out until the prompt fits. A turn is a
-    /// user message and everything up to the next user message; what comes before the first user message
-    /// is a turn of its own. Decided here:
-    /// - BOS and the last turn always stay; if they alone are over the budget, the result is
-    ///   [`ChatError::TooLong`].
-    /// - The system text outranks old turns. It moves to the first user message that is kept, and is left
-    ///   out only when it does not fit beside the last turn; then as many turns as fit are kept without it.
-    pub fn render_chat(
-        &self,
-        messages: &[Message<'_>],
-        prompt_budget: Option<usize>,
-    ) -> Result<RenderedChat, ChatError> {
-        chat::render(self, messages, prompt_budget)
+        self.special.contains_key(&id)
     }
 }

@@ -56,14 +56,14 @@ pub(crate) struct Merger {
 
 /// Buffers that one `encode` call reuses from piece to piece.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    parts: Vec<Part>,
+pub(crate) struct MergeScratch {
+    parts: Vec<Symbol>,
     heap: BinaryHeap<Reverse<u64>>,
 }
 
 /// One part of a piece: a token, its place in the list of parts, and how it merges with the part after it.
 #[derive(Clone, Copy, Debug)]
-struct Part {
+struct Symbol {
     id: u32,
     previous: u32,
     next: u32,
@@ -114,7 +114,7 @@ impl Merger {
     }
 
     /// Appends the ids of one piece to `ids`.
-    pub(crate) fn encode(&self, piece: &[u8], scratch: &mut Scratch, ids: &mut Vec<u32>) {
+    pub(crate) fn encode(&self, piece: &[u8], scratch: &mut MergeScratch, ids: &mut Vec<u32>) {
         if piece.len() <= self.max_whole_bytes
             && let Some(id) = self.whole.get(piece)
         {
@@ -133,7 +133,7 @@ impl Merger {
     }
 
     /// Merges by looking through all pairs for the best each time: quadratic, and the fastest while short.
-    fn merge_by_scan(&self, piece: &[u8], scratch: &mut Scratch, ids: &mut Vec<u32>) {
+    fn merge_by_scan(&self, piece: &[u8], scratch: &mut MergeScratch, ids: &mut Vec<u32>) {
         let parts = &mut scratch.parts;
         self.start_parts(piece, parts);
         // The first of equal priorities is the leftmost.
@@ -156,8 +156,8 @@ impl Merger {
     /// A part that was merged into its left neighbour, or whose pair has changed, leaves its old entry in the
     /// heap. Such an entry is told by its priority: it is not the one that its place has now. Each merge adds at
     /// most two entries, so there are fewer than 3n in all.
-    fn merge_by_heap(&self, piece: &[u8], scratch: &mut Scratch, ids: &mut Vec<u32>) -> usize {
-        let Scratch { parts, heap } = scratch;
+    fn merge_by_heap(&self, piece: &[u8], scratch: &mut MergeScratch, ids: &mut Vec<u32>) -> usize {
+        let MergeScratch { parts, heap } = scratch;
         self.start_parts(piece, parts);
         let entry = |at: usize, merge: Merge| Reverse(pack(high(merge), at as u32));
         heap.clear();
@@ -179,7 +179,7 @@ impl Merger {
             let next = parts[gone].next;
             parts[gone].merge = NO_MERGE;
             let merge = if next == NONE { NO_MERGE } else { self.merge(id, parts[next as usize].id) };
-            parts[at] = Part { id, previous: part.previous, next, merge };
+            parts[at] = Symbol { id, previous: part.previous, next, merge };
             if merge != NO_MERGE {
                 heap.push(entry(at, merge));
             }
@@ -204,12 +204,12 @@ impl Merger {
     }
 
     /// Single bytes, linked in order, each with its merge with the byte after it.
-    fn start_parts(&self, piece: &[u8], parts: &mut Vec<Part>) {
+    fn start_parts(&self, piece: &[u8], parts: &mut Vec<Symbol>) {
         parts.clear();
         parts.extend(piece.iter().enumerate().map(|(at, byte)| {
             let id = self.byte_ids[*byte as usize];
             let right = piece.get(at + 1).map(|byte| self.byte_ids[*byte as usize]);
-            Part {
+            Symbol {
                 id,
                 previous: (at as u32).wrapping_sub(1),
                 next: if right.is_some() { at as u32 + 1 } else { NONE },
@@ -260,13 +260,13 @@ mod tests {
 
     fn by_scan(merger: &Merger, piece: &[u8]) -> Vec<u32> {
         let mut ids = Vec::new();
-        merger.merge_by_scan(piece, &mut Scratch::default(), &mut ids);
+        merger.merge_by_scan(piece, &mut MergeScratch::default(), &mut ids);
         ids
     }
 
     fn by_heap(merger: &Merger, piece: &[u8]) -> (Vec<u32>, usize) {
         let mut ids = Vec::new();
-        let n_pops = merger.merge_by_heap(piece, &mut Scratch::default(), &mut ids);
+        let n_pops = merger.merge_by_heap(piece, &mut MergeScratch::default(), &mut ids);
         (ids, n_pops)
     }
 
@@ -274,7 +274,7 @@ mod tests {
     fn a_whole_piece_is_looked_up_even_if_no_merges_lead_to_it() {
         let merger = Merger::from_ranks(ranks(&["abc"])).unwrap();
         let mut ids = Vec::new();
-        merger.encode(b"abc", &mut Scratch::default(), &mut ids);
+        merger.encode(b"abc", &mut MergeScratch::default(), &mut ids);
         assert_eq!(ids, [256]);
         assert_eq!(by_scan(&merger, b"abcabc"), b"abcabc".map(u32::from));
     }
@@ -325,7 +325,7 @@ mod tests {
             let merger = Merger::from_ranks(ranks.clone()).unwrap();
             let piece = piece.as_bytes();
             let mut ids = Vec::new();
-            merger.encode(piece, &mut Scratch::default(), &mut ids);
+            merger.encode(piece, &mut MergeScratch::default(), &mut ids);
             prop_assert_eq!(&ids, &naive(&ranks, piece));
             if ids.len() > 1 {
                 prop_assert_eq!(&by_scan(&merger, piece), &ids);

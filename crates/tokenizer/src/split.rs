@@ -10,7 +10,10 @@ use crate::Error;
 use fancy_regex::{Regex, RegexBuilder};
 use scanner::Scanner;
 
-pub(crate) const NANOCHAT_PATTERN: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
+/// The split pattern of every upstream nanochat tokenizer, unchanged since its first commit.
+///
+/// A vocabulary with exactly this pattern is split by a linear hand-written scanner.
+pub const NANOCHAT_PATTERN: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
 
 /// The longest pattern that is compiled.
 const MAX_PATTERN_BYTES: usize = 4096;

@@ -1,7 +1,7 @@
 //! What a tokenizer is made from, and the checks that make it safe to use: every byte has a token, ids are
-//! unique and bounded, the token that begins a text exists, and those of the chat template all or none. Not the merge tables (`merge`), nor a file reader.
+//! unique and bounded. Not the merge tables (`merge`), the tokens of conversations (`chat`), nor a file reader.
 
-use crate::Error;
+use crate::{Error, NANOCHAT_PATTERN};
 use rustc_hash::FxHashSet;
 
 /// Token ids are below this. Upstream vocabularies have 32,768 or 65,536 tokens.
@@ -31,80 +31,26 @@ pub struct Vocabulary {
     pub merges: Option<Vec<(u32, u32)>>,
 }
 
-/// Stands in [`SpecialTokens`] for a token that a tokenizer does not have; no token has this id.
-pub const NO_TOKEN: u32 = u32::MAX;
+/// nanochat's special tokens in the order of their ids.
+pub(crate) const NANOCHAT_SPECIAL: [&str; 9] = [
+    "<|bos|>",
+    "<|user_start|>",
+    "<|user_end|>",
+    "<|assistant_start|>",
+    "<|assistant_end|>",
+    "<|python_start|>",
+    "<|python_end|>",
+    "<|output_start|>",
+    "<|output_end|>",
+];
 
-/// What the token that begins a text is called: by nanochat, and by autoresearch.
-const BOS: [&str; 2] = ["<|bos|>", "<|reserved_0|>"];
-
-/// The ids of the nine tokens of nanochat's chat template. The tokenizer of a base model may have `bos` alone: then
-/// the other eight are [`NO_TOKEN`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each field is the id of the token with its name")]
-pub struct SpecialTokens {
-    pub bos: u32,
-    pub user_start: u32,
-    pub user_end: u32,
-    pub assistant_start: u32,
-    pub assistant_end: u32,
-    pub python_start: u32,
-    pub python_end: u32,
-    pub output_start: u32,
-    pub output_end: u32,
-}
-
-impl SpecialTokens {
-    /// Finds them by their literal text: all nine, or a `bos` without any of the others. Ids are distinct because a
-    /// [`TokenTable`] was built.
-    pub(crate) fn find(special: &[(String, u32)]) -> Result<SpecialTokens, Error> {
-        const CHAT: [&str; 8] = [
-            "<|user_start|>",
-            "<|user_end|>",
-            "<|assistant_start|>",
-            "<|assistant_end|>",
-            "<|python_start|>",
-            "<|python_end|>",
-            "<|output_start|>",
-            "<|output_end|>",
-        ];
-        let id_of = |name: &str| special.iter().find(|(text, _)| text == name).map(|(_, id)| *id);
-        let bos = BOS.into_iter().find_map(id_of).ok_or(Error::MissingSpecial { name: BOS[0] })?;
-        let found = CHAT.map(id_of);
-        let missing = CHAT.iter().zip(found).find(|(_, id)| id.is_none());
-        if let (Some((name, _)), true) = (missing, found.iter().any(Option::is_some)) {
-            return Err(Error::MissingSpecial { name });
-        }
-        let [
-            user_start,
-            user_end,
-            assistant_start,
-            assistant_end,
-            python_start,
-            python_end,
-            output_start,
-            output_end,
-        ] = found.map(|id| id.unwrap_or(NO_TOKEN));
-        Ok(SpecialTokens {
-            bos,
-            user_start,
-            user_end,
-            assistant_start,
-            assistant_end,
-            python_start,
-            python_end,
-            output_start,
-            output_end,
-        })
-    }
-
-    /// Whether conversations can be written with them.
-    pub fn has_chat(&self) -> bool {
-        self.assistant_start != NO_TOKEN
-    }
-
-    /// The token that ends an answer. A base model ends a text where the next one begins.
-    pub fn end_of_answer(&self) -> u32 {
-        if self.has_chat() { self.assistant_end } else { self.bos }
+impl Vocabulary {
+    /// The vocabulary of a bare table of ranks: nanochat's pattern, and its special tokens after the highest rank.
+    pub fn nanochat(ranks: Vec<(Vec<u8>, u32)>) -> Self {
+        let first = ranks.iter().map(|(_, rank)| rank.saturating_add(1)).max().unwrap_or(0);
+        let special = NANOCHAT_SPECIAL.into_iter().zip(0..);
+        let special = special.map(|(name, at)| (name.to_owned(), first.saturating_add(at))).collect();
+        Self { pattern: NANOCHAT_PATTERN.to_owned(), ranks, special, merges: None }
     }
 }
 

@@ -12,20 +12,50 @@ const EDGES: &[(&str, &[&str])] = &[
     ("kernels", &[]),
     ("formats", &[]),
     ("tokenizer", &[]),
-    ("model", &["kernels", "formats"]),
-    ("engine", &["model", "tokenizer"]),
-    ("grammar", &["engine", "tokenizer"]),
+    ("model", &["formats"]),
+    ("engine", &["tokenizer"]),
+    ("cpu", &["engine", "formats", "kernels", "model"]),
+    ("guides", &["engine", "tokenizer"]),
     ("registry", &["formats", "model", "tokenizer"]),
-    ("server", &["engine", "grammar", "registry", "tokenizer"]),
-    ("samosa", &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry", "server"]),
-    ("measure", &["kernels", "formats", "tokenizer", "model", "engine", "grammar", "registry"]),
+    ("fetch", &["formats", "registry"]),
+    ("serving", &["cpu", "engine", "fetch", "guides", "registry", "tokenizer"]),
+    ("server", &["cpu", "engine", "fetch", "guides", "registry", "serving", "tokenizer"]),
+    // What it knows of a server is what the API says.
+    ("client", &[]),
+    (
+        "samosa",
+        &[
+            "client",
+            "cpu",
+            "engine",
+            "fetch",
+            "formats",
+            "guides",
+            "kernels",
+            "model",
+            "registry",
+            "server",
+            "serving",
+            "tokenizer",
+        ],
+    ),
+    (
+        "measure",
+        &["cpu", "engine", "formats", "guides", "kernels", "model", "registry", "serving", "tokenizer"],
+    ),
     // No engine: whoever asks for a check should not wait until one is built.
     ("xtask", &["kernels", "formats"]),
 ];
 
-/// Outside crates that have a home: the engine is no place for an async runtime, only the server speaks HTTP.
-/// Registry fetches weights; the binary starts the runtime.
-const HOMES: &[(&str, &[&str])] = &[("tokio", &["server", "registry", "samosa"]), ("axum", &["server"])];
+/// Outside crates that have a home: the engine is no place for an async runtime, and only the server answers HTTP. The
+/// clients ask servers, fetch asks hubs and stores, and the binary starts the server's runtime and sends spans away.
+const HOMES: &[(&str, &[&str])] = &[
+    ("tokio", &["serving", "server", "fetch", "client", "samosa"]),
+    ("axum", &["server"]),
+    ("hyper", &["server", "client", "samosa"]),
+    ("reqwest", &["fetch", "client", "samosa"]),
+    ("object_store", &["fetch"]),
+];
 
 /// Where people read the table.
 const DOCUMENT: &str = "CONTRIBUTING.md";

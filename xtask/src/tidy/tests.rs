@@ -86,7 +86,8 @@ fn an_unknown_crate_fails() {
 fn tokio_and_axum_stay_at_home() {
     let tables = "[dependencies]\ntokio.workspace = true\n";
     assert_fails(&[("crates/engine/Cargo.toml", &manifest("engine", tables))], &["layers"]);
-    assert_fails(&[("crates/registry/Cargo.toml", &manifest("registry", tables))], &[]);
+    assert_fails(&[("crates/registry/Cargo.toml", &manifest("registry", tables))], &["layers"]);
+    assert_fails(&[("crates/fetch/Cargo.toml", &manifest("fetch", tables))], &[]);
     let axum = manifest("registry", "[dependencies]\naxum = { workspace = true }");
     assert_fails(&[("crates/registry/Cargo.toml", &axum)], &["layers"]);
 }

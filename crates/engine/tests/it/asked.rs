@@ -1,15 +1,17 @@
 //! What a request may ask for beside an answer: where it ends, what it may say, how likely it was.
 
-use engine::{Allowed, Constraint, Event, Failure, FinishReason, Penalties, Request, Sampling, TokenSet};
+use std::sync::Arc;
+
+use engine::{Allowed, Event, Failure, FinishReason, Guide, Penalties, Request, Sampling, TokenSet};
 
 use crate::support::run::run;
 use crate::support::scripted::{
-    Answer, PROMPT, SEQUENCE_LEN, TOKENIZER, answer_to, encode, scripted, special,
+    Answer, FORMAT, PROMPT, SEQUENCE_LEN, TOKENIZER, answer_to, encode, scripted, special,
 };
 
 /// The answer to a request that asks for something, by a model that would say a text and end there.
 fn asked(text: &str, ask: impl Fn(Request) -> Request) -> Answer {
-    let script = [encode(text), vec![special().assistant_end]].concat();
+    let script = [encode(text), vec![special("assistant_end")]].concat();
     let (mut engine, request) = scripted(&script, 500);
     answer_to(&mut engine, ask(request))
 }
@@ -19,7 +21,8 @@ fn stopping(text: &str, stops: &[&str]) -> Answer {
 }
 
 fn sampled(prompt: &[u32], sampling: Sampling) -> Request {
-    Request::new(prompt.to_vec(), 500, sampling, (TOKENIZER.vocab_size(), SEQUENCE_LEN)).unwrap()
+    let request = Request::new(prompt.to_vec(), 500, sampling, (TOKENIZER.vocab_size(), SEQUENCE_LEN));
+    request.unwrap().ending_at(Arc::clone(&FORMAT.stop_tokens))
 }
 
 #[test]
@@ -50,7 +53,7 @@ fn a_character_that_is_cut_at_the_end_may_be_a_stop_text() {
 
 #[test]
 fn tokens_come_with_their_log_probabilities() {
-    let script = [encode("Hello there"), vec![special().assistant_end]].concat();
+    let script = [encode("Hello there"), vec![special("assistant_end")]].concat();
     let (mut engine, request) = scripted(&script, 500);
     let events = run(&mut engine, &[request.with_logprobs(2)]).remove(0);
     let vocab_size = TOKENIZER.vocab_size() as f32;
@@ -100,13 +103,13 @@ struct Only {
 }
 
 impl Only {
-    fn boxed(tokens: &[u32], gives_up_at: usize) -> Box<dyn Constraint> {
-        let end = [special().assistant_end];
+    fn boxed(tokens: &[u32], gives_up_at: usize) -> Box<dyn Guide> {
+        let end = [special("assistant_end")];
         Box::new(Self { rest: [tokens, &end].concat(), gives_up_at, guess: Vec::new(), late: 0 })
     }
 }
 
-impl Constraint for Only {
+impl Guide for Only {
     fn prepare(&mut self, guess: &[u32]) {
         self.guess = guess.to_vec();
         self.late = self.rest.len() % 3;
@@ -137,7 +140,7 @@ impl Constraint for Only {
         assert_eq!(self.rest.remove(0), token);
     }
 
-    fn fork(&self) -> Box<dyn Constraint> {
+    fn fork(&self) -> Box<dyn Guide> {
         Box::new(self.clone())
     }
 }
@@ -145,11 +148,11 @@ impl Constraint for Only {
 #[test]
 fn nothing_is_said_that_is_not_allowed_and_no_tool_adds_to_it() {
     let said =
-        [&[special().python_start][..], &encode("6*7"), &[special().python_end], &encode(" yes")].concat();
+        [&[special("python_start")][..], &encode("6*7"), &[special("python_end")], &encode(" yes")].concat();
     for temperature in [0.0, 1.0] {
         let (mut engine, _) = scripted(&encode("something else altogether"), 500);
         let sampling = Sampling { temperature, ..Sampling::default() };
-        let answer = answer_to(&mut engine, sampled(&PROMPT, sampling).constrained(Only::boxed(&said, 0)));
+        let answer = answer_to(&mut engine, sampled(&PROMPT, sampling).guided(Only::boxed(&said, 0)));
         assert_eq!((&answer.tokens, answer.reason), (&said, FinishReason::Stop));
     }
 }
@@ -158,7 +161,7 @@ fn nothing_is_said_that_is_not_allowed_and_no_tool_adds_to_it() {
 fn a_form_that_cannot_be_followed_any_further_fails_its_request_alone() {
     let said = encode("yes, and no");
     let (mut engine, plain) = scripted(&encode("something else altogether"), 4);
-    let constrained = sampled(&PROMPT, Sampling::default()).constrained(Only::boxed(&said, said.len() - 1));
+    let constrained = sampled(&PROMPT, Sampling::default()).guided(Only::boxed(&said, said.len() - 1));
     let events = run(&mut engine, &[plain.clone(), constrained]);
     assert_eq!(events[1].last(), Some(&Event::Failed(Failure::Constraint)));
     assert_eq!(events[1].len(), 4, "admitted, two tokens and the end: {:?}", events[1]);

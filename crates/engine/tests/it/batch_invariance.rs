@@ -5,13 +5,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use cpu::transformer::KvPlan;
+use cpu::{Compute, Isa, KvCache, KvLayout, Session, Transformer, WeightFormat, Weights, sampler};
 use engine::backend::Shape;
-use engine::{Backend, Engine, Event, Limits, Request, Sampling, Transformer};
+use engine::backend::{PAGE, SampleParams, Sampled};
+use engine::{Backend, BatchItem, Engine, Event, Limits, LogitRows, Request, Sampling};
 use formats::TensorTable;
-use model::{
-    Compute, Config, Isa, KvCache, KvLayout, LogitRows, Overrides, PAGE, SequenceRows, Session, WeightFormat,
-    Weights,
-};
+use model::{Config, Overrides};
 
 use crate::support::run::run;
 use crate::support::{vocabulary, wishes};
@@ -45,7 +45,7 @@ fn requests(weights: &Weights) -> Vec<Request> {
         let sampling = Sampling { temperature, top_k: i % 3 * 20, seed: i as u64, ..Sampling::default() };
         let sampling = wishes::sampling(WISHES[i], &sampling);
         let request = Request::new(prompt, max_tokens, sampling, (vocab_size, sequence_len)).unwrap();
-        wishes::request(WISHES[i], request)
+        wishes::request(WISHES[i], vocabulary::chat(request))
     };
     [(1, 9, 0.0), (2, 20, 1.0), (5, 8, 1.0), (31, 5, 0.8), (33, 4, 0.0), (64, 3, 1.5), (150, 6, 1.0)]
         .iter()
@@ -63,6 +63,7 @@ struct Recorded {
     inner: Transformer,
     lone: Option<Transformer>,
     meddle: Meddle,
+    compute: Compute,
     logits: Vec<f32>,
     /// Position and bits of each row.
     seen: Arc<Mutex<Vec<(usize, u64)>>>,
@@ -73,20 +74,22 @@ impl Backend for Recorded {
         self.inner.shape()
     }
 
-    fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32] {
-        self.logits = self.inner.forward(batch).to_vec();
+    fn forward(&mut self, batch: &[BatchItem<'_>]) {
+        self.inner.forward(batch);
+        self.logits = self.inner.logits().to_vec();
         if let Some(lone) = &mut self.lone {
-            let logits = lone.forward(batch);
+            lone.forward(batch);
             if batch.len() == 1 {
-                self.logits = logits.to_vec();
+                self.logits = lone.logits().to_vec();
             }
         }
         let positions = batch.iter().flat_map(|sequence| {
-            let end = sequence.position + sequence.tokens.len();
+            let start = sequence.history.len();
+            let end = start + sequence.tokens.len();
             match sequence.logits {
                 LogitRows::None => end..end,
                 LogitRows::Last => end - 1..end,
-                LogitRows::All => sequence.position..end,
+                LogitRows::All => start..end,
             }
         });
         let rows = self.logits.chunks_exact_mut(self.inner.shape().vocab_size);
@@ -94,7 +97,10 @@ impl Backend for Recorded {
             (self.meddle)(batch.len(), row);
             self.seen.lock().unwrap().push((position, hash(row)));
         }
-        &self.logits
+    }
+
+    fn sample(&mut self, rows: &[SampleParams<'_>]) -> Vec<Sampled> {
+        sampler::sample(&self.compute, &self.logits, self.inner.shape().vocab_size, rows)
     }
 }
 
@@ -127,13 +133,15 @@ impl Outcome {
         let limits = setup.limits();
         let transformer = |isa| {
             let compute = Compute::new(isa, setup.threads);
-            Transformer::new(Arc::clone(weights), compute, 8 << 20, limits.step_tokens)
+            let plan = KvPlan::new(&weights.config, weights.format, 8 << 20, limits.step_tokens);
+            Transformer::new(Arc::clone(weights), compute, &plan)
         };
         let seen = Arc::new(Mutex::new(Vec::new()));
         let backend = Recorded {
             inner: transformer(setup.isa),
             lone: setup.isa_of_one.map(transformer),
             meddle: setup.meddle,
+            compute: Compute::new(setup.isa, setup.threads),
             logits: Vec::new(),
             seen: Arc::clone(&seen),
         };
@@ -293,7 +301,7 @@ fn guesses_change_no_bit() {
                 seed,
                 ..Sampling::default()
             };
-            Request::new(prompt, 60, sampling, (vocab_size, sequence_len)).unwrap()
+            vocabulary::chat(Request::new(prompt, 60, sampling, (vocab_size, sequence_len)).unwrap())
         };
         let requests: Vec<Request> = (0..4).map(request).collect();
         let setup = |speculation_tokens| Setup { speculation_tokens, ..Setup::new(isa, 2, 64) };
@@ -373,10 +381,9 @@ impl Run {
     }
 
     /// Rows from `position` on.
-    fn rows(&self, position: usize) -> SequenceRows<'_> {
-        let previous = position.checked_sub(1).map(|before| self.tokens[before]);
-        let tokens = &self.tokens[position..];
-        SequenceRows { tokens, previous, position, tables: &self.tables, logits: LogitRows::Last }
+    fn rows(&self, position: usize) -> BatchItem<'_> {
+        let (history, tokens) = self.tokens.split_at(position);
+        BatchItem { tokens, history, tables: &self.tables, logits: LogitRows::Last }
     }
 }
 
@@ -410,7 +417,7 @@ impl<'a> Prompts<'a> {
             }
             for first in (0..SEQUENCES).step_by(batch) {
                 let runs = &self.runs[first..first + batch];
-                let rows: Vec<SequenceRows<'_>> =
+                let rows: Vec<BatchItem<'_>> =
                     runs.iter().map(|run| run.rows(run.tokens.len() - 1)).collect();
                 let given = self.session.forward(compute, self.weights, &rows);
                 for (row, of) in given.chunks_exact(self.weights.config.vocab_size).zip(&mut logits[first..])
@@ -446,7 +453,8 @@ fn no_memory_for_keys_and_values_is_memory_for_one_sequence() {
     let weights = load("g7", WeightFormat::F32);
     let Config { vocab_size, sequence_len, .. } = weights.config;
     let limits = Limits { max_running: 2, step_tokens: 100, ..Limits::default() };
-    let transformer = Transformer::new(weights, Compute::new(Isa::detect(), 1), 0, limits.step_tokens);
+    let plan = KvPlan::new(&weights.config, weights.format, 0, limits.step_tokens);
+    let transformer = Transformer::new(weights, Compute::new(Isa::detect(), 1), &plan);
     let mut engine = Engine::new(transformer, vocabulary::bytes(), limits);
     let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
     let full = |prompt_len| {
@@ -464,12 +472,11 @@ fn plans_are_kept() {
     for format in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8, WeightFormat::Int4] {
         let weights = load("g7", format);
         assert_eq!(Weights::planned_matrix_bytes(&weights.config, format), weights.matrix_bytes());
-        let one = Transformer::planned_kv_bytes(&weights, 0, 100);
+        let plan = |kv_bytes| KvPlan::new(&weights.config, format, kv_bytes, 100);
+        let one = plan(0).bytes();
         for (kv_bytes, sequences) in [(0, 1), (one, 1), (5 * one, 5), (6 * one - 1, 5)] {
-            let planned = Transformer::planned_sequences(&weights.config, format, kv_bytes, 100);
-            let compute = Compute::new(Isa::SCALAR, 1);
-            let transformer = Transformer::new(Arc::clone(&weights), compute, kv_bytes, 100);
-            assert_eq!((planned, transformer.kv_bytes()), (sequences, sequences * one));
+            let planned = plan(kv_bytes);
+            assert_eq!((planned.sequences, planned.bytes()), (sequences, sequences * one));
         }
     }
 }

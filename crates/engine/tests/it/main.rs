@@ -4,9 +4,9 @@
 
 mod asked;
 mod batch_invariance;
+mod calculator;
 mod driver;
 mod prefix_cache;
 mod simulation;
 mod speculation;
 mod support;
-mod tool;

@@ -17,7 +17,7 @@ const WINDOWS: [usize; 3] = [SEQUENCE_LEN, 64, 5];
 fn engine(limits: &Limits, (flaw, manner): (Flaw, Manner)) -> Engine<Toy> {
     let (tokenizer, limits) = (vocabulary::bytes(), limits.clone().checked());
     let shape = Toy::shape(SEQUENCE_LEN, &WINDOWS, limits.step_tokens, 12);
-    let toy = Toy::new(shape, limits.clone(), *tokenizer.special(), flaw).saying(manner);
+    let toy = Toy::new(shape, limits.clone(), flaw).saying(manner);
     Engine::new(toy, tokenizer, limits)
 }
 
@@ -27,7 +27,7 @@ fn plain() -> Limits {
 
 fn request(prompt: Vec<u32>, max_tokens: usize, temperature: f32, seed: u64) -> Request {
     let sampling = Sampling { temperature, top_k: 20, seed, ..Sampling::default() };
-    Request::new(prompt, max_tokens, sampling, (VOCAB_SIZE, SEQUENCE_LEN)).unwrap()
+    vocabulary::chat(Request::new(prompt, max_tokens, sampling, (VOCAB_SIZE, SEQUENCE_LEN)).unwrap())
 }
 
 fn text(seed: u64, len: usize) -> Vec<u32> {
@@ -66,7 +66,10 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
             let plain = Sampling { temperature, top_k: 20, seed, ..Sampling::default() };
             let sampling = wishes::sampling(seed, &plain);
             let size = (VOCAB_SIZE, SEQUENCE_LEN);
-            wishes::request(seed, Request::new(text(stem, len), max_tokens, sampling, size).unwrap())
+            wishes::request(
+                seed,
+                vocabulary::chat(Request::new(text(stem, len), max_tokens, sampling, size).unwrap()),
+            )
         },
     );
     prop::collection::vec(one, 1..5)
@@ -190,8 +193,7 @@ fn a_stream_hears_how_many_tokens_a_step_has_for_it() {
     let limits = Limits::default().checked();
     let build = move || {
         let shape = Toy::shape(SEQUENCE_LEN, &WINDOWS, limits.step_tokens, 12);
-        let special = *vocabulary::bytes().special();
-        Toy::new(shape, limits.clone(), special, Flaw::None).saying(Manner::Chant)
+        Toy::new(shape, limits.clone(), Flaw::None).saying(Manner::Chant)
     };
     let handle = Handle::start("listening", vocabulary::bytes(), Limits::default(), build).unwrap();
     let (tell, heard) = sync_channel(4096);

@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorKind, TorchFault, short};
 use crate::limits::LIMITS;
 use crate::reader::{Reader, read_range, widen};
 use crate::table::{Input, TensorTable};
-use crate::tensor::Storage;
-use crate::torch::pickle::{self, Dialect, Tree, Value};
+use crate::tensor::TensorStorage;
+use crate::torch::pickle::{self, PickleDialect, PickleTree, PickleValue};
 use crate::torch::storage::{self, StorageKey, Storages};
 
 /// 0x1950a86a20f9469cfc6c, little-endian.
@@ -44,39 +44,39 @@ pub(crate) fn read_legacy(input: &Input) -> Result<TensorTable, Error> {
 }
 
 /// The object and the list of keys.
-fn parse_head<'a>(reader: &mut Reader<'a>) -> Result<(Tree<'a>, Tree<'a>), Error> {
+fn parse_head<'a>(reader: &mut Reader<'a>) -> Result<(PickleTree<'a>, PickleTree<'a>), Error> {
     let not_torch = || Error::from(TorchFault::NotTorch);
-    let magic = pickle::parse(reader, Dialect::Checkpoint)?;
+    let magic = pickle::parse(reader, PickleDialect::Checkpoint)?;
     if magic.long_integer(magic.root()) != Some(&MAGIC) {
         return Err(not_torch());
     }
-    let protocol = pickle::parse(reader, Dialect::Checkpoint)?;
-    if !matches!(protocol.root(), Value::Integer(PROTOCOL)) {
+    let protocol = pickle::parse(reader, PickleDialect::Checkpoint)?;
+    if !matches!(protocol.root(), PickleValue::Integer(PROTOCOL)) {
         return Err(not_torch());
     }
-    let machine = pickle::parse(reader, Dialect::Checkpoint)?;
+    let machine = pickle::parse(reader, PickleDialect::Checkpoint)?;
     let facts = machine.dictionary(machine.root()).ok_or_else(not_torch)?;
     let little = facts.iter().find(|(key, _)| machine.is_text(*key, "little_endian"));
-    if !matches!(little, Some((_, Value::Bool(true)))) {
+    if !matches!(little, Some((_, PickleValue::Bool(true)))) {
         return Err(TorchFault::BigEndian.into());
     }
-    let object = pickle::parse(reader, Dialect::Checkpoint)?;
-    let keys = pickle::parse(reader, Dialect::Checkpoint)?;
+    let object = pickle::parse(reader, PickleDialect::Checkpoint)?;
+    let keys = pickle::parse(reader, PickleDialect::Checkpoint)?;
     Ok((object, keys))
 }
 
-fn key_list<'t>(tree: &'t Tree<'_>) -> Result<Vec<&'t str>, Error> {
+fn key_list<'t>(tree: &'t PickleTree<'_>) -> Result<Vec<&'t str>, Error> {
     let keys = tree.list(tree.root()).ok_or(TorchFault::NotTorch)?;
     keys.iter().map(|key| tree.text(*key)?.ok_or_else(|| TorchFault::NotTorch.into())).collect()
 }
 
 /// Storages by key, as `locate` found them.
 struct LegacyStorages {
-    found: BTreeMap<Box<str>, Storage>,
+    found: BTreeMap<Box<str>, TensorStorage>,
 }
 
 impl Storages for LegacyStorages {
-    fn find(&mut self, key: &StorageKey<'_>) -> Result<Storage, Error> {
+    fn find(&mut self, key: &StorageKey<'_>) -> Result<TensorStorage, Error> {
         let storage = self.found.get(key.name).ok_or_else(|| TorchFault::StorageMissing(short(key.name)))?;
         let announced = key.elements.saturating_mul(widen(key.dtype.size_bytes()));
         if announced != storage.bytes {
@@ -106,7 +106,7 @@ fn locate(
         if needed > available {
             return Err(Error::from(ErrorKind::Truncated { needed, available }).at(Some(at)));
         }
-        let storage = Storage { source: Arc::clone(&input.source), start: at, bytes: needed };
+        let storage = TensorStorage { source: Arc::clone(&input.source), start: at, bytes: needed };
         match found.entry(Box::from(*key)) {
             Entry::Occupied(_) => return Err(Error::from(TorchFault::NotTorch).at(Some(at))),
             Entry::Vacant(entry) => entry.insert(storage),

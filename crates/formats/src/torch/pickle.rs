@@ -16,7 +16,7 @@ use crate::tensor::DType;
 
 /// Which globals may occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dialect {
+pub(crate) enum PickleDialect {
     Checkpoint,
     Tokenizer,
 }
@@ -31,7 +31,7 @@ pub(crate) enum Global {
     RebuildParameterWithState,
     Parameter,
     Size,
-    Storage(DType),
+    TensorStorage(DType),
     UntypedStorage,
     DType(DType),
     Encoding,
@@ -39,24 +39,24 @@ pub(crate) enum Global {
 }
 
 impl Global {
-    fn find(dialect: Dialect, module: &[u8], name: &[u8]) -> Option<Global> {
+    fn find(dialect: PickleDialect, module: &[u8], name: &[u8]) -> Option<Global> {
         match (dialect, module, name) {
             (_, b"collections", b"OrderedDict") => Some(Global::OrderedDict),
-            (Dialect::Tokenizer, b"tiktoken.core" | b"tiktoken", b"Encoding") => Some(Global::Encoding),
-            (Dialect::Tokenizer, b"_codecs", b"encode") => Some(Global::CodecsEncode),
-            (Dialect::Checkpoint, b"torch._utils", name) => match name {
+            (PickleDialect::Tokenizer, b"tiktoken.core" | b"tiktoken", b"Encoding") => Some(Global::Encoding),
+            (PickleDialect::Tokenizer, b"_codecs", b"encode") => Some(Global::CodecsEncode),
+            (PickleDialect::Checkpoint, b"torch._utils", name) => match name {
                 b"_rebuild_tensor_v2" => Some(Global::RebuildTensorV2),
                 b"_rebuild_tensor_v3" => Some(Global::RebuildTensorV3),
                 b"_rebuild_parameter" => Some(Global::RebuildParameter),
                 b"_rebuild_parameter_with_state" => Some(Global::RebuildParameterWithState),
                 _ => None,
             },
-            (Dialect::Checkpoint, b"torch.nn.parameter", b"Parameter") => Some(Global::Parameter),
-            (Dialect::Checkpoint, b"torch.storage" | b"torch", b"UntypedStorage") => {
+            (PickleDialect::Checkpoint, b"torch.nn.parameter", b"Parameter") => Some(Global::Parameter),
+            (PickleDialect::Checkpoint, b"torch.storage" | b"torch", b"UntypedStorage") => {
                 Some(Global::UntypedStorage)
             }
-            (Dialect::Checkpoint, b"torch", b"Size") => Some(Global::Size),
-            (Dialect::Checkpoint, b"torch" | b"torch.cuda", name) => torch_type(name),
+            (PickleDialect::Checkpoint, b"torch", b"Size") => Some(Global::Size),
+            (PickleDialect::Checkpoint, b"torch" | b"torch.cuda", name) => torch_type(name),
             _ => None,
         }
     }
@@ -87,12 +87,12 @@ fn torch_type(name: &[u8]) -> Option<Global> {
         b"bool" => (false, DType::Bool),
         _ => return None,
     };
-    Some(if storage { Global::Storage(dtype) } else { Global::DType(dtype) })
+    Some(if storage { Global::TensorStorage(dtype) } else { Global::DType(dtype) })
 }
 
 /// A range of the input of one tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct TextSpan {
     start: u32,
     len: u32,
 }
@@ -103,68 +103,68 @@ pub(crate) struct NodeId(u32);
 
 /// A value; 16 bytes, so that copying one out of the memo costs nothing.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Value {
+pub(crate) enum PickleValue {
     None,
     Bool(bool),
     Integer(i64),
     /// Its little-endian bytes; only for integers that do not fit.
-    LongInteger(Span),
+    LongInteger(TextSpan),
     Float,
     /// Not yet known to be UTF-8.
-    Text(Span),
-    Bytes(Span),
+    Text(TextSpan),
+    Bytes(TextSpan),
     /// Text of which each character is one byte: how protocol 2 writes bytes.
-    Latin1(Span),
+    Latin1(TextSpan),
     Global(Global),
     Node(NodeId),
 }
 
 #[derive(Debug)]
 enum Node {
-    Tuple(Vec<Value>),
-    List(Vec<Value>),
-    Dictionary(Vec<(Value, Value)>),
+    Tuple(Vec<PickleValue>),
+    List(Vec<PickleValue>),
+    Dictionary(Vec<(PickleValue, PickleValue)>),
     /// A call that was wanted, and the tuple of its arguments (a copy of it could be had for three bytes).
-    Call(Global, Value),
+    Call(Global, PickleValue),
     /// An object that was wanted, and the state it was to get.
-    Object(Global, Option<Value>),
+    Object(Global, Option<PickleValue>),
     /// A persistent id, which torch uses for storages.
-    Persistent(Value),
+    Persistent(PickleValue),
 }
 
 /// What a pickle describes. Values refer to each other by number, possibly in circles.
 #[derive(Debug)]
-pub(crate) struct Tree<'a> {
+pub(crate) struct PickleTree<'a> {
     input: &'a [u8],
     nodes: Vec<Node>,
-    root: Value,
+    root: PickleValue,
 }
 
-impl<'a> Tree<'a> {
+impl<'a> PickleTree<'a> {
     /// What the pickle leaves on its stack.
-    pub(crate) fn root(&self) -> Value {
+    pub(crate) fn root(&self) -> PickleValue {
         self.root
     }
 
     /// A text, or none if the value is none; an error if it is not UTF-8.
-    pub(crate) fn text(&self, value: Value) -> Result<Option<&'a str>, Error> {
+    pub(crate) fn text(&self, value: PickleValue) -> Result<Option<&'a str>, Error> {
         match value {
-            Value::Text(span) => {
+            PickleValue::Text(span) => {
                 std::str::from_utf8(self.span(span)).map(Some).map_err(|_| PickleFault::Text.into())
             }
             _ => Ok(None),
         }
     }
 
-    pub(crate) fn is_text(&self, value: Value, expected: &str) -> bool {
-        matches!(value, Value::Text(span) if self.span(span) == expected.as_bytes())
+    pub(crate) fn is_text(&self, value: PickleValue, expected: &str) -> bool {
+        matches!(value, PickleValue::Text(span) if self.span(span) == expected.as_bytes())
     }
 
     /// Bytes, however the protocol writes them.
-    pub(crate) fn bytes(&self, value: Value) -> Option<Cow<'a, [u8]>> {
+    pub(crate) fn bytes(&self, value: PickleValue) -> Option<Cow<'a, [u8]>> {
         match value {
-            Value::Bytes(span) => Some(Cow::Borrowed(self.span(span))),
-            Value::Latin1(span) => {
+            PickleValue::Bytes(span) => Some(Cow::Borrowed(self.span(span))),
+            PickleValue::Latin1(span) => {
                 let text = std::str::from_utf8(self.span(span)).ok()?;
                 let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
                 bytes.map(Cow::Owned)
@@ -173,35 +173,35 @@ impl<'a> Tree<'a> {
         }
     }
 
-    pub(crate) fn long_integer(&self, value: Value) -> Option<&'a [u8]> {
+    pub(crate) fn long_integer(&self, value: PickleValue) -> Option<&'a [u8]> {
         match value {
-            Value::LongInteger(span) => Some(self.span(span)),
+            PickleValue::LongInteger(span) => Some(self.span(span)),
             _ => None,
         }
     }
 
-    pub(crate) fn tuple(&self, value: Value) -> Option<&[Value]> {
+    pub(crate) fn tuple(&self, value: PickleValue) -> Option<&[PickleValue]> {
         match self.node(value)? {
             Node::Tuple(items) => Some(items),
             _ => None,
         }
     }
 
-    pub(crate) fn list(&self, value: Value) -> Option<&[Value]> {
+    pub(crate) fn list(&self, value: PickleValue) -> Option<&[PickleValue]> {
         match self.node(value)? {
             Node::List(items) => Some(items),
             _ => None,
         }
     }
 
-    pub(crate) fn dictionary(&self, value: Value) -> Option<&[(Value, Value)]> {
+    pub(crate) fn dictionary(&self, value: PickleValue) -> Option<&[(PickleValue, PickleValue)]> {
         match self.node(value)? {
             Node::Dictionary(pairs) => Some(pairs),
             _ => None,
         }
     }
 
-    pub(crate) fn call(&self, value: Value) -> Option<(Global, &[Value])> {
+    pub(crate) fn call(&self, value: PickleValue) -> Option<(Global, &[PickleValue])> {
         match self.node(value)? {
             Node::Call(global, arguments) => Some((*global, self.tuple(*arguments)?)),
             _ => None,
@@ -209,14 +209,14 @@ impl<'a> Tree<'a> {
     }
 
     /// The state that an object of this class was to get.
-    pub(crate) fn object(&self, value: Value, class: Global) -> Option<Value> {
+    pub(crate) fn object(&self, value: PickleValue, class: Global) -> Option<PickleValue> {
         match self.node(value)? {
             Node::Object(global, state) if *global == class => *state,
             _ => None,
         }
     }
 
-    pub(crate) fn persistent(&self, value: Value) -> Option<Value> {
+    pub(crate) fn persistent(&self, value: PickleValue) -> Option<PickleValue> {
         match self.node(value)? {
             Node::Persistent(id) => Some(*id),
             _ => None,
@@ -224,32 +224,32 @@ impl<'a> Tree<'a> {
     }
 
     /// All persistent ids, in the order of the file.
-    pub(crate) fn persistent_ids(&self) -> impl Iterator<Item = Value> {
+    pub(crate) fn persistent_ids(&self) -> impl Iterator<Item = PickleValue> {
         self.nodes.iter().filter_map(|node| match node {
             Node::Persistent(id) => Some(*id),
             _ => None,
         })
     }
 
-    fn node(&self, value: Value) -> Option<&Node> {
+    fn node(&self, value: PickleValue) -> Option<&Node> {
         match value {
-            Value::Node(NodeId(id)) => self.nodes.get(usize::try_from(id).ok()?),
+            PickleValue::Node(NodeId(id)) => self.nodes.get(usize::try_from(id).ok()?),
             _ => None,
         }
     }
 
-    fn span(&self, span: Span) -> &'a [u8] {
+    fn span(&self, span: TextSpan) -> &'a [u8] {
         let range = usize::try_from(span.start).ok().zip(usize::try_from(span.len).ok());
         range.and_then(|(start, len)| self.input.get(start..)?.get(..len)).unwrap_or_default()
     }
 }
 
 /// Parses one pickle; `reader` is left behind its `STOP`.
-pub(crate) fn parse<'a>(reader: &mut Reader<'a>, dialect: Dialect) -> Result<Tree<'a>, Error> {
+pub(crate) fn parse<'a>(reader: &mut Reader<'a>, dialect: PickleDialect) -> Result<PickleTree<'a>, Error> {
     let input = reader.peek();
-    let tree = Tree { input, nodes: Vec::new(), root: Value::None };
+    let tree = PickleTree { input, nodes: Vec::new(), root: PickleValue::None };
     let length = input.len();
-    let mut machine = Machine {
+    let mut machine = PickleMachine {
         reader: reader.clone(),
         length,
         dialect,
@@ -264,18 +264,18 @@ pub(crate) fn parse<'a>(reader: &mut Reader<'a>, dialect: Dialect) -> Result<Tre
     Ok(machine.tree)
 }
 
-struct Machine<'a> {
+struct PickleMachine<'a> {
     reader: Reader<'a>,
     length: usize,
-    dialect: Dialect,
-    tree: Tree<'a>,
-    stack: Vec<Value>,
+    dialect: PickleDialect,
+    tree: PickleTree<'a>,
+    stack: Vec<PickleValue>,
     /// Heights of the stack at each open mark.
     marks: Vec<usize>,
-    memo: Vec<Option<Value>>,
+    memo: Vec<Option<PickleValue>>,
 }
 
-impl Machine<'_> {
+impl PickleMachine<'_> {
     fn run(&mut self) -> Result<(), Error> {
         let at = self.reader.offset();
         match self.reader.take(2)? {
@@ -310,7 +310,7 @@ impl Machine<'_> {
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let (Value::Text(module), Value::Text(name)) = (module, name) else {
+                let (PickleValue::Text(module), PickleValue::Text(name)) = (module, name) else {
                     return Err(PickleFault::Operand.into());
                 };
                 self.global(self.tree.span(module), self.tree.span(name))
@@ -328,21 +328,22 @@ impl Machine<'_> {
 
     fn number(&mut self, code: u8) -> Result<(), Error> {
         let value = match code {
-            b'N' => Value::None,
-            0x88 => Value::Bool(true),
-            0x89 => Value::Bool(false),
-            b'J' => Value::Integer(i64::from(self.reader.i32()?)),
-            b'K' => Value::Integer(i64::from(self.reader.u8()?)),
-            b'M' => Value::Integer(i64::from(self.reader.u16()?)),
+            b'N' => PickleValue::None,
+            0x88 => PickleValue::Bool(true),
+            0x89 => PickleValue::Bool(false),
+            b'J' => PickleValue::Integer(i64::from(self.reader.i32()?)),
+            b'K' => PickleValue::Integer(i64::from(self.reader.u8()?)),
+            b'M' => PickleValue::Integer(i64::from(self.reader.u16()?)),
             b'G' => {
                 // Only entries that nobody reads are floats.
                 self.reader.f64_big_endian()?;
-                Value::Float
+                PickleValue::Float
             }
             _ => {
                 let count = self.reader.u8()?;
                 let span = self.take_span(u64::from(count))?;
-                short_integer(self.tree.span(span)).map_or(Value::LongInteger(span), Value::Integer)
+                short_integer(self.tree.span(span))
+                    .map_or(PickleValue::LongInteger(span), PickleValue::Integer)
             }
         };
         self.push(value)
@@ -360,8 +361,8 @@ impl Machine<'_> {
         }
         let span = self.take_span(count)?;
         self.push(match code {
-            b'C' | b'B' | 0x8e => Value::Bytes(span),
-            _ => Value::Text(span),
+            b'C' | b'B' | 0x8e => PickleValue::Bytes(span),
+            _ => PickleValue::Text(span),
         })
     }
 
@@ -437,21 +438,21 @@ impl Machine<'_> {
             };
             return Err(PickleFault::Global(format!("{}.{}", shown(module), shown(name)).into()).into());
         };
-        self.push(Value::Global(global))
+        self.push(PickleValue::Global(global))
     }
 
     fn reduce(&mut self) -> Result<(), Error> {
         let (arguments, callee) = (self.pop()?, self.pop()?);
-        let Value::Global(global) = callee else {
+        let PickleValue::Global(global) = callee else {
             return Err(PickleFault::Operand.into());
         };
         match (global, self.tree.tuple(arguments).ok_or(PickleFault::Operand)?) {
             (Global::OrderedDict, []) => self.push_node(Node::Dictionary(Vec::new())),
-            (Global::Size, [sizes @ Value::Node(_)]) => self.push(*sizes),
-            (Global::CodecsEncode, [Value::Text(text), encoding])
+            (Global::Size, [sizes @ PickleValue::Node(_)]) => self.push(*sizes),
+            (Global::CodecsEncode, [PickleValue::Text(text), encoding])
                 if self.tree.is_text(*encoding, "latin1") =>
             {
-                self.push(Value::Latin1(*text))
+                self.push(PickleValue::Latin1(*text))
             }
             (
                 Global::RebuildTensorV2
@@ -467,12 +468,12 @@ impl Machine<'_> {
 
     fn new_object(&mut self) -> Result<(), Error> {
         let (arguments, class) = (self.pop()?, self.pop()?);
-        if !self.tree.tuple(arguments).is_some_and(<[Value]>::is_empty) {
+        if !self.tree.tuple(arguments).is_some_and(<[PickleValue]>::is_empty) {
             return Err(PickleFault::Operand.into());
         }
         match class {
-            Value::Global(Global::OrderedDict) => self.push_node(Node::Dictionary(Vec::new())),
-            Value::Global(Global::Encoding) => self.push_node(Node::Object(Global::Encoding, None)),
+            PickleValue::Global(Global::OrderedDict) => self.push_node(Node::Dictionary(Vec::new())),
+            PickleValue::Global(Global::Encoding) => self.push_node(Node::Object(Global::Encoding, None)),
             _ => Err(PickleFault::Operand.into()),
         }
     }
@@ -500,7 +501,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn push(&mut self, value: Value) -> Result<(), Error> {
+    fn push(&mut self, value: PickleValue) -> Result<(), Error> {
         if self.stack.len() >= LIMITS.pickle_stack {
             let limit = widen(LIMITS.pickle_stack);
             return Err(ErrorKind::too_large("pickle_stack", limit.saturating_add(1), limit).into());
@@ -516,10 +517,10 @@ impl Machine<'_> {
         }
         let id = u32::try_from(self.tree.nodes.len()).map_err(|_| PickleFault::Operand)?;
         self.tree.nodes.push(node);
-        self.push(Value::Node(NodeId(id)))
+        self.push(PickleValue::Node(NodeId(id)))
     }
 
-    fn pop(&mut self) -> Result<Value, Error> {
+    fn pop(&mut self) -> Result<PickleValue, Error> {
         let floor = self.marks.last().copied().unwrap_or(0);
         if self.stack.len() <= floor {
             return Err(PickleFault::StackEmpty.into());
@@ -528,32 +529,32 @@ impl Machine<'_> {
     }
 
     /// The last `count` values, none of them below the last mark.
-    fn pop_last(&mut self, count: usize) -> Result<Vec<Value>, Error> {
+    fn pop_last(&mut self, count: usize) -> Result<Vec<PickleValue>, Error> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let start = self.stack.len().checked_sub(count).filter(|start| *start >= floor);
         Ok(self.stack.drain(start.ok_or(PickleFault::StackEmpty)?..).collect())
     }
 
     /// The values above the last mark, which is removed.
-    fn pop_mark(&mut self) -> Result<Vec<Value>, Error> {
+    fn pop_mark(&mut self) -> Result<Vec<PickleValue>, Error> {
         let mark = self.marks.pop().ok_or(PickleFault::NoMark)?;
         // Not `split_off`, which may hand out the capacity of the whole stack.
         Ok(self.stack.drain(mark..).collect())
     }
 
-    fn node_mut(&mut self, value: Value) -> Option<&mut Node> {
+    fn node_mut(&mut self, value: PickleValue) -> Option<&mut Node> {
         match value {
-            Value::Node(NodeId(id)) => self.tree.nodes.get_mut(usize::try_from(id).ok()?),
+            PickleValue::Node(NodeId(id)) => self.tree.nodes.get_mut(usize::try_from(id).ok()?),
             _ => None,
         }
     }
 
-    fn take_span(&mut self, count: u64) -> Result<Span, Error> {
+    fn take_span(&mut self, count: u64) -> Result<TextSpan, Error> {
         let start = self.length.saturating_sub(self.reader.remaining());
         let taken = self.reader.take_long(count)?;
         let span = u32::try_from(start).ok().zip(u32::try_from(taken.len()).ok());
         let (start, len) = span.ok_or(PickleFault::Operand)?;
-        Ok(Span { start, len })
+        Ok(TextSpan { start, len })
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use crate::error::{Error, TorchFault};
 use crate::reader::widen;
 use crate::table::TensorTable;
-use crate::tensor::{DType, Layout, Storage, Tensor, check_name};
-use crate::torch::pickle::{Global, Tree, Value};
+use crate::tensor::{DType, Layout, Tensor, TensorStorage, check_name};
+use crate::torch::pickle::{Global, PickleTree, PickleValue};
 
 /// Keys under which a training script may nest the model's state dict.
 const WRAPPERS: [&str; 3] = ["model", "state_dict", "model_state_dict"];
@@ -30,12 +30,12 @@ pub(crate) struct StorageKey<'a> {
 /// How a container finds the bytes of a storage.
 pub(crate) trait Storages {
     /// The storage, or `StorageMissing`.
-    fn find(&mut self, key: &StorageKey<'_>) -> Result<Storage, Error>;
+    fn find(&mut self, key: &StorageKey<'_>) -> Result<TensorStorage, Error>;
 }
 
 /// Every tensor of the state dict in the tree.
 pub(crate) fn tensors(
-    tree: &Tree<'_>,
+    tree: &PickleTree<'_>,
     file: &Arc<str>,
     storages: &mut dyn Storages,
 ) -> Result<TensorTable, Error> {
@@ -56,7 +56,7 @@ pub(crate) fn tensors(
 }
 
 /// The element size of each storage in the tree, which a legacy file does not write beside it.
-pub(crate) fn element_sizes<'a>(tree: &Tree<'a>) -> Result<BTreeMap<&'a str, usize>, Error> {
+pub(crate) fn element_sizes<'a>(tree: &PickleTree<'a>) -> Result<BTreeMap<&'a str, usize>, Error> {
     let mut sizes = BTreeMap::new();
     for id in tree.persistent_ids() {
         let (key, _) = storage_key(tree, id)?;
@@ -71,7 +71,7 @@ pub(crate) fn element_sizes<'a>(tree: &Tree<'a>) -> Result<BTreeMap<&'a str, usi
 }
 
 /// The top dictionary, or the one nested in it under a known key.
-fn state_dict<'t>(tree: &'t Tree<'_>) -> Result<&'t [(Value, Value)], Error> {
+fn state_dict<'t>(tree: &'t PickleTree<'_>) -> Result<&'t [(PickleValue, PickleValue)], Error> {
     let top = tree.dictionary(tree.root()).ok_or(TorchFault::NotAStateDict)?;
     let under = |name: &str| top.iter().find(|(key, _)| tree.is_text(*key, name)).map(|(_, value)| *value);
     for wrapper in WRAPPERS {
@@ -92,7 +92,7 @@ struct Description<'a> {
 }
 
 /// None for a value that is no tensor at all; an error for a tensor that is described wrongly.
-fn describe<'a>(tree: &Tree<'a>, mut value: Value) -> Option<Result<Description<'a>, Error>> {
+fn describe<'a>(tree: &PickleTree<'a>, mut value: PickleValue) -> Option<Result<Description<'a>, Error>> {
     tree.call(value)?;
     for _ in 0..=MAX_WRAPPINGS {
         match tree.call(value) {
@@ -105,7 +105,7 @@ fn describe<'a>(tree: &Tree<'a>, mut value: Value) -> Option<Result<Description<
             }
             Some((
                 Global::RebuildTensorV3,
-                [id, offset, sizes, strides, _, _, Value::Global(Global::DType(dtype)), ..],
+                [id, offset, sizes, strides, _, _, PickleValue::Global(Global::DType(dtype)), ..],
             )) => return Some(description(tree, *id, [*offset, *sizes, *strides], Some(*dtype))),
             _ => break,
         }
@@ -115,9 +115,9 @@ fn describe<'a>(tree: &Tree<'a>, mut value: Value) -> Option<Result<Description<
 
 /// `shape` is the offset, the sizes and the strides; `dtype` overrides that of the storage.
 fn description<'a>(
-    tree: &Tree<'a>,
-    id: Value,
-    shape: [Value; 3],
+    tree: &PickleTree<'a>,
+    id: PickleValue,
+    shape: [PickleValue; 3],
     dtype: Option<DType>,
 ) -> Result<Description<'a>, Error> {
     let id = tree.persistent(id).ok_or(TorchFault::Description)?;
@@ -137,18 +137,18 @@ fn description<'a>(
 
 /// `('storage', class, key, location, elements)`, in a legacy file with a sixth part that must be none.
 /// Also says whether the storage is untyped, which is one of bytes.
-fn storage_key<'a>(tree: &Tree<'a>, id: Value) -> Result<(StorageKey<'a>, bool), Error> {
+fn storage_key<'a>(tree: &PickleTree<'a>, id: PickleValue) -> Result<(StorageKey<'a>, bool), Error> {
     let fail = || Error::from(TorchFault::Description);
     let (kind, class, key, elements) = match tree.tuple(id).ok_or_else(fail)? {
-        [kind, class, key, _, elements] | [kind, class, key, _, elements, Value::None] => {
+        [kind, class, key, _, elements] | [kind, class, key, _, elements, PickleValue::None] => {
             (*kind, *class, *key, *elements)
         }
         [_, _, _, _, _, _] => return Err(TorchFault::StorageView.into()),
         _ => return Err(fail()),
     };
     let (dtype, untyped) = match class {
-        Value::Global(Global::Storage(dtype)) => (dtype, false),
-        Value::Global(Global::UntypedStorage) => (DType::U8, true),
+        PickleValue::Global(Global::TensorStorage(dtype)) => (dtype, false),
+        PickleValue::Global(Global::UntypedStorage) => (DType::U8, true),
         _ => return Err(fail()),
     };
     let (true, Some(name)) = (tree.is_text(kind, "storage"), tree.text(key)?) else {
@@ -174,16 +174,16 @@ fn tensor(
     Tensor::new(name, file, found.layout, storage)
 }
 
-fn integers(tree: &Tree<'_>, value: Value) -> Result<Vec<usize>, Error> {
+fn integers(tree: &PickleTree<'_>, value: PickleValue) -> Result<Vec<usize>, Error> {
     let items = tree.tuple(value).ok_or(TorchFault::Description)?;
     crate::tensor::check_dimensions(items.len())?;
     items.iter().map(|item| integer(*item)).collect()
 }
 
-fn integer(value: Value) -> Result<usize, Error> {
+fn integer(value: PickleValue) -> Result<usize, Error> {
     match value {
-        Value::Integer(value) => usize::try_from(value).map_err(|_| TorchFault::OutOfRange.into()),
-        Value::LongInteger(_) => Err(TorchFault::OutOfRange.into()),
+        PickleValue::Integer(value) => usize::try_from(value).map_err(|_| TorchFault::OutOfRange.into()),
+        PickleValue::LongInteger(_) => Err(TorchFault::OutOfRange.into()),
         _ => Err(TorchFault::Description.into()),
     }
 }

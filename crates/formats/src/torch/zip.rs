@@ -20,8 +20,8 @@ use crate::error::{Error, ErrorKind, TorchFault, ZipFault, short};
 use crate::limits::LIMITS;
 use crate::reader::{Reader, narrow, read_range, widen};
 use crate::table::{Input, TensorTable};
-use crate::tensor::Storage;
-use crate::torch::pickle::{self, Dialect};
+use crate::tensor::TensorStorage;
+use crate::torch::pickle::{self, PickleDialect};
 use crate::torch::storage::{self, StorageKey, Storages};
 
 const LOCAL_HEADER: u32 = 0x0403_4b50;
@@ -43,7 +43,7 @@ const INFLATE_CHUNK_BYTES: u64 = 64 << 10;
 
 /// Reads a checkpoint in a zip container.
 pub(crate) fn read_zip(input: &Input) -> Result<TensorTable, Error> {
-    let mut archive = Archive::open(input)?;
+    let mut archive = ZipArchive::open(input)?;
     let folder = archive.folder()?;
     if let Some(order) = archive.small(&format!("{folder}byteorder"), 16)?
         && order.trim_ascii() != b"little"
@@ -52,19 +52,19 @@ pub(crate) fn read_zip(input: &Input) -> Result<TensorTable, Error> {
     }
     let name = format!("{folder}data.pkl");
     let (bytes, offset) = archive.contents(&name, "pickle_bytes", LIMITS.pickle_bytes)?;
-    let tree = pickle::parse(&mut Reader::new(&bytes, offset), Dialect::Checkpoint)?;
+    let tree = pickle::parse(&mut Reader::new(&bytes, offset), PickleDialect::Checkpoint)?;
     storage::tensors(&tree, &input.file, &mut ZipStorages { archive, folder, found: BTreeMap::new() })
 }
 
 /// Storages by key, each located (and inflated, if need be) once however many tensors share it.
 struct ZipStorages<'a> {
-    archive: Archive<'a>,
+    archive: ZipArchive<'a>,
     folder: String,
-    found: BTreeMap<Box<str>, Storage>,
+    found: BTreeMap<Box<str>, TensorStorage>,
 }
 
 impl Storages for ZipStorages<'_> {
-    fn find(&mut self, key: &StorageKey<'_>) -> Result<Storage, Error> {
+    fn find(&mut self, key: &StorageKey<'_>) -> Result<TensorStorage, Error> {
         if let Some(storage) = self.found.get(key.name) {
             return Ok(storage.clone());
         }
@@ -78,7 +78,7 @@ impl Storages for ZipStorages<'_> {
 
 /// A directory entry, checked against the file and its neighbours.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct ZipEntry {
     header: u64,
     /// Where its bytes start: known once the local header was read.
     data: u64,
@@ -87,22 +87,22 @@ struct Entry {
     deflated: bool,
 }
 
-impl Entry {
+impl ZipEntry {
     fn end(&self) -> Option<u64> {
         self.data.checked_add(self.compressed)
     }
 }
 
-struct Archive<'a> {
+struct ZipArchive<'a> {
     input: &'a Input,
-    entries: BTreeMap<Vec<u8>, Entry>,
+    entries: BTreeMap<Vec<u8>, ZipEntry>,
     /// Bytes that may still be inflated.
     inflatable: u64,
 }
 
-impl<'a> Archive<'a> {
+impl<'a> ZipArchive<'a> {
     fn open(input: &'a Input) -> Result<Self, Error> {
-        let end = End::find(input)?;
+        let end = EndRecord::find(input)?;
         let bytes = read_range(&*input.source, end.directory, end.directory_bytes, input.length)?;
         let mut reader = Reader::new(&bytes, Some(end.directory));
         let mut entries = BTreeMap::new();
@@ -122,7 +122,7 @@ impl<'a> Archive<'a> {
         }
         refuse_overlaps(entries.values())?;
         let inflatable = input.length.saturating_mul(LIMITS.inflate_ratio);
-        Ok(Archive { input, entries, inflatable })
+        Ok(ZipArchive { input, entries, inflatable })
     }
 
     /// The name of the folder that has `data.pkl`, with its slash; empty if it is at the top.
@@ -163,18 +163,22 @@ impl<'a> Archive<'a> {
         Ok((read_range(&*self.input.source, entry.data, entry.size, self.input.length)?, Some(entry.data)))
     }
 
-    fn storage(&mut self, name: &str) -> Result<Option<Storage>, Error> {
+    fn storage(&mut self, name: &str) -> Result<Option<TensorStorage>, Error> {
         let Some(entry) = self.entries.get(name.as_bytes()).copied() else {
             return Ok(None);
         };
         if entry.deflated {
             let bytes = self.inflate(&entry)?;
-            return Ok(Some(Storage { source: Arc::new(bytes), start: 0, bytes: entry.size }));
+            return Ok(Some(TensorStorage { source: Arc::new(bytes), start: 0, bytes: entry.size }));
         }
-        Ok(Some(Storage { source: Arc::clone(&self.input.source), start: entry.data, bytes: entry.size }))
+        Ok(Some(TensorStorage {
+            source: Arc::clone(&self.input.source),
+            start: entry.data,
+            bytes: entry.size,
+        }))
     }
 
-    fn inflate(&mut self, entry: &Entry) -> Result<Vec<u8>, Error> {
+    fn inflate(&mut self, entry: &ZipEntry) -> Result<Vec<u8>, Error> {
         self.inflatable = self.inflatable.checked_sub(entry.size).ok_or_else(|| {
             ErrorKind::too_large(
                 "inflate_ratio",
@@ -187,7 +191,7 @@ impl<'a> Archive<'a> {
 }
 
 /// The whole of a deflated entry. The caller has checked that its size may be allocated.
-fn inflated(input: &Input, entry: &Entry) -> Result<Vec<u8>, Error> {
+fn inflated(input: &Input, entry: &ZipEntry) -> Result<Vec<u8>, Error> {
     let mut out = vec![0; narrow(entry.size)];
     let mut state = InflateState::new_boxed(DataFormat::Raw);
     let (mut read, mut written) = (0_u64, 0_usize);
@@ -217,14 +221,14 @@ fn inflated(input: &Input, entry: &Entry) -> Result<Vec<u8>, Error> {
 }
 
 /// What the end of the archive says about the directory.
-struct End {
+struct EndRecord {
     directory: u64,
     directory_bytes: u64,
     entries: u64,
 }
 
-impl End {
-    fn find(input: &Input) -> Result<End, Error> {
+impl EndRecord {
+    fn find(input: &Input) -> Result<EndRecord, Error> {
         let tail_bytes = input.length.min(END_BYTES.saturating_add(u64::from(u16::MAX)));
         let tail_start = input.length.saturating_sub(tail_bytes);
         let tail = read_range(&*input.source, tail_start, tail_bytes, input.length)?;
@@ -250,14 +254,14 @@ impl End {
             return Err(ZipFault::MultiDisk.into());
         } else {
             let (directory, directory_bytes) = (u64::from(directory), u64::from(directory_bytes));
-            (End { directory, directory_bytes, entries: u64::from(entries) }, at)
+            (EndRecord { directory, directory_bytes, entries: u64::from(entries) }, at)
         };
         end.check(limit).map_err(|error| error.at(Some(at)))?;
         Ok(end)
     }
 
     /// The ZIP64 record at `at`.
-    fn read_64(input: &Input, at: u64) -> Result<End, Error> {
+    fn read_64(input: &Input, at: u64) -> Result<EndRecord, Error> {
         let bytes = read_range(&*input.source, at, END_64_BYTES, input.length)?;
         let mut reader = Reader::new(&bytes, Some(at));
         if reader.u32()? != END_64 {
@@ -270,7 +274,7 @@ impl End {
             return Err(ZipFault::MultiDisk.into());
         }
         let (directory_bytes, directory) = (reader.u64()?, reader.u64()?);
-        Ok(End { directory, directory_bytes, entries })
+        Ok(EndRecord { directory, directory_bytes, entries })
     }
 
     /// The directory must lie before the records that describe it.
@@ -308,7 +312,7 @@ fn locator(input: &Input, end: u64) -> Result<Option<u64>, Error> {
 }
 
 /// The next directory entry and its name; `data` is not known yet.
-fn directory_entry(reader: &mut Reader<'_>) -> Result<(Vec<u8>, Entry), Error> {
+fn directory_entry(reader: &mut Reader<'_>) -> Result<(Vec<u8>, ZipEntry), Error> {
     if reader.u32()? != DIRECTORY_ENTRY {
         return Err(ZipFault::DirectoryEntry.into());
     }
@@ -346,7 +350,7 @@ fn directory_entry(reader: &mut Reader<'_>) -> Result<(Vec<u8>, Entry), Error> {
         8 => true,
         other => return Err(ZipFault::Method(other).into()),
     };
-    Ok((name.to_vec(), Entry { header, data: 0, compressed, size, deflated }))
+    Ok((name.to_vec(), ZipEntry { header, data: 0, compressed, size, deflated }))
 }
 
 /// The contents of the ZIP64 extra field (id 1); empty if there is none.
@@ -365,7 +369,7 @@ fn zip64_fields<'a>(extra: &mut Reader<'a>) -> Result<Reader<'a>, Error> {
 }
 
 /// Finds the bytes of an entry behind its local header, which must name the same entry.
-fn locate(input: &Input, name: &[u8], entry: &mut Entry, directory: u64) -> Result<(), Error> {
+fn locate(input: &Input, name: &[u8], entry: &mut ZipEntry, directory: u64) -> Result<(), Error> {
     let fail = |fault: ZipFault| Error::from(fault).at(Some(entry.header));
     let header_end =
         entry.header.checked_add(LOCAL_HEADER_BYTES).ok_or_else(|| fail(ZipFault::EntryOutOfRange))?;
@@ -391,7 +395,7 @@ fn locate(input: &Input, name: &[u8], entry: &mut Entry, directory: u64) -> Resu
     }
 }
 
-fn refuse_overlaps<'e>(entries: impl Iterator<Item = &'e Entry>) -> Result<(), Error> {
+fn refuse_overlaps<'e>(entries: impl Iterator<Item = &'e ZipEntry>) -> Result<(), Error> {
     let mut spans: Vec<_> = entries.map(|entry| (entry.header, entry.end().unwrap_or(u64::MAX))).collect();
     spans.sort_unstable();
     let mut free = 0;

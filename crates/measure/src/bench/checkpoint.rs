@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use model::WeightFormat;
+use cpu::WeightFormat;
 use registry::{Catalog, LoadOptions, LoadedModel, Tag};
 use serde_json::json;
 
@@ -248,9 +248,10 @@ mod tests {
         )
         .unwrap();
         let config = &model.weights.config;
-        assert_eq!(config.generation, model::Generation::G7);
-        assert_eq!((config.n_layer, config.n_embd, config.sequence_len), (3, 128, SEQUENCE));
-        assert_eq!(config.windows, [512, 512, 2048]);
+        assert_eq!(config.architecture, "g7");
+        assert_eq!((config.n_layer(), config.n_embd, config.sequence_len), (3, 128, SEQUENCE));
+        let windows: Vec<usize> = config.layers.iter().map(|layer| layer.window).collect();
+        assert_eq!(windows, [512, 512, 2048]);
         assert_eq!(model.tokenizer.vocab_size(), SMALL.vocabulary);
         assert!(config.notes.is_empty(), "{:?}", config.notes);
     }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use engine::{Compute, Handle, Limits, Request, Sampling, StreamEvent, Transformer};
+use cpu::transformer::KvPlan;
+use cpu::{Compute, Transformer};
+use engine::{Handle, Limits, Request, Sampling, StreamEvent};
 use registry::LoadedModel;
 
 use super::checkpoint::numbers::Numbers;
@@ -41,12 +43,13 @@ impl Service {
     ) -> anyhow::Result<Self> {
         let limits = Limits { speculation_tokens, ..Limits::default() }.checked();
         let (weights, tokenizer) = (Arc::clone(&model.weights), Arc::clone(&model.tokenizer));
-        let (isa, threads, step_tokens) = (setup.isa, setup.threads, limits.step_tokens);
+        let (isa, threads) = (setup.isa, setup.threads);
+        let plan = KvPlan::new(&weights.config, weights.format, KV_BYTES, limits.step_tokens);
         let handle = Handle::start("engine-bench", tokenizer, limits, move || {
-            Transformer::new(Arc::clone(&weights), Compute::new(isa, threads), KV_BYTES, step_tokens)
+            Transformer::new(Arc::clone(&weights), Compute::new(isa, threads), &plan)
         })?;
         let config = &model.weights.config;
-        let ordinary = model.tokenizer.special().bos;
+        let ordinary = model.chat.bos;
         let bounds = (config.vocab_size, config.sequence_len);
         Ok(Self { handle, ordinary, bounds, prompts: Cell::new(0) })
     }

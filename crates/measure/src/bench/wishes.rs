@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use engine::{Constraint, Penalties, Request, Sampling};
-use grammar::{Form, Grammars, Settings};
+use engine::{Guide, Penalties, Request, Sampling};
+use guides::{Form, Grammars, Settings};
 use registry::LoadedModel;
 use serde_json::json;
 
@@ -29,7 +29,7 @@ struct Wish {
     name: &'static str,
     sampling: Sampling,
     logprobs: Option<usize>,
-    form: Option<Box<dyn Constraint>>,
+    form: Option<Box<dyn Guide>>,
 }
 
 impl Wish {
@@ -43,7 +43,7 @@ impl Wish {
             None => request,
         };
         match &self.form {
-            Some(form) => request.constrained(form.fork()),
+            Some(form) => request.guided(form.fork()),
             None => request,
         }
     }
@@ -86,7 +86,7 @@ fn wishes(model: &LoadedModel) -> anyhow::Result<Vec<Wish>> {
         slow_reads: 1,
         memory_bytes: 128 << 20,
     };
-    let grammars = Grammars::new(Arc::clone(&model.tokenizer), settings);
+    let grammars = Grammars::new(Arc::clone(&model.tokenizer), model.chat.stop_tokens[0], settings);
     // It never comes to an end, so that all answers are equally long.
     let dish = json!({
         "type": "object",

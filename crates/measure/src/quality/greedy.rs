@@ -1,7 +1,11 @@
 //! Greedy answers, and how far two sets of them are the same.
 
-use engine::ToolState;
-use model::{Compute, KvCache, KvLayout, LogitRows, PAGE, SequenceRows, Session};
+use std::sync::Arc;
+
+use cpu::{Compute, KvCache, KvLayout, Session};
+use engine::Guide as _;
+use engine::backend::{BatchItem, LogitRows, PAGE};
+use guides::Calculator;
 use registry::LoadedModel;
 
 use super::score::top;
@@ -18,7 +22,15 @@ struct Sequence {
     /// Tokens that were read.
     read: usize,
     tables: Vec<Vec<u32>>,
-    tool: ToolState,
+    calculator: Option<Calculator>,
+}
+
+impl Sequence {
+    /// What is to be read of it.
+    fn item(&self) -> BatchItem<'_> {
+        let (history, tokens) = self.tokens.split_at(self.read);
+        BatchItem { tokens, history, tables: &self.tables, logits: LogitRows::Last }
+    }
 }
 
 /// One answer a prompt. The calculator's results are put into it as a server does: what the model would say in their
@@ -33,8 +45,10 @@ pub(crate) fn answers(model: &LoadedModel, compute: &Compute, prompts: &[Vec<u32
         let begin = |(i, prompt): (usize, &Vec<u32>)| {
             let first = i * pages;
             let table = (first as u32..(first + pages) as u32).collect();
-            let (tables, tool) = (vec![table; classes], ToolState::default());
-            Sequence { tokens: prompt.clone(), prompt: prompt.len(), read: 0, tables, tool }
+            let calculator =
+                model.chat.calculator.map(|tokens| Calculator::new(Arc::clone(&model.tokenizer), tokens));
+            let tables = vec![table; classes];
+            Sequence { tokens: prompt.clone(), prompt: prompt.len(), read: 0, tables, calculator }
         };
         let mut batch: Vec<Sequence> = prompts.iter().enumerate().map(begin).collect();
         while step(model, compute, (&mut session, &mut batch)) {}
@@ -45,33 +59,26 @@ pub(crate) fn answers(model: &LoadedModel, compute: &Compute, prompts: &[Vec<u32
 
 /// Adds a token to every answer that goes on; whether there was one.
 fn step(model: &LoadedModel, compute: &Compute, (session, batch): (&mut Session, &mut [Sequence])) -> bool {
-    let special = model.tokenizer.special();
     let mut going: Vec<&mut Sequence> = batch
         .iter_mut()
         .filter(|sequence| {
             let answer = &sequence.tokens[sequence.prompt..];
-            let last = answer.last();
-            answer.len() < ANSWER_TOKENS && last != Some(&special.assistant_end) && last != Some(&special.bos)
+            let has_ended = answer.last().is_some_and(|last| model.chat.stop_tokens.contains(last));
+            answer.len() < ANSWER_TOKENS && !has_ended
         })
         .collect();
     if going.is_empty() {
         return false;
     }
-    let rows: Vec<SequenceRows<'_>> = going
-        .iter()
-        .map(|sequence| SequenceRows {
-            tokens: &sequence.tokens[sequence.read..],
-            previous: sequence.read.checked_sub(1).map(|before| sequence.tokens[before]),
-            position: sequence.read,
-            tables: &sequence.tables,
-            logits: LogitRows::Last,
-        })
-        .collect();
+    let rows: Vec<BatchItem<'_>> = going.iter().map(|sequence| sequence.item()).collect();
     let logits = session.forward(compute, &model.weights, &rows);
     for (sequence, logits) in going.iter_mut().zip(logits.chunks_exact(model.weights.config.vocab_size)) {
         sequence.read = sequence.tokens.len();
-        let token = sequence.tool.take_forced().unwrap_or(top(logits) as u32);
-        sequence.tool.follow(token, &model.tokenizer);
+        let forced = sequence.calculator.as_ref().and_then(|calculator| calculator.forced().first());
+        let token = forced.copied().unwrap_or(top(logits) as u32);
+        if let Some(calculator) = &mut sequence.calculator {
+            calculator.accept(token);
+        }
         sequence.tokens.push(token);
     }
     true

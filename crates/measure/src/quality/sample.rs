@@ -2,10 +2,9 @@
 //! kinds that it was made for.
 
 use anyhow::{Context as _, bail};
-use model::Config;
 use registry::LoadedModel;
 use serde_json::Value;
-use tokenizer::{Message, Role, Tokenizer};
+use tokenizer::{Message, Role};
 
 use super::greedy::ANSWER_TOKENS;
 use crate::place;
@@ -45,15 +44,15 @@ type Conversation = Vec<(Role, String)>;
 impl Sample {
     /// Reads the files and cuts them to the model's context.
     pub(crate) fn read(model: &LoadedModel) -> anyhow::Result<Self> {
-        let (tokenizer, config) = (&*model.tokenizer, &model.weights.config);
         let chat = conversations(CHAT)?;
         let mut prompts = prompts(model, CHAT, &chat)?;
         let small_talk = prompts.len();
         prompts.extend(self::prompts(model, OWN_KIND, &conversations(OWN_KIND)?)?);
-        let documents = chat.iter().map(|conversation| Document::chat(tokenizer, config, conversation));
+        let documents = chat.iter().map(|conversation| Document::chat(model, conversation));
         let mut documents = documents.collect::<anyhow::Result<Vec<_>>>()?;
-        let ids = tokenizer.encode(&read(TEXT)?);
-        documents.extend(ids.chunks(config.sequence_len - 1).map(|ids| Document::text(tokenizer, ids)));
+        let ids = model.tokenizer.encode(&read(TEXT)?);
+        let chunks = ids.chunks(model.weights.config.sequence_len - 1);
+        documents.extend(chunks.map(|ids| Document::text(model.chat.bos, ids)));
         Ok(Self { documents, prompts, small_talk })
     }
 
@@ -68,17 +67,17 @@ impl Sample {
 
 impl Document {
     /// A conversation. The tokens that begin a turn are given, as they are to a server, and not scored.
-    fn chat(tokenizer: &Tokenizer, config: &Config, conversation: &Conversation) -> anyhow::Result<Self> {
-        let mut tokens = render(tokenizer, conversation)?;
-        tokens.truncate(config.sequence_len);
-        let special = tokenizer.special();
-        let given = [special.bos, special.user_start, special.assistant_start];
+    fn chat(model: &LoadedModel, conversation: &Conversation) -> anyhow::Result<Self> {
+        let mut tokens = render(model, conversation)?;
+        tokens.truncate(model.weights.config.sequence_len);
+        let marks = model.chat.messages.context("the model takes no messages")?;
+        let given = [model.chat.bos, marks.user_start, marks.assistant_start];
         let scored = tokens.iter().map(|token| !given.contains(token)).collect();
         Ok(Self { part: Part::Chat, tokens, scored })
     }
 
-    fn text(tokenizer: &Tokenizer, ids: &[u32]) -> Self {
-        let tokens = [&[tokenizer.special().bos], ids].concat();
+    fn text(bos: u32, ids: &[u32]) -> Self {
+        let tokens = [&[bos], ids].concat();
         let scored = (0..tokens.len()).map(|i| i > 0).collect();
         Self { part: Part::Text, tokens, scored }
     }
@@ -99,7 +98,7 @@ fn prompts(model: &LoadedModel, path: &str, conversations: &[Conversation]) -> a
     let mut prompts = Vec::new();
     for conversation in conversations {
         let asked = conversation.iter().rposition(|(role, _)| *role == Role::User).map_or(0, |last| last + 1);
-        let prompt = render(&model.tokenizer, &conversation[..asked])?;
+        let prompt = render(model, &conversation[..asked])?;
         if prompt.len() + ANSWER_TOKENS <= model.weights.config.sequence_len {
             prompts.push(prompt);
         }
@@ -110,10 +109,10 @@ fn prompts(model: &LoadedModel, path: &str, conversations: &[Conversation]) -> a
     Ok(prompts)
 }
 
-fn render(tokenizer: &Tokenizer, conversation: &[(Role, String)]) -> anyhow::Result<Vec<u32>> {
+fn render(model: &LoadedModel, conversation: &[(Role, String)]) -> anyhow::Result<Vec<u32>> {
     let messages: Vec<Message<'_>> =
         conversation.iter().map(|(role, content)| Message { role: *role, content }).collect();
-    Ok(tokenizer.render_chat(&messages, None)?.ids)
+    Ok(model.chat.render(&model.tokenizer, &messages, None)?.ids)
 }
 
 fn conversation(line: &str) -> anyhow::Result<Conversation> {

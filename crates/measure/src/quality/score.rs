@@ -1,7 +1,8 @@
 //! Likelihood of given text: every model reads the same tokens side by side, so that distributions can be compared
 //! where they arise and none has to be kept.
 
-use model::{Compute, KvCache, KvLayout, LogitRows, PAGE, SequenceRows, Session};
+use cpu::{Compute, KvCache, KvLayout, Session};
+use engine::backend::{BatchItem, LogitRows, PAGE};
 use registry::LoadedModel;
 
 use super::sample::{Document, Part};
@@ -73,14 +74,13 @@ pub(crate) fn score(models: &[LoadedModel], compute: &Compute, documents: &[Docu
         for position in (0..tokens.len() - 1).step_by(CHUNK) {
             let end = (position + CHUNK).min(tokens.len() - 1);
             for (i, (session, tables)) in sessions.iter_mut().enumerate() {
-                let rows = SequenceRows {
+                let item = BatchItem {
                     tokens: &tokens[position..end],
-                    previous: position.checked_sub(1).map(|before| tokens[before]),
-                    position,
+                    history: &tokens[..position],
                     tables,
                     logits: LogitRows::All,
                 };
-                let logits = session.forward(compute, &models[i].weights, &[rows]);
+                let logits = session.forward(compute, &models[i].weights, &[item]);
                 if i == 0 {
                     reference.clear();
                     reference.extend_from_slice(logits);

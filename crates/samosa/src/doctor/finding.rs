@@ -1,10 +1,10 @@
-//! What was found: a line with a mark and figures, and what to do where it is not as it should be.
+//! What a check found: a line with figures, and what to do where it is not as it should be.
 
 use serde_json::{Map, Value, json};
 
-/// How something is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Mark {
+/// How bad a finding is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Severity {
     Ok,
     /// Worth knowing.
     Note,
@@ -14,60 +14,54 @@ pub(super) enum Mark {
     Wrong,
 }
 
-impl Mark {
+impl Severity {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Note => "note",
             Self::Warning => "warning",
-            Self::Wrong => "WRONG",
+            Self::Wrong => "wrong",
         }
     }
 }
 
-/// What makes a server slower.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) struct Cost {
-    /// How many times as long it takes what it concerns, computed or estimated; costs are put in this order.
-    pub(super) times: f64,
-    /// What takes longer and why, a sentence.
-    pub(super) text: String,
-}
-
 /// One thing that was found.
-#[derive(Clone, PartialEq, Debug)]
 pub(super) struct Finding {
     /// A name that stays the same, for programs.
-    pub(super) id: &'static str,
-    pub(super) mark: Mark,
+    id: &'static str,
+    pub(super) severity: Severity,
     /// A line without a full stop.
     pub(super) text: String,
     /// What to do, a sentence; empty where all is well.
     pub(super) advice: String,
     /// The figures in the text, for programs: bytes, bytes a second, counts.
-    pub(super) figures: Map<String, Value>,
-    pub(super) cost: Option<Cost>,
+    figures: Map<String, Value>,
 }
 
 impl Finding {
     pub(super) fn ok(id: &'static str, text: impl Into<String>) -> Self {
-        Self::new(id, Mark::Ok, text.into(), String::new())
+        Self::new(id, Severity::Ok, text, "")
     }
 
     pub(super) fn note(id: &'static str, text: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::new(id, Mark::Note, text.into(), advice.into())
+        Self::new(id, Severity::Note, text, advice)
     }
 
     pub(super) fn warning(id: &'static str, text: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::new(id, Mark::Warning, text.into(), advice.into())
+        Self::new(id, Severity::Warning, text, advice)
     }
 
     pub(super) fn wrong(id: &'static str, text: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::new(id, Mark::Wrong, text.into(), advice.into())
+        Self::new(id, Severity::Wrong, text, advice)
     }
 
-    fn new(id: &'static str, mark: Mark, text: String, advice: String) -> Self {
-        Self { id, mark, text, advice, figures: Map::new(), cost: None }
+    pub(super) fn new(
+        id: &'static str,
+        severity: Severity,
+        text: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self { id, severity, text: text.into(), advice: advice.into(), figures: Map::new() }
     }
 
     /// The same with a figure; what is not known is left out.
@@ -79,20 +73,20 @@ impl Finding {
         self
     }
 
-    /// The same, which makes a server slower.
-    pub(super) fn costing(self, times: f64, text: impl Into<String>) -> Self {
-        Self { cost: Some(Cost { times, text: text.into() }), ..self }
-    }
-
     pub(super) fn to_json(&self) -> Value {
         json!({
             "id": self.id,
-            "mark": self.mark.name().to_ascii_lowercase(),
+            "mark": self.severity.name(),
             "text": self.text,
             "advice": Some(&self.advice).filter(|advice| !advice.is_empty()),
             "figures": self.figures,
         })
     }
+}
+
+/// `1 core`, `2 cores`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// A number of bytes as people read it.

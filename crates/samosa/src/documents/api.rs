@@ -8,13 +8,15 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use client::text::wrap;
 use serde_json::{Map, Value, json};
 
-use self::operations::{INTRODUCTION, OPERATIONS, OTHERS, Operation};
-use super::schema::{Row, rows};
+use self::operations::{ApiOperation, INTRODUCTION, OPERATIONS, OTHERS};
+use super::schema::{SchemaRow, rows};
 use super::{cell, code_list, keep_page};
-use crate::settings;
-use crate::text::wrap;
+use client::text::wrap;
+
+use crate::settings::Values;
 
 /// Columns of a paragraph.
 const WIDTH: usize = 118;
@@ -29,7 +31,13 @@ fn the_page_of_the_api_has_every_operation_and_every_route() {
         let _ = writeln!(page, "\n## {title}");
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, contract) in methods.as_object().unwrap() {
-                add(&mut page, (&method.to_ascii_uppercase(), path), document, contract);
+                let named = |operation: &&ApiOperation| {
+                    operation.method.eq_ignore_ascii_case(method) && operation.path == path
+                };
+                let operation = OPERATIONS.iter().find(named);
+                let operation =
+                    operation.unwrap_or_else(|| panic!("{method} {path} needs words in operations.rs"));
+                add(&mut page, operation, document, contract);
             }
             documented.insert(path.replace("{model}", "{*model}"));
         }
@@ -96,10 +104,11 @@ fn bounded(mut document: Value) -> Value {
         json!({ "minimum": 1, "maximum": limits.max_tokens,
         "default": "DEFAULT_MAX_TOKENS", "description": "Longest answer; cut to what the context holds." }),
     );
+    let values = Values::default();
     for name in ["temperature", "top_k", "max_tokens"] {
         let key = format!("default_{name}");
         fields[name]["default"] =
-            json!(format!("{}, by {}", settings::named(&key).unwrap().default, key.to_ascii_uppercase()));
+            json!(format!("{}, by {}", values.named(&key).unwrap().default, key.to_ascii_uppercase()));
     }
     document
 }
@@ -110,14 +119,11 @@ fn extend(schema: &mut Value, with: Value) {
 }
 
 /// An operation, under a heading of its own.
-fn add(page: &mut String, (method, path): (&str, &str), document: &Value, contract: &Value) {
-    let operation = OPERATIONS.iter().find(|operation| (operation.method, operation.path) == (method, path));
-    let operation: &Operation =
-        operation.unwrap_or_else(|| panic!("{method} {path} needs words in operations.rs"));
+fn add(page: &mut String, operation: &ApiOperation, document: &Value, contract: &Value) {
     let public = contract.get("security").or(document.get("security")).is_none();
     let key = if public { " Needs no key." } else { "" };
     let summary = contract["summary"].as_str().unwrap().trim();
-    let _ = writeln!(page, "\n### {method} {path}\n\n{summary}{key}");
+    let _ = writeln!(page, "\n### {} {}\n\n{summary}{key}", operation.method, operation.path);
     if !operation.about.is_empty() {
         let _ = writeln!(page, "\n{}", wrap(operation.about, WIDTH).join("\n"));
     }
@@ -139,8 +145,8 @@ fn add(page: &mut String, (method, path): (&str, &str), document: &Value, contra
 }
 
 /// A table of fields, and a sentence on those that only ask for nothing.
-fn fields(page: &mut String, what: &str, rows: Vec<Row>) {
-    let (idle, rows): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.is_idle);
+fn fields(page: &mut String, what: &str, rows: Vec<SchemaRow>) {
+    let (idle, rows): (Vec<SchemaRow>, Vec<SchemaRow>) = rows.into_iter().partition(|row| row.is_idle);
     let _ = writeln!(page, "\n| {what} | values | without it | meaning |\n|---|---|---|---|");
     for row in rows {
         let without = match (row.required, &row.default) {

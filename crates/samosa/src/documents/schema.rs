@@ -8,7 +8,7 @@ use super::{cell, code_list};
 const DEPTH: usize = 16;
 
 /// A field of a body.
-pub(super) struct Row {
+pub(super) struct SchemaRow {
     /// `messages[].role`.
     pub(super) name: String,
     /// Type and range, in words.
@@ -21,15 +21,15 @@ pub(super) struct Row {
 }
 
 /// The fields of a schema.
-pub(super) fn rows(document: &Value, schema: &Value) -> Vec<Row> {
-    let mut reading = Reading { document, rows: Vec::new() };
+pub(super) fn rows(document: &Value, schema: &Value) -> Vec<SchemaRow> {
+    let mut reading = SchemaReader { document, rows: Vec::new() };
     reading.object(schema, "", 0);
     reading.rows
 }
 
-struct Reading<'a> {
+struct SchemaReader<'a> {
     document: &'a Value,
-    rows: Vec<Row>,
+    rows: Vec<SchemaRow>,
 }
 
 /// What a schema says, behind its reference.
@@ -40,7 +40,7 @@ fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     }
 }
 
-impl<'a> Reading<'a> {
+impl<'a> SchemaReader<'a> {
     /// Adds the fields of an object, or of the objects that something may be.
     fn object(&mut self, schema: &'a Value, path: &str, depth: usize) {
         assert!(depth < DEPTH, "{path} is nested too deeply");
@@ -57,7 +57,7 @@ impl<'a> Reading<'a> {
         for (name, field) in properties {
             let field = resolved(self.document, field);
             let whole = format!("{path}{name}");
-            self.add(Row {
+            self.add(SchemaRow {
                 values: kind(self.document, field),
                 required: required.contains(&name.as_str()),
                 is_idle: asks_for_nothing(field),
@@ -70,7 +70,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Adds a row; what several forms of an object have in common is one.
-    fn add(&mut self, row: Row) {
+    fn add(&mut self, row: SchemaRow) {
         match self.rows.iter_mut().find(|other| other.name == row.name) {
             Some(other) if other.values != row.values => {
                 other.values = format!("{} or {}", other.values, row.values);

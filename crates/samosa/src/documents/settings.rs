@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{cell, code_list, keep_page};
-use crate::settings::{GROUPS, Kind, Setting};
+use crate::settings::{Setting, Values};
 
 const INTRODUCTION: &str = "\
 A setting is a flag, an environment variable or a key of a TOML file, which `--config` or `SAMOSA_CONFIG` names: the first
@@ -18,16 +18,12 @@ file is `deploy/samosa.example.toml`, and `deploy/samosa.schema.json` lets an ed
 #[test]
 fn the_page_of_settings_has_the_table() {
     let mut page = INTRODUCTION.to_owned();
-    for group in GROUPS {
-        let _ = writeln!(
-            page,
-            "\n## {}\n\n| setting | default | values | meaning |\n|---|---|---|---|",
-            group.title
-        );
-        for setting in group.settings {
+    for (title, settings) in Values::default().groups() {
+        let _ = writeln!(page, "\n## {title}\n\n| setting | default | values | meaning |\n|---|---|---|---|");
+        for setting in settings {
             let default =
                 if setting.default.is_empty() { "–".to_owned() } else { format!("`{}`", setting.default) };
-            let (names, values, help) = (names(setting), values(&setting.kind), cell(setting.help));
+            let (names, values, help) = (names(setting), values(setting), cell(setting.help));
             let _ = writeln!(page, "| {names} | {default} | {values} | {help} |");
         }
     }
@@ -40,22 +36,18 @@ fn names(setting: &Setting) -> String {
 }
 
 /// What values there are.
-fn values(kind: &Kind) -> String {
-    match kind {
-        Kind::Whole(bounds, unit) => {
-            let unit = match *unit {
-                "SECONDS" => " s",
-                "MEGABYTES" => " MiB",
-                "GIGABYTES" => " GiB",
-                _ => "",
-            };
-            match bounds.end() {
-                &u64::MAX => format!("{} or more{unit}", bounds.start()),
-                most => format!("{}–{most}{unit}", bounds.start()),
-            }
-        }
-        Kind::Boolean => code_list(["true", "false"]),
-        Kind::Choice(words, _) => code_list(words.iter().copied()),
-        other => cell(&other.value_name()),
+fn values(setting: &Setting) -> String {
+    let unit = match setting.value_name.as_str() {
+        "SECONDS" => " s",
+        "MEGABYTES" => " MiB",
+        "GIGABYTES" => " GiB",
+        _ => "",
+    };
+    let schema = &setting.schema;
+    match (schema["type"].as_str(), schema.get("maximum")) {
+        (Some("integer"), Some(most)) => format!("{}–{most}{unit}", schema["minimum"]),
+        (Some("integer"), None) => format!("{} or more{unit}", schema["minimum"]),
+        _ if !setting.words.is_empty() => code_list(setting.words.iter().copied()),
+        _ => cell(&setting.value_name),
     }
 }

@@ -19,9 +19,9 @@ const RETRY: Duration = Duration::from_millis(10);
 
 /// A handle on the buffer before one stream.
 #[derive(Clone)]
-pub(super) struct Lines(Arc<Shared>);
+pub(super) struct LineSink(Arc<LineBuffer>);
 
-struct Shared {
+struct LineBuffer {
     buffer: Mutex<Buffer>,
     filled: Condvar,
     rested: Condvar,
@@ -41,20 +41,20 @@ struct Buffer {
     unreported: u64,
 }
 
-impl Lines {
+impl LineSink {
     /// Starts the thread that writes. `report` is called on it, with the number of lines that were dropped.
     pub(super) fn start(
         name: &str,
         stream: impl Write + Send + 'static,
         report: impl Fn(u64) + Send + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LineBuffer {
             buffer: Mutex::default(),
             filled: Condvar::new(),
             rested: Condvar::new(),
             dropped: Arc::default(),
         });
-        let (writer, stream) = (Arc::clone(&shared), Stream { stream, is_torn: false });
+        let (writer, stream) = (Arc::clone(&shared), LineStream { stream, is_torn: false });
         thread::Builder::new().name(name.to_owned()).spawn(move || writer.write(stream, report))?;
         Ok(Self(shared))
     }
@@ -87,7 +87,7 @@ impl Lines {
     }
 }
 
-impl Shared {
+impl LineBuffer {
     fn lock(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,7 +98,7 @@ impl Shared {
     }
 
     /// The writing thread, for as long as the process lives.
-    fn write(&self, mut stream: Stream<impl Write>, report: impl Fn(u64)) {
+    fn write(&self, mut stream: LineStream<impl Write>, report: impl Fn(u64)) {
         loop {
             let line = self.next();
             let outcome = stream.write(&line);
@@ -135,13 +135,13 @@ impl Shared {
 }
 
 /// What is written to.
-struct Stream<W> {
+struct LineStream<W> {
     stream: W,
     /// The last line that failed was written in part, so that the next one needs a new line first.
     is_torn: bool,
 }
 
-impl<W: Write> Stream<W> {
+impl<W: Write> LineStream<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.is_torn {
             self.write_all(b"\n")?;
@@ -175,12 +175,12 @@ mod tests {
     const LONG: Duration = Duration::from_secs(30);
 
     /// A stream that does with each write what the test says: takes so many bytes, or fails.
-    struct Told {
+    struct ScriptedStream {
         answers: Receiver<io::Result<usize>>,
         written: Arc<Mutex<Vec<u8>>>,
     }
 
-    impl Write for Told {
+    impl Write for ScriptedStream {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             // Once the test has said all, everything is taken.
             let count = self.answers.recv().unwrap_or(Ok(usize::MAX))?.min(bytes.len());
@@ -193,7 +193,7 @@ mod tests {
     }
 
     struct Scene {
-        lines: Lines,
+        lines: LineSink,
         answers: Option<SyncSender<io::Result<usize>>>,
         written: Arc<Mutex<Vec<u8>>>,
         reports: Receiver<u64>,
@@ -204,8 +204,8 @@ mod tests {
             let (answers, told) = sync_channel(16);
             let (report, reports) = sync_channel(16);
             let written = Arc::default();
-            let stream = Told { answers: told, written: Arc::clone(&written) };
-            let lines = Lines::start("log", stream, move |dropped| report.send(dropped).unwrap()).unwrap();
+            let stream = ScriptedStream { answers: told, written: Arc::clone(&written) };
+            let lines = LineSink::start("log", stream, move |dropped| report.send(dropped).unwrap()).unwrap();
             Self { lines, answers: Some(answers), written, reports }
         }
 

@@ -68,10 +68,10 @@ fn sizes(opened: &Opened) -> Map<String, Value> {
     let config = opened.config();
     let (pattern, short) = windows(config);
     map(json!({
-        "generation": config.generation.name(),
+        "generation": config.architecture,
         "parameters": opened.parameters(),
         "tensors": opened.tensors(),
-        "layers": config.n_layer,
+        "layers": config.n_layer(),
         "width": config.n_embd,
         "heads": config.n_head,
         "kv_heads": config.n_kv_head,
@@ -79,9 +79,9 @@ fn sizes(opened: &Opened) -> Map<String, Value> {
         "sequence_len": config.sequence_len,
         "window_pattern": pattern,
         "short_window": short,
-        "rope_base": shortest(config.constants.rope_base),
-        "qk_scale": shortest(config.constants.qk_scale),
-        "softcap": config.constants.softcap.map_or_else(|| json!("none"), shortest),
+        "rope_base": shortest(config.layers[0].rope_base),
+        "qk_scale": shortest(config.layers[0].qk_scale),
+        "softcap": config.softcap.map_or_else(|| json!("none"), shortest),
     }))
 }
 
@@ -92,9 +92,9 @@ fn shortest(number: f32) -> Value {
 
 /// A letter for each layer, and how far back those with an S see.
 fn windows(config: &Config) -> (String, Option<usize>) {
-    let is_short = |reach: &&usize| **reach < config.sequence_len;
-    let letters = config.windows.iter().map(|reach| if is_short(&reach) { 'S' } else { 'L' });
-    (letters.collect(), config.windows.iter().find(is_short).copied())
+    let windows = || config.layers.iter().map(|layer| layer.window);
+    let is_short = |window: &usize| *window < config.sequence_len;
+    (windows().map(|window| if is_short(&window) { 'S' } else { 'L' }).collect(), windows().find(is_short))
 }
 
 fn memory_use(asked: &Asked, opened: &Opened) -> Map<String, Value> {
@@ -129,7 +129,7 @@ fn overrides(overrides: &Overrides) -> Value {
         ShortWindow::Quarter => "quarter",
     });
     let mut all = map(json!({
-        "generation": overrides.generation.map(model::Generation::name),
+        "generation": overrides.generation.map(model::NanochatVersion::name),
         "softcap": overrides.softcap,
         "rope_base": overrides.rope_base,
         "qk_scale": overrides.qk_scale,

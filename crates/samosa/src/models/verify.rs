@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Result, bail};
-use engine::Compute;
+use cpu::Compute;
 use registry::identity::HashCache;
 use registry::load::{self, Opened};
 use registry::{Error, Identity, plan, self_test};
@@ -115,8 +115,8 @@ fn files(files: &std::collections::BTreeMap<String, u64>) -> String {
 
 fn structure(opened: &Opened) -> String {
     let config = opened.config();
-    let (generation, millions) = (config.generation.name(), opened.parameters() as f64 / 1e6);
-    format!("{generation}, {} layers of {}, {millions:.1} M parameters", config.n_layer, config.n_embd)
+    let (generation, millions) = (config.architecture, opened.parameters() as f64 / 1e6);
+    format!("{generation}, {} layers of {}, {millions:.1} M parameters", config.n_layer(), config.n_embd)
 }
 
 /// Whether it is the tokenizer that is at fault when a model cannot be opened.

@@ -36,18 +36,14 @@ const GONE: u8 = b'G';
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running process that has given its socket and waits to be relieved.
-pub(super) struct Predecessor(UnixStream);
-
-/// What it gave.
-pub(super) struct Inherited {
-    pub(super) listener: TcpListener,
+pub(super) struct Predecessor {
+    stream: UnixStream,
     /// The model that serves there.
     pub(super) model: Option<Tag>,
-    pub(super) predecessor: Predecessor,
 }
 
 /// Asks a running process for its socket. `None` if there is no such process.
-pub(super) async fn ask(path: &Path) -> Result<Option<Inherited>> {
+pub(super) async fn ask(path: &Path) -> Result<Option<(TcpListener, Predecessor)>> {
     let Ok(stream) = UnixStream::connect(path).await else { return Ok(None) };
     let asked = timeout(PATIENCE, receive(&stream)).await;
     let (words, socket) = asked
@@ -60,14 +56,14 @@ pub(super) async fn ask(path: &Path) -> Result<Option<Inherited>> {
     let listener = std::net::TcpListener::from(socket);
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    Ok(Some(Inherited { listener, model: Tag::new(model), predecessor: Predecessor(stream) }))
+    Ok(Some((listener, Predecessor { stream, model: Tag::new(model) })))
 }
 
 impl Predecessor {
     /// Tells it that it may go, and returns once it takes no more connections.
     pub(super) async fn relieve(mut self) -> Result<()> {
-        self.0.write_all(&[READY]).await.context("the running process has gone")?;
-        let gone = timeout(PATIENCE, self.0.read_u8()).await;
+        self.stream.write_all(&[READY]).await.context("the running process has gone")?;
+        let gone = timeout(PATIENCE, self.stream.read_u8()).await;
         match gone.context("the running process does not go")? {
             // One that had nothing left to finish may be gone before it could say so.
             Ok(GONE) | Err(_) => Ok(()),
@@ -165,7 +161,7 @@ mod tests {
             assert_eq!(theirs.read_u8().await?, READY);
             theirs.write_all(&words).await
         };
-        let (relieved, went) = tokio::join!(Predecessor(ours).relieve(), goes);
+        let (relieved, went) = tokio::join!(Predecessor { stream: ours, model: None }.relieve(), goes);
         went?;
         relieved
     }

@@ -2,21 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use toml::de::DeTable;
 use toml::{Table, Value};
 
-use super::{Wrong, did_you_mean, named};
+use super::{Given, SetBy, Values, Wrong};
 
 /// What a file says.
 #[derive(Default)]
-pub(super) struct File {
-    /// Values that are not empty, and the lines of their keys.
-    pub(super) values: BTreeMap<&'static str, (String, usize)>,
+pub(super) struct SettingsFile {
+    /// Values that are not empty, by key.
+    pub(super) values: BTreeMap<&'static str, Given>,
     pub(super) wrong: Vec<Wrong>,
 }
 
-impl File {
+impl SettingsFile {
     /// Reads a file; what cannot be read is empty and says why.
     pub(super) fn read(path: &Path) -> Self {
         let mut file = Self::default();
@@ -45,24 +46,25 @@ impl File {
         let mut keys: Vec<(usize, &str)> =
             lines.get_ref().keys().map(|key| (line_at(key.span().start), key.get_ref().as_ref())).collect();
         keys.sort_unstable();
+        let (known, path) = (Values::default(), Arc::from(path));
         for (line, key) in keys {
-            let Some(setting) = named(key) else {
-                let text = format!("{}: the setting {key} is not known{}", at_line(line), did_you_mean(key));
+            let Some(setting) = known.named(key) else {
+                let hint = known.did_you_mean(key);
+                let text = format!("{}: the setting {key} is not known{hint}", at_line(line));
                 self.wrong.push(Wrong::in_general(text));
                 continue;
             };
             match as_text(&table[key]) {
                 Some(value) if value.is_empty() => {}
-                Some(value) => _ = self.values.insert(setting.key, (value, line)),
-                None => self.wrong.push(Wrong {
-                    key: Some(setting.key),
-                    text: format!(
-                        "{}: {key} must be {}, and not {}",
-                        at_line(line),
-                        setting.kind.expected(),
-                        what(&table[key])
-                    ),
-                }),
+                Some(text) => {
+                    let by = SetBy::File(Arc::clone(&path), line);
+                    self.values.insert(setting.key, Given { text, by });
+                }
+                None => {
+                    let (expected, found) = (&setting.expected, what(&table[key]));
+                    let text = format!("{}: {key} must be {expected}, and not {found}", at_line(line));
+                    self.wrong.push(Wrong { key: Some(setting.key), text });
+                }
             }
         }
     }

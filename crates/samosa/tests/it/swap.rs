@@ -287,7 +287,7 @@ fn a_download_is_followed_to_its_end() {
     );
     assert_eq!(
         stderr,
-        "resolve 0.0 s\ndownload 2.1 s, 3 files, 2.40 GB, 1 retry\nverify 0.4 s\nload 0.5 s\nselftest 0.1 s\n\
+        "resolve 0.0 s\ndownload 2.1 s, 3 files, 2.4 GB, 1 retry\nverify 0.4 s\nload 0.5 s\nselftest 0.1 s\n\
          cutover 0.0 s\n"
     );
     assert_eq!(code, Some(0));

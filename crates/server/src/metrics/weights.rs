@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fetch::DownloadProgress;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use registry::fetch::Progress;
 use registry::swap::{Outcome, Phase};
 
 use super::add;
@@ -74,7 +74,7 @@ struct Download {
 
 /// A download, and what of it was counted.
 struct Running {
-    progress: Progress,
+    progress: DownloadProgress,
     fetched: u64,
     retries: u64,
 }
@@ -159,7 +159,7 @@ impl Weights {
     }
 
     /// A download begins.
-    pub(crate) fn download_began(&self, progress: &Progress) {
+    pub(crate) fn download_began(&self, progress: &DownloadProgress) {
         *self.download.lock() = Some(Running { progress: progress.clone(), fetched: 0, retries: 0 });
     }
 
@@ -257,7 +257,7 @@ fn labels(generation: &Generation) -> ModelLabels {
         model_tag: model.tag.to_string(),
         sha256: model.identity.as_str().to_owned(),
         generation: generation.number,
-        architecture: model.weights.config.generation.name(),
+        architecture: model.weights.config.architecture,
         dtype: model.weights.format.name(),
     }
 }

@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use engine::{Constraint, Sampling};
+use engine::{Guide, Sampling};
 use futures_util::future::try_join_all;
 use tokenizer::Tokenizer;
 
@@ -151,18 +151,19 @@ fn prepare(
     generation: &Generation,
     (asked, origin): (&Asked, &Origin),
     prompt: &[u32],
-    (seed, constraint): (u64, Option<Box<dyn Constraint>>),
+    (seed, constraint): (u64, Option<Box<dyn Guide>>),
 ) -> Result<Prepared, Problem> {
     let sampling = Sampling { seed, ..asked.common.sampling.clone() };
     check_length(generation, &asked.prompts, prompt.len())?;
-    let request = engine::Request::new(prompt.to_vec(), asked.max_tokens, sampling, generation.sizes())
+    let request = generation
+        .request(prompt.to_vec(), asked.max_tokens, sampling)
         .map_err(|invalid| start::mistaken(&origin.ids, invalid))?;
     let mut request = request.in_scope(origin.scope).stopping_at(asked.common.stops.clone());
     if let Some(top) = asked.likely {
         request = request.with_logprobs(top);
     }
     if let Some(constraint) = constraint {
-        request = request.constrained(constraint);
+        request = request.guided(constraint);
     }
     Ok(Prepared { request, dropped_messages: 0 })
 }

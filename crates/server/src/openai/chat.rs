@@ -100,13 +100,14 @@ impl Conversation {
     pub(super) fn render(&self, generation: &Generation) -> Result<Vec<u32>, Problem> {
         let messages: Vec<Message<'_>> =
             self.messages.iter().map(|(role, content)| Message { role: *role, content }).collect();
-        let rendered = generation.model.tokenizer.render_chat(&messages, None).map_err(|error| {
-            if error == ChatError::NoChatTokens {
-                return no_chat();
-            }
-            let detail = format!("The messages have an invalid role order: {error}.");
-            Problem::new(Code::InvalidRole, detail).at("/messages")
-        })?;
+        let rendered =
+            generation.model.chat.render(&generation.model.tokenizer, &messages, None).map_err(|error| {
+                if error == ChatError::NoChatTokens {
+                    return no_chat();
+                }
+                let detail = format!("The messages have an invalid role order: {error}.");
+                Problem::new(Code::InvalidRole, detail).at("/messages")
+            })?;
         let mut ids = rendered.ids;
         // A rendered conversation ends with the last message's end and the answer's beginning, a token each.
         let left_out = match self.end {

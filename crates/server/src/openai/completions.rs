@@ -137,9 +137,8 @@ pub(super) async fn render(generation: &Generation, prompts: &Prompts) -> Result
 
 /// A text after the token that begins all that a model learns from. Nothing that it spells becomes a special token.
 pub(super) fn encode(generation: &Generation, text: &str) -> Vec<u32> {
-    let tokenizer = &generation.model.tokenizer;
-    let mut ids = vec![tokenizer.special().bos];
-    ids.extend(tokenizer.encode(text));
+    let mut ids = vec![generation.model.chat.bos];
+    ids.extend(generation.model.tokenizer.encode(text));
     ids
 }
 

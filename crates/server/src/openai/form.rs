@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use engine::Constraint;
-use grammar::{Error, Grammars, Settings};
+use engine::Guide;
+use guides::{Error, Grammars};
 use serde_json::Value;
-use tokenizer::Tokenizer;
 use tokio::sync::Semaphore;
 
 use super::fields::{Fields, invalid, wrong_type};
@@ -16,7 +15,7 @@ const FORMAT: &str = "response_format";
 const GRAMMAR: &str = "grammar";
 
 /// What an answer must look like; `None` for any text.
-pub(crate) type Form = Option<grammar::Form>;
+pub(crate) type Form = Option<guides::Form>;
 
 /// From the fields of a body.
 pub(super) fn read(fields: &mut Fields) -> Result<Form, Problem> {
@@ -40,7 +39,7 @@ fn format(mut fields: Fields) -> Result<Form, Problem> {
     let known: &[&str] = if kind == "json_schema" { &["type", "json_schema"] } else { &["type"] };
     let form = match kind.as_str() {
         "text" => None,
-        "json_object" => Some(grammar::Form::JsonObject),
+        "json_object" => Some(guides::Form::JsonObject),
         "json_schema" => {
             let at = fields.pointer("json_schema");
             Some(schema(Fields::of(fields.need("json_schema")?, at)?)?)
@@ -54,7 +53,7 @@ fn format(mut fields: Fields) -> Result<Form, Problem> {
     Ok(form)
 }
 
-fn schema(mut fields: Fields) -> Result<grammar::Form, Problem> {
+fn schema(mut fields: Fields) -> Result<guides::Form, Problem> {
     fields.only(&["name", "schema", "strict", "description"])?;
     let name = fields.needed_text("name")?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
@@ -66,12 +65,12 @@ fn schema(mut fields: Fields) -> Result<grammar::Form, Problem> {
     fields.flag("strict")?;
     let at = fields.pointer("schema");
     match fields.need("schema")? {
-        schema @ Value::Object(_) => Ok(grammar::Form::JsonSchema(schema)),
+        schema @ Value::Object(_) => Ok(guides::Form::JsonSchema(schema)),
         other => Err(wrong_type(&at, "an object", &other)),
     }
 }
 
-fn grammar(value: Value, at: &str) -> Result<grammar::Form, Problem> {
+fn grammar(value: Value, at: &str) -> Result<guides::Form, Problem> {
     let (syntax, definition) = match value {
         Value::String(definition) => ("lark".to_owned(), definition),
         Value::Object(_) => {
@@ -82,8 +81,8 @@ fn grammar(value: Value, at: &str) -> Result<grammar::Form, Problem> {
         other => return Err(wrong_type(at, "a string or an object", &other)),
     };
     match syntax.as_str() {
-        "lark" => Ok(grammar::Form::Lark(definition)),
-        "regex" => Ok(grammar::Form::Regex(definition)),
+        "lark" => Ok(guides::Form::Lark(definition)),
+        "regex" => Ok(guides::Form::Regex(definition)),
         _ => Err(invalid(&format!("{at}/syntax"), "The syntaxes are 'lark' and 'regex'.")),
     }
 }
@@ -96,11 +95,8 @@ pub(crate) struct Forms {
 }
 
 impl Forms {
-    pub(crate) fn new(tokenizer: Arc<Tokenizer>, settings: Settings, reads: usize) -> Self {
-        Self {
-            grammars: Arc::new(Grammars::new(tokenizer, settings)),
-            reads: Arc::new(Semaphore::new(reads)),
-        }
+    pub(crate) fn new(grammars: Grammars, reads: usize) -> Self {
+        Self { grammars: Arc::new(grammars), reads: Arc::new(Semaphore::new(reads)) }
     }
 }
 
@@ -108,13 +104,13 @@ impl Forms {
 pub(crate) async fn constraint(
     generation: &Arc<Generation>,
     form: &Form,
-) -> Result<Option<Box<dyn Constraint>>, Problem> {
+) -> Result<Option<Box<dyn Guide>>, Problem> {
     let Some(form) = form.clone() else { return Ok(None) };
     let (field, what) = match form {
-        grammar::Form::JsonObject => (FORMAT, "object"),
-        grammar::Form::JsonSchema(_) => (FORMAT, "schema"),
-        grammar::Form::Lark(_) => (GRAMMAR, "grammar"),
-        grammar::Form::Regex(_) => (GRAMMAR, "regular expression"),
+        guides::Form::JsonObject => (FORMAT, "object"),
+        guides::Form::JsonSchema(_) => (FORMAT, "schema"),
+        guides::Form::Lark(_) => (GRAMMAR, "grammar"),
+        guides::Form::Regex(_) => (GRAMMAR, "regular expression"),
     };
     // It is never closed, so that its turn comes.
     let turn = Arc::clone(&generation.forms.reads).acquire_owned().await;

@@ -213,7 +213,7 @@ fn finite(logprob: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use model::WeightFormat;
+    use cpu::{Compute, Isa, WeightFormat};
     use registry::{Catalog, LoadOptions, builtin, load};
 
     use super::*;
@@ -221,7 +221,7 @@ mod tests {
     fn tokenizer() -> Arc<Tokenizer> {
         let (catalog, options) = (Catalog::new(None), LoadOptions { format: WeightFormat::Bf16, step: None });
         let entry = catalog.find(&builtin::tag()).unwrap();
-        let compute = engine::Compute::new(engine::Isa::SCALAR, 1);
+        let compute = Compute::new(Isa::SCALAR, 1);
         load::open(&catalog, &entry, &options).unwrap().load(&compute).unwrap().tokenizer
     }
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use fetch::DownloadProgress;
 use registry::Tag;
-use registry::fetch::Progress;
 use registry::swap::{Mode, Outcome, Phase};
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ pub(crate) struct Record {
     /// Of the new weights, once they are hashed.
     pub(crate) identity: Option<Arc<str>>,
     /// Of the download, if there is one.
-    pub(crate) progress: Option<Progress>,
+    pub(crate) progress: Option<DownloadProgress>,
     /// Bytes of the process in memory when it began, and when all was over.
     resident: (Option<u64>, Option<u64>),
 }
@@ -169,7 +169,7 @@ impl Record {
     }
 }
 
-fn progress_fields(progress: &Progress) -> Value {
+fn progress_fields(progress: &DownloadProgress) -> Value {
     let now = progress.snapshot();
     json!({
         "files_done": now.files_done,

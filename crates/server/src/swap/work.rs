@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::Compute;
+use cpu::Compute;
 use engine::driver::Watch;
-use registry::fetch::{Progress, Wanted};
+use fetch::DownloadProgress;
 use registry::load::{Found, Verified};
 use registry::plan::{self, Memory, Plan};
+use registry::provenance::DownloadRequest;
 use registry::swap::{Mode, Next, Phase, Transaction};
 use registry::{Entry, LoadedModel, Tag, load, memory, self_test};
 
-use super::problem;
+use super::{problem, problem_of};
 use crate::generation::Generation;
 use crate::problem::{Code, Problem};
 use crate::state::State;
@@ -28,7 +29,7 @@ pub(super) struct Work<'a> {
     old: Option<Found>,
     transaction: Transaction,
     entry: Option<Entry>,
-    wanted: Option<Wanted>,
+    wanted: Option<DownloadRequest>,
     verified: Option<Verified>,
     plan: Option<Plan>,
     loaded: Option<LoadedModel>,
@@ -87,9 +88,18 @@ impl<'a> Work<'a> {
     }
 
     fn failed(&self, error: &registry::Error) -> Problem {
-        // With its path, which no caller is told.
-        tracing::error!(swap_id = self.id, model_tag = %self.target, error = %error, "a model could not be loaded");
+        self.log(error);
         problem(error)
+    }
+
+    fn not_fetched(&self, error: &fetch::Error) -> Problem {
+        self.log(error);
+        problem_of(error.category(), &error.public())
+    }
+
+    /// With its path, which no caller is told.
+    fn log(&self, error: &dyn std::error::Error) {
+        tracing::error!(swap_id = self.id, model_tag = %self.target, error = %error, "a model could not be loaded");
     }
 
     fn resolve(&mut self) -> Result<(), Problem> {
@@ -109,13 +119,13 @@ impl<'a> Work<'a> {
             let detail = "A model that has to be fetched needs MODEL_STORAGE_PATH to be set.";
             return Err(Problem::new(Code::StorageFailed, detail));
         };
-        let progress = Progress::default();
+        let progress = DownloadProgress::default();
         self.state.swapper.record(self.id, |record| record.progress = Some(progress.clone()));
         self.state.metrics.weights.download_began(&progress);
         let fetching = options.fetcher.fetch(&wanted, root, &progress);
         let fetched = tokio::runtime::Handle::current().block_on(fetching);
         self.state.metrics.weights.download_ended();
-        fetched.map_err(|error| self.failed(&error))?;
+        fetched.map_err(|error| self.not_fetched(&error))?;
         let found = catalog.find(self.target);
         self.entry = Some(found.map_err(|error| self.failed(&error))?);
         Ok(())

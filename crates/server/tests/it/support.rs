@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::WeightFormat;
-use registry::fetch::{FetchSettings, Fetcher};
+use cpu::WeightFormat;
+use fetch::{FetchSettings, Fetcher};
 use registry::plan::Wish;
 use registry::{LoadOptions, Tag};
 use serde_json::{Value, json};
@@ -57,10 +57,10 @@ pub(crate) fn options() -> Options {
 }
 
 /// The instruction set that ISA names, as for the binary, or the best of this CPU: no test may depend on which it is.
-fn isa() -> engine::Isa {
+fn isa() -> cpu::Isa {
     #[expect(clippy::disallowed_methods, reason = "one run of the tests may be for another instruction set")]
     let named = std::env::var("ISA").unwrap_or_else(|_| "auto".to_owned());
-    let known = if named == "auto" { Some(engine::Isa::detect()) } else { engine::Isa::named(&named) };
+    let known = if named == "auto" { Some(cpu::Isa::detect()) } else { cpu::Isa::named(&named) };
     known.unwrap_or_else(|| panic!("ISA={named} is not on this CPU"))
 }
 
@@ -120,7 +120,7 @@ pub(crate) fn long_storage() -> TempDir {
 
 /// Settings to serve `long`, slowly enough that its answers last for seconds on any machine.
 pub(crate) fn long_options(storage: &Path) -> Options {
-    let mut options = Options { isa: engine::Isa::SCALAR, ..options_in(storage, "long") };
+    let mut options = Options { isa: cpu::Isa::SCALAR, ..options_in(storage, "long") };
     options.limits.engine.speculation_tokens = 0;
     options
 }

@@ -230,7 +230,7 @@ async fn weights_that_make_no_sense_fail_before_the_cut_over() {
 async fn another_tag_is_409_the_same_is_joined_and_nobody_need_wait() {
     let root = storage(&["g7", "g6"]);
     // The built-in model is the largest here, and scalar kernels test it slowly: its swap outlasts the questions.
-    let slow = Options { isa: engine::Isa::SCALAR, ..options_in(root.path(), "g7") };
+    let slow = Options { isa: cpu::Isa::SCALAR, ..options_in(root.path(), "g7") };
     let server = Server::start(slow).await;
     let first = server.send(prefer_swap("samosa-mini", "wait=0")).await;
     let (second, other, live, stats, told) = tokio::join!(

@@ -12,7 +12,7 @@ const N_BLOCKS: usize = 0x11_0000 / BLOCK;
 
 /// The class of a character. No character is in two of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Class {
+pub(crate) enum CharClass {
     /// In none of the others: punctuation, symbols, marks, controls, unassigned.
     Other,
     /// `\p{L}`
@@ -25,44 +25,45 @@ pub(crate) enum Class {
     Newline,
 }
 
-impl Class {
+impl CharClass {
     pub(crate) fn is_space(self) -> bool {
-        matches!(self, Class::Space | Class::Newline)
+        matches!(self, CharClass::Space | CharClass::Newline)
     }
 }
 
 /// The class of every character.
 #[derive(Debug)]
-pub(crate) struct Classes {
+pub(crate) struct CharClasses {
     /// Which of `blocks` has the characters of a block of 256.
     index: [u16; N_BLOCKS],
     /// The distinct blocks; block 0 is that of Latin 1.
-    blocks: Vec<[Class; BLOCK]>,
+    blocks: Vec<[CharClass; BLOCK]>,
 }
 
-impl Classes {
+impl CharClasses {
     /// The one table, built on first use.
-    pub(crate) fn get() -> &'static Classes {
-        static CLASSES: OnceLock<Classes> = OnceLock::new();
-        CLASSES.get_or_init(Classes::build)
+    pub(crate) fn get() -> &'static CharClasses {
+        static CLASSES: OnceLock<CharClasses> = OnceLock::new();
+        CLASSES.get_or_init(CharClasses::build)
     }
 
     #[inline]
-    pub(crate) fn class(&self, character: char) -> Class {
+    pub(crate) fn class(&self, character: char) -> CharClass {
         let code = character as usize;
         self.blocks[self.index[code / BLOCK] as usize][code % BLOCK]
     }
 
-    fn build() -> Classes {
-        let mut all = vec![Class::Other; N_BLOCKS * BLOCK];
-        for (pattern, class) in [(r"\p{L}", Class::Letter), (r"\p{N}", Class::Number), (r"\s", Class::Space)]
+    fn build() -> CharClasses {
+        let mut all = vec![CharClass::Other; N_BLOCKS * BLOCK];
+        for (pattern, class) in
+            [(r"\p{L}", CharClass::Letter), (r"\p{N}", CharClass::Number), (r"\s", CharClass::Space)]
         {
             for (first, last) in ranges(pattern) {
                 all[first as usize..=last as usize].fill(class);
             }
         }
-        all['\r' as usize] = Class::Newline;
-        all['\n' as usize] = Class::Newline;
+        all['\r' as usize] = CharClass::Newline;
+        all['\n' as usize] = CharClass::Newline;
 
         let mut index = [0; N_BLOCKS];
         let mut blocks = Vec::new();
@@ -73,7 +74,7 @@ impl Classes {
                 blocks.len() as u16 - 1
             });
         }
-        Classes { index, blocks }
+        CharClasses { index, blocks }
     }
 }
 
@@ -92,23 +93,24 @@ mod tests {
 
     #[test]
     fn every_character_has_the_class_the_regexes_give_it() {
-        let patterns = [(r"\p{L}", Class::Letter), (r"\p{N}", Class::Number), (r"\s", Class::Space)]
-            .map(|(pattern, class)| (fancy_regex::Regex::new(pattern).unwrap(), class));
+        let patterns =
+            [(r"\p{L}", CharClass::Letter), (r"\p{N}", CharClass::Number), (r"\s", CharClass::Space)]
+                .map(|(pattern, class)| (fancy_regex::Regex::new(pattern).unwrap(), class));
         let mut buffer = [0; 4];
         for character in '\0'..=char::MAX {
             let text = character.encode_utf8(&mut buffer);
-            let matching: Vec<Class> = patterns
+            let matching: Vec<CharClass> = patterns
                 .iter()
                 .filter(|(regex, _)| regex.is_match(text).unwrap())
                 .map(|(_, class)| *class)
                 .collect();
             let expected = match (character, matching.as_slice()) {
-                ('\r' | '\n', [Class::Space]) => Class::Newline,
+                ('\r' | '\n', [CharClass::Space]) => CharClass::Newline,
                 (_, [class]) => *class,
-                (_, []) => Class::Other,
+                (_, []) => CharClass::Other,
                 _ => panic!("{character:?} is in {matching:?}"),
             };
-            assert_eq!(Classes::get().class(character), expected, "{character:?}");
+            assert_eq!(CharClasses::get().class(character), expected, "{character:?}");
         }
     }
 }

@@ -12,17 +12,17 @@
 //! A run of white space is scanned at most three times: up to its last newline, up to its last character,
 //! and that character. Everything else is scanned once. It is checked against `fancy-regex` in the tests.
 
-use super::classes::{Class, Classes};
+use super::classes::{CharClass, CharClasses};
 
 /// Splits by the nanochat pattern.
 #[derive(Debug)]
 pub(crate) struct Scanner {
-    classes: &'static Classes,
+    classes: &'static CharClasses,
 }
 
 impl Scanner {
     pub(crate) fn new() -> Scanner {
-        Scanner { classes: Classes::get() }
+        Scanner { classes: CharClasses::get() }
     }
 
     /// Length in bytes of the piece that `text` begins with; 0 only for empty text.
@@ -36,19 +36,19 @@ impl Scanner {
         let class = self.classes.class(first);
         let after_first = &text[first.len_utf8()..];
         match class {
-            Class::Letter => return first.len_utf8() + self.run_len(after_first, Class::Letter),
-            Class::Number => return first.len_utf8() + self.number_len(after_first),
-            Class::Newline => return self.space_len(text),
-            Class::Space | Class::Other => {}
+            CharClass::Letter => return first.len_utf8() + self.run_len(after_first, CharClass::Letter),
+            CharClass::Number => return first.len_utf8() + self.number_len(after_first),
+            CharClass::Newline => return self.space_len(text),
+            CharClass::Space | CharClass::Other => {}
         }
-        let letters = self.run_len(after_first, Class::Letter);
+        let letters = self.run_len(after_first, CharClass::Letter);
         if letters > 0 {
             return first.len_utf8() + letters;
         }
         let marks_from = if first == ' ' { after_first } else { text };
-        let marks = self.run_len(marks_from, Class::Other);
+        let marks = self.run_len(marks_from, CharClass::Other);
         if marks > 0 {
-            let newlines = self.run_len(&marks_from[marks..], Class::Newline);
+            let newlines = self.run_len(&marks_from[marks..], CharClass::Newline);
             return text.len() - marks_from.len() + marks + newlines;
         }
         self.space_len(text)
@@ -56,7 +56,7 @@ impl Scanner {
 
     /// Length of the characters of `class` that `text` begins with.
     #[inline]
-    fn run_len(&self, text: &str, class: Class) -> usize {
+    fn run_len(&self, text: &str, class: CharClass) -> usize {
         text.char_indices()
             .find(|(_, character)| self.classes.class(*character) != class)
             .map_or(text.len(), |(at, _)| at)
@@ -65,7 +65,7 @@ impl Scanner {
     /// Length of the second number of `\p{N}{1,2}`, 0 if there is none.
     fn number_len(&self, text: &str) -> usize {
         match text.chars().next() {
-            Some(second) if self.classes.class(second) == Class::Number => second.len_utf8(),
+            Some(second) if self.classes.class(second) == CharClass::Number => second.len_utf8(),
             _ => 0,
         }
     }
@@ -82,7 +82,7 @@ impl Scanner {
             }
             last_char = at;
             run = at + character.len_utf8();
-            if class == Class::Newline {
+            if class == CharClass::Newline {
                 after_newline = run;
             }
         }

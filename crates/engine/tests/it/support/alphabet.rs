@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use engine::backend::{PageClass, Shape};
+use cpu::{Compute, Isa, sampler};
+use engine::backend::{BatchItem, PageClass, SampleParams, Sampled, Shape};
 use engine::driver::{Snapshot, Watch};
 use engine::{Abort, Backend, FinishReason, Handle, Limits, Refusal, Request, Sampling, StreamEvent, Usage};
-use model::SequenceRows;
 
 use super::vocabulary;
 
@@ -51,7 +51,7 @@ impl Backend for Alphabet {
         &self.shape
     }
 
-    fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32] {
+    fn forward(&mut self, batch: &[BatchItem<'_>]) {
         let step = self.control.steps.fetch_add(1, Ordering::SeqCst) + 1;
         // An error means that the test lets everything run.
         let _ = self.control.permits.lock().unwrap().recv();
@@ -60,12 +60,15 @@ impl Backend for Alphabet {
         for sequence in batch {
             let start = self.logits.len();
             self.logits.resize(start + VOCAB_SIZE, 0.0);
-            self.logits[start + letter(sequence.position + sequence.tokens.len()) as usize] = 1.0;
+            self.logits[start + letter(sequence.history.len() + sequence.tokens.len()) as usize] = 1.0;
             if sequence.tokens.last() == Some(&POISON) {
                 self.logits[start + VOCAB_SIZE - 1] = f32::NAN;
             }
         }
-        &self.logits
+    }
+
+    fn sample(&mut self, rows: &[SampleParams<'_>]) -> Vec<Sampled> {
+        sampler::sample(&Compute::new(Isa::SCALAR, 1), &self.logits, VOCAB_SIZE, rows)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, LazyLock};
 
-use engine::backend::{PageClass, Shape};
+use cpu::{Compute, Isa, sampler};
+use engine::backend::{BatchItem, LogitRows, PAGE, PageClass, SampleParams, Sampled, Shape};
 use engine::{Backend, Engine, Event, FinishReason, Limits, Request, Sampling, Usage};
 use formats::TokenizerFile;
-use model::{LogitRows, SequenceRows};
-use tokenizer::{SpecialTokens, Tokenizer, Vocabulary};
+use guides::Calculator;
+use tokenizer::{ChatFormat, Tokenizer, Vocabulary};
 
 use super::run::run;
 
@@ -14,6 +15,7 @@ pub(crate) static TOKENIZER: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| {
     let bytes = include_bytes!("../../../../registry/samosa-mini/tokenizer/tokenizer.pkl");
     let TokenizerFile { pattern, ranks, special, merges } =
         formats::read_tokenizer_pickle("tokenizer.pkl", bytes).unwrap();
+    let pattern = pattern.unwrap();
     Arc::new(Tokenizer::new(Vocabulary { pattern, ranks, special, merges }).unwrap())
 });
 
@@ -32,14 +34,15 @@ impl Backend for Scripted {
         &self.shape
     }
 
-    fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32] {
+    fn forward(&mut self, batch: &[BatchItem<'_>]) {
         self.logits.clear();
         for sequence in batch {
-            let end = sequence.position + sequence.tokens.len();
+            let start = sequence.history.len();
+            let end = start + sequence.tokens.len();
             let first = match sequence.logits {
                 LogitRows::None => continue,
                 LogitRows::Last => end,
-                LogitRows::All => sequence.position + 1,
+                LogitRows::All => start + 1,
             };
             for next in first..=end {
                 let start = self.logits.len();
@@ -49,12 +52,18 @@ impl Backend for Scripted {
                 self.logits[start + said as usize] = 1.0;
             }
         }
-        &self.logits
+    }
+
+    fn sample(&mut self, rows: &[SampleParams<'_>]) -> Vec<Sampled> {
+        sampler::sample(&Compute::new(Isa::SCALAR, 1), &self.logits, self.shape.vocab_size, rows)
     }
 }
 
-pub(crate) fn special() -> SpecialTokens {
-    *TOKENIZER.special()
+pub(crate) static FORMAT: LazyLock<ChatFormat> = LazyLock::new(|| ChatFormat::nanochat(&TOKENIZER).unwrap());
+
+/// The id of a special token.
+pub(crate) fn special(name: &str) -> u32 {
+    TOKENIZER.special(&format!("<|{name}|>")).unwrap()
 }
 
 pub(crate) fn encode(text: &str) -> Vec<u32> {
@@ -80,11 +89,13 @@ impl Answer {
 /// An engine that says `script`, and a request for it.
 pub(crate) fn scripted(script: &[u32], max_tokens: usize) -> (Engine<Scripted>, Request) {
     let vocab_size = TOKENIZER.vocab_size();
-    let classes = vec![PageClass { window: SEQUENCE_LEN, n_pages: SEQUENCE_LEN / model::PAGE }];
+    let classes = vec![PageClass { window: SEQUENCE_LEN, n_pages: SEQUENCE_LEN / PAGE }];
     let shape = Shape { vocab_size, sequence_len: SEQUENCE_LEN, classes };
     let backend = Scripted { shape, script: script.to_vec(), logits: Vec::new() };
     let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
     let request = Request::new(PROMPT.to_vec(), max_tokens, sampling, (vocab_size, SEQUENCE_LEN)).unwrap();
+    let calculator = Calculator::new(Arc::clone(&TOKENIZER), FORMAT.calculator.unwrap());
+    let request = request.ending_at(Arc::clone(&FORMAT.stop_tokens)).guided(Box::new(calculator));
     (Engine::new(backend, Arc::clone(&TOKENIZER), Limits::default()), request)
 }
 

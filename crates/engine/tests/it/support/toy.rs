@@ -3,10 +3,15 @@
 //! It keeps the tokens themselves where a transformer keeps keys and values, so a wrong page, a page given
 //! back too early or a page in two hands changes what it says.
 
+use cpu::{Compute, Isa, sampler};
 use engine::Limits;
-use engine::backend::{Backend, PageClass, Shape};
-use model::{LogitRows, NO_PAGE, PAGE, SequenceRows};
-use tokenizer::SpecialTokens;
+use engine::backend::{
+    Backend, BatchItem, LogitRows, NO_PAGE, PAGE, PageClass, SampleParams, Sampled, Shape,
+};
+pub(crate) use engine::random::mix;
+use tokenizer::ChatFormat;
+
+use super::vocabulary;
 
 /// Ids of `vocabulary::bytes` are below this.
 pub(crate) const VOCAB_SIZE: usize = 256 + 9;
@@ -44,7 +49,8 @@ pub(crate) enum Manner {
 pub(crate) struct Toy {
     shape: Shape,
     limits: Limits,
-    special: SpecialTokens,
+    format: ChatFormat,
+    compute: Compute,
     flaw: Flaw,
     manner: Manner,
     stores: Vec<Vec<u32>>,
@@ -52,9 +58,10 @@ pub(crate) struct Toy {
 }
 
 impl Toy {
-    pub(crate) fn new(shape: Shape, limits: Limits, special: SpecialTokens, flaw: Flaw) -> Self {
+    pub(crate) fn new(shape: Shape, limits: Limits, flaw: Flaw) -> Self {
         let stores = shape.classes.iter().map(|class| vec![UNWRITTEN; class.n_pages * PAGE]).collect();
-        Self { shape, limits, special, flaw, manner: Manner::Varied, stores, logits: Vec::new() }
+        let (format, compute) = (vocabulary::format(), Compute::new(Isa::SCALAR, 1));
+        Self { shape, limits, format, compute, flaw, manner: Manner::Varied, stores, logits: Vec::new() }
     }
 
     pub(crate) fn saying(self, manner: Manner) -> Self {
@@ -75,32 +82,32 @@ impl Toy {
         Shape { vocab_size: VOCAB_SIZE, sequence_len, classes: windows.iter().map(class).collect() }
     }
 
-    fn check_bounds(&self, batch: &[SequenceRows<'_>]) {
+    fn check_bounds(&self, batch: &[BatchItem<'_>]) {
         let rows: usize = batch.iter().map(|sequence| sequence.tokens.len()).sum();
         assert!(!batch.is_empty() && batch.len() <= self.limits.max_running, "{} run", batch.len());
         assert!(rows <= self.limits.step_tokens, "{rows} rows in a step of {}", self.limits.step_tokens);
         for sequence in batch {
             assert!(!sequence.tokens.is_empty(), "a sequence without rows");
-            let end = sequence.position + sequence.tokens.len();
+            let end = sequence.history.len() + sequence.tokens.len();
             assert!(end <= self.shape.sequence_len, "position {end} is beyond the context");
             assert_eq!(sequence.tables.len(), self.shape.classes.len(), "a table for each class");
-            // The first class sees everything.
-            let before = sequence.position.checked_sub(1);
-            let before = before.map(|position| self.stores[0][slot(&sequence.tables[0], position)]);
-            assert_eq!(sequence.previous, before, "the token before position {}", sequence.position);
+            // The first class sees at least the token before.
+            if let Some((position, &before)) = sequence.history.iter().enumerate().last() {
+                assert_eq!(before, self.stores[0][slot(&sequence.tables[0], position)], "at {position}");
+            }
         }
     }
 
-    fn write(&mut self, sequence: &SequenceRows<'_>) {
+    fn write(&mut self, sequence: &BatchItem<'_>) {
         for (store, table) in self.stores.iter_mut().zip(sequence.tables) {
-            for (position, &token) in (sequence.position..).zip(sequence.tokens) {
+            for (position, &token) in (sequence.history.len()..).zip(sequence.tokens) {
                 store[slot(table, position)] = token;
             }
         }
     }
 
     /// A hash of everything that position `position` sees.
-    fn look(&self, sequence: &SequenceRows<'_>, position: usize) -> u64 {
+    fn look(&self, sequence: &BatchItem<'_>, position: usize) -> u64 {
         let mut seen = mix(position as u64);
         for ((class, store), table) in self.shape.classes.iter().zip(&self.stores).zip(sequence.tables) {
             let reach = class.window + if self.flaw == Flaw::LooksTooFar { PAGE } else { 0 };
@@ -130,16 +137,17 @@ impl Toy {
         }
         let (digit, plus) = (u32::from(b'0') + (seen >> 8) as u32 % 10, u32::from(b'+'));
         let is_digit = (u32::from(b'0')..=u32::from(b'9')).contains(&last);
-        if last == self.special.python_start || last == plus {
+        let (calculator, messages) = (self.format.calculator.unwrap(), self.format.messages.unwrap());
+        if last == calculator.python_start || last == plus {
             return digit;
         }
         match (is_digit, seen % 32) {
             (true, 0..=9) => digit,
             (true, 10..=15) => plus,
-            (true, 16..) => self.special.python_end,
-            (false, 0..=5) => self.special.python_start,
-            (false, 6) => self.special.assistant_end,
-            (false, 7) => self.special.bos,
+            (true, 16..) => calculator.python_end,
+            (false, 0..=5) => calculator.python_start,
+            (false, 6) => messages.assistant_end,
+            (false, 7) => self.format.bos,
             (false, 8..=9) => 0xf0,
             (false, 10..=12) => 0xc3,
             (false, 13..=15) => 0xa4,
@@ -153,7 +161,7 @@ impl Backend for Toy {
         &self.shape
     }
 
-    fn forward(&mut self, batch: &[SequenceRows<'_>]) -> &[f32] {
+    fn forward(&mut self, batch: &[BatchItem<'_>]) {
         self.check_bounds(batch);
         for sequence in batch {
             self.write(sequence);
@@ -163,7 +171,7 @@ impl Backend for Toy {
             let last = sequence.tokens.len() - 1;
             // Every row looks, as attention does, whether or not its logits are wanted.
             for row in 0..=last {
-                let mut seen = self.look(sequence, sequence.position + row);
+                let mut seen = self.look(sequence, sequence.history.len() + row);
                 if self.flaw == Flaw::SeesNeighbours {
                     seen = mix(seen ^ batch.len() as u64);
                 }
@@ -175,7 +183,10 @@ impl Backend for Toy {
                 }
             }
         }
-        &self.logits
+    }
+
+    fn sample(&mut self, rows: &[SampleParams<'_>]) -> Vec<Sampled> {
+        sampler::sample(&self.compute, &self.logits, VOCAB_SIZE, rows)
     }
 }
 
@@ -183,12 +194,4 @@ fn slot(table: &[u32], position: usize) -> usize {
     let page = table[position / PAGE];
     assert_ne!(page, NO_PAGE, "the page of position {position} was given back");
     page as usize * PAGE + position % PAGE
-}
-
-/// The SplitMix64 finaliser.
-pub(crate) fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
 }

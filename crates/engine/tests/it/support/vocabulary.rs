@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tokenizer::{NANOCHAT_PATTERN, Tokenizer, Vocabulary};
+use engine::Request;
+use guides::Calculator;
+use tokenizer::{ChatFormat, NANOCHAT_PATTERN, Tokenizer, Vocabulary};
 
 const SPECIAL: [&str; 9] = [
     "<|bos|>",
@@ -25,4 +27,15 @@ pub(crate) fn bytes() -> Arc<Tokenizer> {
         merges: None,
     };
     Arc::new(Tokenizer::new(vocabulary).unwrap())
+}
+
+/// nanochat's chat format with these tokens.
+pub(crate) fn format() -> ChatFormat {
+    ChatFormat::nanochat(&bytes()).unwrap()
+}
+
+/// A request as a server makes it: its answer ends at the format's stop tokens, and has the calculator's results in it.
+pub(crate) fn chat(request: Request) -> Request {
+    let ChatFormat { calculator, stop_tokens, .. } = format();
+    request.ending_at(stop_tokens).guided(Box::new(Calculator::new(bytes(), calculator.unwrap())))
 }

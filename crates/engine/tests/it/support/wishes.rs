@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::{Allowed, Constraint, Penalties, Request, Sampling, TokenSet};
+use engine::{Allowed, Guide, Penalties, Request, Sampling, TokenSet};
 
 /// Sampling with what is asked for.
 pub(crate) fn sampling(wish: u64, plain: &Sampling) -> Sampling {
@@ -38,15 +38,18 @@ pub(crate) fn request(wish: u64, plain: Request) -> Request {
         request = request.stopping_at(vec!["gh".to_owned(), "c".to_owned(), "aab".to_owned()]);
     }
     if wish.is_multiple_of(CONSTRAINED) {
-        request = request.constrained(Box::new(Thirds { is_late: is_late(wish), ..Thirds::default() }));
+        request = request.guided(Box::new(Thirds { is_late: is_late(wish), ..Thirds::default() }));
     }
     request
 }
 
-/// Of three tokens one may not come, and which depends on all that came.
+/// Of three tokens one may not come, and which depends on all that came; now and then some must come.
 #[derive(Clone, Default)]
 pub(crate) struct Thirds {
     state: u32,
+    /// Those that must come next, and those of them that were said to.
+    due: Vec<u32>,
+    forced: Vec<u32>,
     guess: Vec<u32>,
     is_late: bool,
     /// Looks until the sets are there.
@@ -63,15 +66,27 @@ impl Thirds {
     }
 
     fn allows(&self, token: u32) -> bool {
-        token % 3 != self.state % 3
+        match self.due.first() {
+            Some(&due) => token == due,
+            None => token % 3 != self.state % 3,
+        }
     }
 
     fn follow(&mut self, token: u32) {
         self.state = (self.state * 31 + token + 1) % 1009;
+        if !self.due.is_empty() {
+            assert_eq!(self.due.remove(0), token);
+        } else if self.state.is_multiple_of(6) {
+            self.due = (0..1 + self.state % 5).map(|i| (self.state + 7 * i) % 256).collect();
+        }
     }
 }
 
-impl Constraint for Thirds {
+impl Guide for Thirds {
+    fn forced(&self) -> &[u32] {
+        &self.forced
+    }
+
     fn prepare(&mut self, guess: &[u32]) {
         self.guess = guess.to_vec();
         self.late = if self.is_late { (self.state / 7) % 4 } else { 0 };
@@ -86,6 +101,7 @@ impl Constraint for Thirds {
         if self.late > 0 {
             return Allowed::NotYet;
         }
+        self.forced.clone_from(&self.due);
         let mut ahead = self.clone();
         let mut sets = vec![ahead.set()];
         for &token in &self.guess {
@@ -100,9 +116,12 @@ impl Constraint for Thirds {
 
     fn accept(&mut self, token: u32) {
         self.follow(token);
+        if !self.forced.is_empty() {
+            assert_eq!(self.forced.remove(0), token);
+        }
     }
 
-    fn fork(&self) -> Box<dyn Constraint> {
+    fn fork(&self) -> Box<dyn Guide> {
         Box::new(self.clone())
     }
 }

@@ -47,7 +47,7 @@ mod tests {
         assert_eq!(file.ranks[256], (b"aa".to_vec(), 256));
         assert_eq!(file.special[0], ("<|bos|>".to_owned(), 32_768 - SPECIAL as u32));
         let ::formats::TokenizerFile { pattern, ranks, special, merges } = file;
-        let vocabulary = ::tokenizer::Vocabulary { pattern, ranks, special, merges };
+        let vocabulary = ::tokenizer::Vocabulary { pattern: pattern.unwrap(), ranks, special, merges };
         let tokenizer = ::tokenizer::Tokenizer::new(vocabulary).unwrap();
         assert_eq!(tokenizer.encode("abc").len(), 1);
         assert_eq!(tokenizer.decode(&tokenizer.encode("Some words, 12 x")), "Some words, 12 x");
