@@ -9,14 +9,12 @@ use reqwest::{Response, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::FetchSettings;
 use crate::error::Error;
 use crate::listing::{MAX_PAGE, MAX_PAGES, RemoteFile, RemoteFiles, sha256_of, too_many};
 use crate::retry::{RequestFault, Retries};
+use crate::settings::{FetchSettings, PUBLIC_ENDPOINT, hub_endpoint};
 use crate::web::{OpenedFile, Version, Web, WebRequest, host_of, read_small, shown};
 
-/// The public Hub.
-pub const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
 /// Where the public Hub keeps files.
 const PUBLIC_STORES: &[&str] = &["*.huggingface.co", "*.hf.co"];
 /// The branch that is meant when none is named.
@@ -59,7 +57,7 @@ impl Hub {
         repository: &str,
         revision: Option<String>,
     ) -> Result<Self, Error> {
-        let endpoint = endpoint(&settings.hf_endpoint)?;
+        let endpoint = hub_endpoint(&settings.hf_endpoint)?;
         let mut ask = WebRequest::default();
         if let Some(token) = &settings.hf_token {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
@@ -208,19 +206,6 @@ impl Hub {
     }
 }
 
-/// Checks the address of a Hub.
-pub(crate) fn endpoint(text: &str) -> Result<Url, Error> {
-    let wrong = |reason: &str| Error::Setting { name: "HF_ENDPOINT", reason: reason.to_owned() };
-    let url = Url::parse(text).map_err(|_| wrong("is no URL"))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(wrong("must be https://HOST"));
-    }
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-        return Err(wrong("must have no user, password or query; the token goes to HF_TOKEN"));
-    }
-    Ok(url)
-}
-
 fn remote_file(entry: TreeEntry) -> RemoteFile {
     let size = entry.lfs.as_ref().map_or(entry.size, |lfs| lfs.size);
     let stored = entry.lfs.as_ref().map(|lfs| lfs.oid.strip_prefix("sha256:").unwrap_or(&lfs.oid));
@@ -281,14 +266,6 @@ mod tests {
         assert_eq!(next_link(value).as_deref(), Some("https://h/b?cursor=y"));
         assert_eq!(next_link("<https://h/a>; rel=\"prev\""), None);
         assert_eq!(next_link("nonsense"), None);
-    }
-
-    #[test]
-    fn endpoints_that_cannot_be_meant_are_refused() {
-        for text in ["huggingface.co", "ftp://x", "https://user:pw@host", "https://host?x=1"] {
-            let error = endpoint(text).unwrap_err().to_string();
-            assert!(error.starts_with("HF_ENDPOINT") && !error.contains("pw"), "{error}");
-        }
     }
 
     #[test]

@@ -30,8 +30,7 @@ mod web;
 
 pub use error::Error;
 pub use fetcher::Fetcher;
-pub use hub::PUBLIC_ENDPOINT;
 pub use progress::{DownloadProgress, ProgressSnapshot};
 pub use reach::SourceServer;
 pub use retry::RetryPolicy;
-pub use settings::FetchSettings;
+pub use settings::{FetchSettings, PUBLIC_ENDPOINT};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters that a download keeps. Clones are the same counts.
+/// Counts that a download keeps. Clones are the same counts.
 #[derive(Clone, Debug, Default)]
 pub struct DownloadProgress(Arc<Counters>);
 

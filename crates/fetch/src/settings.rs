@@ -3,9 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use reqwest::Url;
+
 use crate::error::Error;
-use crate::hub::PUBLIC_ENDPOINT;
 use crate::retry::RetryPolicy;
+
+/// The public Hub.
+pub const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
 
 /// Settings of a [`crate::Fetcher`].
 #[derive(Clone)]
@@ -14,7 +18,7 @@ pub struct FetchSettings {
     pub hf_endpoint: String,
     /// What the Hub knows its reader by: `HF_TOKEN`.
     pub hf_token: Option<String>,
-    /// WebRequest the Hub for nothing: `HF_HUB_OFFLINE`.
+    /// Ask the Hub for nothing: `HF_HUB_OFFLINE`.
     pub offline: bool,
     /// Hosts that a source may redirect to: `host`, `host:port` or `*.suffix`. `DOWNLOAD_REDIRECT_HOSTS`.
     pub redirect_hosts: Vec<String>,
@@ -91,7 +95,7 @@ impl fmt::Debug for FetchSettings {
 impl FetchSettings {
     /// Says which setting cannot be used.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        crate::hub::endpoint(&self.hf_endpoint)?;
+        hub_endpoint(&self.hf_endpoint)?;
         for host in &self.redirect_hosts {
             let name = host.strip_prefix("*.").unwrap_or(host);
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
@@ -102,6 +106,19 @@ impl FetchSettings {
         }
         Ok(())
     }
+}
+
+/// Checks the address of a Hub.
+pub(crate) fn hub_endpoint(text: &str) -> Result<Url, Error> {
+    let wrong = |reason: &str| Error::Setting { name: "HF_ENDPOINT", reason: reason.to_owned() };
+    let url = Url::parse(text).map_err(|_| wrong("is no URL"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(wrong("must be https://HOST"));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err(wrong("must have no user, password or query; the token goes to HF_TOKEN"));
+    }
+    Ok(url)
 }
 
 #[cfg(test)]
@@ -130,5 +147,13 @@ mod tests {
         let hosts = ["cdn.example", "cdn.example:8443", "*.cdn.example", "[::1]:80"];
         let redirect_hosts = hosts.map(str::to_owned).to_vec();
         assert!(FetchSettings { redirect_hosts, ..FetchSettings::default() }.check().is_ok());
+    }
+
+    #[test]
+    fn endpoints_that_cannot_be_meant_are_refused() {
+        for text in ["huggingface.co", "ftp://x", "https://user:pw@host", "https://host?x=1"] {
+            let error = hub_endpoint(text).unwrap_err().to_string();
+            assert!(error.starts_with("HF_ENDPOINT") && !error.contains("pw"), "{error}");
+        }
     }
 }

@@ -106,9 +106,9 @@ fn read(file_name: &str, source: Arc<dyn ByteSource>) -> Result<TensorTable, Err
     let head = read_range(&*source, 0, length.min(widen(HEAD_BYTES)), length)?;
     let input = Input { file: file_name.into(), source, length };
     match recognise(&head)? {
-        Container::Zip => torch::read_zip(&input),
-        Container::Legacy => torch::read_legacy(&input),
-        Container::Safetensors => safetensors::read(&input),
+        CheckpointFormat::Zip => torch::read_zip(&input),
+        CheckpointFormat::Legacy => torch::read_legacy(&input),
+        CheckpointFormat::Safetensors => safetensors::read(&input),
     }
 }
 
@@ -119,20 +119,20 @@ pub(crate) struct Input {
     pub(crate) length: u64,
 }
 
-enum Container {
+enum CheckpointFormat {
     Zip,
     Legacy,
     Safetensors,
 }
 
-fn recognise(head: &[u8]) -> Result<Container, Error> {
+fn recognise(head: &[u8]) -> Result<CheckpointFormat, Error> {
     refuse_substitutes(head)?;
     match head {
-        [b'P', b'K', 3 | 5, 4 | 6, ..] => Ok(Container::Zip),
-        [0x80, 2..=5, ..] => Ok(Container::Legacy),
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => Ok(CheckpointFormat::Zip),
+        [0x80, 2..=5, ..] => Ok(CheckpointFormat::Legacy),
         [b'G', b'G', b'U', b'F', ..] => Err(ErrorKind::Gguf.into()),
         _ if head.get(257..262) == Some(b"ustar") => Err(ErrorKind::TarArchive.into()),
-        [_, _, _, _, _, _, _, _, b'{', ..] => Ok(Container::Safetensors),
+        [_, _, _, _, _, _, _, _, b'{', ..] => Ok(CheckpointFormat::Safetensors),
         _ => Err(ErrorKind::UnknownFormat.into()),
     }
 }

@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::checkpoint::{self, CheckpointFiles, FileOptions};
-use crate::layout::{self, ModelCandidate};
+use crate::layout::{self, Location, ModelCandidate};
 use crate::models_file::{ModelEntry, ModelsFile};
 use crate::provenance::Provenance;
 use crate::{Error, Source, Tag, builtin};
@@ -58,19 +58,6 @@ pub struct Entry {
     pub path: String,
 }
 
-/// Where a model's files are.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Location {
-    /// Inside the binary.
-    Builtin,
-    /// In a directory.
-    Directory(PathBuf),
-    /// A file of weights that is named itself, with the rest around it.
-    File(PathBuf),
-    /// Not on this machine until it is fetched.
-    Absent,
-}
-
 /// What was found on disk and in `models.toml`.
 #[derive(Default)]
 struct FoundModels {
@@ -89,14 +76,6 @@ impl Location {
             Self::Directory(directory) => checkpoint::find(tag, directory, options).map(Some),
             Self::File(file) => checkpoint::find_file(tag, file, options).map(Some),
             Self::Absent => Err(Error::NotFetched { tag: tag.clone() }),
-        }
-    }
-
-    /// The directory or file.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Directory(path) | Self::File(path) => Some(path),
-            Self::Builtin | Self::Absent => None,
         }
     }
 
@@ -363,7 +342,7 @@ pub fn depth(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::file_name;
+    use crate::file_names::file_name;
 
     /// Files with the least contents that pass for whole ones.
     fn touch(root: &Path, names: &[&str]) {

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::machine::value;
-
 /// A limit of memory from which on it is none: control groups of the first version write such a number.
 const NO_LIMIT: u64 = 1 << 62;
 /// Where groups are mounted: all controllers together in the second version, each below it in the first.
@@ -91,6 +89,11 @@ pub(crate) fn throttled(group: &Path) -> Option<(u64, u64)> {
 
 fn text(group: &Path, name: &str) -> Option<String> {
     std::fs::read_to_string(group.join(name)).ok()
+}
+
+/// What follows a key at the beginning of a line.
+pub(crate) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    Some(text.lines().find_map(|line| line.strip_prefix(key))?.trim())
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::layout::is_plain_name;
+use crate::file_names::{
+    PLAIN_WEIGHTS, exported_step, file_name, has_extension, is_export, is_plain_name, is_weights, number,
+    step_of,
+};
 use crate::{Error, Tag, completeness};
 
 /// Entries of one directory that are looked at; more is no checkpoint directory.
@@ -22,14 +25,6 @@ const LEVELS_UP: usize = 3;
 const TOKENIZERS: [&str; 2] = ["tokenizer.pkl", "tokenizer.json"];
 /// Metadata of exporters.
 const CONFIG: &str = "config.json";
-/// Weights under names without a step, the best first.
-const PLAIN: [&str; 5] = [
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model.pt",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-];
 
 /// The files of a model.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -177,14 +172,14 @@ impl Listing {
             let (file, rank) = (last_part(name), usize::from(has_extension(name, "pt")));
             if let Some(step) = step_of(file) {
                 found.push(Candidate { weights: name.to_owned(), step: Some(step), rank });
-            } else if let Some(rank) = PLAIN.iter().position(|plain| *plain == file) {
+            } else if let Some(rank) = PLAIN_WEIGHTS.iter().position(|plain| *plain == file) {
                 let step = exported_step(last_part(directory));
                 found.push(Candidate { weights: name.to_owned(), step, rank });
             }
         }
         // An exporter may have left out what it did not know, so nanochat's own file of the same step is better.
         for place in self.exports(directory) {
-            let plain = PLAIN.iter().enumerate().map(|(rank, name)| (rank, join(place, name)));
+            let plain = PLAIN_WEIGHTS.iter().enumerate().map(|(rank, name)| (rank, join(place, name)));
             found.extend(plain.filter(|(_, name)| self.contains(name)).map(|(rank, weights)| Candidate {
                 weights,
                 step: exported_step(last_part(place)),
@@ -371,36 +366,6 @@ fn tokenizer_directories(own_name: &str, tag: &Tag) -> [String; 3] {
     [format!("tokenizer_{tag}"), format!("tokenizer_{own_name}"), "tokenizer".to_owned()]
 }
 
-/// The step in `model_<step>.pt` or `model_<step>.safetensors`.
-pub(crate) fn step_of(name: &str) -> Option<u64> {
-    let stem = name.strip_prefix("model_")?;
-    number(stem.strip_suffix(".pt").or_else(|| stem.strip_suffix(".safetensors"))?)
-}
-
-/// The step in `hf_<step>`.
-fn exported_step(name: &str) -> Option<u64> {
-    number(name.strip_prefix("hf_")?)
-}
-
-/// Whether a name is one that weights have.
-pub(crate) fn is_weights(name: &str) -> bool {
-    step_of(name).is_some() || PLAIN.contains(&name)
-}
-
-/// Whether a directory's name is that of an export, `hf_<step>`.
-pub(crate) fn is_export(name: &str) -> bool {
-    exported_step(name).is_some()
-}
-
-fn number(digits: &str) -> Option<u64> {
-    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    plain.then(|| digits.parse().ok()).flatten()
-}
-
-pub(crate) fn has_extension(name: &str, extension: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, found)| found == extension)
-}
-
 /// The directory of a name; `None` of the root.
 fn parent(name: &str) -> Option<&str> {
     match name.rsplit_once('/') {
@@ -437,11 +402,6 @@ fn name_below(root: &Path, path: &Path) -> Option<String> {
     let parts = path.strip_prefix(root).ok()?.components();
     let parts: Option<Vec<&str>> = parts.map(|part| part.as_os_str().to_str()).collect();
     Some(parts?.join("/"))
-}
-
-/// The last part of a path; nothing if it is no text.
-pub(crate) fn file_name(path: &Path) -> &str {
-    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 #[cfg(test)]

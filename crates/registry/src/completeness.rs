@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use formats::{ErrorKind, JsonFault, TensorTable, ZipFault};
 
-use crate::checkpoint::{CheckpointFiles, FileOptions, file_name, read_small};
+use crate::checkpoint::{CheckpointFiles, FileOptions, read_small};
+use crate::file_names::file_name;
 use crate::identity::{SETTLED, Stamp};
 use crate::{Error, Tag};
 

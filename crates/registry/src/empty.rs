@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::file_name;
+use crate::file_names::file_name;
 use crate::layout::walk::{self, DirectoryFault, MAX_DEPTH, Walked};
 use crate::{Catalog, Entry, Error, Location, Source, builtin};
 

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::file_name;
+use crate::file_names::file_name;
 use crate::{Error, atomic_file, builtin};
 
 /// Where hashes are kept, below the storage root.

@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::catalog::Location;
-use crate::checkpoint::{file_name, is_export, step_of};
+use crate::file_names::{COPIES, PLAIN_NAMES, file_name, is_export, is_plain_name, step_of};
 use crate::identity::hex;
 use crate::{Error, Tag, builtin};
 use walk::Walked;
@@ -30,25 +29,6 @@ const STAGES: [([&str; 2], [&str; 2]); 4] = [
 ];
 /// How finished a model in a directory of its own counts as: what an operator put there is meant to be served.
 const OWN_DIRECTORY: usize = 0;
-/// Directory of copies of stages.
-const COPIES: &str = "native_checkpoints";
-/// TagCandidates of directories that do not identify the model in them.
-const PLAIN_NAMES: [&str; 14] = [
-    "pt",
-    "pth",
-    "ckpt",
-    "ckpts",
-    "checkpoint",
-    "checkpoints",
-    "model",
-    "models",
-    "weights",
-    "safetensors",
-    "hf",
-    "latest",
-    "final",
-    COPIES,
-];
 /// How the Hub's cache calls the directory of a repository, `models--OWNER--NAME`.
 const HUB: &str = "models--";
 /// Where it keeps revisions.
@@ -56,9 +36,32 @@ pub(crate) const SNAPSHOTS: &str = "snapshots";
 /// Characters of a revision in a tag.
 const REVISION_CHARS: usize = 8;
 
+/// Where a model's files are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Location {
+    /// Inside the binary.
+    Builtin,
+    /// In a directory.
+    Directory(PathBuf),
+    /// A file of weights that is named itself, with the rest around it.
+    File(PathBuf),
+    /// Not on this machine until it is fetched.
+    Absent,
+}
+
+impl Location {
+    /// The directory or file.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) | Self::File(path) => Some(path),
+            Self::Builtin | Self::Absent => None,
+        }
+    }
+}
+
 /// A directory or file that may be a model.
 pub(crate) struct ModelCandidate {
-    /// TagCandidates it may have; the first that is free is its tag.
+    /// Names it may have; the first that is free is its tag.
     pub(crate) names: Vec<Tag>,
     /// Where it is.
     pub(crate) location: Location,
@@ -207,11 +210,6 @@ fn is_main(repository: &Path, revision: &str) -> bool {
     let main = small.then(|| std::fs::read_to_string(main).ok()).flatten();
     let only = || directories(&repository.join(SNAPSHOTS)).is_ok_and(|all| all.len() == 1);
     main.is_some_and(|main| main.trim() == revision) || only()
-}
-
-/// Whether a directory's name does not identify the model in it.
-pub(crate) fn is_plain_name(name: &str) -> bool {
-    PLAIN_NAMES.contains(&name)
 }
 
 /// Whether a place is a revision in the Hub's cache that is not that of the main branch.

@@ -13,6 +13,8 @@ pub mod builtin;
 pub mod catalog;
 pub mod checkpoint;
 pub mod empty;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod identity;
 pub mod last_model;
 pub mod layout;
@@ -32,10 +34,12 @@ pub mod tag;
 mod cgroup;
 mod completeness;
 mod error;
+mod file_names;
 
-pub use catalog::{Catalog, Entry, Location, Offer};
+pub use catalog::{Catalog, Entry, Offer};
 pub use error::{Category, Error};
 pub use identity::Identity;
+pub use layout::Location;
 pub use load::{LoadOptions, LoadedModel};
 pub use source::Source;
 pub use tag::Tag;

@@ -12,11 +12,11 @@ use formats::{Meta, TensorTable, TokenizerFile};
 use model::{Config, Overrides};
 use tokenizer::{ChatFormat, Tokenizer, Vocabulary};
 
-use crate::catalog::{Catalog, Entry, Location};
-use crate::checkpoint::{
-    CheckpointFiles, FileOptions, file_name, has_extension, is_export, read_small, step_of,
-};
+use crate::catalog::{Catalog, Entry};
+use crate::checkpoint::{CheckpointFiles, FileOptions, read_small};
+use crate::file_names::{file_name, has_extension, is_export, step_of};
 use crate::identity::{self, HashCache, Hashes, Identity, Stamp};
+use crate::layout::Location;
 use crate::models_file::{ModelEntry, Pins};
 use crate::plan::Needs;
 use crate::provenance::{DownloadRequest, Provenance};
@@ -256,11 +256,7 @@ impl Found {
                 (read_table(files)?, read_meta(files)?, read_tokenizer(files)?, step)
             }
         };
-        let TokenizerFile { pattern, ranks, special, merges } = tokenizer;
-        let tokenizer = Tokenizer::new(match pattern {
-            Some(pattern) => Vocabulary { pattern, ranks, special, merges },
-            None => Vocabulary::nanochat(ranks),
-        })?;
+        let tokenizer = Tokenizer::new(vocabulary(tokenizer))?;
         let mut config = Config::read(&table, &meta, &self.fingerprint.overrides)?;
         agree(&mut config, &tokenizer)?;
         let chat = ChatFormat::nanochat(&tokenizer)?;
@@ -461,6 +457,15 @@ fn read_meta(files: &CheckpointFiles) -> Result<Meta, Error> {
     let read = |path: &Path| Ok::<_, Error>(formats::read_meta(file_name(path), &read_small(path)?)?);
     let companion = files.companion.as_deref().map(read).transpose()?.map(Box::new);
     Ok(Meta { companion, ..read(&files.meta)? })
+}
+
+/// What a tokenizer is made from; a file that only has ranks is nanochat's.
+pub(crate) fn vocabulary(file: TokenizerFile) -> Vocabulary {
+    let TokenizerFile { pattern, ranks, special, merges } = file;
+    match pattern {
+        Some(pattern) => Vocabulary { pattern, ranks, special, merges },
+        None => Vocabulary::nanochat(ranks),
+    }
 }
 
 fn read_tokenizer(files: &CheckpointFiles) -> Result<TokenizerFile, Error> {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::cgroup::{ControlGroups, cpu_quota, memory_limit, throttled};
+use crate::cgroup::{ControlGroups, cpu_quota, memory_limit, throttled, value};
 
 /// A machine as a process sees it. Bytes are bytes, cores are what the system calls processors.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -74,12 +74,7 @@ fn listed(text: &str) -> Option<usize> {
     text.trim().split(',').map(count).sum()
 }
 
-/// What follows a key at the beginning of a line.
-pub(crate) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    Some(text.lines().find_map(|line| line.strip_prefix(key))?.trim())
-}
-
-/// The same in bytes, where it is in kilobytes.
+/// Bytes in a line of kilobytes.
 pub(crate) fn kilobytes(text: &str, key: &str) -> Option<u64> {
     Some(value(text, key)?.trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }

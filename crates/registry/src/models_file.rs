@@ -23,7 +23,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use model::{NanochatVersion, Overrides, ShortWindow};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::checkpoint::{FileOptions, tokenizer_at};
@@ -95,7 +95,7 @@ struct WrittenEntry {
 struct TomlFault(Range<usize>, String);
 
 /// Hashes that are known beforehand, in hexadecimal.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged, expecting = "sha256 is a hash, or a table of hashes by file name")]
 pub enum Pins {
     /// Of the file of weights, or the identity that `samosa models show` prints.
@@ -138,7 +138,7 @@ impl ModelsFile {
     }
 
     /// Reads its text; the error names the line and the key.
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let at = |TomlFault(span, message): TomlFault| place(text, &span, &message);
         let written: Written = toml::from_str(text)
             .map_err(|error| at(TomlFault(error.span().unwrap_or(0..0), error.message().to_owned())))?;

@@ -1,6 +1,6 @@
 //! Whether a model fits beside the one that serves, instead of it, or not at all.
 
-use crate::swap::Mode;
+use crate::swap::SwapOrder;
 use crate::{Error, Tag, memory};
 
 /// Bytes that loading takes for a while: buffers of the reader, the self-test's scratch, stacks of new threads.
@@ -8,7 +8,7 @@ pub const TRANSIENT: u64 = 64 << 20;
 
 /// What an operator wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Wish {
+pub enum SwapMode {
     /// Beside the old model if both fit, else in its place.
     #[default]
     Auto,
@@ -31,7 +31,7 @@ pub struct Needs {
 
 /// Bytes there are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Memory {
+pub struct MemoryBudget {
     /// Bytes that may still be allocated; `None` if the system does not tell.
     pub available: Option<u64>,
     /// Reserved by the engines that run, but never written to yet: not to be given away twice.
@@ -42,9 +42,9 @@ pub struct Memory {
 
 /// How a model takes over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Plan {
+pub struct MemoryPlan {
     /// Beside the old one or after it.
-    pub mode: Mode,
+    pub mode: SwapOrder,
     /// Bytes for keys and values, all workers together: fewer than asked for where they do not fit.
     pub kv: u64,
 }
@@ -72,12 +72,12 @@ impl Needs {
     }
 
     /// The plan for so many bytes, if they are enough.
-    fn within(self, there: u64, mode: Mode) -> Result<Plan, Shortage> {
+    fn within(self, there: u64, mode: SwapOrder) -> Result<MemoryPlan, Shortage> {
         let least = self.least() + TRANSIENT;
         let rest = there.checked_sub(least).ok_or(Shortage { needed: least, available: there })?;
         // A quarter of what is left stays free: for the page cache, and for what nobody foresaw.
         let kv = if self.fits_whole(there) { self.kv } else { self.kv_least + rest / 4 * 3 };
-        Ok(Plan { mode, kv: kv.min(self.kv) })
+        Ok(MemoryPlan { mode, kv: kv.min(self.kv) })
     }
 
     fn fits_whole(self, there: u64) -> bool {
@@ -89,21 +89,21 @@ impl Needs {
 ///
 /// Beside it only if all that both may ever touch fits: what is reserved is a promise. In its place, or beside it where
 /// that is wished, keys and values may be fewer than the settings ask for.
-pub fn plan(needs: Needs, memory: Memory, wish: Wish) -> Result<Plan, Shortage> {
+pub fn plan(needs: Needs, memory: MemoryBudget, wish: SwapMode) -> Result<MemoryPlan, Shortage> {
     let available = memory.available.unwrap_or(u64::MAX / 2);
     let beside = available.saturating_sub(memory.untouched);
-    let Some(returned) = memory.returned else { return needs.within(beside, Mode::Overlap) };
+    let Some(returned) = memory.returned else { return needs.within(beside, SwapOrder::Overlap) };
     match wish {
-        Wish::Overlap => needs.within(beside, Mode::Overlap),
-        Wish::Auto if needs.fits_whole(beside) => needs.within(beside, Mode::Overlap),
-        Wish::Auto | Wish::Serial => needs.within(available + returned, Mode::Serial),
+        SwapMode::Overlap => needs.within(beside, SwapOrder::Overlap),
+        SwapMode::Auto if needs.fits_whole(beside) => needs.within(beside, SwapOrder::Overlap),
+        SwapMode::Auto | SwapMode::Serial => needs.within(available + returned, SwapOrder::Serial),
     }
 }
 
 /// The plan for a model where nothing serves, with the memory that there is now.
-pub fn alone(needs: Needs, tag: &Tag) -> Result<Plan, Error> {
-    let memory = Memory { available: memory::available(), untouched: 0, returned: None };
-    plan(needs, memory, Wish::Auto).map_err(|shortage| shortage.of(tag))
+pub fn alone(needs: Needs, tag: &Tag) -> Result<MemoryPlan, Error> {
+    let memory = MemoryBudget { available: memory::available(), untouched: 0, returned: None };
+    plan(needs, memory, SwapMode::Auto).map_err(|shortage| shortage.of(tag))
 }
 
 #[cfg(test)]
@@ -116,36 +116,43 @@ mod tests {
         Needs { weights: weights * MB, kv: kv * MB, kv_least: 50 * MB }
     }
 
-    fn memory(available: u64, untouched: u64, returned: u64) -> Memory {
-        Memory { available: Some(available * MB), untouched: untouched * MB, returned: Some(returned * MB) }
+    fn memory(available: u64, untouched: u64, returned: u64) -> MemoryBudget {
+        MemoryBudget {
+            available: Some(available * MB),
+            untouched: untouched * MB,
+            returned: Some(returned * MB),
+        }
     }
 
-    fn planned(mode: Mode, kv: u64) -> Plan {
-        Plan { mode, kv: kv * MB }
+    fn planned(mode: SwapOrder, kv: u64) -> MemoryPlan {
+        MemoryPlan { mode, kv: kv * MB }
     }
 
     #[test]
     fn both_fit_or_one_fits_or_none() {
         let plan = |available, untouched, returned| {
-            plan(needs(2000, 1000), memory(available, untouched, returned), Wish::Auto)
+            plan(needs(2000, 1000), memory(available, untouched, returned), SwapMode::Auto)
         };
-        assert_eq!(plan(3100, 0, 2500), Ok(planned(Mode::Overlap, 1000)));
+        assert_eq!(plan(3100, 0, 2500), Ok(planned(SwapOrder::Overlap, 1000)));
         assert_eq!(
             plan(3100, 500, 2500),
-            Ok(planned(Mode::Serial, 1000)),
+            Ok(planned(SwapOrder::Serial, 1000)),
             "what the old one has reserved is not free"
         );
-        assert_eq!(plan(14, 0, 2500), Ok(planned(Mode::Serial, 50 + 300)), "with fewer keys and values");
+        assert_eq!(plan(14, 0, 2500), Ok(planned(SwapOrder::Serial, 50 + 300)), "with fewer keys and values");
         assert_eq!(plan(500, 0, 1000), Err(Shortage { needed: 2114 * MB, available: 1500 * MB }));
     }
 
     #[test]
     fn a_first_model_makes_do_with_what_there_is() {
-        for wish in [Wish::Auto, Wish::Overlap, Wish::Serial] {
-            let first = Memory { returned: None, ..memory(2200, 0, 0) };
+        for wish in [SwapMode::Auto, SwapMode::Overlap, SwapMode::Serial] {
+            let first = MemoryBudget { returned: None, ..memory(2200, 0, 0) };
             let plan = |weights| plan(needs(weights, 1000), first, wish);
-            assert_eq!(plan(2000), Ok(Plan { mode: Mode::Overlap, kv: 50 * MB + 86 * MB / 4 * 3 }));
-            assert_eq!(plan(1000), Ok(planned(Mode::Overlap, 1000)));
+            assert_eq!(
+                plan(2000),
+                Ok(MemoryPlan { mode: SwapOrder::Overlap, kv: 50 * MB + 86 * MB / 4 * 3 })
+            );
+            assert_eq!(plan(1000), Ok(planned(SwapOrder::Overlap, 1000)));
             assert!(plan(2200).is_err());
         }
     }
@@ -153,10 +160,10 @@ mod tests {
     #[test]
     fn a_wish_is_heeded() {
         let roomy = memory(30_000, 0, 0);
-        assert_eq!(plan(needs(2000, 1000), roomy, Wish::Serial), Ok(planned(Mode::Serial, 1000)));
+        assert_eq!(plan(needs(2000, 1000), roomy, SwapMode::Serial), Ok(planned(SwapOrder::Serial, 1000)));
         let tight = memory(500, 0, 5000);
-        assert!(plan(needs(2000, 1000), tight, Wish::Overlap).is_err(), "nobody is made to wait");
-        let unknown = Memory { available: None, ..memory(0, 0, 0) };
-        assert_eq!(plan(needs(2000, 1000), unknown, Wish::Auto), Ok(planned(Mode::Overlap, 1000)));
+        assert!(plan(needs(2000, 1000), tight, SwapMode::Overlap).is_err(), "nobody is made to wait");
+        let unknown = MemoryBudget { available: None, ..memory(0, 0, 0) };
+        assert_eq!(plan(needs(2000, 1000), unknown, SwapMode::Auto), Ok(planned(SwapOrder::Overlap, 1000)));
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 /// This process at one moment.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Process {
+pub struct ProcessStats {
     /// Seconds of processor time so far, in the program and in the system for it.
     pub cpu_seconds: f64,
     /// Bytes in memory.
@@ -22,13 +22,13 @@ pub struct Process {
 }
 
 /// This process now, if the system tells.
-pub fn now() -> Option<Process> {
+pub fn now() -> Option<ProcessStats> {
     let read = |path: &str| fs::read_to_string(path).ok();
     let stat = Stat::parse(&read("/proc/self/stat")?)?;
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     // The listing itself has one open.
     let open_fds = fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1);
-    Some(Process {
+    Some(ProcessStats {
         cpu_seconds: stat.cpu_ticks as f64 / ticks,
         resident_bytes: stat.resident_pages * rustix::param::page_size() as u64,
         virtual_bytes: stat.virtual_bytes,

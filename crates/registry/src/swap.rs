@@ -8,7 +8,7 @@
 
 /// Where a swap is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Phase {
+pub enum SwapPhase {
     /// Finding the tag.
     Resolve,
     /// Fetching its files, if they are elsewhere.
@@ -29,7 +29,7 @@ pub enum Phase {
     Restore,
 }
 
-impl Phase {
+impl SwapPhase {
     /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Resolve,
@@ -61,14 +61,14 @@ impl Phase {
 
 /// In which order the old model goes and the new one comes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Mode {
+pub enum SwapOrder {
     /// The new one is loaded beside the old one, which serves meanwhile.
     Overlap,
     /// The old one ends first; requests wait meanwhile.
     Serial,
 }
 
-impl Mode {
+impl SwapOrder {
     /// The name used in `/stats`.
     pub fn name(self) -> &'static str {
         match self {
@@ -77,8 +77,8 @@ impl Mode {
         }
     }
 
-    fn order(self) -> &'static [Phase] {
-        use Phase::{CutOver, Download, Drain, Free, Load, Resolve, SelfTest, Verify};
+    fn order(self) -> &'static [SwapPhase] {
+        use SwapPhase::{CutOver, Download, Drain, Free, Load, Resolve, SelfTest, Verify};
         match self {
             Self::Overlap => &[Resolve, Download, Verify, Load, SelfTest, CutOver, Drain, Free],
             Self::Serial => &[Resolve, Download, Verify, Drain, Free, Load, SelfTest, CutOver],
@@ -88,7 +88,7 @@ impl Mode {
 
 /// How a swap ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Outcome {
+pub enum SwapOutcome {
     /// The new model serves.
     Live,
     /// It failed, and what served before serves on.
@@ -99,7 +99,7 @@ pub enum Outcome {
     Lost,
 }
 
-impl Outcome {
+impl SwapOutcome {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Live, Self::Failed, Self::Restored, Self::Lost];
 
@@ -116,72 +116,75 @@ impl Outcome {
 
 /// What is to be done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Next {
+pub enum SwapStep {
     /// This phase, and then to tell how it went.
-    Run(Phase),
+    Run(SwapPhase),
     /// Nothing more.
-    End(Outcome),
+    End(SwapOutcome),
 }
 
 /// One swap.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Transaction {
-    phase: Phase,
-    mode: Mode,
+    phase: SwapPhase,
+    mode: SwapOrder,
     /// Whether a model served when it began.
     had_old: bool,
 }
 
 impl Transaction {
-    /// A swap where nothing serves. It begins with [`Phase::Resolve`].
+    /// A swap where nothing serves. It begins with [`SwapPhase::Resolve`].
     pub fn first() -> Self {
-        Self { phase: Phase::Resolve, mode: Mode::Overlap, had_old: false }
+        Self { phase: SwapPhase::Resolve, mode: SwapOrder::Overlap, had_old: false }
     }
 
-    /// A swap of the model that serves. It begins with [`Phase::Resolve`].
+    /// A swap of the model that serves. It begins with [`SwapPhase::Resolve`].
     pub fn replacing() -> Self {
         Self { had_old: true, ..Self::first() }
     }
 
-    /// Chooses the order of what follows [`Phase::Verify`]; to be called within it.
-    pub fn plan(&mut self, mode: Mode) {
-        assert_eq!(self.phase, Phase::Verify, "the plan is made where memory is compared");
+    /// Chooses the order of what follows [`SwapPhase::Verify`]; to be called within it.
+    pub fn plan(&mut self, mode: SwapOrder) {
+        assert_eq!(self.phase, SwapPhase::Verify, "the plan is made where memory is compared");
         // Where nothing serves, nothing has to go first.
-        self.mode = if self.had_old { mode } else { Mode::Overlap };
+        self.mode = if self.had_old { mode } else { SwapOrder::Overlap };
     }
 
     /// The order chosen.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> SwapOrder {
         self.mode
     }
 
     /// The phase succeeded.
-    pub fn succeeded(&mut self) -> Next {
-        if self.phase == Phase::Restore {
-            return Next::End(Outcome::Restored);
+    pub fn succeeded(&mut self) -> SwapStep {
+        if self.phase == SwapPhase::Restore {
+            return SwapStep::End(SwapOutcome::Restored);
         }
         let order = self.mode.order();
         let place = order.iter().position(|phase| *phase == self.phase);
         match place.and_then(|place| order.get(place + 1)) {
             Some(&next) => {
                 self.phase = next;
-                Next::Run(next)
+                SwapStep::Run(next)
             }
-            None => Next::End(Outcome::Live),
+            None => SwapStep::End(SwapOutcome::Live),
         }
     }
 
     /// The phase failed.
-    pub fn failed(&mut self) -> Next {
+    pub fn failed(&mut self) -> SwapStep {
         match (self.mode, self.phase) {
-            (_, Phase::Restore) => Next::End(Outcome::Lost),
-            (Mode::Serial, Phase::Free | Phase::Load | Phase::SelfTest | Phase::CutOver) => {
-                self.phase = Phase::Restore;
-                Next::Run(Phase::Restore)
+            (_, SwapPhase::Restore) => SwapStep::End(SwapOutcome::Lost),
+            (
+                SwapOrder::Serial,
+                SwapPhase::Free | SwapPhase::Load | SwapPhase::SelfTest | SwapPhase::CutOver,
+            ) => {
+                self.phase = SwapPhase::Restore;
+                SwapStep::Run(SwapPhase::Restore)
             }
             // The new model serves already: what is left is only tidied up worse.
-            (Mode::Overlap, Phase::Drain | Phase::Free) => Next::End(Outcome::Live),
-            _ => Next::End(Outcome::Failed),
+            (SwapOrder::Overlap, SwapPhase::Drain | SwapPhase::Free) => SwapStep::End(SwapOutcome::Live),
+            _ => SwapStep::End(SwapOutcome::Failed),
         }
     }
 }
@@ -214,21 +217,25 @@ mod tests {
             }
         }
 
-        fn perform(&mut self, phase: Phase, mode: Mode) {
+        fn perform(&mut self, phase: SwapPhase, mode: SwapOrder) {
             match (phase, mode) {
-                (Phase::Load, _) => self.new_in_memory = true,
-                (Phase::SelfTest, _) => assert!(self.new_in_memory),
-                (Phase::CutOver, _) => {
+                (SwapPhase::Load, _) => self.new_in_memory = true,
+                (SwapPhase::SelfTest, _) => assert!(self.new_in_memory),
+                (SwapPhase::CutOver, _) => {
                     assert!(self.new_in_memory);
                     (self.new_serves, self.old_serves, self.requests_wait) = (true, false, false);
                 }
-                (Phase::Drain, Mode::Serial) => (self.requests_wait, self.old_serves) = (true, false),
-                (Phase::Drain, Mode::Overlap) => assert!(self.new_serves, "old streams end beside the new"),
-                (Phase::Free, _) => {
+                (SwapPhase::Drain, SwapOrder::Serial) => {
+                    (self.requests_wait, self.old_serves) = (true, false);
+                }
+                (SwapPhase::Drain, SwapOrder::Overlap) => {
+                    assert!(self.new_serves, "old streams end beside the new");
+                }
+                (SwapPhase::Free, _) => {
                     assert!(!self.old_serves, "what serves is not freed");
                     self.old_in_memory = false;
                 }
-                (Phase::Restore, _) => {
+                (SwapPhase::Restore, _) => {
                     (self.new_in_memory, self.requests_wait) = (false, false);
                     (self.old_serves, self.old_in_memory) = (true, true);
                 }
@@ -240,24 +247,28 @@ mod tests {
     }
 
     /// Plays a swap in which the phases in `broken` fail. A failure undoes its phase.
-    fn play(mut swap: Transaction, mode: Mode, broken: &[Phase]) -> (Outcome, World, Vec<Phase>) {
+    fn play(
+        mut swap: Transaction,
+        mode: SwapOrder,
+        broken: &[SwapPhase],
+    ) -> (SwapOutcome, World, Vec<SwapPhase>) {
         let mut world = World::new(&swap);
-        let (mut next, mut seen) = (Next::Run(Phase::Resolve), Vec::new());
+        let (mut next, mut seen) = (SwapStep::Run(SwapPhase::Resolve), Vec::new());
         loop {
             let phase = match next {
-                Next::Run(phase) => phase,
-                Next::End(outcome) => return (outcome, world, seen),
+                SwapStep::Run(phase) => phase,
+                SwapStep::End(outcome) => return (outcome, world, seen),
             };
             assert!(!seen.contains(&phase), "no phase comes twice");
             seen.push(phase);
             next = if broken.contains(&phase) {
                 // Requests that wait are let go where the old model is still there to take them.
-                if phase == Phase::Drain && mode == Mode::Serial && swap.had_old {
+                if phase == SwapPhase::Drain && mode == SwapOrder::Serial && swap.had_old {
                     (world.requests_wait, world.old_serves) = (false, true);
                 }
                 swap.failed()
             } else {
-                if phase == Phase::Verify {
+                if phase == SwapPhase::Verify {
                     swap.plan(mode);
                 }
                 world.perform(phase, swap.mode());
@@ -269,29 +280,32 @@ mod tests {
     /// Every set of phases that fail, in every mode, with and without an old model.
     #[test]
     fn whatever_fails_somebody_serves_who_can_and_nobody_waits_for_ever() {
-        for (had_old, mode) in
-            [(true, Mode::Overlap), (true, Mode::Serial), (false, Mode::Overlap), (false, Mode::Serial)]
-        {
-            for set in 0u32..1 << Phase::ALL.len() {
-                let chosen = Phase::ALL.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1);
-                let broken: Vec<Phase> = chosen.map(|(_, phase)| *phase).collect();
+        for (had_old, mode) in [
+            (true, SwapOrder::Overlap),
+            (true, SwapOrder::Serial),
+            (false, SwapOrder::Overlap),
+            (false, SwapOrder::Serial),
+        ] {
+            for set in 0u32..1 << SwapPhase::ALL.len() {
+                let chosen = SwapPhase::ALL.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1);
+                let broken: Vec<SwapPhase> = chosen.map(|(_, phase)| *phase).collect();
                 let swap = if had_old { Transaction::replacing() } else { Transaction::first() };
                 let (outcome, world, seen) = play(swap, mode, &broken);
                 let case = format!("{had_old} {mode:?} {broken:?}: {outcome:?} {seen:?}");
-                assert!(!world.requests_wait || outcome == Outcome::Lost, "{case}");
+                assert!(!world.requests_wait || outcome == SwapOutcome::Lost, "{case}");
                 assert!(!(world.old_serves && world.new_serves), "{case}");
                 match outcome {
-                    Outcome::Live => assert!(world.new_serves, "{case}"),
-                    Outcome::Failed | Outcome::Restored => {
+                    SwapOutcome::Live => assert!(world.new_serves, "{case}"),
+                    SwapOutcome::Failed | SwapOutcome::Restored => {
                         assert_eq!((world.old_serves, world.new_serves), (had_old, false), "{case}");
                     }
-                    Outcome::Lost => {
-                        assert!(had_old && mode == Mode::Serial, "{case}");
-                        assert!(broken.contains(&Phase::Restore), "{case}");
+                    SwapOutcome::Lost => {
+                        assert!(had_old && mode == SwapOrder::Serial, "{case}");
+                        assert!(broken.contains(&SwapPhase::Restore), "{case}");
                     }
                 }
-                if mode == Mode::Overlap || !had_old {
-                    assert!(!seen.contains(&Phase::Restore), "{case}");
+                if mode == SwapOrder::Overlap || !had_old {
+                    assert!(!seen.contains(&SwapPhase::Restore), "{case}");
                 } else {
                     assert!(
                         world.most_in_memory <= 1,
@@ -312,7 +326,7 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join(" ")
         };
-        assert_eq!(names(Mode::Overlap), "resolve download verify load selftest cutover drain free");
-        assert_eq!(names(Mode::Serial), "resolve download verify drain free load selftest cutover");
+        assert_eq!(names(SwapOrder::Overlap), "resolve download verify load selftest cutover drain free");
+        assert_eq!(names(SwapOrder::Serial), "resolve download verify drain free load selftest cutover");
     }
 }

@@ -68,8 +68,9 @@ mod tests {
     #[test]
     fn the_clients_know_the_limits_of_this_server() {
         let limits = server::Limits::default();
-        let (top_k, max_tokens) = (0..=limits.top_k, 1..=limits.max_tokens);
-        assert_eq!((client::TOP_K, client::MAX_TOKENS), (top_k, max_tokens));
-        assert_eq!(client::MAX_BODY_BYTES, limits.body_bytes);
+        assert_eq!(
+            (client::TOP_K, client::MAX_TOKENS, client::MAX_BODY_BYTES),
+            (0..=limits.top_k, 1..=limits.max_tokens, limits.body_bytes)
+        );
     }
 }

@@ -39,12 +39,12 @@ pub(crate) fn command() -> Command {
 /// Prints what was asked for. Returns what is wrong with the settings, all of it.
 pub(crate) fn run(values: &Values, matches: &ArgMatches) -> Result<Vec<Wrong>> {
     let mut out = std::io::stdout().lock();
-    let document = [
-        ("schema", (|| format!("{:#}\n", settings::schema())) as fn() -> String),
-        ("example", settings::example),
-    ];
-    if let Some((_, make)) = document.iter().find(|(name, _)| matches.get_flag(name)) {
-        write!(out, "{}", make())?;
+    if matches.get_flag("schema") {
+        writeln!(out, "{:#}", settings::schema())?;
+        return Ok(Vec::new());
+    }
+    if matches.get_flag("example") {
+        write!(out, "{}", settings::example())?;
         return Ok(Vec::new());
     }
     let wrong = crate::options::wrong(values);

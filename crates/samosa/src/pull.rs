@@ -13,9 +13,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use client::progress::{Download, Progress};
 use fetch::{DownloadProgress, ProgressSnapshot};
-use registry::catalog::Location;
 use registry::provenance::{DownloadRequest, Provenance};
-use registry::{Catalog, Entry, Error, Identity, LoadOptions, Tag, load};
+use registry::{Catalog, Entry, Error, Identity, LoadOptions, Location, Tag, load};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fetch::Fetcher;
 use registry::catalog::Offer;
-use registry::plan::Wish;
+use registry::plan::SwapMode;
 use registry::{Catalog, LoadOptions, Tag};
 use serde_json::Value;
 
@@ -61,7 +61,7 @@ pub struct Options {
     /// What else the network meets.
     pub edge: Edge,
     /// Whether a new model is loaded beside the old one or in its place.
-    pub swap_mode: Wish,
+    pub swap_mode: SwapMode,
     /// How long a swap's caller waits for its end.
     pub swap_wait: Duration,
     /// How long streams may go on after the service was told to stop.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use engine::driver::{Snapshot, Watch};
-use registry::swap::{Next, Outcome, Phase};
+use registry::swap::{SwapOutcome, SwapPhase, SwapStep};
 use registry::{Category, LoadOptions, Tag, last_model};
 use tokio::sync::watch;
 
@@ -322,16 +322,16 @@ impl State {
         tracing::info!(swap_id = id, model_tag = %target, "swap began");
         let mut on_their_way = Some(self.metrics.weights.on_their_way());
         let mut work = Work::new(self, id, target);
-        let (mut next, mut failure) = (Next::Run(Phase::Resolve), None);
+        let (mut next, mut failure) = (SwapStep::Run(SwapPhase::Resolve), None);
         let outcome = loop {
             let phase = match next {
-                Next::Run(phase) => phase,
-                Next::End(outcome) => break outcome,
+                SwapStep::Run(phase) => phase,
+                SwapStep::End(outcome) => break outcome,
             };
             let done = self.phase(id, phase, &mut work);
-            if phase == Phase::CutOver && done.is_ok() {
+            if phase == SwapPhase::CutOver && done.is_ok() {
                 drop(on_their_way.take());
-                self.metrics.weights.ended(Outcome::Live);
+                self.metrics.weights.ended(SwapOutcome::Live);
                 // Whoever is told that it serves may rely on it after a restart too.
                 self.remember();
                 tracing::info!(swap_id = id, model_tag = %target, "swap is live");
@@ -344,7 +344,7 @@ impl State {
             }
         };
         drop(work);
-        match failure.filter(|_| outcome != Outcome::Live) {
+        match failure.filter(|_| outcome != SwapOutcome::Live) {
             None => self.swapper.record(id, |record| record.end(outcome)),
             Some(problem) => {
                 self.metrics.weights.ended(outcome);
@@ -380,7 +380,7 @@ impl State {
     }
 
     /// One phase, with its time.
-    fn phase(&self, id: u64, phase: Phase, work: &mut Work<'_>) -> End {
+    fn phase(&self, id: u64, phase: SwapPhase, work: &mut Work<'_>) -> End {
         self.swapper.record(id, |record| record.enter(phase));
         tracing::info!(swap_id = id, phase = phase.name(), "swap phase");
         let begun = clock::now();

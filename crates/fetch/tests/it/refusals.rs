@@ -52,22 +52,22 @@ async fn redirects_go_to_hosts_of_the_list_alone() {
 
 #[tokio::test]
 async fn the_hub_says_why_and_we_say_what_to_do() {
-    let cases: [(u16, &str, fn(&Error) -> bool); 6] = [
-        (401, "GatedRepo", |error| matches!(error, Error::Gated { .. })),
-        (403, "GatedRepo", |error| matches!(error, Error::Gated { .. })),
-        (401, "RepoNotFound", |error| matches!(error, Error::RepositoryNotFound { .. })),
-        (404, "RepoNotFound", |error| matches!(error, Error::RepositoryNotFound { .. })),
-        (404, "RevisionNotFound", |error| matches!(error, Error::RevisionNotFound { .. })),
-        (451, "", |error| matches!(error, Error::Status { status: 451, .. })),
-    ];
-    for (status, code, is_expected) in cases {
+    let refused = async |status: u16, code: &'static str| {
         let api = move |_: &Request| Some(Reply::status(status).with("X-Error-Code", code));
         let hub = Hub::with(toy_model(1), api, |_| None).await;
         let error = refusal(&hub, to_files(&hub)).await;
-        assert!(is_expected(&error), "{status} {code}: {error:?}");
         assert_eq!(error.category(), Category::SourceFailed);
         assert_eq!(hub.api.log().len(), 1, "asked once");
+        error
+    };
+    for status in [401, 403] {
+        assert_error!(refused(status, "GatedRepo").await, Error::Gated { .. });
     }
+    for status in [401, 404] {
+        assert_error!(refused(status, "RepoNotFound").await, Error::RepositoryNotFound { .. });
+    }
+    assert_error!(refused(404, "RevisionNotFound").await, Error::RevisionNotFound { .. });
+    assert_error!(refused(451, "").await, Error::Status { status: 451, .. });
     let hub = Hub::start(toy_model(1)).await;
     let bench = Bench::of(&hub);
     let mut other = wanted(SOURCE);

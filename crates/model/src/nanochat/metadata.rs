@@ -299,7 +299,7 @@ pub(crate) fn check(
     short_reach: usize,
 ) -> Result<Vec<String>, Error> {
     let mut unknown = Vec::new();
-    let rows = tensor(table, Parameter::Embedding).map_or(0, |embedding| embedding.row_count());
+    let rows = tensor(table, Parameter::Embedding).map_or(0, formats::Tensor::row_count);
     for file in files(meta) {
         unknown.extend(other_sizes(file, config, rows, overrides));
         for place in [&file.model, &file.beside] {

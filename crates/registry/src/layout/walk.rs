@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{SNAPSHOTS, is_repository};
-use crate::checkpoint::{has_extension, is_export, is_weights};
+use crate::file_names::{has_extension, is_export, is_weights};
 
 /// Directories between the root and a model, the model's included. A revision in the Hub's cache counts as one.
 pub(crate) const MAX_DEPTH: usize = 4;

@@ -86,16 +86,7 @@ impl Finding {
 
 /// `1 core`, `2 cores`.
 pub(super) fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
-}
-
-/// A number of bytes as people read it.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [(&str, f64); 3] = [("GB", 1_073_741_824.0), ("MB", 1_048_576.0), ("kB", 1024.0)];
-    let bytes = bytes as f64;
-    let (unit, of) = UNITS.into_iter().find(|(_, of)| bytes >= *of).unwrap_or(UNITS[2]);
-    let number = bytes / of;
-    if number < 10.0 { format!("{number:.1} {unit}") } else { format!("{number:.0} {unit}") }
+    client::text::counted(count as u64, what, &format!("{what}s"))
 }
 
 /// A rate of tokens, times or the like with as many digits as can be meant: two or three.
@@ -113,16 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_two_or_three_digits() {
-        for (bytes, expected) in [
-            (0, "0.0 kB"),
-            (1536, "1.5 kB"),
-            (10 << 20, "10 MB"),
-            (1_500_000_000, "1.4 GB"),
-            (1 << 40, "1024 GB"),
-        ] {
-            assert_eq!(size(bytes), expected);
-        }
+    fn rates_have_two_or_three_digits() {
         for (number, expected) in
             [(0.04, "0.0"), (3.96, "4.0"), (12.4, "12"), (1052.4, "1050"), (125_439.0, "125000")]
         {

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use client::text::ByteSize;
 use cpu::{Compute, Isa};
 use kernels::probe::{self, Arithmetic};
 use registry::memory;
 
 use super::Context;
-use super::finding::Severity::{Note, Ok, Warning};
-use super::finding::{Finding, counted, rounded, size};
+use super::finding::{Finding, Severity, counted, rounded};
 use crate::clock;
 
 /// With less free memory than this nothing but the built-in model can be served.
@@ -50,12 +50,12 @@ pub(super) fn instruction_set(context: &Context, found: &mut Vec<Finding>) {
         _ => "",
     };
     let (severity, advice) = if set != best {
-        (Warning, format!("Leave ISA at auto, which takes {best}."))
+        (Severity::Warning, format!("Leave ISA at auto, which takes {best}."))
     } else if missing.is_empty() {
-        (Ok, String::new())
+        (Severity::Ok, String::new())
     } else {
         let advice = "Nothing is wrong; prompts and many streams at once would be faster on a processor with";
-        (Note, format!("{advice} {missing}, and a single stream hardly."))
+        (Severity::Note, format!("{advice} {missing}, and a single stream hardly."))
     };
     found.push(
         Finding::new("instruction_set", severity, text, advice)
@@ -82,14 +82,14 @@ pub(super) fn cores(context: &Context, found: &mut Vec<Finding>) {
     let whole = (with_quota as usize / workers).max(1);
     let (severity, advice) = if quota.is_some_and(|quota| threads as f64 > quota + ALMOST) {
         let advice = "or give the control group whole cores: under a quota all threads are stopped in the middle of a step.";
-        (Warning, format!("Set COMPUTE_THREADS={whole}, {advice}"))
+        (Severity::Warning, format!("Set COMPUTE_THREADS={whole}, {advice}"))
     } else if threads > usable {
-        (Warning, format!("Set COMPUTE_THREADS={whole}: each step waits for the last thread."))
+        (Severity::Warning, format!("Set COMPUTE_THREADS={whole}: each step waits for the last thread."))
     } else if with_quota >= threads as f64 + 1.0 - ALMOST {
         let advice = "unless the other cores are for others.";
-        (Note, format!("Take COMPUTE_THREADS away or set it to {whole}, {advice}"))
+        (Severity::Note, format!("Take COMPUTE_THREADS away or set it to {whole}, {advice}"))
     } else {
-        (Ok, String::new())
+        (Severity::Ok, String::new())
     };
     found.push(
         Finding::new("cores", severity, text, advice)
@@ -116,28 +116,29 @@ pub(super) fn throttling(context: &Context, found: &mut Vec<Finding>) {
     let text = format!("the control group was held back in {:.0} % of its periods so far", share * 100.0);
     let advice =
         "Raise the quota of the control group, or set COMPUTE_THREADS lower; other programs in it count too.";
-    let (severity, advice) = if share > OFTEN { (Warning, advice) } else { (Ok, "") };
+    let (severity, advice) = if share > OFTEN { (Severity::Warning, advice) } else { (Severity::Ok, "") };
     found.push(Finding::new("held_back", severity, text, advice).with("share", share));
 }
 
 pub(super) fn memory(context: &Context, found: &mut Vec<Finding>) {
     let (memory, limit, free) = (context.machine.memory, context.machine.memory_limit, memory::available());
-    let mut text =
-        memory.map_or_else(|| "memory of unknown size".to_owned(), |all| format!("{} of memory", size(all)));
+    let mut text = memory
+        .map_or_else(|| "memory of unknown size".to_owned(), |all| format!("{} of memory", ByteSize(all)));
     if let Some(limit) = limit {
-        let _ = write!(text, ", a limit of {}", size(limit));
+        let _ = write!(text, ", a limit of {}", ByteSize(limit));
     }
     if let Some(free) = free {
-        let _ = write!(text, "; {} are free for this process", size(free));
+        let _ = write!(text, "; {} are free for this process", ByteSize(free));
     }
     let (severity, advice) = match free {
-        None => {
-            (Note, "The system does not say how much is free, so set KV_CACHE_MB and watch what it takes.")
-        }
+        None => (
+            Severity::Note,
+            "The system does not say how much is free, so set KV_CACHE_MB and watch what it takes.",
+        ),
         Some(free) if free < LITTLE_MEMORY => {
-            (Warning, "Free some, or raise the limit: next to nothing but the built-in model fits.")
+            (Severity::Warning, "Free some, or raise the limit: next to nothing but the built-in model fits.")
         }
-        Some(_) => (Ok, ""),
+        Some(_) => (Severity::Ok, ""),
     };
     found.push(
         Finding::new("memory", severity, text, advice)
@@ -150,14 +151,19 @@ pub(super) fn memory(context: &Context, found: &mut Vec<Finding>) {
 pub(super) fn swap_space(context: &Context, found: &mut Vec<Finding>) {
     let (all, used) = (context.machine.swap.unwrap_or(0), context.machine.swap_used.unwrap_or(0));
     let (severity, advice) = match (all, used) {
-        (0, _) => (Ok, ""),
-        (_, 0) => (Note, "MemorySwapMax=0 in the unit keeps weights in memory when others need some."),
+        (0, _) => (Severity::Ok, ""),
+        (_, 0) => {
+            (Severity::Note, "MemorySwapMax=0 in the unit keeps weights in memory when others need some.")
+        }
         _ => (
-            Warning,
+            Severity::Warning,
             "Memory is or was short: MemorySwapMax=0 in the unit, or swapoff, keeps weights in memory.",
         ),
     };
-    let text = format!("{} of {} swap space are in use", size(used), size(all));
+    let text = match all {
+        0 => "no swap space".to_owned(),
+        _ => format!("{} of {} swap space are in use", ByteSize(used), ByteSize(all)),
+    };
     found
         .push(Finding::new("swap_space", severity, text, advice).with("bytes", all).with("used_bytes", used));
 }

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 
+use client::text::ByteSize;
 use cpu::transformer::KvPlan;
 use cpu::{WeightFormat, Weights};
 use registry::identity::HashCache;
 use registry::load::{self, Opened};
-use registry::plan::{Memory, Needs, Plan, Shortage, TRANSIENT, Wish, plan};
-use registry::swap::Mode;
+use registry::plan::{MemoryBudget, MemoryPlan, Needs, Shortage, SwapMode, TRANSIENT, plan};
+use registry::swap::SwapOrder;
 use registry::{Entry, Error, Identity, Location, Tag, memory};
 use server::Options;
 
 use super::Context;
-use super::finding::{Finding, Severity, counted, rounded, size};
+use super::finding::{Finding, Severity, counted, rounded};
 use crate::storage;
 
 /// The model that was looked for.
@@ -36,7 +37,7 @@ pub(super) struct CompleteModel {
     pub(super) opened: Opened,
     needs: Needs,
     /// As the first model, where nothing else serves.
-    plan: Result<Plan, Shortage>,
+    plan: Result<MemoryPlan, Shortage>,
 }
 
 impl CheckedModel {
@@ -69,7 +70,7 @@ impl CheckedModel {
         let files = found.files();
         let opened = found.open()?;
         let needs = opened.needs(options.kv_bytes as u64, options.workers as u64);
-        let memory = Memory { available: memory::available(), untouched: 0, returned: None };
+        let memory = MemoryBudget { available: memory::available(), untouched: 0, returned: None };
         let plan = plan(needs, memory, options.swap_mode);
         Ok(Self::Complete(Box::new(CompleteModel { entry, files, identity, opened, needs, plan })))
     }
@@ -121,7 +122,7 @@ fn place(context: &Context, model: &CompleteModel) -> Finding {
     let step = opened.step().map_or_else(String::new, |step| format!(", step {step}"));
     let names: Vec<&str> = files.keys().map(String::as_str).take(4).collect();
     let more = if files.len() > names.len() { ", …" } else { "" };
-    Finding::ok("model", format!("{tag}{step}: {from}; {}{more}, {}", names.join(", "), size(bytes)))
+    Finding::ok("model", format!("{tag}{step}: {from}; {}{more}, {}", names.join(", "), ByteSize(bytes)))
         .with("tag", tag)
         .with("source", source)
         .with("step", opened.step())
@@ -185,7 +186,7 @@ pub(super) fn identity(context: &Context, found: &mut Vec<Finding>) {
             "Fetch it again, or correct the hash in models.toml.",
         ),
         None => {
-            let bytes = size(model.files.values().sum());
+            let bytes = ByteSize(model.files.values().sum());
             let text = format!("its files have not been hashed; the next load reads {bytes} for that");
             let advice = format!(
                 "`samosa models show {}` does it now, and it is remembered if the storage can be written.",
@@ -202,7 +203,7 @@ pub(super) fn memory(context: &Context, found: &mut Vec<Finding>) {
     let kv = match model.plan {
         Ok(plan) => plan.kv,
         Err(Shortage { needed, available }) => {
-            let (least, free) = (size(needed), size(available));
+            let (least, free) = (ByteSize(needed), ByteSize(available));
             let text = format!("{tag} does not fit: it needs {least} at least, and {free} are free");
             let advice =
                 "Free memory or raise the limit, or set NANOCHAT_DTYPE=int4, which takes about half of int8.";
@@ -212,12 +213,12 @@ pub(super) fn memory(context: &Context, found: &mut Vec<Finding>) {
     };
     let text = format!(
         "{tag} takes {} for weights, {} for keys and values, and {} while it loads: {} in all",
-        size(needs.weights),
-        size(kv),
-        size(TRANSIENT),
-        size(needs.weights + kv + TRANSIENT)
+        ByteSize(needs.weights),
+        ByteSize(kv),
+        ByteSize(TRANSIENT),
+        ByteSize(needs.weights + kv + TRANSIENT)
     );
-    let wanted = size(needs.kv);
+    let wanted = ByteSize(needs.kv);
     let advice =
         format!("Keys and values should have {wanted}: free memory, or set KV_CACHE_MB to what they get.");
     let (severity, advice) =
@@ -257,21 +258,21 @@ pub(super) fn swap(context: &Context, found: &mut Vec<Finding>) {
     let Ok(first) = model.plan else { return };
     let weights = model.needs.weights;
     let available = memory::available().map(|available| available.saturating_sub(weights));
-    let memory = Memory { available, untouched: first.kv, returned: Some(weights) };
+    let memory = MemoryBudget { available, untouched: first.kv, returned: Some(weights) };
     let beside = "a swap to a model of this size is loaded beside the one that serves";
     let in_its_place = "a swap to a model of this size takes the place of the one that serves";
     found.push(match plan(model.needs, memory, options.swap_mode) {
-        Ok(Plan { mode: Mode::Overlap, .. }) => Finding::ok("swap", beside).with("mode", "overlap"),
-        Ok(Plan { mode: Mode::Serial, .. }) if options.swap_mode == Wish::Serial => {
+        Ok(MemoryPlan { mode: SwapOrder::Overlap, .. }) => Finding::ok("swap", beside).with("mode", "overlap"),
+        Ok(MemoryPlan { mode: SwapOrder::Serial, .. }) if options.swap_mode == SwapMode::Serial => {
             Finding::ok("swap", in_its_place).with("mode", "serial")
         }
-        Ok(Plan { mode: Mode::Serial, .. }) => {
+        Ok(MemoryPlan { mode: SwapOrder::Serial, .. }) => {
             let advice = "Two do not fit, so requests wait for as long as the longest answer takes, plus the load; a smaller \
                           KV_CACHE_MB may make room for both.";
             Finding::note("swap", in_its_place, advice).with("mode", "serial")
         }
         Err(Shortage { needed, available }) => {
-            let (needed, free) = (size(needed), size(available));
+            let (needed, free) = (ByteSize(needed), ByteSize(available));
             let text = format!("a swap to a model of this size fails: it needs {needed}, and {free} would be free");
             Finding::warning("swap", text, "Set SWAP_MODE=auto, or free memory.")
         }
@@ -286,7 +287,7 @@ pub(super) fn speed(context: &Context, found: &mut Vec<Finding>) {
     let text = format!(
         "one stream: at most {} tokens/s, since each token reads {} at {} GB/s",
         rounded(rate),
-        size(token_bytes),
+        ByteSize(token_bytes),
         rounded(speed.read_model / 1e9)
     );
     found.push(

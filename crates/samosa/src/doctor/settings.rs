@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use client::http::{ServerUrl, Trust, probe};
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
@@ -105,13 +106,10 @@ fn ask(address: SocketAddr, scheme: &str) -> Result<Option<String>> {
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let _already_chosen = rustls::crypto::ring::default_provider().install_default();
+    let url = format!("{scheme}://{}", SocketAddr::new(host, address.port()));
+    let url = ServerUrl::parse(&url).map_err(anyhow::Error::msg)?;
     // Nothing that is said is secret, and certificates seldom name an address.
-    let client =
-        reqwest::Client::builder().tls_danger_accept_invalid_certs(true).no_proxy().timeout(PATIENCE);
-    let request = client.build()?.get(format!("{scheme}://{}/health", SocketAddr::new(host, address.port())));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let body = runtime.block_on(async { request.send().await?.bytes().await })?;
+    let (_, body) = probe(&url, &Trust::Everyone, "/health", PATIENCE)?;
     let health: Value = serde_json::from_slice(&body)?;
     health.get("total_workers").context("another program")?;
     Ok(health["current_model"].as_str().map(str::to_owned))

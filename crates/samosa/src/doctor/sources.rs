@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fetch::{self, Fetcher};
+use client::text::ByteSize;
+use fetch::Fetcher;
 use futures_util::future::join_all;
 use registry::provenance::DownloadRequest;
-use registry::{Catalog, Source, storage as storage_directory};
+use registry::{Catalog, storage as storage_directory};
+use serde_json::json;
 use server::Options;
 use tokio::time::timeout;
 
-use super::finding::{Finding, Severity, counted, size};
+use super::finding::{Finding, Severity, counted};
 use super::{CheckedModel, Context};
 use crate::{clock, storage as start};
 
@@ -49,11 +51,11 @@ pub(super) fn storage(context: &Context, found: &mut Vec<Finding>) {
     } else {
         (Severity::Ok, "can be read and written", "")
     };
-    let free = looked.free_bytes.map_or_else(String::new, |free| format!(", {} free", size(free)));
+    let free = looked.free_bytes.map_or_else(String::new, |free| format!(", {} free", ByteSize(free)));
     let text = format!("{path} {state}{free}");
     found.push(Finding::new("storage", severity, text, advice).with("free_bytes", looked.free_bytes));
     found.extend(looked.unfinished.iter().map(|left| {
-        let (tag, bytes) = (&left.tag, size(left.bytes));
+        let (tag, bytes) = (&left.tag, ByteSize(left.bytes));
         let text = format!("a download of {tag} did not come to its end; {bytes} of it are there");
         let advice =
             format!("`samosa pull {tag}` goes on with it; or remove .staging/{tag} from the storage.");
@@ -95,10 +97,8 @@ pub(super) fn remote(context: &Context, found: &mut Vec<Finding>) {
     if offered.is_empty() {
         found.push(Finding::ok("sources", "no model comes from elsewhere"));
     }
-    let hub_is_off = context.values.hf_hub_offline.get().unwrap_or_default();
     let asked = offered.iter().take(MAX_ASKED).map(|(source, wanted)| async {
-        let is_hub = matches!(wanted[0].source, Source::HuggingFace { .. });
-        let finding = if context.is_offline || hub_is_off && is_hub {
+        let finding = if context.is_offline || options.fetcher.is_off(&wanted[0].source) {
             Finding::ok("source", format!("{} was not asked", describe(source, wanted)))
         } else {
             ask(&options.fetcher, source, wanted, context).await
@@ -143,7 +143,7 @@ async fn ask(fetcher: &Fetcher, source: &str, wanted: &[DownloadRequest], contex
     let why = match listed {
         Ok(files) => {
             let text = format!("{of} lists {} in {:.0} ms", counted(files, "file"), seconds * 1e3);
-            return Finding::ok("source", text).with("seconds", seconds);
+            return Finding::ok("source", text).with("seconds", json!({ "list": seconds }));
         }
         Err(why) => why,
     };
@@ -160,7 +160,7 @@ async fn ask(fetcher: &Fetcher, source: &str, wanted: &[DownloadRequest], contex
                   machine trusts (SSL_CERT_FILE).";
     let finding =
         Finding::new("source", severity, format!("{of} cannot be listed: {why}"), format!("{advice} {so}"));
-    finding.with("seconds", seconds)
+    finding.with("seconds", json!({ "list": seconds }))
 }
 
 /// What `models.toml` and the settings offer from elsewhere, fetched already or not, by source.

@@ -14,8 +14,6 @@ use serde_json::{Map, Value, json};
 use self::operations::{ApiOperation, INTRODUCTION, OPERATIONS, OTHERS};
 use super::schema::{SchemaRow, rows};
 use super::{cell, code_list, keep_page};
-use client::text::wrap;
-
 use crate::settings::Values;
 
 /// Columns of a paragraph.

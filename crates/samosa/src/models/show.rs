@@ -6,7 +6,6 @@ use anyhow::Result;
 use model::{Config, Overrides, ShortWindow};
 use registry::identity::HashCache;
 use registry::load::{self, Found, Opened};
-use registry::models_file::Pins;
 use registry::{Identity, Location, memory, plan};
 use serde_json::{Map, Value, json};
 
@@ -23,22 +22,24 @@ pub(super) fn run(asked: &Asked) -> Result<()> {
 
 fn document(asked: &Asked) -> Result<Value> {
     let entry = &asked.entry;
-    let mut all = Map::new();
-    all.insert("tag".to_owned(), entry.tag.as_str().into());
-    all.insert("source".to_owned(), entry.source.to_string().into());
-    all.insert("path".to_owned(), entry.path.clone().into());
-    if entry.location == Location::Absent {
-        all.insert("state".to_owned(), "not fetched".into());
-        let models = asked.catalog.models_file()?;
-        if let Some(said) = models.entry(entry.tag.as_str()) {
-            all.insert("directory".to_owned(), json!(said.directory));
-            all.insert("step".to_owned(), json!(said.step));
-            all.insert("overrides".to_owned(), overrides(&said.overrides()));
-            all.insert("sha256".to_owned(), said.sha256.as_ref().map_or(Value::Null, pins));
+    let is_absent = entry.location == Location::Absent;
+    let mut all = map(json!({
+        "tag": entry.tag.as_str(),
+        "source": entry.source.to_string(),
+        "path": entry.path,
+        "state": if is_absent { "not fetched" } else { "complete" },
+    }));
+    if is_absent {
+        if let Some(said) = asked.catalog.models_file()?.entry(entry.tag.as_str()) {
+            all.extend(map(json!({
+                "directory": said.directory,
+                "step": said.step,
+                "overrides": overrides(&said.overrides()),
+                "sha256": said.sha256,
+            })));
         }
         return Ok(all.into());
     }
-    all.insert("state".to_owned(), "complete".into());
     let found = load::find(&asked.catalog, entry, &asked.load)?;
     let hashes = found.hashes(&HashCache::of(asked.catalog.directory()))?;
     let file =
@@ -52,11 +53,13 @@ fn document(asked: &Asked) -> Result<Value> {
     all.extend(sizes(&opened));
     all.extend(memory_use(asked, &opened));
     all.extend(said);
-    all.insert("identity".to_owned(), identity.as_str().into());
-    all.insert("files".to_owned(), files.into());
-    all.insert("notes".to_owned(), json!(opened.config().notes));
-    all.insert("unknown_keys".to_owned(), json!(opened.config().unknown_keys));
-    all.insert("mismatches".to_owned(), json!(differing));
+    all.extend(map(json!({
+        "identity": identity.as_str(),
+        "files": files,
+        "notes": opened.config().notes,
+        "unknown_keys": opened.config().unknown_keys,
+        "mismatches": differing,
+    })));
     Ok(all.into())
 }
 
@@ -117,7 +120,7 @@ fn what_is_said(found: &Found) -> Map<String, Value> {
     map(json!({
         "fetched": fetched,
         "overrides": overrides(found.overrides()),
-        "sha256": found.pins().map_or(Value::Null, pins),
+        "sha256": found.pins(),
     }))
 }
 
@@ -140,11 +143,4 @@ fn overrides(overrides: &Overrides) -> Value {
     }));
     all.retain(|_, value| !value.is_null());
     all.into()
-}
-
-fn pins(pins: &Pins) -> Value {
-    match pins {
-        Pins::Weights(hash) => json!(hash),
-        Pins::Files(files) => json!(files),
-    }
 }

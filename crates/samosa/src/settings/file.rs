@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use toml::de::DeTable;
-use toml::{Table, Value};
+use toml::{Spanned, Value};
 
 use super::{Given, SetBy, Values, Wrong};
 
@@ -33,9 +32,8 @@ impl SettingsFile {
     fn parse(&mut self, path: &Path, text: &str) {
         let line_at = |at: usize| text[..at].matches('\n').count() + 1;
         let at_line = |line: usize| format!("{}, line {line}", path.display());
-        let parsed = DeTable::parse(text).and_then(|lines| Ok((lines, text.parse::<Table>()?)));
-        let (lines, table) = match parsed {
-            Ok(parsed) => parsed,
+        let table: BTreeMap<Spanned<String>, Value> = match toml::from_str(text) {
+            Ok(table) => table,
             Err(error) => {
                 // Without the text at fault: it may be a secret.
                 let line = error.span().map_or(1, |span| line_at(span.start));
@@ -43,25 +41,25 @@ impl SettingsFile {
                 return self.wrong.push(Wrong::in_general(format!("{}: {message}", at_line(line))));
             }
         };
-        let mut keys: Vec<(usize, &str)> =
-            lines.get_ref().keys().map(|key| (line_at(key.span().start), key.get_ref().as_ref())).collect();
-        keys.sort_unstable();
+        let mut entries: Vec<_> =
+            table.iter().map(|(key, value)| (line_at(key.span().start), key.get_ref(), value)).collect();
+        entries.sort_unstable_by_key(|(line, key, _)| (*line, *key));
         let (known, path) = (Values::default(), Arc::from(path));
-        for (line, key) in keys {
+        for (line, key, value) in entries {
             let Some(setting) = known.named(key) else {
                 let hint = known.did_you_mean(key);
                 let text = format!("{}: the setting {key} is not known{hint}", at_line(line));
                 self.wrong.push(Wrong::in_general(text));
                 continue;
             };
-            match as_text(&table[key]) {
+            match as_text(value) {
                 Some(value) if value.is_empty() => {}
                 Some(text) => {
                     let by = SetBy::File(Arc::clone(&path), line);
                     self.values.insert(setting.key, Given { text, by });
                 }
                 None => {
-                    let (expected, found) = (&setting.expected, what(&table[key]));
+                    let (expected, found) = (&setting.expected, what(value));
                     let text = format!("{}: {key} must be {expected}, and not {found}", at_line(line));
                     self.wrong.push(Wrong { key: Some(setting.key), text });
                 }

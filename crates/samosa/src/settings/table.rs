@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cpu::WeightFormat;
 use registry::Tag;
-use registry::plan::Wish;
+use registry::plan::SwapMode;
 use server::{ContextOverflow, Defaults, Limits};
 use tracing::Level;
 
@@ -36,31 +36,6 @@ const INSTRUCTION_SETS: [&str; 10] = [
     "neon-i8mm",
 ];
 
-const WEIGHT_FORMATS: &[(&str, WeightFormat)] = &[
-    ("auto", WeightFormat::Int8),
-    ("float32", WeightFormat::F32),
-    ("bfloat16", WeightFormat::Bf16),
-    ("int8", WeightFormat::Int8),
-    ("int4", WeightFormat::Int4),
-];
-
-const OVERFLOWS: &[(&str, ContextOverflow)] =
-    &[("drop", ContextOverflow::DropOldest), ("error", ContextOverflow::Error)];
-
-const SWAP_MODES: &[(&str, Wish)] =
-    &[("auto", Wish::Auto), ("overlap", Wish::Overlap), ("serial", Wish::Serial)];
-
-const LOG_LEVELS: &[(&str, Level)] = &[
-    ("error", Level::ERROR),
-    ("warn", Level::WARN),
-    ("info", Level::INFO),
-    ("debug", Level::DEBUG),
-    ("trace", Level::TRACE),
-];
-
-const LOG_FORMATS: &[(&str, LogFormat)] =
-    &[("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)];
-
 /// The bounds that the server has by itself, which are the defaults here.
 fn limits() -> Limits {
     Limits::default()
@@ -80,7 +55,7 @@ macro_rules! settings {
             /// Every setting with what its sources have for it.
             pub(super) fn build(sources: Sources<'_>) -> Self {
                 Self {
-                    $($($key: $kind.named(stringify!($key), $help, sources),)*)*
+                    $($($key: $kind.filled(stringify!($key), $help, sources),)*)*
                     wrong: Vec::new(),
                 }
             }
@@ -145,7 +120,17 @@ settings! {
             "Instruction set of the kernels; `samosa version` lists those of this CPU";
         device_type: () = choice(&[("auto", ()), ("cpu", ())], &[]).default("auto"),
             "Device that computes";
-        nanochat_dtype: WeightFormat = choice(WEIGHT_FORMATS, &[("float16", WeightFormat::Bf16)]).default("auto"),
+        nanochat_dtype: WeightFormat = choice(
+            &[
+                ("auto", WeightFormat::Int8),
+                ("float32", WeightFormat::F32),
+                ("bfloat16", WeightFormat::Bf16),
+                ("int8", WeightFormat::Int8),
+                ("int4", WeightFormat::Int4),
+            ],
+            &[("float16", WeightFormat::Bf16)],
+        )
+        .default("auto"),
             "How weights are held; auto is int8, and float16 is taken as bfloat16 with a warning";
         kv_cache_mb: Option<u64> = whole(1..=1 << 20, "MEGABYTES").such_as("1024"),
             "Memory for keys and values of each worker; otherwise 1024, but at most half of what is free";
@@ -157,11 +142,12 @@ settings! {
     "Requests" {
         default_temperature: f64 = decimal(0.0..=limits().temperature).default(Defaults::default().temperature),
             "Temperature of requests that name none";
-        default_top_k: u64 = whole(client::TOP_K, "COUNT").default(Defaults::default().top_k),
+        default_top_k: u64 = whole(0..=limits().top_k, "COUNT").default(Defaults::default().top_k),
             "Candidates of requests that name none; 0 keeps all";
-        default_max_tokens: u64 = whole(client::MAX_TOKENS, "COUNT").default(Defaults::default().max_tokens),
+        default_max_tokens: u64 = whole(1..=limits().max_tokens, "COUNT").default(Defaults::default().max_tokens),
             "Longest answer of requests that name none";
-        context_overflow: ContextOverflow = choice(OVERFLOWS, &[]).default("drop"),
+        context_overflow: ContextOverflow =
+            choice(&[("drop", ContextOverflow::DropOldest), ("error", ContextOverflow::Error)], &[]).default("drop"),
             "Conversations too long for the model: drop the oldest turns, or refuse";
         ignored_request_fields: Vec<String> = list("NAME", "force_web_search"),
             "Fields outside the contract that are ignored instead of refused; nested ones by path, as in \
@@ -202,7 +188,8 @@ settings! {
              MAX_RUNNING_REQUESTS + 1 counts as that";
     }
     "Swaps and stopping" {
-        swap_mode: Wish = choice(SWAP_MODES, &[]).default("auto"),
+        swap_mode: SwapMode =
+            choice(&[("auto", SwapMode::Auto), ("overlap", SwapMode::Overlap), ("serial", SwapMode::Serial)], &[]).default("auto"),
             "Load a new model beside the old one, or in its place while requests wait; auto: beside it if both fit";
         swap_wait: Duration = seconds(0..=3600, Duration::from_secs(45)),
             "How long a swap's caller waits for its end; `Prefer: wait=N` makes it less";
@@ -228,9 +215,21 @@ settings! {
             "Largest model that is fetched, all its files together";
     }
     "Logs and traces" {
-        log_level: Level = choice(LOG_LEVELS, &[("critical", Level::ERROR), ("warning", Level::WARN)]).default("info"),
+        log_level: Level = choice(
+            &[
+                ("error", Level::ERROR),
+                ("warn", Level::WARN),
+                ("info", Level::INFO),
+                ("debug", Level::DEBUG),
+                ("trace", Level::TRACE),
+            ],
+            &[("critical", Level::ERROR), ("warning", Level::WARN)],
+        )
+        .default("info"),
             "How much is logged; never keys, tokens or message text";
-        log_format: LogFormat = choice(LOG_FORMATS, &[]).default("auto"),
+        log_format: LogFormat =
+            choice(&[("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)], &[])
+            .default("auto"),
             "JSON lines or text on standard output; auto is text on a terminal and JSON elsewhere";
         otel_exporter_otlp_endpoint: Option<String> = url().such_as("http://localhost:4318"),
             "OpenTelemetry collector that takes traces over OTLP/HTTP; its other OTEL_* variables are heeded too";

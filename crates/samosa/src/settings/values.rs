@@ -16,8 +16,8 @@ const ALIKE: f64 = 0.8;
 pub(super) type Sources<'a> = &'a mut dyn FnMut(&Setting) -> Vec<Given>;
 
 impl<T> TypedSetting<T> {
-    /// The setting of this name, with the value that counts.
-    pub(super) fn named(mut self, key: &'static str, help: &'static str, sources: Sources<'_>) -> Self {
+    /// Gives the setting its name, and the value that counts.
+    pub(super) fn filled(mut self, key: &'static str, help: &'static str, sources: Sources<'_>) -> Self {
         (self.setting.key, self.setting.help) = (key, help);
         self.setting.given = sources(&self.setting);
         let default = Given { text: self.setting.default.clone(), by: SetBy::Default };

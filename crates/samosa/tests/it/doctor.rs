@@ -331,7 +331,7 @@ fn sources_are_asked_for_their_lists_alone_and_not_at_all_offline() {
     };
     let listed = source("huggingface:owner/d20");
     assert_eq!(listed["mark"], "ok", "{listed}");
-    assert!(listed["figures"]["seconds"].as_f64().unwrap() > 0.0, "{listed}");
+    assert!(listed["figures"]["seconds"]["list"].as_f64().unwrap() > 0.0, "{listed}");
     for failing in ["huggingface:owner/d21", &format!("http://{dead}/d32")] {
         assert_eq!(source(failing)["mark"], "warning", "{failing}");
     }

@@ -109,7 +109,7 @@ impl Process {
 }
 
 impl System {
-    fn new(r: &mut Registry, now: &registry::process::Process) -> Self {
+    fn new(r: &mut Registry, now: &registry::process::ProcessStats) -> Self {
         let help = "Seconds from 1970 to the start of the process";
         let started: Decimal = add(r, "process_start_time_seconds", help, Gauge::default());
         // Once: the system's clock may be set, the start stays.
@@ -139,7 +139,7 @@ impl System {
         }
     }
 
-    fn set(&self, now: &registry::process::Process) {
+    fn set(&self, now: &registry::process::ProcessStats) {
         self.cpu_seconds.inner().store(now.cpu_seconds.to_bits(), Ordering::Relaxed);
         self.resident_bytes.set(now.resident_bytes as i64);
         self.virtual_bytes.set(now.virtual_bytes as i64);

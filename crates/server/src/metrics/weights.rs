@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use registry::swap::{Outcome, Phase};
+use registry::swap::{SwapOutcome, SwapPhase};
 
 use super::add;
 use super::engines::EngineNow;
@@ -128,10 +128,10 @@ impl Weights {
             download: Download::new(r),
             on_the_way: AtomicUsize::new(0),
         };
-        for outcome in Outcome::ALL {
+        for outcome in SwapOutcome::ALL {
             drop(weights.swaps.get_or_create(&OutcomeLabels { outcome: outcome.name() }));
         }
-        for phase in Phase::ALL {
+        for phase in SwapPhase::ALL {
             drop(weights.phases.get_or_create(&PhaseLabels { phase: phase.name() }));
         }
         weights
@@ -149,12 +149,12 @@ impl Weights {
     }
 
     /// A swap went live, or failed.
-    pub(crate) fn ended(&self, outcome: Outcome) {
+    pub(crate) fn ended(&self, outcome: SwapOutcome) {
         self.swaps.get_or_create(&OutcomeLabels { outcome: outcome.name() }).inc();
     }
 
     /// A phase is over.
-    pub(crate) fn phase(&self, phase: Phase, took: Duration) {
+    pub(crate) fn phase(&self, phase: SwapPhase, took: Duration) {
         self.phases.get_or_create(&PhaseLabels { phase: phase.name() }).observe(took.as_secs_f64());
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use fetch::DownloadProgress;
 use registry::Tag;
-use registry::swap::{Mode, Outcome, Phase};
+use registry::swap::{SwapOrder, SwapOutcome, SwapPhase};
 use serde_json::{Value, json};
 
 use crate::clock;
@@ -26,13 +26,13 @@ pub(crate) struct Record {
     pub(crate) previous: Option<Tag>,
     started: SystemTime,
     /// Known once memory was compared.
-    pub(crate) mode: Option<Mode>,
-    phase: Phase,
+    pub(crate) mode: Option<SwapOrder>,
+    phase: SwapPhase,
     /// Phases that are over, with when each began and how long it took.
-    phases: Vec<(Phase, SystemTime, Duration)>,
+    phases: Vec<(SwapPhase, SystemTime, Duration)>,
     /// Since when the new model serves.
     live: Option<SystemTime>,
-    outcome: Option<Outcome>,
+    outcome: Option<SwapOutcome>,
     /// Why it failed.
     pub(crate) reason: Option<String>,
     /// Of the new weights, once they are hashed.
@@ -52,7 +52,7 @@ impl Record {
             previous,
             started: SystemTime::now(),
             mode: None,
-            phase: Phase::Resolve,
+            phase: SwapPhase::Resolve,
             phases: Vec::new(),
             live: None,
             outcome: None,
@@ -64,7 +64,7 @@ impl Record {
     }
 
     /// A phase begins.
-    pub(crate) fn enter(&mut self, phase: Phase) {
+    pub(crate) fn enter(&mut self, phase: SwapPhase) {
         self.phase = phase;
     }
 
@@ -93,7 +93,7 @@ impl Record {
     }
 
     /// It is over.
-    pub(crate) fn end(&mut self, outcome: Outcome) {
+    pub(crate) fn end(&mut self, outcome: SwapOutcome) {
         self.outcome = Some(outcome);
         self.resident.1 = registry::memory::resident();
     }
@@ -123,7 +123,7 @@ impl Record {
         let root = trace::phase(&context, "swap", (self.started, took))
             .text("samosa.target_model", self.target.as_str())
             .text("samosa.previous_model", self.previous.as_ref().map_or("", Tag::as_str))
-            .text("samosa.mode", self.mode.map_or("", Mode::name))
+            .text("samosa.mode", self.mode.map_or("", SwapOrder::name))
             .text("samosa.outcome", self.outcome_name())
             .text("samosa.weights", self.identity.as_deref().unwrap_or_default())
             .count("samosa.swap_id", self.id as usize);
@@ -148,7 +148,7 @@ impl Record {
 
     /// As in `/stats`.
     pub(crate) fn to_json(&self) -> Value {
-        let seconds = |(phase, _, took): &(Phase, SystemTime, Duration)| {
+        let seconds = |(phase, _, took): &(SwapPhase, SystemTime, Duration)| {
             (phase.name().to_owned(), took.as_secs_f64().into())
         };
         let phases: serde_json::Map<String, Value> = self.phases.iter().map(seconds).collect();
@@ -156,7 +156,7 @@ impl Record {
             "swap_id": self.id,
             "target_model": self.target.as_str(),
             "previous_model": self.previous.as_ref().map(Tag::as_str),
-            "mode": self.mode.map(Mode::name),
+            "mode": self.mode.map(SwapOrder::name),
             "started": clock::unix_of(self.started),
             "phase": self.phase.name(),
             "phase_seconds": phases,
@@ -223,13 +223,13 @@ mod tests {
     fn a_record_says_where_it_is_and_then_how_it_ended() {
         let mut record = Record::new(1, registry::builtin::tag(), None);
         record.leave(Duration::from_millis(1500));
-        record.enter(Phase::Verify);
+        record.enter(SwapPhase::Verify);
         let running = record.to_json();
         assert_eq!((&running["phase"], &running["outcome"]), (&json!("verify"), &json!("running")));
         assert_eq!(running["phase_seconds"], json!({ "resolve": 1.5 }));
         record.reason = Some("it is broken".to_owned());
         assert_eq!(record.failure(), None, "a reason counts when all is over");
-        record.end(Outcome::Restored);
+        record.end(SwapOutcome::Restored);
         assert_eq!(
             (record.failure(), record.to_json()["outcome"].as_str()),
             (Some("it is broken"), Some("restored"))

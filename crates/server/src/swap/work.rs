@@ -7,9 +7,9 @@ use cpu::Compute;
 use engine::driver::Watch;
 use fetch::DownloadProgress;
 use registry::load::{Found, Verified};
-use registry::plan::{self, Memory, Plan};
+use registry::plan::{self, MemoryBudget, MemoryPlan};
 use registry::provenance::DownloadRequest;
-use registry::swap::{Mode, Next, Phase, Transaction};
+use registry::swap::{SwapOrder, SwapPhase, SwapStep, Transaction};
 use registry::{Entry, LoadedModel, Tag, load, memory, self_test};
 
 use super::{problem, problem_of};
@@ -31,7 +31,7 @@ pub(super) struct Work<'a> {
     entry: Option<Entry>,
     wanted: Option<DownloadRequest>,
     verified: Option<Verified>,
-    plan: Option<Plan>,
+    plan: Option<MemoryPlan>,
     loaded: Option<LoadedModel>,
     next: Option<Generation>,
     retired: Vec<Watch>,
@@ -57,7 +57,7 @@ impl<'a> Work<'a> {
     }
 
     /// What comes after a phase that ended so.
-    pub(super) fn next(&mut self, done: &Result<(), Problem>) -> Next {
+    pub(super) fn next(&mut self, done: &Result<(), Problem>) -> SwapStep {
         if done.is_ok() {
             return self.transaction.succeeded();
         }
@@ -67,23 +67,23 @@ impl<'a> Work<'a> {
     }
 
     /// Does the work of a phase.
-    pub(super) fn perform(&mut self, phase: Phase) -> Result<(), Problem> {
+    pub(super) fn perform(&mut self, phase: SwapPhase) -> Result<(), Problem> {
         match phase {
-            Phase::Resolve => self.resolve(),
-            Phase::Download => self.download(),
-            Phase::Verify => self.verify(),
-            Phase::Load => self.load(),
-            Phase::SelfTest => self.self_test(),
-            Phase::CutOver => self.cut_over(),
-            Phase::Drain => {
+            SwapPhase::Resolve => self.resolve(),
+            SwapPhase::Download => self.download(),
+            SwapPhase::Verify => self.verify(),
+            SwapPhase::Load => self.load(),
+            SwapPhase::SelfTest => self.self_test(),
+            SwapPhase::CutOver => self.cut_over(),
+            SwapPhase::Drain => {
                 self.drain();
                 Ok(())
             }
-            Phase::Free => {
+            SwapPhase::Free => {
                 memory::give_back();
                 Ok(())
             }
-            Phase::Restore => self.restore(),
+            SwapPhase::Restore => self.restore(),
         }
     }
 
@@ -159,14 +159,14 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn memory(&self) -> Memory {
+    fn memory(&self) -> MemoryBudget {
         let serving = self.state.generation().map(|generation| generation.bytes());
         let (_, retired) = self.state.swapper.retired();
         // Weights are all touched, so what is not resident is reserved keys and values.
         let promised = serving.unwrap_or(0) + retired;
         let untouched = promised.saturating_sub(memory::resident().unwrap_or(u64::MAX));
         let returned = serving.map(|bytes| bytes.saturating_sub(untouched));
-        Memory { available: memory::available(), untouched, returned }
+        MemoryBudget { available: memory::available(), untouched, returned }
     }
 
     fn load(&mut self) -> Result<(), Problem> {
@@ -187,7 +187,7 @@ impl<'a> Work<'a> {
     }
 
     /// Engines around a model that gave a short answer.
-    fn tested(&self, loaded: LoadedModel, plan: Plan) -> Result<Generation, Problem> {
+    fn tested(&self, loaded: LoadedModel, plan: MemoryPlan) -> Result<Generation, Problem> {
         self_test::run(&loaded, &self.compute()).map_err(|error| self.failed(&error))?;
         let number = self.state.swapper.next_generation();
         Generation::start(number, loaded, &self.state.options, plan.kv as usize).map_err(|error| {
@@ -214,7 +214,7 @@ impl<'a> Work<'a> {
     }
 
     fn drain(&mut self) {
-        if self.transaction.mode() == Mode::Serial {
+        if self.transaction.mode() == SwapOrder::Serial {
             self.state.gate.hold();
             self.retired.extend(self.state.retire());
             self.state.current.store(None);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use registry::plan::Wish;
+use registry::plan::SwapMode;
 use serde_json::{Value, json};
 use server::Options;
 
@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 fn serial(options: Options) -> Options {
-    Options { swap_mode: Wish::Serial, ..options }
+    Options { swap_mode: SwapMode::Serial, ..options }
 }
 
 /// Embeddings that are no numbers: found when they are read, after the old model is gone.

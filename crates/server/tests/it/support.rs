@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cpu::WeightFormat;
 use fetch::{FetchSettings, Fetcher};
-use registry::plan::Wish;
+use registry::plan::SwapMode;
 use registry::{LoadOptions, Tag};
 use serde_json::{Value, json};
 use server::problem::Code;
@@ -46,7 +46,7 @@ pub(crate) fn options() -> Options {
         metrics_address: None,
         keys: Keys::parse(KEY),
         edge: Edge::default(),
-        swap_mode: Wish::Auto,
+        swap_mode: SwapMode::Auto,
         swap_wait: Duration::from_secs(45),
         drain_timeout: Duration::from_secs(20),
         limits: Limits::default(),
