@@ -15,7 +15,6 @@ mod metrics;
 mod openai;
 mod openai_contract;
 mod openai_refusals;
-mod overload;
 mod page;
 mod refusals;
 mod routes;

@@ -1,12 +1,18 @@
 //! Ten times as many callers as the server has places for: those that are taken are answered as if the others were
 //! not there, and the others hear so at once and when to come back.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+#[expect(dead_code, reason = "each binary uses its part of it")]
+#[path = "it/support.rs"]
+mod support;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Ask, Server, ask, long_options, long_storage, options};
+use support::{Ask, Server, ask, long_options, long_storage, options};
 
 /// Requests that run at once.
 const PLACES: usize = 8;
