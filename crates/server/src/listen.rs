@@ -28,13 +28,15 @@ use crate::connections::{Closed, ConnectionSlot, ConnectionState, Connections};
 use crate::edge::host::Listening;
 use crate::edge::tls::{self, Tls};
 use crate::lifecycle::Ending;
-use crate::routes::router;
+use crate::routes::{metrics_router, router};
 
 /// Room for a request's headers on the wire; larger than the limit that is explained to callers, so that they
 /// get the explanation.
 const HEADER_BUFFER: usize = 64 << 10;
 /// Header lines on the wire; their bytes are limited anyway.
 const HEADERS: usize = 512;
+/// Connections at once to the listener of metrics: a few scrapers, each with one or two.
+const METRICS_CONNECTIONS: usize = 32;
 /// How often streams are counted while the server stops.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// How long connections may take to close once their streams are over.
@@ -82,8 +84,16 @@ pub async fn serve(listener: TcpListener, app: App, mut stop: Stop) {
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, graceful.shutdown()).await;
 }
 
+/// Serves `/metrics` and `/livez` on an address of their own until `stop` says so. Scrapes are short, so that nothing has to
+/// be drained.
+pub async fn serve_metrics(listener: TcpListener, app: App, mut stop: Stop) {
+    let connections = Connections::new(METRICS_CONNECTIONS);
+    let server = HttpServer::new(metrics_router(app.clone()), &listener, connections, app).without_tls();
+    server.accept_until(&listener, &GracefulShutdown::new(), ending(&mut stop)).await;
+}
+
 /// Returns once the server has to end. A closed channel means the same as its signal.
-pub(crate) async fn ending(stop: &mut Stop) -> Ending {
+async fn ending(stop: &mut Stop) -> Ending {
     let stopped = stop.wait_for(Option::is_some).await;
     stopped.ok().and_then(|ending| *ending).unwrap_or(Ending::Drain)
 }
@@ -97,7 +107,7 @@ async fn relieved(stop: &mut Stop) {
 }
 
 /// What each connection of a listener needs.
-pub(crate) struct HttpServer {
+struct HttpServer {
     router: Router,
     listening: Listening,
     tls: Option<Tls>,
@@ -109,24 +119,19 @@ pub(crate) struct HttpServer {
 
 impl HttpServer {
     /// Serves `router` on a listener, with TLS if that is set.
-    pub(crate) fn new(
-        router: Router,
-        listener: &TcpListener,
-        connections: Arc<Connections>,
-        app: App,
-    ) -> Self {
+    fn new(router: Router, listener: &TcpListener, connections: Arc<Connections>, app: App) -> Self {
         let refusals = Arc::new(Semaphore::new(reject::AT_ONCE));
         let (listening, tls) = (Listening::on(listener.local_addr()), app.options.edge.tls.clone());
         Self { router, listening, tls, connections, refusals, app }
     }
 
     /// The same in the clear.
-    pub(crate) fn without_tls(self) -> Self {
+    fn without_tls(self) -> Self {
         Self { tls: None, ..self }
     }
 
     /// Takes connections until `end` is there, and returns what it brings.
-    pub(crate) async fn accept_until<T>(
+    async fn accept_until<T>(
         &self,
         listener: &TcpListener,
         graceful: &GracefulShutdown,

@@ -11,7 +11,6 @@ pub(crate) mod engines;
 mod process;
 mod register;
 mod requests;
-pub(crate) mod scrape;
 pub(crate) mod stream;
 pub(crate) mod text;
 mod weights;
@@ -95,7 +94,9 @@ impl Metrics {
     }
 
     pub(crate) fn ignored_fields(&self, fields: &[String]) {
-        fields.iter().for_each(|field| self.requests.ignored_field(field));
+        for field in fields {
+            self.requests.ignored_field(field);
+        }
     }
 
     pub(crate) fn stream_began(&self) {

@@ -46,6 +46,16 @@ pub fn router(app: App) -> Router {
         .layer(from_fn_with_state(app, context::follow))
 }
 
+/// The routes of `METRICS_ADDR`: metrics for those who collect them, and nothing else.
+pub(crate) fn metrics_router(app: App) -> Router {
+    Router::new()
+        .route("/metrics", get(stats::metrics))
+        .route("/livez", get(stats::livez))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(app)
+}
+
 /// Answers a request of this process as the service on a network would, key and Host header included. Dropping the body of
 /// a stream ends its answer.
 pub async fn answer(app: App, request: Request<Full<Bytes>>) -> Response<Body> {

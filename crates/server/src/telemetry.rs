@@ -77,7 +77,9 @@ impl SwapObserver for Telemetry {
 
     fn ended(&self, record: &SwapStatus) {
         if let Some(spans) = &self.spans {
-            swap_report::spans(record).into_iter().for_each(|span| spans.collect(span));
+            for span in swap_report::spans(record) {
+                spans.collect(span);
+            }
         }
     }
 }

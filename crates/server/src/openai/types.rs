@@ -96,7 +96,6 @@ impl ResponseContext {
 
 /// An answer, or a chunk of one.
 #[derive(Serialize)]
-#[expect(clippy::struct_field_names, reason = "the names callers read")]
 pub(super) struct CompletionObject<'a, C, U> {
     id: &'a str,
     object: &'static str,

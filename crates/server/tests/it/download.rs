@@ -141,7 +141,7 @@ async fn an_offered_model_is_fetched_by_the_swap_to_it() {
     assert_eq!(server.swap("far").await.json().await["status"], "ok", "it is there and unchanged");
     assert_eq!(server.get("/stats").await["swap"]["last"]["swap_id"], 2, "so nothing was begun");
     let again = Server::start(with(options(root.path(), "http://127.0.0.1:9"), |models| {
-        models.default_tag = Tag::new("far")
+        models.default_tag = Tag::new("far");
     }));
     assert_eq!(again.await.get("/health").await["current_model"], "far", "and no source is asked for it");
 }
