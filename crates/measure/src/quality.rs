@@ -13,8 +13,9 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, bail};
 use cpu::{Compute, Isa, WeightFormat};
-use registry::{Catalog, LoadOptions, LoadedModel};
+use registry::{Catalog, open};
 use serde_json::{Value, json};
+use serving::LoadedModel;
 
 use self::greedy::Agreement;
 use self::sample::Sample;
@@ -111,8 +112,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn load(compute: &Compute, format: WeightFormat) -> anyhow::Result<LoadedModel> {
     let catalog = Catalog::new(None);
     let entry = catalog.find(&registry::builtin::tag())?;
-    let opened = registry::load::open(&catalog, &entry, &LoadOptions { format, step: None });
-    opened.and_then(|opened| opened.load(compute)).context("the built-in model does not load")
+    let verified = open::open(&catalog, &entry, None);
+    verified
+        .and_then(|verified| LoadedModel::load(verified, format, compute))
+        .context("the built-in model does not load")
 }
 
 impl Line {

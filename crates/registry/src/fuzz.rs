@@ -4,8 +4,8 @@
 
 use tokenizer::Tokenizer;
 
-use crate::load::vocabulary;
 use crate::models_file::ModelsFile;
+use crate::open::vocabulary;
 
 /// Reads a `models.toml`; what is wrong has a line.
 pub fn fuzz_models_file(bytes: &[u8]) {

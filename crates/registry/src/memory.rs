@@ -1,5 +1,4 @@
-//! How much memory this process may still take: what its control group allows, and what the machine has. And that
-//! what it no longer needs goes back.
+//! How much memory this process may still take: what its control group allows, and what the machine has.
 
 use std::path::Path;
 
@@ -12,16 +11,6 @@ pub fn available() -> Option<u64> {
     let machine = kilobytes(&meminfo, "MemAvailable:");
     let groups = ControlGroups::of(Path::new("/"), "memory").least(memory_left);
     machine.into_iter().chain(groups).min()
-}
-
-/// Arranges that memory which is freed goes back to the system. To be called once, early.
-pub fn prepare() {
-    cpu::allocator::keep_large_blocks_apart();
-}
-
-/// Gives what is free back to the system.
-pub fn give_back() {
-    cpu::allocator::give_back();
 }
 
 /// Bytes of this process in memory now.

@@ -37,7 +37,7 @@ pub(crate) async fn start(mut options: Options, model: Option<Tag>) -> Result<Mo
     let first = models.first_tag();
     if let Some(model) = model {
         // The step that is set is that of the default model.
-        models.load.step = models.load.step.filter(|_| first.is_ok_and(|first| first == model));
+        models.step = models.step.filter(|_| first.is_ok_and(|first| first == model));
         models.default_tag = Some(model);
     }
     // A chat needs a model, whatever servers wait for.

@@ -11,7 +11,8 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use registry::{Catalog, Entry, LoadOptions, Tag};
+use cpu::WeightFormat;
+use registry::{Catalog, Entry, Tag};
 use serde_json::Value;
 use serving::Options;
 
@@ -49,7 +50,9 @@ pub(crate) fn run(options: &Options, matches: &ArgMatches) -> Result<()> {
 struct Asked {
     catalog: Catalog,
     entry: Entry,
-    load: LoadOptions,
+    /// The training step that is asked for.
+    step: Option<u64>,
+    format: WeightFormat,
     json: bool,
 }
 
@@ -59,8 +62,8 @@ impl Asked {
         let tag = Tag::new(name).with_context(|| format!("{name:?} is not a model's tag"))?;
         let catalog = options.catalog();
         let entry = catalog.find(&tag)?;
-        let load = options.load_options(&tag, Some(&options.first_tag()?));
-        Ok(Self { catalog, entry, load, json: matches.get_flag("json") })
+        let step = options.step_of(&tag, Some(&options.first_tag()?));
+        Ok(Self { catalog, entry, step, format: options.format, json: matches.get_flag("json") })
     }
 }
 

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use cpu::{Isa, WeightFormat};
 use fetch::{FetchSettings, Fetcher};
+use registry::Tag;
 use registry::catalog::Offer;
-use registry::{LoadOptions, Tag};
 use server::{Defaults, Edge, Keys, Limits, Options};
 
 use crate::edge;
@@ -156,7 +156,8 @@ fn models(values: &Values, workers: usize) -> Result<serving::Options> {
         fetcher: fetcher(values)?,
         restore_last_model: values.restore_last_model.get()?,
         remember_last_model: true,
-        load: LoadOptions { format: weight_format(values)?, step: values.default_step.get()? },
+        format: weight_format(values)?,
+        step: values.default_step.get()?,
         isa: isa(values)?,
         threads: threads(values, workers)?,
         workers,

@@ -15,7 +15,7 @@ use client::progress::{Download, Progress};
 use client::text::{ByteSize, counted};
 use fetch::{DownloadProgress, ProgressSnapshot};
 use registry::provenance::{DownloadRequest, Provenance};
-use registry::{Catalog, Entry, Error, Identity, LoadOptions, Location, Tag, load};
+use registry::{Catalog, Entry, Error, Identity, Location, Tag, open};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -67,8 +67,8 @@ impl Options {
         Ok(Self { tag, json: matches.get_flag("json"), settings, root })
     }
 
-    fn load_options(&self) -> LoadOptions {
-        self.settings.load_options(&self.tag, self.settings.first_tag().ok().as_ref())
+    fn step(&self) -> Option<u64> {
+        self.settings.step_of(&self.tag, self.settings.first_tag().ok().as_ref())
     }
 }
 
@@ -124,9 +124,7 @@ fn wanted(options: &Options) -> Result<DownloadRequest> {
         Err(Error::UnknownTag { .. }) => bail!("`{tag}` is not offered{}", offers(&catalog, options)),
         found => found.map_err(anyhow::Error::msg)?,
     };
-    if let Some(wanted) =
-        load::offered(&catalog, &entry, &options.load_options()).map_err(anyhow::Error::msg)?
-    {
+    if let Some(wanted) = open::offered(&catalog, &entry, options.step()).map_err(anyhow::Error::msg)? {
         return Ok(wanted);
     }
     match entry.location {
@@ -148,7 +146,7 @@ fn wanted(options: &Options) -> Result<DownloadRequest> {
 fn offers(catalog: &Catalog, options: &Options) -> String {
     let entries = catalog.list().unwrap_or_default();
     let is_offered =
-        |entry: &&Entry| load::offered(catalog, entry, &options.load_options()).is_ok_and(|o| o.is_some());
+        |entry: &&Entry| open::offered(catalog, entry, options.step()).is_ok_and(|o| o.is_some());
     let tags: Vec<&str> =
         entries.iter().filter(is_offered).map(|entry| entry.tag.as_str()).take(MAX_NAMED).collect();
     if tags.is_empty() {
@@ -164,11 +162,11 @@ async fn pull(options: &Options, wanted: &DownloadRequest) -> Result<Pulled> {
     let fetching = options.settings.fetcher.refresh(wanted, &options.root, &counts);
     let provenance = watch.until(&counts, fetching).await.map_err(anyhow::Error::msg)?;
     watch.enter("verify");
-    let (catalog, load_options, wanted) = (options.settings.catalog(), options.load_options(), tag.clone());
+    let (catalog, step, wanted) = (options.settings.catalog(), options.step(), tag.clone());
     let verifying = tokio::task::spawn_blocking(move || -> Result<(Entry, Identity), Error> {
         let entry = catalog.find(&wanted)?;
-        let verified = load::open(&catalog, &entry, &load_options)?;
-        Ok((entry, verified.identity().clone()))
+        let verified = open::open(&catalog, &entry, step)?;
+        Ok((entry, verified.identity))
     });
     let (entry, identity) = match watch.until(&counts, verifying).await? {
         Ok(verified) => verified,

@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use fetch::DownloadProgress;
 use registry::Tag;
-use registry::swap::{SwapOrder, SwapPhase};
 use serde_json::{Map, Value, json};
 use serving::SwapStatus;
+use serving::transaction::{SwapOrder, SwapPhase};
 
 use crate::clock;
 use crate::trace::{self, TraceContext, TraceSpan};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fetch::DownloadProgress;
-use registry::swap::{SwapOutcome, SwapPhase};
+use serving::transaction::{SwapOutcome, SwapPhase};
 use serving::{Models, SwapObserver, SwapStatus};
 
 use crate::clock;

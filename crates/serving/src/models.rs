@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use engine::Handle;
 use engine::driver::Snapshot;
-use registry::{LoadOptions, Tag};
+use registry::Tag;
 
 use crate::error::AdmitError;
 use crate::options::Options;
@@ -64,7 +64,7 @@ pub struct EngineState {
 impl Models {
     /// No model yet; see [`Models::load_at_start`]. `observer` is told of swaps.
     pub fn new(options: Options, observer: Arc<dyn SwapObserver>) -> Arc<Self> {
-        registry::memory::prepare();
+        cpu::allocator::keep_large_blocks_apart();
         Arc::new(Self {
             options,
             current: ArcSwapOption::empty(),
@@ -226,10 +226,10 @@ impl Models {
         self.swaps.failure()
     }
 
-    /// How a model is loaded.
-    pub(crate) fn load_options(&self, tag: &Tag) -> LoadOptions {
+    /// The training step of a model that is asked for.
+    pub(crate) fn step_of(&self, tag: &Tag) -> Option<u64> {
         // Where nothing is loaded at the start, the first model is the one that is named.
         let first = self.first_tag.get().or(self.options.default_tag.as_ref());
-        self.options.load_options(tag, first)
+        self.options.step_of(tag, first)
     }
 }

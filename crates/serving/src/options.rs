@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use fetch::Fetcher;
 use registry::catalog::Offer;
-use registry::plan::SwapMode;
-use registry::{Catalog, LoadOptions, Tag};
+use registry::open::Opened;
+use registry::{Catalog, Tag};
+
+use crate::plan::{Needs, SwapMode};
 
 /// Settings of models and engines, already checked.
 #[derive(Clone, Debug)]
@@ -22,8 +24,10 @@ pub struct Options {
     pub restore_last_model: bool,
     /// Whether the tag of a model that went live is kept in the storage for the next start.
     pub remember_last_model: bool,
-    /// How models are loaded.
-    pub load: LoadOptions,
+    /// How weights are held.
+    pub format: cpu::WeightFormat,
+    /// Training step of the model to load first, where `models.toml` names none.
+    pub step: Option<u64>,
     /// Instruction set of the kernels.
     pub isa: cpu::Isa,
     /// Compute threads of each worker.
@@ -51,9 +55,14 @@ impl Options {
         self.default_tag.clone().map_or_else(|| self.catalog().default_tag(), Ok)
     }
 
-    /// How `tag` is loaded. The step that is set is that of the `first` model; others have steps of their own.
-    pub fn load_options(&self, tag: &Tag, first: Option<&Tag>) -> LoadOptions {
-        let step = self.load.step.filter(|_| first == Some(tag));
-        LoadOptions { step, ..self.load.clone() }
+    /// The training step of `tag` that is asked for. The step that is set is that of the `first` model; others have steps
+    /// of their own.
+    pub fn step_of(&self, tag: &Tag, first: Option<&Tag>) -> Option<u64> {
+        self.step.filter(|_| first == Some(tag))
+    }
+
+    /// Bytes that a model will take.
+    pub fn needs(&self, model: &Opened) -> Needs {
+        Needs::of(model, self.format, self.kv_bytes as u64, self.workers as u64)
     }
 }

@@ -6,15 +6,17 @@ use std::time::Duration;
 use cpu::Compute;
 use engine::driver::Watch;
 use fetch::DownloadProgress;
-use registry::load::{Found, Verified};
-use registry::plan::{self, MemoryBudget, MemoryPlan};
+use registry::open::{self, Found, Verified};
 use registry::provenance::DownloadRequest;
-use registry::swap::{SwapOrder, SwapPhase, SwapStep, Transaction};
-use registry::{Entry, LoadedModel, Tag, load, memory, self_test};
+use registry::{Entry, Tag, memory};
 
 use crate::error::SwapError;
+use crate::load::LoadedModel;
 use crate::models::Models;
+use crate::plan::{self, MemoryBudget, MemoryPlan};
+use crate::self_test;
 use crate::served_model::ServedModel;
+use crate::transaction::{SwapOrder, SwapPhase, SwapStep, Transaction};
 
 /// How often the end of a retired engine is looked for.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -79,7 +81,7 @@ impl<'a> SwapWork<'a> {
                 Ok(())
             }
             SwapPhase::Free => {
-                memory::give_back();
+                cpu::allocator::give_back();
                 Ok(())
             }
             SwapPhase::Restore => self.restore(),
@@ -99,7 +101,7 @@ impl<'a> SwapWork<'a> {
     fn resolve(&mut self) -> Result<(), SwapError> {
         let catalog = self.models.options.catalog();
         let entry = catalog.find(self.target)?;
-        self.wanted = load::wanted(&catalog, &entry, &self.models.load_options(self.target))?;
+        self.wanted = open::wanted(&catalog, &entry, self.models.step_of(self.target))?;
         self.entry = Some(entry);
         Ok(())
     }
@@ -125,8 +127,8 @@ impl<'a> SwapWork<'a> {
         let options = &self.models.options;
         let entry = self.entry.take().ok_or(SwapError::Broken)?;
         let catalog = options.catalog();
-        let opened = load::find(&catalog, &entry, &self.models.load_options(self.target))?.open()?;
-        let needs = opened.needs(options.kv_bytes as u64, options.workers as u64);
+        let opened = open::find(&catalog, &entry, self.models.step_of(self.target))?.open()?;
+        let needs = options.needs(&opened);
         let plan = plan::plan(needs, self.memory(), options.swap_mode)
             .map_err(|shortage| shortage.of(self.target))?;
         if plan.kv < needs.kv {
@@ -137,7 +139,7 @@ impl<'a> SwapWork<'a> {
         self.models.swaps.change(self.id, |record| record.mode = Some(plan.mode));
         // All bytes are read for it, so it comes last.
         let verified = opened.verify(&catalog)?;
-        let identity = verified.identity().as_str().into();
+        let identity = verified.identity.as_str().into();
         self.models.swaps.change(self.id, |record| record.identity = Some(identity));
         self.plan = Some(plan);
         self.verified = Some(verified);
@@ -156,8 +158,12 @@ impl<'a> SwapWork<'a> {
 
     fn load(&mut self) -> Result<(), SwapError> {
         let verified = self.verified.take().ok_or(SwapError::Broken)?;
-        self.loaded = Some(verified.load(&self.compute())?);
+        self.loaded = Some(self.read(verified)?);
         Ok(())
+    }
+
+    fn read(&self, model: Verified) -> Result<LoadedModel, SwapError> {
+        Ok(LoadedModel::load(model, self.models.options.format, &self.compute())?)
     }
 
     fn self_test(&mut self) -> Result<(), SwapError> {
@@ -219,19 +225,19 @@ impl<'a> SwapWork<'a> {
         let old = self.old.take().ok_or(SwapError::Broken)?;
         let tag = old.tag().clone();
         tracing::warn!(swap_id = self.id, model_tag = %tag, "the model that served before is loaded again");
-        memory::give_back();
+        cpu::allocator::give_back();
         let options = &self.models.options;
         let catalog = options.catalog();
         // What came to its tag meanwhile did not serve, so it is only taken where the old files are not there.
-        let found = if old.is_unchanged() {
+        let found = if old.check_unchanged().is_ok() {
             old
         } else {
-            load::find(&catalog, &catalog.find(&tag)?, &self.models.load_options(&tag))?
+            open::find(&catalog, &catalog.find(&tag)?, self.models.step_of(&tag))?
         };
         let opened = found.open()?;
-        let needs = opened.needs(options.kv_bytes as u64, options.workers as u64);
+        let needs = options.needs(&opened);
         let plan = plan::alone(needs, &tag)?;
-        let loaded = opened.verify(&catalog)?.load(&self.compute())?;
+        let loaded = self.read(opened.verify(&catalog)?)?;
         let served = self.start_tested(loaded, plan)?;
         self.serve(served);
         Ok(())

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use crate::load::LoadedModel;
 use cpu::transformer::KvPlan;
 use cpu::{Compute, Transformer, Weights};
 use engine::{Guide, Handle, InvalidRequest, Request, Sampling, Sink};
 use guides::{Calculator, Form, Grammars};
-use registry::LoadedModel;
 use tokenizer::{ChatError, Message, RenderedChat};
 use tokio::sync::Semaphore;
 
@@ -202,7 +202,7 @@ mod tests {
     use cpu::{Isa, WeightFormat};
     use engine::backend::{Backend, BatchItem, PageClass, SampleParams, Sampled, Shape};
     use engine::{Limits, Refusal, StreamEvent};
-    use registry::{Catalog, LoadOptions, builtin, load};
+    use registry::{Catalog, builtin, open};
 
     use super::*;
 
@@ -241,10 +241,10 @@ mod tests {
 
     #[test]
     fn a_dead_engine_is_passed_over_though_it_has_nothing_to_do() {
-        let (catalog, options) = (Catalog::new(None), LoadOptions { format: WeightFormat::Bf16, step: None });
+        let catalog = Catalog::new(None);
         let entry = catalog.find(&builtin::tag()).unwrap();
-        let model =
-            load::open(&catalog, &entry, &options).unwrap().load(&Compute::new(Isa::SCALAR, 1)).unwrap();
+        let verified = open::open(&catalog, &entry, None).unwrap();
+        let model = LoadedModel::load(verified, WeightFormat::Bf16, &Compute::new(Isa::SCALAR, 1)).unwrap();
         let workers = vec![mortal(&model), mortal(&model)];
         let settings = guides::Settings {
             command: Vec::new(),

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use registry::swap::{SwapOutcome, SwapPhase, SwapStep};
+use crate::transaction::{SwapOutcome, SwapPhase, SwapStep};
 use registry::{Category, Tag, last_model};
 use tokio::sync::watch;
 
@@ -190,7 +190,7 @@ impl Models {
         let found = served.model.found.clone();
         // Its engines need not wait for the disk before they end.
         drop(served);
-        match found.is_current(&self.options.catalog(), &self.load_options(tag)) {
+        match found.is_current(&self.options.catalog(), self.step_of(tag)) {
             Ok(current) => current,
             // A model that is gone goes on serving: there is nothing to change to. Anything else is worth a
             // swap, which will say what is wrong.

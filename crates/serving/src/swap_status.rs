@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::transaction::{SwapOrder, SwapOutcome, SwapPhase};
 use fetch::DownloadProgress;
 use registry::Tag;
-use registry::swap::{SwapOrder, SwapOutcome, SwapPhase};
 
 /// How a swap went, or goes.
 #[derive(Clone)]

@@ -1,8 +1,7 @@
 //! Whole downloads in every layout, and what of them is asked for.
 
-use cpu::WeightFormat;
 use registry::provenance::Provenance;
-use registry::{Catalog, Identity, LoadOptions, load};
+use registry::{Catalog, Identity, open};
 
 use crate::support::{Bench, CHUNK, COMMIT, Files, Hub, TOY_FILES, golden, tag, toy_model, wanted};
 
@@ -21,10 +20,9 @@ fn golden_files(weights: &str, meta: &str, tokenizer: &str) -> Files {
 /// The model can be found, understood and has the hashes that were recorded.
 fn assert_usable(bench: &Bench) {
     let catalog = Catalog::new(Some(bench.root.path().to_owned()));
-    let options = LoadOptions { format: WeightFormat::F32, step: None };
-    let verified = load::open(&catalog, &catalog.find(&tag("d20")).unwrap(), &options).unwrap();
+    let verified = open::open(&catalog, &catalog.find(&tag("d20")).unwrap(), None).unwrap();
     let provenance = Provenance::read(&bench.model()).unwrap().unwrap();
-    assert_eq!(*verified.identity(), Identity::of(&provenance.hashes()));
+    assert_eq!(verified.identity, Identity::of(&provenance.hashes()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

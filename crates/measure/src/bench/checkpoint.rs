@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use cpu::WeightFormat;
-use registry::{Catalog, LoadOptions, LoadedModel, Tag};
+use registry::{Catalog, Tag, open};
 use serde_json::json;
+use serving::LoadedModel;
 
 use super::formats::Format;
 use super::kernels::{VOCABULARY, WIDTH_OF_A_LAYER};
@@ -63,8 +64,8 @@ pub(crate) fn read(
 ) -> anyhow::Result<LoadedModel> {
     let catalog = Catalog::new(Some(root.to_owned()));
     let tag = Tag::new(&tag(depth)).context("a tag is a letter and digits")?;
-    let options = LoadOptions { format, step: None };
-    Ok(registry::load::open(&catalog, &catalog.find(&tag)?, &options)?.load(compute)?)
+    let verified = open::open(&catalog, &catalog.find(&tag)?, None)?;
+    Ok(LoadedModel::load(verified, format, compute)?)
 }
 
 /// Makes the files of a depth unless they are there.

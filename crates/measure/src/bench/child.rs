@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use registry::self_test;
 use serde_json::{Value, json};
+use serving::self_test;
 
 use super::formats::Format;
 use super::setup::Setup;

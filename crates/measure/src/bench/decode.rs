@@ -1,7 +1,7 @@
 //! Tokens per second, and from one token to the next, while some number of streams decode.
 
 use engine::Limits;
-use registry::LoadedModel;
+use serving::LoadedModel;
 
 use super::formats::Format;
 use super::limits;

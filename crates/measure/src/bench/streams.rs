@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use cpu::transformer::KvPlan;
 use cpu::{Compute, Transformer};
 use engine::{Handle, Limits, Request, Sampling, StreamEvent};
-use registry::LoadedModel;
+use serving::LoadedModel;
 
 use super::checkpoint::numbers::Numbers;
 use super::clock;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use engine::{Guide, Penalties, Request, Sampling};
 use guides::{Form, Grammars, Settings};
-use registry::LoadedModel;
 use serde_json::json;
+use serving::LoadedModel;
 
 use super::clock;
 use super::decode::{PROMPT, together};

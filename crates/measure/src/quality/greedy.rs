@@ -6,7 +6,7 @@ use cpu::{Compute, KvCache, KvLayout, Session};
 use engine::Guide as _;
 use engine::backend::{BatchItem, LogitRows, PAGE};
 use guides::Calculator;
-use registry::LoadedModel;
+use serving::LoadedModel;
 
 use super::score::top;
 

@@ -2,8 +2,8 @@
 //! kinds that it was made for.
 
 use anyhow::{Context as _, bail};
-use registry::LoadedModel;
 use serde_json::Value;
+use serving::LoadedModel;
 use tokenizer::{Message, Role};
 
 use super::greedy::ANSWER_TOKENS;

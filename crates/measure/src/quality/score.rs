@@ -3,7 +3,7 @@
 
 use cpu::{Compute, KvCache, KvLayout, Session};
 use engine::backend::{BatchItem, LogitRows, PAGE};
-use registry::LoadedModel;
+use serving::LoadedModel;
 
 use super::sample::{Document, Part};
 

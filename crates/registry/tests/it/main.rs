@@ -1,7 +1,5 @@
-//! Checkpoints as people have them, and the goldens: found by tag, opened, verified, loaded.
+//! What fuzzing found worth keeping, replayed.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod corpus;
-mod files;
-mod golden;

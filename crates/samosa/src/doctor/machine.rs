@@ -226,7 +226,7 @@ impl Speed {
         let seconds = fastest(|| operations = Arithmetic::Int8.run(&compute.pool, ROUNDS));
         let whole = read(most);
         // What is larger than the caches is read as fast as everything.
-        let model = context.complete_model().map(|(model, _)| model.opened.token_bytes().max(least));
+        let model = context.complete_model().map(|(model, _)| model.token_bytes().max(least));
         Self {
             read: whole,
             read_model: model.filter(|bytes| *bytes < most / 2).map_or(whole, |bytes| read(bytes).max(whole)),

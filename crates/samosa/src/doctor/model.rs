@@ -7,11 +7,11 @@ use client::text::ByteSize;
 use cpu::transformer::KvPlan;
 use cpu::{WeightFormat, Weights};
 use registry::identity::HashCache;
-use registry::load::{self, Opened};
-use registry::plan::{MemoryBudget, MemoryPlan, Needs, Shortage, SwapMode, TRANSIENT, plan};
-use registry::swap::SwapOrder;
+use registry::open::{self, Opened};
 use registry::{Entry, Error, Identity, Location, Tag, memory};
 use serving::Options;
+use serving::plan::{MemoryBudget, MemoryPlan, Needs, Shortage, SwapMode, TRANSIENT, plan};
+use serving::transaction::SwapOrder;
 
 use super::Context;
 use super::finding::{Finding, Severity, counted, rounded};
@@ -35,9 +35,17 @@ pub(super) struct CompleteModel {
     /// `None` where the next load has to read the files for it.
     identity: Option<Result<Identity, Error>>,
     pub(super) opened: Opened,
+    format: WeightFormat,
     needs: Needs,
     /// As the first model, where nothing else serves.
     plan: Result<MemoryPlan, Shortage>,
+}
+
+impl CompleteModel {
+    /// Bytes of weights that are read for each token of one stream.
+    pub(super) fn token_bytes(&self) -> u64 {
+        Weights::planned_matrix_bytes(&self.opened.config, self.format) as u64
+    }
 }
 
 impl CheckedModel {
@@ -58,8 +66,8 @@ impl CheckedModel {
         if entry.location == Location::Absent {
             return Ok(Self::Absent(entry));
         }
-        let load = options.load_options(tag, options.first_tag().ok().as_ref());
-        let found = load::find(&catalog, &entry, &load)?;
+        let step = options.step_of(tag, options.first_tag().ok().as_ref());
+        let found = open::find(&catalog, &entry, step)?;
         let cache = HashCache::of(catalog.directory());
         let identity = if found.is_hashed(&cache) {
             let hashes = found.hashes(&cache)?;
@@ -69,10 +77,18 @@ impl CheckedModel {
         };
         let files = found.files();
         let opened = found.open()?;
-        let needs = opened.needs(options.kv_bytes as u64, options.workers as u64);
+        let needs = options.needs(&opened);
         let memory = MemoryBudget { available: memory::available(), untouched: 0, returned: None };
         let plan = plan(needs, memory, options.swap_mode);
-        Ok(Self::Complete(Box::new(CompleteModel { entry, files, identity, opened, needs, plan })))
+        Ok(Self::Complete(Box::new(CompleteModel {
+            entry,
+            files,
+            identity,
+            opened,
+            format: options.format,
+            needs,
+            plan,
+        })))
     }
 }
 
@@ -120,19 +136,19 @@ fn place(context: &Context, model: &CompleteModel) -> Finding {
         source => format!("{place}, fetched from {source}"),
     };
     let (tag, bytes) = (entry.tag.as_str(), files.values().sum::<u64>());
-    let step = opened.step().map_or_else(String::new, |step| format!(", step {step}"));
+    let step = opened.step.map_or_else(String::new, |step| format!(", step {step}"));
     let names: Vec<&str> = files.keys().map(String::as_str).take(4).collect();
     let more = if files.len() > names.len() { ", …" } else { "" };
     Finding::ok("model", format!("{tag}{step}: {from}; {}{more}, {}", names.join(", "), ByteSize(bytes)))
         .with("tag", tag)
         .with("source", source)
-        .with("step", opened.step())
+        .with("step", opened.step)
         .with("file_bytes", bytes)
 }
 
 pub(super) fn sizes(context: &Context, found: &mut Vec<Finding>) {
     let Some((model, _)) = context.complete_model() else { return };
-    let (config, parameters) = (model.opened.config(), model.opened.parameters());
+    let (config, parameters) = (&model.opened.config, model.opened.parameters());
     let (generation, context) = (config.architecture, config.sequence_len);
     let text = format!(
         "generation {generation}: {} million parameters, {} layers of {}, a context of {context} tokens",
@@ -161,7 +177,7 @@ pub(super) fn weight_format(context: &Context, found: &mut Vec<Finding>) {
         ("auto", "default") => "the default".to_owned(),
         (value, origin) => format!("NANOCHAT_DTYPE={value}, {origin}"),
     };
-    let format = model.opened.format();
+    let format = model.format;
     let text = format!("weights are held as {} ({origin})", format.name());
     let (severity, advice) = match format {
         WeightFormat::Int8 | WeightFormat::Int4 => (Severity::Ok, ""),
@@ -170,7 +186,7 @@ pub(super) fn weight_format(context: &Context, found: &mut Vec<Finding>) {
     found.push(
         Finding::new("format", severity, text, advice)
             .with("format", format.name())
-            .with("token_bytes", model.opened.token_bytes()),
+            .with("token_bytes", model.token_bytes()),
     );
 }
 
@@ -236,10 +252,9 @@ pub(super) fn memory(context: &Context, found: &mut Vec<Finding>) {
 pub(super) fn chats(context: &Context, found: &mut Vec<Finding>) {
     let Some((model, options)) = context.complete_model() else { return };
     let Ok(plan) = model.plan else { return };
-    let (config, limits) = (model.opened.config(), options.engine.clone().checked());
+    let (config, limits) = (&model.opened.config, options.engine.clone().checked());
     let kv = (plan.kv / options.workers as u64) as usize;
-    let chats =
-        options.workers * KvPlan::new(config, model.opened.format(), kv, limits.step_tokens).sequences;
+    let chats = options.workers * KvPlan::new(config, model.format, kv, limits.step_tokens).sequences;
     let max_running = options.workers * limits.max_running;
     let length = config.sequence_len;
     let text = format!("{} as long as the context ({length} tokens) at once", counted(chats, "chat"));
@@ -283,7 +298,7 @@ pub(super) fn swap(context: &Context, found: &mut Vec<Finding>) {
 /// The most that memory and arithmetic allow.
 pub(super) fn speed(context: &Context, found: &mut Vec<Finding>) {
     let Some((model, _)) = context.complete_model() else { return };
-    let (speed, token_bytes) = (context.speed(), model.opened.token_bytes().max(1));
+    let (speed, token_bytes) = (context.speed(), model.token_bytes().max(1));
     let rate = speed.read_model / token_bytes as f64;
     let text = format!(
         "one stream: at most {} tokens/s, since each token reads {} at {} GB/s",
@@ -297,9 +312,9 @@ pub(super) fn speed(context: &Context, found: &mut Vec<Finding>) {
             .with("token_bytes", token_bytes)
             .with("bytes_per_second", speed.read_model),
     );
-    if matches!(model.opened.format(), WeightFormat::Int8 | WeightFormat::Int4) {
+    if matches!(model.format, WeightFormat::Int8 | WeightFormat::Int4) {
         // A multiplication and an addition for each number of four bytes.
-        let operations = Weights::planned_matrix_bytes(model.opened.config(), WeightFormat::F32) as u64 / 2;
+        let operations = Weights::planned_matrix_bytes(&model.opened.config, WeightFormat::F32) as u64 / 2;
         let rate = speed.int8 / operations.max(1) as f64;
         let text =
             format!("many streams and prompts: at most {} tokens/s in all, by arithmetic", rounded(rate));

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use clap::ArgMatches;
 use client::text::ByteSize;
-use registry::{Catalog, Entry, Location, Tag, load};
+use registry::{Catalog, Entry, Location, Tag, open};
 use serde_json::{Value, json};
 use serving::Options;
 
@@ -59,7 +59,7 @@ impl Row {
         let row = if entry.location == Location::Absent {
             Self::new(entry.tag, "not fetched", None)
         } else {
-            match load::find(catalog, &entry, &options.load_options(&entry.tag, default)) {
+            match open::find(catalog, &entry, options.step_of(&entry.tag, default)) {
                 Ok(found) => {
                     let (bytes, step) = (Some(found.files().values().sum()), found.step());
                     // Headers and metadata alone; `verify` reads the rest.

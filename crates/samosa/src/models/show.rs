@@ -5,9 +5,10 @@ use std::io::Write;
 use anyhow::Result;
 use model::{Config, Overrides, ShortWindow};
 use registry::identity::HashCache;
-use registry::load::{self, Found, Opened};
-use registry::{Identity, Location, memory, plan};
+use registry::open::{self, Found, Opened};
+use registry::{Identity, Location, memory};
 use serde_json::{Map, Value, json};
+use serving::plan::{self, Needs};
 
 use super::{Asked, print_json, text};
 
@@ -40,7 +41,7 @@ fn document(asked: &Asked) -> Result<Value> {
         }
         return Ok(all.into());
     }
-    let found = load::find(&asked.catalog, entry, &asked.load)?;
+    let found = open::find(&asked.catalog, entry, asked.step)?;
     let hashes = found.hashes(&HashCache::of(asked.catalog.directory()))?;
     let file =
         |(name, bytes): (String, u64)| (name.clone(), json!({ "bytes": bytes, "sha256": hashes.get(&name) }));
@@ -49,15 +50,15 @@ fn document(asked: &Asked) -> Result<Value> {
     let differing: Vec<String> = found.mismatches(&hashes).iter().map(ToString::to_string).collect();
     let identity = Identity::of(&hashes);
     let opened = found.open()?;
-    all.insert("step".to_owned(), json!(opened.step()));
+    all.insert("step".to_owned(), json!(opened.step));
     all.extend(sizes(&opened));
     all.extend(memory_use(asked, &opened));
     all.extend(said);
     all.extend(map(json!({
         "identity": identity.as_str(),
         "files": files,
-        "notes": opened.config().notes,
-        "unknown_keys": opened.config().unknown_keys,
+        "notes": opened.config.notes,
+        "unknown_keys": opened.config.unknown_keys,
         "mismatches": differing,
     })));
     Ok(all.into())
@@ -68,7 +69,7 @@ fn map(document: Value) -> Map<String, Value> {
 }
 
 fn sizes(opened: &Opened) -> Map<String, Value> {
-    let config = opened.config();
+    let config = &opened.config;
     let (pattern, short) = windows(config);
     map(json!({
         "generation": config.architecture,
@@ -101,9 +102,9 @@ fn windows(config: &Config) -> (String, Option<usize>) {
 }
 
 fn memory_use(asked: &Asked, opened: &Opened) -> Map<String, Value> {
-    let needs = opened.needs(0, 1);
+    let needs = Needs::of(opened, asked.format, 0, 1);
     map(json!({
-        "format": asked.load.format.name(),
+        "format": asked.format.name(),
         "memory_bytes": needs.least(),
         "available_bytes": memory::available(),
         "fits": plan::alone(needs, &asked.entry.tag).is_ok(),

@@ -6,10 +6,12 @@ use anyhow::{Result, bail};
 use client::text::ByteSize;
 use cpu::Compute;
 use registry::identity::HashCache;
-use registry::load::{self, Opened};
-use registry::{Error, Identity, plan, self_test};
+use registry::open::{self, Opened};
+use registry::{Error, Identity};
 use serde_json::{Value, json};
 use serving::Options;
+use serving::plan::{self, Needs};
+use serving::{LoadedModel, self_test};
 
 use super::{Asked, print_json};
 
@@ -44,8 +46,8 @@ pub(super) fn run(options: &Options, asked: &Asked) -> Result<()> {
 impl Checks<'_> {
     /// Goes on as long as what comes next makes sense; the model's identity, if its files could be read.
     fn all(&mut self, options: &Options) -> Result<Option<Identity>> {
-        let Asked { catalog, entry, load, .. } = self.asked;
-        let found = load::find(catalog, entry, load);
+        let Asked { catalog, entry, step, format, .. } = self.asked;
+        let found = open::find(catalog, entry, *step);
         let Some(found) = self.tell("files", found, |found| files(&found.files()))? else { return Ok(None) };
         // What was remembered says nothing about what the disk holds now.
         let hashed = found.hashes(&HashCache::none());
@@ -66,21 +68,21 @@ impl Checks<'_> {
         let at_tokenizer = opened.as_ref().is_err_and(is_of_tokenizer);
         let name = if at_tokenizer { "tokenizer" } else { "structure" };
         let Some(opened) = self.tell(name, opened, structure)? else { return Ok(Some(identity)) };
-        let vocabulary = opened.config().vocab_size;
+        let vocabulary = opened.config.vocab_size;
         self.tell("tokenizer", Ok::<_, String>(()), |()| format!("{vocabulary} ids, as the model has"))?;
         let tensors = opened.tensors();
         let numbers = opened.read_all();
         self.tell("tensors", numbers, |()| format!("{tensors} read to the end, every number finite"))?;
-        let needs = opened.needs(0, 1);
+        let needs = Needs::of(&opened, *format, 0, 1);
         let fits = plan::alone(needs, &entry.tag);
         if self
-            .tell("memory", fits, |_| format!("{} in {}", ByteSize(needs.least()), load.format.name()))?
+            .tell("memory", fits, |_| format!("{} in {}", ByteSize(needs.least()), format.name()))?
             .is_none()
         {
             return Ok(Some(identity));
         }
         let compute = Compute::new(options.isa, options.threads);
-        let loaded = opened.with(&hashes).load(&compute);
+        let loaded = LoadedModel::load(opened.with(&hashes), *format, &compute);
         if let Some(model) =
             self.tell("load", loaded, |model| ByteSize(model.weights.bytes() as u64).to_string())?
         {
@@ -117,7 +119,7 @@ fn files(files: &std::collections::BTreeMap<String, u64>) -> String {
 }
 
 fn structure(opened: &Opened) -> String {
-    let config = opened.config();
+    let config = &opened.config;
     let (generation, millions) = (config.architecture, opened.parameters() as f64 / 1e6);
     format!("{generation}, {} layers of {}, {millions:.1} M parameters", config.n_layer(), config.n_embd)
 }

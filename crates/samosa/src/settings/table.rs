@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use cpu::WeightFormat;
 use registry::Tag;
-use registry::plan::SwapMode;
 use server::{ContextOverflow, Defaults, Limits};
+use serving::plan::SwapMode;
 use tracing::Level;
 
 use super::kinds::{

@@ -12,8 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use registry::swap::{SwapOutcome, SwapPhase};
 use serving::models::{EngineState, MEMORY_KINDS};
+use serving::transaction::{SwapOutcome, SwapPhase};
 use serving::{Models, ServedModel};
 
 use super::register::add;

@@ -219,15 +219,17 @@ fn finite(logprob: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use cpu::{Compute, Isa, WeightFormat};
-    use registry::{Catalog, LoadOptions, builtin, load};
+    use registry::{Catalog, builtin, open};
+    use serving::LoadedModel;
 
     use super::*;
 
     fn tokenizer() -> Arc<Tokenizer> {
-        let (catalog, options) = (Catalog::new(None), LoadOptions { format: WeightFormat::Bf16, step: None });
+        let catalog = Catalog::new(None);
         let entry = catalog.find(&builtin::tag()).unwrap();
         let compute = Compute::new(Isa::SCALAR, 1);
-        load::open(&catalog, &entry, &options).unwrap().load(&compute).unwrap().tokenizer
+        let verified = open::open(&catalog, &entry, None).unwrap();
+        LoadedModel::load(verified, WeightFormat::Bf16, &compute).unwrap().tokenizer
     }
 
     /// Gives tokens with their texts, and returns how many entries each text completed.

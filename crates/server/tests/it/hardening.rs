@@ -71,7 +71,7 @@ async fn made_up_methods_do_not_become_series() {
 async fn the_default_step_is_the_default_models_and_no_others() {
     let root = storage(&["g7", "g6"]);
     let mut all = options_in(root.path(), "g7");
-    all.models.load.step = Some(100);
+    all.models.step = Some(100);
     let server = Server::start(all).await;
     assert_eq!(server.get("/stats").await["model"]["step"], 100);
     assert_eq!(server.swap("g6").await.status, 202, "its step is 102");

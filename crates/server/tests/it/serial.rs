@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use registry::plan::SwapMode;
 use serde_json::{Value, json};
 use server::Options;
+use serving::plan::SwapMode;
 
 use crate::support::{
     self, Ask, Reply, Server, ask, copy, goldens, long_options, long_storage, options_in, spoiled, storage,

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use cpu::WeightFormat;
 use fetch::{FetchSettings, Fetcher};
-use registry::plan::SwapMode;
-use registry::{LoadOptions, Tag};
+use registry::Tag;
 use serde_json::{Value, json};
 use server::problem::Code;
 use server::{App, ContextOverflow, Defaults, Edge, Ending, Keys, Limits, Options};
+use serving::plan::SwapMode;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -59,7 +59,8 @@ fn models() -> serving::Options {
         default_tag: None,
         restore_last_model: false,
         remember_last_model: true,
-        load: LoadOptions { format: WeightFormat::F32, step: None },
+        format: WeightFormat::F32,
+        step: None,
         isa: isa(),
         threads: 1,
         workers: 1,

@@ -133,7 +133,7 @@ async fn the_step_that_is_set_is_the_default_models_though_nothing_is_loaded_at_
     std::fs::copy(root.path().join("g7/meta_000100.json"), root.path().join("g7/meta_000101.json")).unwrap();
     for load_at_start in [true, false] {
         let mut options = Options { load_at_start, ..options_in(root.path(), "g7") };
-        options.models.load.step = Some(100);
+        options.models.step = Some(100);
         let server = Server::start(options).await;
         assert_eq!(server.swap("g7").await.status, 202);
         assert_eq!(server.get("/stats").await["model"]["step"], 100);

@@ -8,11 +8,11 @@ use cpu::{Compute, Isa, KvCache, KvLayout, Session, WeightFormat};
 use engine::backend::{BatchItem, LogitRows};
 use formats::TensorTable;
 use registry::identity::HashCache;
-use registry::{Catalog, Error, Identity, LoadOptions, LoadedModel, Tag, load};
+use registry::{Catalog, Error, Identity, Tag, open};
+use serving::LoadedModel;
 use tempfile::TempDir;
 
 const TOKENS: [u32; 5] = [692, 17, 300, 5, 691];
-const OPTIONS: LoadOptions = LoadOptions { format: WeightFormat::F32, step: None };
 
 fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens").join(path)
@@ -35,13 +35,17 @@ fn storage(case: &str) -> TempDir {
     root
 }
 
-fn open(root: &Path, tag: &str) -> Result<load::Verified, Error> {
+fn open(root: &Path, tag: &str) -> Result<open::Verified, Error> {
     let catalog = Catalog::new(Some(root.to_owned()));
-    load::open(&catalog, &catalog.find(&Tag::new(tag).unwrap())?, &OPTIONS)
+    open::open(&catalog, &catalog.find(&Tag::new(tag).unwrap())?, None)
+}
+
+fn load(model: open::Verified, isa: Isa) -> Result<LoadedModel, Error> {
+    LoadedModel::load(model, WeightFormat::F32, &Compute::new(isa, 1))
 }
 
 fn model(root: &Path, tag: &str) -> LoadedModel {
-    open(root, tag).unwrap().load(&Compute::new(Isa::detect(), 1)).unwrap()
+    load(open(root, tag).unwrap(), Isa::detect()).unwrap()
 }
 
 fn refusal(root: &Path, tag: &str) -> Error {
@@ -139,7 +143,7 @@ fn the_hugging_face_class_is_generation_g0_whole_and_in_shards() {
     std::fs::write(shards.join("adapter.safetensors"), b"something else again").unwrap();
     let before = model(root.path(), "shards");
     let catalog = Catalog::new(Some(root.path().to_owned()));
-    let is_current = || before.found.is_current(&catalog, &OPTIONS).unwrap();
+    let is_current = || before.found.is_current(&catalog, None).unwrap();
     assert!(is_current());
     write_safetensors(&shards.join(name(true)), &table, |tensor| {
         is_first(tensor).then(|| hugging_face(tensor))
@@ -201,7 +205,7 @@ fn pins_are_held_to() {
     let found = model(root.path(), "d2");
     let catalog = Catalog::new(Some(root.path().to_owned()));
     let entry = catalog.find(&found.tag).unwrap();
-    let hashes = load::find(&catalog, &entry, &OPTIONS).unwrap().hashes(&HashCache::none()).unwrap();
+    let hashes = open::find(&catalog, &entry, None).unwrap().hashes(&HashCache::none()).unwrap();
     assert_eq!(hashes.keys().collect::<Vec<_>>(), ["meta_000100.json", "model_000100.pt", "tokenizer.pkl"]);
     assert_eq!(found.identity, Identity::of(&hashes));
     let (weights, meta) = (&hashes["model_000100.pt"], &hashes["meta_000100.json"]);
@@ -241,7 +245,7 @@ fn a_fetched_file_that_is_not_what_was_fetched_is_refused() {
     provenance("meta_000100.json");
     let catalog = Catalog::new(Some(root.path().to_owned()));
     let entry = catalog.find(&fetched.tag).unwrap();
-    let hashes = load::find(&catalog, &entry, &OPTIONS).unwrap().hashes(&HashCache::none()).unwrap();
+    let hashes = open::find(&catalog, &entry, None).unwrap().hashes(&HashCache::none()).unwrap();
     let found = &hashes["meta_000100.json"];
     assert_mismatch(&refusal(root.path(), "d2"), "meta_000100.json", &hash, found);
 }
@@ -253,7 +257,7 @@ fn files_that_change_between_hashing_and_reading_are_refused() {
     let path = root.path().join("d2/model_000100.pt");
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, bytes).unwrap();
-    let error = opened.load(&Compute::new(Isa::SCALAR, 1)).err().unwrap();
+    let error = load(opened, Isa::SCALAR).err().unwrap();
     assert!(matches!(&error, Error::Changed { file } if file == "model_000100.pt"), "{error:?}");
 }
 
@@ -300,7 +304,7 @@ fn a_base_model_has_the_token_that_begins_a_text_alone_and_passes_its_self_test(
         assert_eq!(logits(&base), logits(&with_chat));
         let notes = &base.weights.config.notes;
         assert!(notes.iter().any(|note| note.contains("has no chat tokens")), "{notes:?}");
-        registry::self_test::run(&base, &Compute::new(Isa::detect(), 1)).unwrap();
+        serving::self_test::run(&base, &Compute::new(Isa::detect(), 1)).unwrap();
     }
 }
 
@@ -314,10 +318,10 @@ fn a_tokenizer_that_models_toml_names_is_part_of_the_model() {
     says(root.path(), "tokenizer = \"shared\"");
     let named = model(root.path(), "d2");
     assert_eq!(named.identity, own.identity, "the same files");
-    assert!(named.found.is_current(&catalog, &OPTIONS).unwrap());
+    assert!(named.found.is_current(&catalog, None).unwrap());
     base_tokenizer(&root.path().join("other/tokenizer.json"), hex);
     says(root.path(), "tokenizer = \"other/tokenizer.json\"");
-    assert!(!named.found.is_current(&catalog, &OPTIONS).unwrap(), "another one is another model");
+    assert!(!named.found.is_current(&catalog, None).unwrap(), "another one is another model");
     assert_ne!(model(root.path(), "d2").identity, own.identity);
 }
 
@@ -335,9 +339,9 @@ fn config_json_beside_the_metadata_counts_and_is_part_of_the_model() {
     assert_eq!(logits(&both), logits(&own));
     assert_ne!(both.identity, own.identity, "what is read is hashed");
     let catalog = Catalog::new(Some(root.path().to_owned()));
-    assert!(both.found.is_current(&catalog, &OPTIONS).unwrap());
+    assert!(both.found.is_current(&catalog, None).unwrap());
     write(serde_json::json!({ "rope_theta": 10000 }));
-    assert!(!both.found.is_current(&catalog, &OPTIONS).unwrap());
+    assert!(!both.found.is_current(&catalog, None).unwrap());
     let error = refusal(root.path(), "d2");
     let Error::Model(model::Error::Contradiction { first, second, over: "rope_base" }) = &error else {
         panic!("{error:?}")

@@ -1,7 +1,8 @@
 //! Whether a model fits beside the one that serves, instead of it, or not at all.
 
-use crate::swap::SwapOrder;
-use crate::{Error, Tag, memory};
+use registry::{Error, Tag, memory};
+
+use crate::transaction::SwapOrder;
 
 /// Bytes that loading takes for a while: buffers of the reader, the self-test's scratch, stacks of new threads.
 pub const TRANSIENT: u64 = 64 << 20;

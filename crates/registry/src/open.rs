@@ -1,13 +1,11 @@
-//! From files to a model in memory, in three steps: [`find`] names the files, [`Found::open`] reads everything but
-//! the weights, [`Opened::load`] the weights. What can be wrong is found as early as it can be.
+//! From a model's name to everything but its weights in memory: [`find`] names the files, [`Found::open`] reads all but the
+//! weights, [`Opened::verify`] hashes them. `serving` reads the weights. What can be wrong is found as early as it can be.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cpu::{Compute, KvLayout, WeightFormat, Weights};
-use engine::backend::PAGE;
 use formats::{Meta, TensorTable, TokenizerFile};
 use model::{Config, Overrides};
 use tokenizer::{ChatFormat, Tokenizer, Vocabulary};
@@ -18,7 +16,6 @@ use crate::file_names::{file_name, has_extension, is_export, step_of};
 use crate::identity::{self, HashCache, Hashes, Identity, Stamp};
 use crate::layout::Location;
 use crate::models_file::{ModelEntry, Pins};
-use crate::plan::Needs;
 use crate::provenance::{DownloadRequest, Provenance};
 use crate::{Error, Source, Tag, builtin};
 
@@ -29,36 +26,6 @@ const MAX_SIBLINGS: usize = 1000;
 
 /// Numbers that are checked at once.
 const CHECKED_AT_ONCE: usize = 1 << 20;
-
-/// How models are loaded.
-#[derive(Clone, Debug)]
-pub struct LoadOptions {
-    /// How weights are held.
-    pub format: WeightFormat,
-    /// Training step, where `models.toml` names none.
-    pub step: Option<u64>,
-}
-
-/// A model in memory.
-#[derive(Clone)]
-pub struct LoadedModel {
-    /// Its name.
-    pub tag: Tag,
-    /// Where it came from, as in ModelInfo.
-    pub source: String,
-    /// Training step in its file name.
-    pub step: Option<u64>,
-    /// The weights.
-    pub weights: Arc<Weights>,
-    /// The tokenizer.
-    pub tokenizer: Arc<Tokenizer>,
-    /// How its conversations are written.
-    pub chat: ChatFormat,
-    /// Which weights they are.
-    pub identity: Identity,
-    /// Its files as they were found.
-    pub found: Found,
-}
 
 /// What tells a model from a changed one without reading its weights: its files as the file system describes
 /// them, and what the operator says over them.
@@ -71,12 +38,8 @@ struct Fingerprint {
 
 /// What has to be fetched before the model can be found: `None` if it is there as `models.toml` or the settings
 /// name it. What a person put into the storage is never fetched over.
-pub fn wanted(
-    catalog: &Catalog,
-    entry: &Entry,
-    options: &LoadOptions,
-) -> Result<Option<DownloadRequest>, Error> {
-    let (offered, fetched) = (offered(catalog, entry, options)?, entry.location.fetched()?);
+pub fn wanted(catalog: &Catalog, entry: &Entry, step: Option<u64>) -> Result<Option<DownloadRequest>, Error> {
+    let (offered, fetched) = (offered(catalog, entry, step)?, entry.location.fetched()?);
     Ok(offered.filter(|wanted| fetched.is_none_or(|fetched| !fetched.matches(wanted))))
 }
 
@@ -85,7 +48,7 @@ pub fn wanted(
 pub fn offered(
     catalog: &Catalog,
     entry: &Entry,
-    options: &LoadOptions,
+    step: Option<u64>,
 ) -> Result<Option<DownloadRequest>, Error> {
     if entry.location != Location::Absent && entry.location.fetched()?.is_none() {
         return Ok(None);
@@ -99,7 +62,7 @@ pub fn offered(
         source,
         revision: said.and_then(|said| said.revision.clone()),
         directory: said.and_then(|said| said.directory.clone()),
-        step: said.and_then(|said| said.step).or(options.step),
+        step: said.and_then(|said| said.step).or(step),
         sha256: said.and_then(|said| said.sha256.clone()),
         has_tokenizer: said.is_some_and(ModelEntry::has_tokenizer),
     }))
@@ -111,21 +74,20 @@ pub struct Found {
     entry: Entry,
     /// None of the built-in model.
     files: Option<CheckpointFiles>,
-    format: WeightFormat,
     fetched: Option<Provenance>,
     fingerprint: Fingerprint,
 }
 
 /// Finds a model's files, and what `models.toml` says of them. The built-in one needs nobody's word.
-pub fn find(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Found, Error> {
-    let (entry, format) = (entry.clone(), options.format);
+pub fn find(catalog: &Catalog, entry: &Entry, step: Option<u64>) -> Result<Found, Error> {
+    let entry = entry.clone();
     if entry.location == Location::Builtin {
-        return Ok(Found { entry, files: None, format, fetched: None, fingerprint: Fingerprint::default() });
+        return Ok(Found { entry, files: None, fetched: None, fingerprint: Fingerprint::default() });
     }
     let models = catalog.models_file()?;
     let said = models.entry(entry.tag.as_str());
     let fetched = entry.location.fetched()?;
-    let asked = said.and_then(|said| said.step).or(options.step);
+    let asked = said.and_then(|said| said.step).or(step);
     // What was fetched at this step lies there alone, and its name may have lost the step.
     let step = asked.filter(|step| fetched.as_ref().is_none_or(|fetched| fetched.step != Some(*step)));
     let of_files =
@@ -140,7 +102,7 @@ pub fn find(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<F
         overrides: said.map(ModelEntry::overrides).unwrap_or_default(),
         pins: said.and_then(|said| said.sha256.clone()),
     };
-    Ok(Found { entry, files, format, fetched, fingerprint })
+    Ok(Found { entry, files, fetched, fingerprint })
 }
 
 impl Found {
@@ -151,15 +113,23 @@ impl Found {
 
     /// Whether its tag still stands for it: neither its files nor what is said over them have changed, and nothing else
     /// is to be fetched in its place.
-    pub fn is_current(&self, catalog: &Catalog, options: &LoadOptions) -> Result<bool, Error> {
+    pub fn is_current(&self, catalog: &Catalog, step: Option<u64>) -> Result<bool, Error> {
         let entry = catalog.find(&self.entry.tag)?;
-        let now = find(catalog, &entry, options)?.fingerprint;
-        Ok(now == self.fingerprint && wanted(catalog, &entry, options)?.is_none())
+        let now = find(catalog, &entry, step)?.fingerprint;
+        Ok(now == self.fingerprint && wanted(catalog, &entry, step)?.is_none())
     }
 
-    /// Whether its files are still as they were when they were found.
-    pub fn is_unchanged(&self) -> bool {
-        self.fingerprint.changed().is_none()
+    /// Fails if a file is not as it was when it was found.
+    pub fn check_unchanged(&self) -> Result<(), Error> {
+        match self.fingerprint.changed() {
+            Some(path) => Err(Error::Changed { file: file_name(path).to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Where it comes from.
+    pub fn source(&self) -> &Source {
+        &self.entry.source
     }
 
     /// Names and sizes of its files, in bytes.
@@ -270,57 +240,37 @@ impl Found {
 }
 
 /// A model whose files were opened and understood, but not read to their ends.
+#[non_exhaustive]
 pub struct Opened {
-    found: Found,
-    step: Option<u64>,
-    config: Config,
-    table: TensorTable,
-    tokenizer: Tokenizer,
-    chat: ChatFormat,
+    /// Its files as they were found.
+    pub found: Found,
+    /// The training step in its files.
+    pub step: Option<u64>,
+    /// Its sizes and constants, and what was assumed of it.
+    pub config: Config,
+    /// Its tensors.
+    pub table: TensorTable,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// How its conversations are written.
+    pub chat: ChatFormat,
 }
 
-/// A model whose files are those that are meant, and whose weights are not in memory yet.
+/// A model whose files are those that are meant.
+#[non_exhaustive]
 pub struct Verified {
-    opened: Opened,
-    identity: Identity,
+    /// Its files, opened.
+    pub opened: Opened,
+    /// Hash of its files.
+    pub identity: Identity,
 }
 
 /// Opens a model's files and checks that they belong together and are those that are meant.
-pub fn open(catalog: &Catalog, entry: &Entry, options: &LoadOptions) -> Result<Verified, Error> {
-    find(catalog, entry, options)?.open()?.verify(catalog)
+pub fn open(catalog: &Catalog, entry: &Entry, step: Option<u64>) -> Result<Verified, Error> {
+    find(catalog, entry, step)?.open()?.verify(catalog)
 }
 
 impl Opened {
-    /// Bytes the model will take with so many bytes for keys and values of each of so many workers.
-    pub fn needs(&self, kv_bytes: u64, workers: u64) -> Needs {
-        let format = self.found.format;
-        let weights = Weights::planned_bytes(&self.table, &self.config, format) as u64;
-        let pages = self.config.sequence_len.div_ceil(PAGE);
-        let layout = KvLayout::new(&self.config, format);
-        let sequence = layout.classes.iter().map(|class| (class.page_bytes * pages) as u64).sum::<u64>();
-        Needs { weights, kv: workers * kv_bytes.max(sequence), kv_least: workers * sequence }
-    }
-
-    /// How its weights will be held.
-    pub fn format(&self) -> WeightFormat {
-        self.found.format
-    }
-
-    /// Bytes of weights that are read for each token of one stream.
-    pub fn token_bytes(&self) -> u64 {
-        Weights::planned_matrix_bytes(&self.config, self.found.format) as u64
-    }
-
-    /// Its sizes and constants, and what was assumed of it.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// The training step in its files.
-    pub fn step(&self) -> Option<u64> {
-        self.step
-    }
-
     /// Numbers in all of its tensors, padding included.
     pub fn parameters(&self) -> u64 {
         self.table.iter().map(|tensor| tensor.element_count() as u64).sum()
@@ -359,40 +309,6 @@ impl Opened {
     /// The same with hashes that somebody else compared.
     pub fn with(self, hashes: &Hashes) -> Verified {
         Verified { opened: self, identity: Identity::of(hashes) }
-    }
-}
-
-impl Verified {
-    /// Hash of its files.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    /// Reads and packs the weights.
-    pub fn load(self, compute: &Compute) -> Result<LoadedModel, Error> {
-        let Self { opened: Opened { found, step, config, table, tokenizer, chat }, identity } = self;
-        for note in &config.notes {
-            tracing::warn!(model_tag = %found.entry.tag, "{note}");
-        }
-        if !config.unknown_keys.is_empty() {
-            let keys = config.unknown_keys.join(", ");
-            tracing::warn!(model_tag = %found.entry.tag, keys, "metadata keys are not known and not used");
-        }
-        let weights = Weights::load(compute, &table, config, found.format)?;
-        // What was hashed is what was read, unless somebody wrote to it meanwhile.
-        if let Some(path) = found.fingerprint.changed() {
-            return Err(Error::Changed { file: file_name(path).to_owned() });
-        }
-        Ok(LoadedModel {
-            tag: found.entry.tag.clone(),
-            source: found.entry.source.to_string(),
-            step,
-            weights: Arc::new(weights),
-            tokenizer: Arc::new(tokenizer),
-            chat,
-            identity,
-            found,
-        })
     }
 }
 

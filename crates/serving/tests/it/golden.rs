@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use cpu::{Compute, Isa, WeightFormat};
-use registry::{Catalog, LoadOptions, LoadedModel, Tag, builtin, load, self_test};
+use registry::{Catalog, Tag, builtin, open};
 use serde_json::Value;
+use serving::{LoadedModel, self_test};
 use tokenizer::{Message, Role};
 
 const CASES: [&str; 10] =
@@ -16,9 +17,9 @@ fn goldens() -> PathBuf {
 }
 
 fn load(catalog: &Catalog, tag: &str) -> LoadedModel {
-    let options = LoadOptions { format: WeightFormat::F32, step: None };
     let entry = catalog.find(&Tag::new(tag).unwrap()).unwrap();
-    load::open(catalog, &entry, &options).unwrap().load(&Compute::new(Isa::SCALAR, 1)).unwrap()
+    let verified = open::open(catalog, &entry, None).unwrap();
+    LoadedModel::load(verified, WeightFormat::F32, &Compute::new(Isa::SCALAR, 1)).unwrap()
 }
 
 fn json(path: &Path) -> Value {
@@ -80,7 +81,7 @@ fn golden_texts_have_their_ids_through_the_pickle() {
 #[test]
 fn golden_prompts_of_the_built_in_model() {
     let model = load(&Catalog::new(None), builtin::TAG);
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("samosa-mini/expected.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../registry/samosa-mini/expected.json");
     check_prompts(&model, &json(&path));
     self_test::run(&model, &Compute::new(Isa::detect(), 2)).unwrap();
 }
