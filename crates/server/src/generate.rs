@@ -20,14 +20,14 @@ use crate::parse::{self, GenerateRequest, Rules};
 use crate::problem::{Code, Problem};
 use crate::random::random_u64;
 use crate::request_ids::RequestIds;
-use crate::request_span::{ApiOperation, RequestContext};
+use crate::request_span::{Endpoint, RequestContext};
 use crate::respond::{self, Events, Frames};
 use crate::sse::data;
 
 /// Share of the context that is kept for the answer when old turns have to go.
 const ANSWER_SHARE: usize = 4;
 const SEED: &str = "x-seed";
-const OPERATION: ApiOperation = ApiOperation { path: "/generate", name: "chat" };
+const OPERATION: Endpoint = Endpoint { path: "/generate", name: "chat" };
 
 /// The handler.
 pub(crate) async fn generate(State(app): State<App>, request: Request) -> Response {

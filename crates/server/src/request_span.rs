@@ -22,13 +22,13 @@ use crate::trace::Stages;
 
 /// An operation that answers with generated text.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ApiOperation {
+pub(crate) struct Endpoint {
     pub(crate) path: &'static str,
     /// OpenTelemetry's name of it.
     pub(crate) name: &'static str,
 }
 
-impl ApiOperation {
+impl Endpoint {
     /// The name of its spans.
     pub(crate) fn span(self) -> String {
         format!("POST {}", self.path)
@@ -38,7 +38,7 @@ impl ApiOperation {
 /// Where a request comes from, and since when it is answered.
 #[derive(Clone)]
 pub(crate) struct RequestContext {
-    pub(crate) operation: ApiOperation,
+    pub(crate) operation: Endpoint,
     pub(crate) ids: RequestIds,
     pub(crate) begun: Instant,
     pub(crate) write_timeout: WriteTimeout,
@@ -49,7 +49,7 @@ impl RequestContext {
     /// Reads the body of a request, and notes where it came from.
     pub(crate) async fn read(
         request: Request,
-        operation: ApiOperation,
+        operation: Endpoint,
         limits: &Limits,
     ) -> Result<(Self, Bytes), Problem> {
         let ids = RequestIds::of(&request);

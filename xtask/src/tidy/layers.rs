@@ -19,7 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("registry", &["formats", "model", "tokenizer"]),
     ("fetch", &["formats", "registry"]),
     ("serving", &["cpu", "engine", "fetch", "guides", "registry", "tokenizer"]),
-    ("server", &["cpu", "engine", "fetch", "guides", "registry", "serving", "tokenizer"]),
+    ("server", &["engine", "fetch", "guides", "registry", "serving", "tokenizer"]),
     // What it knows of a server is what the API says.
     ("client", &[]),
     (

@@ -13,9 +13,9 @@ use crate::fields::BodyFields;
 use crate::parse::Rules;
 use crate::problem::Problem;
 use crate::request_ids::RequestIds;
-use crate::request_span::ApiOperation;
+use crate::request_span::Endpoint;
 
-const OPERATION: ApiOperation = ApiOperation { path: "/v1/chat/completions", name: "chat" };
+const OPERATION: Endpoint = Endpoint { path: "/v1/chat/completions", name: "chat" };
 
 /// The handler.
 pub(crate) async fn create(State(app): State<App>, request: Request) -> Response {

@@ -11,9 +11,9 @@ use crate::app::App;
 use crate::parse::Rules;
 use crate::problem::Problem;
 use crate::request_ids::RequestIds;
-use crate::request_span::ApiOperation;
+use crate::request_span::Endpoint;
 
-const OPERATION: ApiOperation = ApiOperation { path: "/v1/completions", name: "text_completion" };
+const OPERATION: Endpoint = Endpoint { path: "/v1/completions", name: "text_completion" };
 /// Tokens of an answer, for those who do not say.
 const DEFAULT_MAX_TOKENS: usize = 16;
 

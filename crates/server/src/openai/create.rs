@@ -29,7 +29,7 @@ use crate::lifecycle::Arriving;
 use crate::parse::Rules;
 use crate::problem::{Code, Problem};
 use crate::request_ids::EndsLater;
-use crate::request_span::{ApiOperation, RequestContext};
+use crate::request_span::{Endpoint, RequestContext};
 use crate::respond::{self, Events};
 
 /// What reads the bodies of an operation.
@@ -39,7 +39,7 @@ pub(super) type ReadBody = fn(&[u8], &Rules<'_>) -> Result<CompletionRequest, Pr
 pub(super) async fn answer(
     app: &App,
     request: Request,
-    operation: ApiOperation,
+    operation: Endpoint,
     read: ReadBody,
 ) -> Result<Response, Problem> {
     let (context, body) = RequestContext::read(request, operation, &app.options.limits).await?;
