@@ -33,7 +33,8 @@ fn a_bare_table_of_ranks_is_nanochats() {
     assert_eq!(bare.pattern, NANOCHAT_PATTERN);
     assert_eq!(bare.special, SPECIAL.split(' ').map(str::to_owned).zip(257..).collect::<Vec<_>>());
     assert_eq!(bare.merges, None);
-    assert!(Tokenizer::new(bare).unwrap().special().has_chat());
+    let read = Tokenizer::new(bare).unwrap();
+    assert!(ChatFormat::nanochat(&read).unwrap().messages.is_some());
     let mut beyond = whole.ranks;
     beyond[0].1 = u32::MAX;
     let error = Tokenizer::new(Vocabulary::nanochat(beyond)).unwrap_err();
