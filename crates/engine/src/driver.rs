@@ -23,72 +23,73 @@ use crate::backend::Backend;
 use crate::backlog::{Backlog, Left, Refusal};
 use crate::limits::Limits;
 use crate::pace::Pace;
-use crate::request::{Event, Failure, FinishReason, Logprobs, Request, RequestId, Usage};
+use crate::request::{Failure, Output, Request, RequestId};
 use crate::step::{Counts, Engine, Stepped};
 
 /// How often constraints are looked at that all running requests wait for.
 const CONSTRAINT_POLL: Duration = Duration::from_micros(500);
 
-/// Where a request's events go. Called on the engine's thread: it must not block.
+/// Where a request's outputs go. Called on the engine's thread: it must not block.
 pub trait Sink: Send {
-    /// Takes an event; false if nobody listens any more, which cancels the request.
-    fn send(&mut self, event: StreamEvent) -> bool;
+    /// Takes an output; false if nothing receives it, which cancels the request.
+    fn send(&mut self, output: Output, timeline: &Timeline) -> bool;
+}
 
-    /// The request left the queue after so long. Its events follow.
-    fn waited(&mut self, queue: Duration) {
-        let _ = queue;
-    }
-
-    /// So many tokens came with one step; their events follow.
-    fn tokens_come(&mut self, tokens: usize) {
-        let _ = tokens;
+impl<F: FnMut(Output, &Timeline) -> bool + Send> Sink for F {
+    fn send(&mut self, output: Output, timeline: &Timeline) -> bool {
+        self(output, timeline)
     }
 }
 
-impl<F: FnMut(StreamEvent) -> bool + Send> Sink for F {
-    fn send(&mut self, event: StreamEvent) -> bool {
-        self(event)
+/// When a request passed its stages. The driver writes it, once for all who read it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeline {
+    /// It was given to the engine.
+    pub arrived: Instant,
+    /// The step began that admitted it.
+    pub admitted: Option<Instant>,
+    /// The step ended that brought its first token.
+    pub first_token: Option<Instant>,
+    /// The same of its last one so far.
+    pub last_token: Option<Instant>,
+    /// Its answer was complete.
+    pub finished: Option<Instant>,
+}
+
+impl Timeline {
+    /// The timeline of a request that arrives now.
+    pub fn new(arrived: Instant) -> Self {
+        Self { arrived, admitted: None, first_token: None, last_token: None, finished: None }
     }
-}
 
-/// An event as a caller sees it: with times.
-#[derive(Clone, PartialEq, Debug)]
-pub enum StreamEvent {
-    /// It left the queue.
-    Admitted,
-    /// A token and the whole characters it completed.
-    Token {
-        /// The token's id.
-        token: u32,
-        /// Text to show; empty while a character waits for its rest, and what may become a stop text for its.
-        text: String,
-        /// How likely it was, for those who asked.
-        logprobs: Option<Box<Logprobs>>,
-    },
-    /// Text that was held back.
-    Text(String),
-    /// The answer is complete.
-    Finished {
-        /// Why it ended.
-        reason: FinishReason,
-        /// What it took.
-        usage: Usage,
-        /// How long that took.
-        timings: Timings,
-    },
-    /// There will be no complete answer.
-    Failed(Failure),
-}
+    /// Writes down an output of a step that began and ended then.
+    fn note(&mut self, output: &Output, begun: Instant, ended: Instant) {
+        match output {
+            Output::Admitted => self.admitted = Some(begun),
+            Output::Tokens(_) => {
+                self.first_token.get_or_insert(ended);
+                self.last_token = Some(ended);
+            }
+            Output::Finished { .. } => self.finished = Some(ended),
+            Output::Text(_) | Output::Failed(_) => {}
+        }
+    }
 
-/// How long the stages of a request took.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Timings {
-    /// Waiting for admission.
-    pub queue: Duration,
-    /// From admission to the first token.
-    pub prefill: Duration,
+    /// How long it waited for admission.
+    pub fn queue(&self) -> Duration {
+        self.admitted.or(self.finished).map_or(Duration::ZERO, |admitted| admitted - self.arrived)
+    }
+
+    /// From admission to the first token, or to the end of an answer without any.
+    pub fn prefill(&self) -> Duration {
+        let to = self.first_token.or(self.finished);
+        self.admitted.zip(to).map_or(Duration::ZERO, |(admitted, to)| to - admitted)
+    }
+
     /// From the first token to the end.
-    pub decode: Duration,
+    pub fn decode(&self) -> Duration {
+        self.first_token.zip(self.finished).map_or(Duration::ZERO, |(first, finished)| finished - first)
+    }
 }
 
 /// Cancels a request from elsewhere; the engine looks before every step.
@@ -308,11 +309,11 @@ impl Shared {
         }
     }
 
-    /// A step brought these events.
-    fn note_progress(&self, events: &[(RequestId, Event)]) {
+    /// A step brought these outputs.
+    fn note_progress(&self, outputs: &[(RequestId, Output)]) {
         let now_ms = self.started.elapsed().as_millis() as u64;
         self.progress_ms.store(now_ms, Ordering::Release);
-        if events.iter().any(|(_, event)| matches!(event, Event::Admitted | Event::Token { .. })) {
+        if outputs.iter().any(|(_, output)| matches!(output, Output::Admitted | Output::Tokens(_))) {
             self.token_ms.store(now_ms, Ordering::Release);
         }
     }
@@ -354,9 +355,12 @@ impl Shared {
 
     /// Counts what a step did.
     fn count(&self, stepped: &Stepped, took: Duration) {
-        let tokens = stepped.events.iter().filter(|(_, event)| matches!(event, Event::Token { .. })).count();
+        let tokens = stepped.outputs.iter().map(|(_, output)| match output {
+            Output::Tokens(tokens) => tokens.len() as u64,
+            _ => 0,
+        });
         self.prompt_tokens.fetch_add(stepped.prompt_rows as u64, Ordering::AcqRel);
-        self.generated_tokens.fetch_add(tokens as u64, Ordering::AcqRel);
+        self.generated_tokens.fetch_add(tokens.sum(), Ordering::AcqRel);
         let mut counted = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counted.0 += stepped.counts;
         counted.1.add(took, stepped.prompt_rows + stepped.decode_rows);
@@ -368,9 +372,7 @@ struct Stream {
     sink: Box<dyn Sink>,
     abort: Abort,
     tokens: usize,
-    submitted: Instant,
-    admitted: Option<Instant>,
-    first_token: Option<Instant>,
+    timeline: Timeline,
 }
 
 struct Driver<B: Backend, F> {
@@ -419,7 +421,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         // Nothing is left here unless the engine could not be rebuilt.
         while let Ok(mut submission) = submissions.try_recv() {
             self.shared.backlog.release(submission.request.total_tokens());
-            submission.sink.send(StreamEvent::Failed(Failure::Internal));
+            submission.sink.send(Output::Failed(Failure::Internal), &Timeline::new(submission.at));
         }
     }
 
@@ -427,8 +429,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         let id = RequestId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
         let Submission { request, sink, abort, at } = submission;
         let tokens = request.total_tokens();
-        self.streams
-            .insert(id, Stream { sink, abort, tokens, submitted: at, admitted: None, first_token: None });
+        self.streams.insert(id, Stream { sink, abort, tokens, timeline: Timeline::new(at) });
         if let Some(engine) = &mut self.engine {
             engine.submit(id, request);
         }
@@ -455,7 +456,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
                 self.shared.look(engine);
             }
             if let Some(mut stream) = self.forget(id) {
-                stream.sink.send(StreamEvent::Failed(failure));
+                stream.sink.send(Output::Failed(failure), &stream.timeline);
             }
         }
     }
@@ -472,16 +473,13 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         }
         let (_, waiting) = engine.counts();
         // First, so that whoever sees a request run sees that it came.
-        self.shared.note_progress(&stepped.events);
+        self.shared.note_progress(&stepped.outputs);
         // Before the events: whoever hears of an end may look whether its pages are free.
         self.shared.look(engine);
         self.shared.count(&stepped, begun.elapsed());
         let ended = Instant::now();
-        self.announce(&stepped.events);
-        for (id, event) in stepped.events {
-            // Who was admitted was so when the step began; what was generated came at its end.
-            let at = if event == Event::Admitted { begun } else { ended };
-            if !self.deliver(id, event, at) {
+        for (id, output) in stepped.outputs {
+            if !self.deliver(id, output, begun, ended) {
                 self.cancel(id);
             }
         }
@@ -493,16 +491,6 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         true
     }
 
-    /// Tells each stream how many tokens the step has for it; the events of one lie side by side.
-    fn announce(&mut self, events: &[(RequestId, Event)]) {
-        for own in events.chunk_by(|(one, _), (next, _)| one == next) {
-            let tokens = own.iter().filter(|(_, event)| matches!(event, Event::Token { .. })).count();
-            if let Some(stream) = self.streams.get_mut(&own[0].0).filter(|_| tokens > 0) {
-                stream.sink.tokens_come(tokens);
-            }
-        }
-    }
-
     fn cancel(&mut self, id: RequestId) {
         self.forget(id);
         if let Some(engine) = &mut self.engine {
@@ -510,43 +498,32 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         }
     }
 
-    /// Hands an event to its sink; false if the request shall be cancelled.
-    fn deliver(&mut self, id: RequestId, event: Event, now: Instant) -> bool {
+    /// Hands an output of a step to its sink; false if the request shall be cancelled.
+    fn deliver(&mut self, id: RequestId, output: Output, begun: Instant, ended: Instant) -> bool {
         let Some(stream) = self.streams.get_mut(&id) else { return true };
         if stream.abort.is_set() {
             return false;
         }
-        let event = match event {
-            Event::Admitted => {
-                stream.admitted = Some(now);
-                stream.sink.waited(now.duration_since(stream.submitted));
+        stream.timeline.note(&output, begun, ended);
+        match output {
+            Output::Finished { .. } | Output::Failed(_) => {
+                if let Some(mut stream) = self.forget(id) {
+                    stream.sink.send(output, &stream.timeline);
+                }
+                true
+            }
+            Output::Admitted => {
                 self.shared.backlog.release(stream.tokens);
-                StreamEvent::Admitted
+                stream.sink.send(output, &stream.timeline)
             }
-            Event::Token { token, text, logprobs } => {
-                stream.first_token.get_or_insert(now);
-                StreamEvent::Token { token, text, logprobs }
-            }
-            Event::Text(text) => StreamEvent::Text(text),
-            Event::Finished { reason, usage } => {
-                let timings = stream.timings(now);
-                let Some(mut stream) = self.forget(id) else { return true };
-                stream.sink.send(StreamEvent::Finished { reason, usage, timings });
-                return true;
-            }
-            Event::Failed(failure) => {
-                let Some(mut stream) = self.forget(id) else { return true };
-                stream.sink.send(StreamEvent::Failed(failure));
-                return true;
-            }
-        };
-        stream.sink.send(event)
+            Output::Tokens(_) | Output::Text(_) => stream.sink.send(output, &stream.timeline),
+        }
     }
 
     /// Drops a stream; if it was still queued, its place in the queue is free.
     fn forget(&mut self, id: RequestId) -> Option<Stream> {
         let stream = self.streams.remove(&id)?;
-        if stream.admitted.is_none() {
+        if stream.timeline.admitted.is_none() {
             self.shared.backlog.release(stream.tokens);
         } else {
             self.left.add(stream.tokens);
@@ -562,7 +539,7 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
         }
         for id in self.streams.keys().copied().collect::<Vec<_>>() {
             if let Some(mut stream) = self.forget(id) {
-                stream.sink.send(StreamEvent::Failed(failure));
+                stream.sink.send(Output::Failed(failure), &stream.timeline);
             }
         }
     }
@@ -592,19 +569,9 @@ impl<B: Backend, F: Fn() -> Engine<B>> Driver<B, F> {
 impl Stream {
     /// Why it has to end now, if it has.
     fn overdue(&self, now: Instant, limits: &Limits) -> Option<Failure> {
-        let age = now.duration_since(self.submitted);
-        let waits_too_long = self.admitted.is_none() && age > limits.queue_timeout;
+        let age = now.duration_since(self.timeline.arrived);
+        let waits_too_long = self.timeline.admitted.is_none() && age > limits.queue_timeout;
         let deadline = (age > limits.request_timeout).then_some(Failure::Deadline);
         waits_too_long.then_some(Failure::QueueTimeout).or(deadline)
-    }
-
-    fn timings(&self, now: Instant) -> Timings {
-        let admitted = self.admitted.unwrap_or(now);
-        let first_token = self.first_token.unwrap_or(now);
-        Timings {
-            queue: admitted.duration_since(self.submitted),
-            prefill: first_token.duration_since(admitted),
-            decode: now.duration_since(first_token),
-        }
     }
 }

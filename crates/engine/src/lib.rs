@@ -28,13 +28,13 @@ mod stop;
 
 pub use backend::{Backend, BatchItem, LogitRows};
 pub use backlog::Refusal;
-pub use driver::{Abort, Handle, Sink, StreamEvent, Timings};
+pub use driver::{Abort, Handle, Sink, Timeline};
 pub use guide::{Allowed, Guide, TokenSet};
 pub use limits::Limits;
 pub use pace::Pace;
 pub use pages::worst_case as worst_case_pages;
 pub use request::{
-    Event, Failure, FinishReason, InvalidRequest, Logprobs, Penalties, Request, RequestId, Sampling, Scope,
-    Usage,
+    Failure, FinishReason, GeneratedToken, InvalidRequest, Logprobs, Output, Penalties, Request, RequestId,
+    Sampling, Scope, Usage,
 };
 pub use step::{Counts, Engine, Stepped};

@@ -172,20 +172,14 @@ impl Request {
     }
 }
 
-/// Something that happened to a request. After [`Event::Finished`] or [`Event::Failed`] nothing follows.
+/// What a step did for a request, in order; at most one of each. After [`Output::Finished`] or [`Output::Failed`] nothing
+/// follows.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Event {
+pub enum Output {
     /// It left the queue.
     Admitted,
-    /// A token, and the whole characters it completed (none while a character waits for its rest).
-    Token {
-        /// The token's id.
-        token: u32,
-        /// Text to show.
-        text: String,
-        /// How likely it was, for those who asked.
-        logprobs: Option<Box<Logprobs>>,
-    },
+    /// The tokens of the step.
+    Tokens(Vec<GeneratedToken>),
     /// Text that was held back: what remained of an incomplete character, or might have become a stop text.
     Text(String),
     /// The answer is complete.
@@ -197,6 +191,17 @@ pub enum Event {
     },
     /// There will be no complete answer.
     Failed(Failure),
+}
+
+/// A token of an answer.
+#[derive(Clone, PartialEq, Debug)]
+pub struct GeneratedToken {
+    /// The token's id.
+    pub token: u32,
+    /// The characters it completed: none while a character waits for its rest, or the text may become a stop text.
+    pub text: String,
+    /// How likely it was, if the request asks for that.
+    pub logprobs: Option<Box<Logprobs>>,
 }
 
 /// How likely a token was, by the model's logits alone: no temperature, bias, penalty or constraint is in it.

@@ -10,7 +10,7 @@ use crate::backend::{Backend, BatchItem, NoToken, SampleParams, Sampled};
 use crate::guide::Allowed;
 use crate::limits::Limits;
 use crate::pages::PagePool;
-use crate::request::{Event, Failure, FinishReason, Logprobs, Request, RequestId};
+use crate::request::{Failure, FinishReason, GeneratedToken, Logprobs, Output, Request, RequestId};
 use crate::scheduler::{self, Part, Sequence};
 
 /// Continuous batching over one backend. Same requests in the same order, same events, always; and the
@@ -27,8 +27,8 @@ pub struct Engine<B> {
 /// What a step did.
 #[derive(Default, Debug)]
 pub struct Stepped {
-    /// What happened, in order.
-    pub events: Vec<(RequestId, Event)>,
+    /// What happened, in order; the outputs of one request lie side by side but for its admission.
+    pub outputs: Vec<(RequestId, Output)>,
     /// Rows computed: prompts, then decodes.
     pub prompt_rows: usize,
     /// Rows that decoded: one for each sequence, and one for each guess.
@@ -40,7 +40,7 @@ pub struct Stepped {
 impl Stepped {
     /// Whether nothing was done: all that runs waits for its constraints.
     pub fn is_idle(&self) -> bool {
-        self.events.is_empty() && self.prompt_rows + self.decode_rows == 0
+        self.outputs.is_empty() && self.prompt_rows + self.decode_rows == 0
     }
 }
 
@@ -143,7 +143,7 @@ impl<B: Backend> Engine<B> {
     fn admit(&mut self, stepped: &mut Stepped) {
         let n = scheduler::admit(&mut self.queue, &mut self.running, &mut self.pages, &self.limits);
         for sequence in &self.running[self.running.len() - n..] {
-            stepped.events.push((sequence.id, Event::Admitted));
+            stepped.outputs.push((sequence.id, Output::Admitted));
             if self.limits.prefix_cache {
                 stepped.counts.cache_queries += sequence.tokens.len() as u64;
                 stepped.counts.cache_hits += sequence.cached() as u64;
@@ -218,7 +218,11 @@ impl<B: Backend> Engine<B> {
             sequence.waits = sampled.is_none();
             // Without a sample the rows with logits are computed again once the guide is ready.
             let valid = sampled.map_or(0, |sampled| {
-                accept_rows(sequence, &draft, sampled, &self.tokenizer, &mut stepped.events)
+                let mut accepted = Accepted::new(sequence, &self.tokenizer);
+                let valid = accepted.rows(&draft, sampled);
+                let (id, outputs) = (accepted.sequence.id, accepted.outputs());
+                stepped.outputs.extend(outputs.map(|output| (id, output)));
+                valid
             });
             stepped.counts.accepted_tokens += valid.saturating_sub(1) as u64;
             // Rows of rejected draft tokens leave nothing behind that is seen: the next rows overwrite them.
@@ -247,89 +251,90 @@ impl<B: Backend> Engine<B> {
     }
 }
 
-/// Accepts what was sampled from rows: row `i` stands after `i` draft tokens, and counts as long as these are the tokens of
-/// the answer. Returns how many rows count.
-fn accept_rows(
-    sequence: &mut Sequence,
-    draft: &[u32],
-    sampled: Vec<Sampled>,
-    tokenizer: &Tokenizer,
-    events: &mut Vec<(RequestId, Event)>,
-) -> usize {
-    let (id, start) = (sequence.id, sequence.tokens.len());
-    let mut valid = 0;
-    for (i, sampled) in sampled.into_iter().enumerate() {
-        if i > 0 && sequence.tokens.get(start + i - 1) != Some(&draft[i - 1]) {
-            break;
-        }
-        valid = i + 1;
-        // Forced tokens may have filled the position already.
-        if sequence.tokens.len() == start + i {
-            accept_token(sequence, sampled, tokenizer, |event| events.push((id, event)));
-        }
-        // A token that is still forced was not known when the rows after this one were sampled.
-        if sequence.done || sequence.forced(0).is_some() {
-            break;
-        }
-    }
-    sequence.speculation.update(draft.len(), valid.saturating_sub(1), sequence.tokens.len());
-    valid
+/// What a step adds to one answer.
+struct Accepted<'a> {
+    sequence: &'a mut Sequence,
+    tokenizer: &'a Tokenizer,
+    tokens: Vec<GeneratedToken>,
+    /// Text that was held back, and the end of the answer.
+    last: Vec<Output>,
 }
 
-/// Appends a sampled token and those that its guide forces after it.
-fn accept_token(
-    sequence: &mut Sequence,
-    sampled: Sampled,
-    tokenizer: &Tokenizer,
-    mut emit: impl FnMut(Event),
-) {
-    let Sampled { token, logprobs } = sampled;
-    match token {
-        Ok(token) => append(sequence, token, logprobs, tokenizer, &mut emit),
-        Err(reason) => {
-            sequence.done = true;
-            let failure = match reason {
-                NoToken::NotFinite => Failure::NotFinite,
-                NoToken::NothingAllowed => Failure::Constraint,
-            };
-            return emit(Event::Failed(failure));
+impl<'a> Accepted<'a> {
+    fn new(sequence: &'a mut Sequence, tokenizer: &'a Tokenizer) -> Self {
+        Self { sequence, tokenizer, tokens: Vec::new(), last: Vec::new() }
+    }
+
+    /// Accepts what was sampled from rows: row `i` stands after `i` draft tokens, and counts as long as these are the
+    /// tokens of the answer. Returns how many rows count.
+    fn rows(&mut self, draft: &[u32], sampled: Vec<Sampled>) -> usize {
+        let start = self.sequence.tokens.len();
+        let mut valid = 0;
+        for (i, sampled) in sampled.into_iter().enumerate() {
+            if i > 0 && self.sequence.tokens.get(start + i - 1) != Some(&draft[i - 1]) {
+                break;
+            }
+            valid = i + 1;
+            // Forced tokens may have filled the position already.
+            if self.sequence.tokens.len() == start + i {
+                self.sampled(sampled);
+            }
+            // A token that is still forced was not known when the rows after this one were sampled.
+            if self.sequence.done || self.sequence.forced(0).is_some() {
+                break;
+            }
+        }
+        self.sequence.speculation.update(draft.len(), valid.saturating_sub(1), self.sequence.tokens.len());
+        valid
+    }
+
+    /// Appends a sampled token and those that its guide forces after it.
+    fn sampled(&mut self, Sampled { token, logprobs }: Sampled) {
+        match token {
+            Ok(token) => self.append(token, logprobs),
+            Err(NoToken::NotFinite) => self.end(Output::Failed(Failure::NotFinite)),
+            Err(NoToken::NothingAllowed) => self.end(Output::Failed(Failure::Constraint)),
+        }
+        // Log probabilities need the logits of every token: then each forced one takes a step.
+        while !self.sequence.done && self.sequence.request.logprobs.is_none() {
+            let Some(forced) = self.sequence.forced(0) else { break };
+            self.append(forced, None);
         }
     }
-    // Log probabilities need the logits of every token: then each forced one takes a step.
-    while !sequence.done && sequence.request.logprobs.is_none() {
-        let Some(forced) = sequence.forced(0) else { break };
-        append(sequence, forced, None, tokenizer, &mut emit);
-    }
-}
 
-/// Appends a token, and ends the answer where it does.
-fn append(
-    sequence: &mut Sequence,
-    token: u32,
-    logprobs: Option<Box<Logprobs>>,
-    tokenizer: &Tokenizer,
-    mut emit: impl FnMut(Event),
-) {
-    if sequence.request.stop_tokens.contains(&token) {
-        return finish(sequence, FinishReason::Stop, emit);
+    /// Appends a token, and ends the answer where it does.
+    fn append(&mut self, token: u32, logprobs: Option<Box<Logprobs>>) {
+        let sequence = &mut *self.sequence;
+        if sequence.request.stop_tokens.contains(&token) {
+            return self.finish(FinishReason::Stop);
+        }
+        sequence.append(token);
+        let text = sequence.decoder.push(self.tokenizer.token_bytes(token).unwrap_or_default());
+        let text = sequence.stops.push(text);
+        self.tokens.push(GeneratedToken { token, text, logprobs });
+        if sequence.stops.found() {
+            self.finish(FinishReason::StopText);
+        } else if sequence.generated() >= sequence.request.max_tokens {
+            self.finish(FinishReason::Length);
+        }
     }
-    sequence.append(token);
-    let text = sequence.decoder.push(tokenizer.token_bytes(token).unwrap_or_default());
-    let text = sequence.stops.push(text);
-    emit(Event::Token { token, text, logprobs });
-    if sequence.stops.found() {
-        finish(sequence, FinishReason::StopText, emit);
-    } else if sequence.generated() >= sequence.request.max_tokens {
-        finish(sequence, FinishReason::Length, emit);
-    }
-}
 
-fn finish(sequence: &mut Sequence, reason: FinishReason, mut emit: impl FnMut(Event)) {
-    let last = sequence.decoder.finish();
-    let rest = sequence.stops.push(last) + &sequence.stops.finish();
-    if !rest.is_empty() {
-        emit(Event::Text(rest));
+    fn finish(&mut self, reason: FinishReason) {
+        let last = self.sequence.decoder.finish();
+        let rest = self.sequence.stops.push(last) + &self.sequence.stops.finish();
+        if !rest.is_empty() {
+            self.last.push(Output::Text(rest));
+        }
+        self.end(Output::Finished { reason, usage: self.sequence.usage() });
     }
-    emit(Event::Finished { reason, usage: sequence.usage() });
-    sequence.done = true;
+
+    fn end(&mut self, output: Output) {
+        self.last.push(output);
+        self.sequence.done = true;
+    }
+
+    fn outputs(self) -> impl Iterator<Item = Output> {
+        let tokens = (!self.tokens.is_empty()).then_some(Output::Tokens(self.tokens));
+        tokens.into_iter().chain(self.last)
+    }
 }

@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use engine::{Abort, Failure, FinishReason, Logprobs, Sink, StreamEvent, Timings, Usage};
+use engine::{Abort, Failure, FinishReason, Output, Sink, Timeline};
 use tokio::sync::mpsc::{Receiver, Sender, channel as bounded};
 use tokio::time::timeout_at;
 
 use crate::app::App;
 use crate::clock;
-use crate::metrics::stream::StreamClock;
+use crate::metrics::stream::AnswerMetrics;
 use crate::request_ids::RequestIds;
 use crate::request_span::{EndedAnswer, RequestSpan};
 use crate::statistics::streams::{OpenStream, StreamEnd};
@@ -42,18 +42,6 @@ pub(crate) struct AnswerMeta {
     pub(crate) max_tokens: usize,
     /// The request.
     pub(crate) span: Arc<RequestSpan>,
-}
-
-/// What is said of an answer. After [`AnswerOutput::Finished`] or [`AnswerOutput::Failed`] nothing follows.
-pub(crate) enum AnswerOutput {
-    /// A token, and what it adds to the text.
-    Token { token: u32, text: String, logprobs: Option<Box<Logprobs>> },
-    /// Text that was held back until the end.
-    Text(String),
-    /// The answer is complete.
-    Finished { reason: FinishReason, usage: Usage, timings: Timings },
-    /// There will be no complete answer.
-    Failed(StreamError),
 }
 
 /// Why there is no complete answer.
@@ -80,20 +68,20 @@ struct StreamShared {
 
 /// The engine's end.
 pub(crate) struct EngineSink {
-    events: Sender<StreamEvent>,
+    outputs: Sender<Output>,
     shared: Arc<StreamShared>,
     app: App,
-    clock: StreamClock,
+    metrics: AnswerMetrics,
 }
 
 /// The reader's end.
 pub(crate) struct EventStream {
-    events: Receiver<StreamEvent>,
+    outputs: Receiver<Output>,
     shared: Arc<StreamShared>,
     app: App,
     meta: AnswerMeta,
-    /// An event taken while the status was not yet decided.
-    held: Option<StreamEvent>,
+    /// An output taken while the status was not yet decided.
+    held: Option<Output>,
     open: Option<Open>,
     /// It ends then, whatever the engine and the reader do: as long as a request may take, and the patience with a
     /// reader who stops. One that is read in drops would last for ever otherwise, and so would one of an engine that
@@ -111,16 +99,16 @@ struct Open {
 
 /// The two ends of a stream.
 pub(crate) fn channel(app: &App, meta: AnswerMeta) -> (EngineSink, EventStream) {
-    let (sender, events) = bounded(meta.max_tokens + OTHER_EVENTS);
+    let (sender, outputs) = bounded(meta.max_tokens + OTHER_EVENTS);
     let begun = meta.span.context.begun;
-    let clock = StreamClock::new(begun, meta.prompt_tokens);
+    let metrics = AnswerMetrics::new(begun, meta.prompt_tokens);
     let shared = Arc::new(StreamShared::new(begun));
     shared.note_read();
-    let sink = EngineSink { events: sender, shared: Arc::clone(&shared), app: app.clone(), clock };
+    let sink = EngineSink { outputs: sender, shared: Arc::clone(&shared), app: app.clone(), metrics };
     let options = &app.options;
     let until = clock::now() + options.models.engine.request_timeout + options.limits.unread_for;
     let (held, open, end) = (None, None, None);
-    (sink, EventStream { events, shared, app: app.clone(), meta, held, open, until, end })
+    (sink, EventStream { outputs, shared, app: app.clone(), meta, held, open, until, end })
 }
 
 impl StreamShared {
@@ -145,28 +133,20 @@ impl StreamShared {
 impl EngineSink {
     fn reader_is_too_slow(&self) -> bool {
         let limits = &self.app.options.limits;
-        let unread = self.events.max_capacity() - self.events.capacity();
+        let unread = self.outputs.max_capacity() - self.outputs.capacity();
         unread > limits.unread_events && self.shared.unread_for() > limits.unread_for
     }
 }
 
 impl Sink for EngineSink {
-    fn send(&mut self, event: StreamEvent) -> bool {
-        self.clock.heard(&event, &self.app.telemetry.metrics);
-        self.shared.progress.heard(&event);
+    fn send(&mut self, output: Output, timeline: &Timeline) -> bool {
+        self.metrics.observe(&output, timeline, &self.app.telemetry.metrics);
+        self.shared.progress.note(&output, timeline);
         if self.reader_is_too_slow() {
             self.shared.too_slow.store(true, Ordering::Release);
             return false;
         }
-        self.events.try_send(event).is_ok()
-    }
-
-    fn waited(&mut self, queue: Duration) {
-        self.clock.waited(queue, &self.app.telemetry.metrics);
-    }
-
-    fn tokens_come(&mut self, tokens: usize) {
-        self.clock.tokens_come(tokens);
+        self.outputs.try_send(output).is_ok()
     }
 }
 
@@ -194,6 +174,11 @@ impl EventStream {
         &self.meta
     }
 
+    /// When it passed its stages in the engine.
+    pub(crate) fn timeline(&self) -> Timeline {
+        self.shared.progress.timeline()
+    }
+
     /// Whether all was said.
     pub(crate) fn is_over(&self) -> bool {
         self.end.is_some()
@@ -204,83 +189,74 @@ impl EventStream {
         self.end.get_or_insert(StreamEnd::Aborted);
     }
 
-    /// Waits for the first event that says something, and keeps it; or says why there is none.
+    /// Waits for the first output after admission, and keeps it; or says why there is none.
     async fn first(&mut self) -> Result<(), StreamError> {
         let first = loop {
-            match timeout_at(self.until.into(), self.events.recv()).await {
-                Ok(Some(StreamEvent::Admitted)) => {}
-                Ok(event) => break event,
+            match timeout_at(self.until.into(), self.outputs.recv()).await {
+                Ok(Some(Output::Admitted)) => {}
+                Ok(output) => break output,
                 // The engine would have said so, if it did anything at all.
-                Err(_) => break Some(StreamEvent::Failed(Failure::Deadline)),
+                Err(_) => break Some(Output::Failed(Failure::Deadline)),
             }
         };
         Err(match first {
-            Some(StreamEvent::Failed(failure)) => self.fail(failure),
+            Some(Output::Failed(failure)) => self.fail(failure),
             None => {
                 self.end = Some(StreamEnd::Error);
                 StreamError::RequestDropped
             }
-            Some(event) => {
-                self.held = Some(event);
+            Some(output) => {
+                self.held = Some(output);
                 return Ok(());
             }
         })
     }
 
-    /// What is said next; waits for it, but no longer than the answer may last.
-    pub(crate) async fn next(&mut self) -> AnswerOutput {
+    /// The next output; waits for it, but no longer than the answer may last.
+    pub(crate) async fn next(&mut self) -> Result<Output, StreamError> {
         let until = self.until.into();
-        match timeout_at(until, poll_fn(|context| self.poll_said(context))).await {
-            Ok(said) => said,
-            Err(_) => self.overdue(),
+        match timeout_at(until, poll_fn(|context| self.poll_next(context))).await {
+            Ok(output) => output,
+            Err(_) => Err(self.overdue()),
         }
     }
 
-    /// What is said next. Not to be asked once it is over.
-    pub(crate) fn poll_said(&mut self, context: &mut Context<'_>) -> Poll<AnswerOutput> {
+    /// The next output. Not to be asked once it is over.
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Output, StreamError>> {
         self.shared.note_read();
         if clock::now() > self.until {
-            return Poll::Ready(self.overdue());
+            return Poll::Ready(Err(self.overdue()));
         }
         loop {
-            let event = match self.held.take() {
-                Some(event) => Some(event),
-                None => ready!(self.events.poll_recv(context)),
+            let output = match self.held.take() {
+                Some(output) => Some(output),
+                None => ready!(self.outputs.poll_recv(context)),
             };
-            if let Some(said) = self.said(event) {
-                return Poll::Ready(said);
+            if output != Some(Output::Admitted) {
+                return Poll::Ready(self.received(output));
             }
         }
     }
 
-    /// The end of a stream that lasted too long.
-    fn overdue(&mut self) -> AnswerOutput {
-        if self.held.is_some() || !self.events.is_empty() {
+    /// The error of a stream that lasted too long.
+    fn overdue(&mut self) -> StreamError {
+        if self.held.is_some() || !self.outputs.is_empty() {
             self.shared.too_slow.store(true, Ordering::Release);
             self.broken()
         } else {
-            AnswerOutput::Failed(self.fail(Failure::Deadline))
+            self.fail(Failure::Deadline)
         }
     }
 
-    /// What an event says to a caller. After the last one `end` is set.
-    fn said(&mut self, event: Option<StreamEvent>) -> Option<AnswerOutput> {
-        Some(match event {
-            Some(StreamEvent::Admitted) => return None,
-            Some(StreamEvent::Token { token, text, logprobs }) => {
-                AnswerOutput::Token { token, text, logprobs }
-            }
-            Some(StreamEvent::Text(text)) => AnswerOutput::Text(text),
-            Some(StreamEvent::Finished { reason, usage, timings }) => {
-                self.end = Some(match reason {
-                    FinishReason::Stop | FinishReason::StopText => StreamEnd::Stop,
-                    FinishReason::Length => StreamEnd::Length,
-                });
-                AnswerOutput::Finished { reason, usage, timings }
-            }
-            Some(StreamEvent::Failed(why)) => AnswerOutput::Failed(self.fail(why)),
-            None => self.broken(),
-        })
+    /// Sets `end` with the last output.
+    fn received(&mut self, output: Option<Output>) -> Result<Output, StreamError> {
+        match output {
+            Some(Output::Failed(failure)) => return Err(self.fail(failure)),
+            Some(Output::Finished { reason: FinishReason::Length, .. }) => self.end = Some(StreamEnd::Length),
+            Some(Output::Finished { .. }) => self.end = Some(StreamEnd::Stop),
+            Some(Output::Admitted | Output::Tokens(_) | Output::Text(_)) | None => {}
+        }
+        output.ok_or_else(|| self.broken())
     }
 
     /// It ends with a failure.
@@ -290,14 +266,14 @@ impl EventStream {
     }
 
     /// The engine says nothing more, though the answer is not complete.
-    fn broken(&mut self) -> AnswerOutput {
+    fn broken(&mut self) -> StreamError {
         let (end, error) = if self.shared.too_slow.load(Ordering::Acquire) {
             (StreamEnd::SlowClient, StreamError::SlowClient)
         } else {
             (StreamEnd::Error, StreamError::AnswerDropped)
         };
         self.end = Some(end);
-        AnswerOutput::Failed(error)
+        error
     }
 
     /// Collects the spans of the answer's stages, and counts the rest in the request's.

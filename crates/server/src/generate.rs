@@ -5,14 +5,14 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use engine::{FinishReason, Sampling, Timings, Usage};
+use engine::{FinishReason, Output, Sampling, Usage};
 use serde::Serialize;
 use serving::ServedModel;
 use tokenizer::{ChatError, Message, RenderedChat};
 
 use crate::admission::{self, PreparedRequest};
 use crate::app::App;
-use crate::events::{self, AnswerMeta, AnswerOutput};
+use crate::events::{self, EventStream};
 use crate::fields::short;
 use crate::lifecycle::Arriving;
 use crate::options::ContextOverflow;
@@ -111,17 +111,18 @@ fn seed(headers: &HeaderMap) -> Result<u64, Problem> {
 pub(crate) struct TokenFrames;
 
 impl Frames for TokenFrames {
-    fn say(&mut self, meta: &AnswerMeta, said: AnswerOutput, out: &mut Vec<u8>) {
-        match said {
-            AnswerOutput::Token { text, .. } | AnswerOutput::Text(text) => {
-                if !text.is_empty() {
-                    data(out, &TokenFrame { token: &text, gpu: meta.worker });
-                }
+    fn write(&mut self, answer: &EventStream, output: Output, out: &mut Vec<u8>) {
+        let gpu = answer.meta().worker;
+        let mut write = |text: &str| {
+            if !text.is_empty() {
+                data(out, &TokenFrame { token: text, gpu });
             }
-            AnswerOutput::Finished { reason, usage, timings } => {
-                data(out, &DoneFrame::new(meta, reason, usage, timings));
-            }
-            AnswerOutput::Failed(_) => {}
+        };
+        match output {
+            Output::Tokens(tokens) => tokens.iter().for_each(|token| write(&token.text)),
+            Output::Text(text) => write(&text),
+            Output::Finished { reason, usage } => data(out, &DoneFrame::new(answer, reason, usage)),
+            Output::Admitted | Output::Failed(_) => {}
         }
     }
 }
@@ -161,7 +162,8 @@ struct TimingFields {
 }
 
 impl<'a> DoneFrame<'a> {
-    fn new(meta: &'a AnswerMeta, reason: FinishReason, usage: Usage, timings: Timings) -> Self {
+    fn new(answer: &'a EventStream, reason: FinishReason, usage: Usage) -> Self {
+        let (meta, timeline) = (answer.meta(), answer.timeline());
         // Microseconds are as fine as anybody reads.
         let ms = |duration: Duration| duration.as_micros() as f64 / 1000.0;
         Self {
@@ -179,9 +181,9 @@ impl<'a> DoneFrame<'a> {
                 completion_tokens: usage.completion_tokens,
             },
             timings_ms: TimingFields {
-                queue: ms(timings.queue),
-                prefill: ms(timings.prefill),
-                decode: ms(timings.decode),
+                queue: ms(timeline.queue()),
+                prefill: ms(timeline.prefill()),
+                decode: ms(timeline.decode()),
             },
             dropped_messages: meta.dropped_messages,
         }

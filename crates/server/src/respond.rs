@@ -8,12 +8,13 @@ use std::task::{Context, Poll, ready};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use engine::Output;
 use futures_util::stream::{self, Stream, StreamExt};
 use tokio::time::{Sleep, sleep, timeout};
 
 use crate::app::App;
 use crate::clock;
-use crate::events::{AnswerMeta, AnswerOutput, EventStream};
+use crate::events::EventStream;
 use crate::problem::Problem;
 use crate::request_ids::EndsLater;
 use crate::request_span::RequestContext;
@@ -24,8 +25,8 @@ const WRITE_BYTES: usize = 16 << 10;
 
 /// Writes what is said of answers.
 pub(crate) trait Frames: Send {
-    /// Something was said of an answer. Failures are not given here: they have one form for all.
-    fn say(&mut self, meta: &AnswerMeta, said: AnswerOutput, out: &mut Vec<u8>);
+    /// Writes an output of an answer. Failures are not given here: they have one form for all.
+    fn write(&mut self, answer: &EventStream, output: Output, out: &mut Vec<u8>);
 
     /// All answers are complete.
     fn finish(&mut self, out: &mut Vec<u8>) {
@@ -56,15 +57,15 @@ impl Events {
         for i in (self.turn..count).chain(0..self.turn) {
             let answer = &mut self.answers[i];
             while out.len() < WRITE_BYTES && !answer.is_over() {
-                match answer.poll_said(context) {
+                match answer.poll_next(context) {
                     Poll::Pending => break,
-                    Poll::Ready(AnswerOutput::Failed(error)) => {
+                    Poll::Ready(Err(error)) => {
                         Problem::from(error).frame(answer.meta().span.context.ids.shape, out);
                         self.answers.iter_mut().for_each(EventStream::give_up);
                         self.over = true;
                         return;
                     }
-                    Poll::Ready(said) => self.frames.say(answer.meta(), said, out),
+                    Poll::Ready(Ok(output)) => self.frames.write(answer, output, out),
                 }
             }
         }

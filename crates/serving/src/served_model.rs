@@ -201,7 +201,7 @@ mod tests {
 
     use cpu::{Isa, WeightFormat};
     use engine::backend::{Backend, BatchItem, PageClass, SampleParams, Sampled, Shape};
-    use engine::{Limits, Refusal, StreamEvent};
+    use engine::{Limits, Output, Refusal, Timeline};
     use registry::{Catalog, builtin, open};
 
     use super::*;
@@ -257,8 +257,10 @@ mod tests {
         let served = ServedModel { version: 1, model, workers, kv_bytes: 0, grammars, grammar_reads };
         assert_eq!(served.least_loaded(), 0);
         let (tell, told) = std::sync::mpsc::sync_channel(8);
-        served.submit(0, request(), Box::new(move |event: StreamEvent| tell.send(event).is_ok())).unwrap();
-        assert!(told.iter().any(|event| matches!(event, StreamEvent::Failed(_))));
+        served
+            .submit(0, request(), Box::new(move |output: Output, _: &Timeline| tell.send(output).is_ok()))
+            .unwrap();
+        assert!(told.iter().any(|event| matches!(event, Output::Failed(_))));
         for looks in 0.. {
             if served.has_dead_engine() {
                 break;
@@ -267,7 +269,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(served.least_loaded(), 1);
-        let refusal = served.submit(0, request(), Box::new(|_| true));
+        let refusal = served.submit(0, request(), Box::new(|_, _: &Timeline| true));
         assert!(matches!(refusal, Err(AdmitError::Engine { refusal: Refusal::Gone, .. })));
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use engine::{Allowed, Event, Failure, FinishReason, Guide, Penalties, Request, Sampling, TokenSet};
+use engine::{Allowed, Failure, FinishReason, Guide, Penalties, Request, Sampling, TokenSet};
 
-use crate::support::run::run;
+use crate::support::run::{Event, run};
 use crate::support::scripted::{
     Answer, FORMAT, PROMPT, SEQUENCE_LEN, TOKENIZER, answer_to, encode, scripted, special,
 };

@@ -9,11 +9,11 @@ use cpu::transformer::KvPlan;
 use cpu::{Compute, Isa, KvCache, KvLayout, Session, Transformer, WeightFormat, Weights, sampler};
 use engine::backend::Shape;
 use engine::backend::{PAGE, SampleParams, Sampled};
-use engine::{Backend, BatchItem, Engine, Event, Limits, LogitRows, Request, Sampling};
+use engine::{Backend, BatchItem, Engine, Limits, LogitRows, Request, Sampling};
 use formats::TensorTable;
 use model::{Config, Overrides};
 
-use crate::support::run::run;
+use crate::support::run::{Event, run};
 use crate::support::{vocabulary, wishes};
 
 const MODELS: [&str; 7] = ["g0", "g1", "g3", "g5", "g6", "g7", "g7-wide-heads"];

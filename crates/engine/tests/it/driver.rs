@@ -6,15 +6,15 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
-use engine::{Failure, Handle, Limits, Refusal, Request, StreamEvent};
+use engine::{Failure, Handle, Limits, Output, Refusal, Request, Timeline};
 
 use crate::support::alphabet::{
     Alphabet, Asked, Fixture, POISON, Setup, WHILE, complete, ending_with, request, wait_until,
 };
 use crate::support::vocabulary;
 
-const FAILED: [StreamEvent; 1] = [StreamEvent::Failed(Failure::Internal)];
-const ABORTED: [StreamEvent; 1] = [StreamEvent::Failed(Failure::Aborted)];
+const FAILED: [Output; 1] = [Output::Failed(Failure::Internal)];
+const ABORTED: [Output; 1] = [Output::Failed(Failure::Aborted)];
 
 #[test]
 fn events_come_in_order() {
@@ -37,15 +37,19 @@ fn times_are_those_of_the_stages() {
         thread::sleep(WHILE);
         fixture.allow(1);
     }
-    let timings = |asked: &Asked| match asked.rest().last() {
-        Some(StreamEvent::Finished { timings, .. }) => *timings,
+    let times = |asked: &Asked| match asked.rest_with_times().last() {
+        Some((Output::Finished { .. }, times)) => *times,
         other => panic!("{other:?}"),
     };
-    let (first, second) = (timings(&first), timings(&second));
-    assert!(first.prefill >= WHILE && first.decode >= WHILE, "{first:?}");
-    assert!(second.queue >= 2 * WHILE, "behind two steps: {second:?}");
-    assert!(second.prefill >= WHILE && second.decode.is_zero(), "one token needs no decoding: {second:?}");
-    assert!(first.queue < first.prefill + first.decode + WHILE, "{first:?}");
+    let (first, second) = (times(&first), times(&second));
+    assert!(first.prefill() >= WHILE && first.decode() >= WHILE, "{first:?}");
+    assert!(second.queue() >= 2 * WHILE, "behind two steps: {second:?}");
+    assert!(
+        second.prefill() >= WHILE && second.decode().is_zero(),
+        "one token needs no decoding: {second:?}"
+    );
+    assert!(first.queue() < first.prefill() + first.decode() + WHILE, "{first:?}");
+    assert!(first.first_token < first.last_token && first.last_token == first.finished, "{first:?}");
 }
 
 #[test]
@@ -54,7 +58,7 @@ fn whoever_hears_of_the_end_finds_its_place_free() {
     let (sender, receiver) = sync_channel(8);
     let watch = fixture.watch.clone();
     // Looks on the engine's thread, so that nothing can happen in between.
-    let sink = move |event| sender.send((event, watch.snapshot())).is_ok();
+    let sink = move |output, _: &Timeline| sender.send((output, watch.snapshot())).is_ok();
     fixture.handle.submit(request(40, 2), Box::new(sink)).unwrap();
     let held: Vec<(usize, usize, usize)> =
         receiver.iter().map(|(_, seen)| (seen.queued, seen.running, seen.pages_used)).collect();
@@ -68,7 +72,7 @@ fn a_full_queue_refuses_and_a_freed_place_is_given_again() {
     let mut fixture = Setup { max_running: 1, max_queued: 2, ..Setup::default() }.start("full");
     let running = fixture.ask(request(3, 5));
     fixture.allow(1);
-    assert_eq!(running.next(), StreamEvent::Admitted);
+    assert_eq!(running.next(), Output::Admitted);
     let waiting = [fixture.ask(request(2, 2)), fixture.ask(request(2, 3))];
     assert_eq!(fixture.try_ask(request(1, 1)).err(), Some(Refusal::QueueFull));
     assert_eq!((fixture.snapshot().queued, fixture.snapshot().queued_tokens), (2, 9));
@@ -104,7 +108,7 @@ fn a_lone_request_is_taken_however_large() {
     assert_eq!(fixture.try_ask(request(1, 1)).err(), Some(Refusal::QueueTokens));
     assert_eq!(fixture.snapshot().queued_tokens, 120, "a refused one leaves nothing behind");
     fixture.allow(1);
-    assert_eq!(large.next(), StreamEvent::Admitted);
+    assert_eq!(large.next(), Output::Admitted);
     let small = fixture.ask(request(4, 6));
     assert_eq!(fixture.try_ask(request(1, 1)).err(), Some(Refusal::QueueTokens), "ten tokens wait");
     fixture.let_run();
@@ -118,13 +122,13 @@ fn who_waited_as_long_as_any_may_is_told_so_and_the_next_one_goes_on() {
     let mut fixture = Setup { max_running: 1, queue_timeout: 2 * WHILE, ..Setup::default() }.start("waited");
     let running = fixture.ask(request(3, 5));
     fixture.allow(1);
-    assert_eq!(running.next(), StreamEvent::Admitted);
+    assert_eq!(running.next(), Output::Admitted);
     let waits = fixture.ask(request(2, 2));
     thread::sleep(3 * WHILE);
     let next = fixture.ask(request(4, 4));
     // The driver looks between two steps.
     fixture.allow(1);
-    assert_eq!(waits.rest(), [StreamEvent::Failed(Failure::QueueTimeout)]);
+    assert_eq!(waits.rest(), [Output::Failed(Failure::QueueTimeout)]);
     fixture.let_run();
     next.assert_complete(4, 4);
     assert_eq!(running.rest().len(), 6, "who runs has left the queue");
@@ -140,7 +144,7 @@ fn who_took_as_long_as_any_may_is_ended_and_its_place_is_free() {
     thread::sleep(3 * WHILE);
     fixture.allow(1);
     let heard = long.rest();
-    assert_eq!(heard.last(), Some(&StreamEvent::Failed(Failure::Deadline)), "{heard:?}");
+    assert_eq!(heard.last(), Some(&Output::Failed(Failure::Deadline)), "{heard:?}");
     assert!(heard.len() < 8, "{heard:?}");
     fixture.let_run();
     fixture.ask(request(5, 5)).assert_complete(5, 5);
@@ -188,7 +192,7 @@ fn a_slow_pace_of_the_past_refuses_nobody_who_finds_a_place() {
     let (second, third) = (fixture.ask(request(3, 1000)), fixture.try_ask(request(3, 1)));
     fixture.allow(2);
     assert_eq!(third.map(|third| third.rest().len()).ok(), Some(3), "a place is free");
-    assert_eq!((first.rest().len(), second.next()), (4, StreamEvent::Admitted));
+    assert_eq!((first.rest().len(), second.next()), (4, Output::Admitted));
 }
 
 #[test]
@@ -196,7 +200,7 @@ fn an_abort_frees_the_place_of_a_queued_and_of_a_running_request() {
     let mut fixture = Setup { max_running: 1, max_queued: 1, ..Setup::default() }.start("abort");
     let running = fixture.ask(request(40, 900));
     fixture.allow(1);
-    assert_eq!(running.next(), StreamEvent::Admitted);
+    assert_eq!(running.next(), Output::Admitted);
     let queued = fixture.ask(request(3, 3));
     queued.abort.abort();
     fixture.allow(1);
@@ -208,7 +212,7 @@ fn an_abort_frees_the_place_of_a_queued_and_of_a_running_request() {
     fixture.let_run();
     next.assert_complete(5, 5);
     let heard = running.rest();
-    assert!(heard.len() <= 3 && heard.iter().all(|e| matches!(e, StreamEvent::Token { .. })), "{heard:?}");
+    assert!(heard.len() <= 3 && heard.iter().all(|e| matches!(e, Output::Tokens(_))), "{heard:?}");
     fixture.assert_idle();
     assert!(fixture.steps() < 20, "{} steps", fixture.steps());
 }
@@ -416,7 +420,7 @@ fn the_age_of_the_last_token_counts_while_there_is_work() {
     let asked = fixture.ask(request(3, 3));
     assert!(fixture.snapshot().last_token_age < 4 * WHILE, "idling is not counted");
     fixture.allow(1);
-    assert_eq!(asked.next(), StreamEvent::Admitted);
+    assert_eq!(asked.next(), Output::Admitted);
     thread::sleep(2 * WHILE);
     assert!(fixture.snapshot().last_token_age >= WHILE, "the second step hangs");
     fixture.let_run();
@@ -438,7 +442,7 @@ fn logits_that_are_no_numbers_fail_their_request_only() {
     let poisoned = fixture.ask(ending_with(POISON, 4, 20));
     let later = fixture.ask(request(6, 20));
     fixture.let_run();
-    assert_eq!(poisoned.rest(), [StreamEvent::Admitted, StreamEvent::Failed(Failure::NotFinite)]);
+    assert_eq!(poisoned.rest(), [Output::Admitted, Output::Failed(Failure::NotFinite)]);
     neighbours[0].assert_complete(3, 20);
     neighbours[1].assert_complete(5, 20);
     later.assert_complete(6, 20);

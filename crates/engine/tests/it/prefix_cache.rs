@@ -2,9 +2,9 @@
 //! from the answers. The toy backend reads tokens back through the page tables, so a wrong page shows.
 
 use engine::backend::Shape;
-use engine::{Engine, Event, Limits, Request, RequestId, Sampling, Scope, Usage};
+use engine::{Engine, Limits, Request, RequestId, Sampling, Scope, Usage};
 
-use crate::support::run::run;
+use crate::support::run::{self, Event, run};
 use crate::support::toy::{Flaw, Toy, VOCAB_SIZE, mix};
 use crate::support::vocabulary;
 
@@ -63,7 +63,7 @@ fn rows_and_events(engine: &mut Engine<Toy>, requests: &[Request]) -> (usize, Ve
     while !engine.is_idle() {
         let stepped = engine.step();
         rows += stepped.prompt_rows;
-        for (id, event) in stepped.events {
+        for (id, event) in run::events(stepped.outputs) {
             events[id.0 as usize].push(event);
         }
         engine.audit();
@@ -151,7 +151,7 @@ fn who_waits_for_a_prefix_goes_on_when_its_reader_leaves() {
     while !engine.is_idle() {
         let stepped = engine.step();
         rows += stepped.prompt_rows;
-        for (id, event) in stepped.events {
+        for (id, event) in run::events(stepped.outputs) {
             events[id.0 as usize].push(event);
         }
     }
@@ -179,7 +179,7 @@ fn a_cache_under_pressure_evicts_and_stays_right() {
             let stepped = engine.step();
             hits += stepped.counts.cache_hits;
             evictions += stepped.counts.cache_evictions;
-            for (id, event) in stepped.events {
+            for (id, event) in run::events(stepped.outputs) {
                 events[id.0 as usize].push(event);
             }
             engine.audit();

@@ -8,10 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use engine::backend::{PAGE, PageClass, Shape};
-use engine::{Engine, Event, FinishReason, Limits, Request, RequestId, Sampling, Usage};
+use engine::{Engine, FinishReason, Limits, Request, RequestId, Sampling, Usage};
 use tokenizer::Tokenizer;
 
-use crate::support::run::run;
+use crate::support::run::{Event, events, run};
 use crate::support::toy::{Flaw, Manner, Toy, VOCAB_SIZE, mix};
 use crate::support::{vocabulary, wishes};
 
@@ -264,7 +264,7 @@ impl Simulation<'_> {
         self.covered.accepted_tokens += stepped.counts.accepted_tokens as usize;
         self.covered.cached_tokens += stepped.counts.cache_hits as usize;
         self.covered.cache_evictions += stepped.counts.cache_evictions as usize;
-        for (id, event) in stepped.events {
+        for (id, event) in events(stepped.outputs) {
             if event == Event::Admitted {
                 self.admitted.push(id);
             }

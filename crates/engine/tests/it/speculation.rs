@@ -1,12 +1,12 @@
 //! Guessed tokens: that they change no event, how many steps they save where a text repeats itself, and how
 //! little they cost where it does not.
 
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 
-use engine::{Counts, Engine, Event, Handle, Limits, Request, RequestId, Sampling, Sink, StreamEvent};
+use engine::{Counts, Engine, Handle, Limits, Output, Request, RequestId, Sampling, Timeline};
 use proptest::prelude::*;
 
-use crate::support::run::run;
+use crate::support::run::{Event, events, run};
 use crate::support::toy::{Flaw, Manner, Toy, VOCAB_SIZE, mix};
 use crate::support::{vocabulary, wishes};
 
@@ -51,7 +51,8 @@ fn take(limits: &Limits, manner: Manner, request: &Request) -> Taken {
         let stepped = engine.step();
         taken.steps += usize::from(stepped.decode_rows > 0);
         taken.rows += stepped.decode_rows;
-        taken.tokens += stepped.events.iter().filter(|(_, e)| matches!(e, Event::Token { .. })).count();
+        taken.tokens +=
+            events(stepped.outputs).iter().filter(|(_, e)| matches!(e, Event::Token { .. })).count();
         taken.counts += stepped.counts;
         engine.audit();
     }
@@ -160,55 +161,20 @@ fn guesses_share_the_rows_that_decoding_leaves() {
     }
 }
 
-/// Tells what it hears.
-struct Listening {
-    tell: SyncSender<Heard>,
-}
-
-#[derive(PartialEq, Debug)]
-enum Heard {
-    /// So many tokens come with a step.
-    Coming(usize),
-    Token,
-    End,
-}
-
-impl Sink for Listening {
-    fn send(&mut self, event: StreamEvent) -> bool {
-        let heard = match event {
-            StreamEvent::Token { .. } => Heard::Token,
-            StreamEvent::Finished { .. } => Heard::End,
-            _ => return true,
-        };
-        self.tell.send(heard).is_ok()
-    }
-
-    fn tokens_come(&mut self, tokens: usize) {
-        self.tell.send(Heard::Coming(tokens)).unwrap();
-    }
-}
-
 #[test]
-fn a_stream_hears_how_many_tokens_a_step_has_for_it() {
+fn the_tokens_of_a_step_come_in_one_output() {
     let limits = Limits::default().checked();
     let build = move || {
         let shape = Toy::shape(SEQUENCE_LEN, &WINDOWS, limits.step_tokens, 12);
         Toy::new(shape, limits.clone(), Flaw::None).saying(Manner::Chant)
     };
     let handle = Handle::start("listening", vocabulary::bytes(), Limits::default(), build).unwrap();
-    let (tell, heard) = sync_channel(4096);
-    let sink = Listening { tell };
+    let (sender, received) = sync_channel(4096);
+    let sink = move |output, _: &Timeline| sender.send(output).is_ok();
     handle.submit(request(text(1, 40), 400, 0.0, 1), Box::new(sink)).unwrap();
-    let heard: Vec<Heard> = heard.iter().collect();
-    let steps: Vec<usize> = heard
-        .iter()
-        .filter_map(|heard| if let Heard::Coming(tokens) = heard { Some(*tokens) } else { None })
-        .collect();
+    let tokens = |output| if let Output::Tokens(tokens) = output { Some(tokens.len()) } else { None };
+    let steps: Vec<usize> = received.iter().filter_map(tokens).collect();
     assert!(steps.iter().any(|tokens| *tokens > 2), "it repeats itself, or this shows nothing");
-    let expected = steps
-        .iter()
-        .flat_map(|tokens| std::iter::once(Heard::Coming(*tokens)).chain((0..*tokens).map(|_| Heard::Token)));
-    assert_eq!(heard, expected.chain([Heard::End]).collect::<Vec<_>>());
     assert_eq!(steps.iter().sum::<usize>(), 400);
     let pace = handle.snapshot().pace;
     assert_eq!((pace.rows.count(), pace.seconds.count()), (steps.len() as u64, steps.len() as u64));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use cpu::transformer::KvPlan;
 use cpu::{Compute, Transformer};
-use engine::{Handle, Limits, Request, Sampling, StreamEvent};
+use engine::{Handle, Limits, Output, Request, Sampling, Timeline};
 use serving::LoadedModel;
 
 use super::checkpoint::numbers::Numbers;
@@ -81,14 +81,15 @@ impl Service {
         let came = Arc::new(Mutex::new(Vec::with_capacity(tokens)));
         let (tell, over) = sync_channel(1);
         let noted = Arc::clone(&came);
-        let sink = move |event| {
-            match event {
-                StreamEvent::Token { .. } => {
-                    noted.lock().unwrap_or_else(PoisonError::into_inner).push(clock::now());
+        let sink = move |output: Output, _: &Timeline| {
+            match output {
+                Output::Tokens(tokens) => {
+                    let mut came = noted.lock().unwrap_or_else(PoisonError::into_inner);
+                    came.extend(std::iter::repeat_n(clock::now(), tokens.len()));
                 }
-                StreamEvent::Finished { .. } => return tell.try_send(true).is_ok(),
-                StreamEvent::Failed(_) => return tell.try_send(false).is_ok(),
-                StreamEvent::Admitted | StreamEvent::Text(_) => {}
+                Output::Finished { .. } => return tell.try_send(true).is_ok(),
+                Output::Failed(_) => return tell.try_send(false).is_ok(),
+                Output::Admitted | Output::Text(_) => {}
             }
             true
         };

@@ -1,76 +1,68 @@
-//! How far an answer has come. The engine's thread writes it, whoever asks reads it, and neither waits for the other.
+//! How far an answer has come: the engine's thread writes it, statistics and spans read it.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use engine::{StreamEvent, Timings, Usage};
+use engine::{Output, Timeline, Usage};
 
 use crate::clock;
 use crate::trace::Stages;
 
-/// When an answer passed its stages, and what it has so far.
+/// What an answer has so far.
 pub(crate) struct StreamProgress {
+    /// When its request had been read.
     begun: Instant,
-    admitted: OnceLock<Instant>,
-    first_token: OnceLock<Instant>,
-    tokens: AtomicU64,
-    finished: OnceLock<FinishedAt>,
+    /// Held for a copy only.
+    state: Mutex<State>,
 }
 
-/// The end of a whole answer.
-struct FinishedAt {
-    at: Instant,
+#[derive(Clone, Copy)]
+struct State {
+    timeline: Timeline,
+    tokens: u64,
+    /// Of a complete answer.
     usage: Usage,
-    timings: Timings,
 }
 
 impl StreamProgress {
     pub(super) fn new(begun: Instant) -> Self {
-        Self {
-            begun,
-            admitted: OnceLock::new(),
-            first_token: OnceLock::new(),
-            tokens: AtomicU64::new(0),
-            finished: OnceLock::new(),
-        }
+        let state = State { timeline: Timeline::new(begun), tokens: 0, usage: Usage::default() };
+        Self { begun, state: Mutex::new(state) }
     }
 
-    /// The engine said this.
-    pub(super) fn heard(&self, event: &StreamEvent) {
-        match event {
-            StreamEvent::Admitted => drop(self.admitted.set(clock::now())),
-            StreamEvent::Token { .. } => {
-                self.first_token.get_or_init(clock::now);
-                self.tokens.fetch_add(1, Ordering::Relaxed);
-            }
-            StreamEvent::Finished { usage, timings, .. } => {
-                let (at, usage, timings) = (clock::now(), *usage, *timings);
-                self.finished.get_or_init(|| FinishedAt { at, usage, timings });
-            }
-            StreamEvent::Text(_) | StreamEvent::Failed(_) => {}
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes an output of the engine.
+    pub(super) fn note(&self, output: &Output, timeline: &Timeline) {
+        let mut state = self.state();
+        state.timeline = *timeline;
+        match output {
+            Output::Tokens(tokens) => state.tokens += tokens.len() as u64,
+            Output::Finished { usage, .. } => state.usage = *usage,
+            Output::Admitted | Output::Text(_) | Output::Failed(_) => {}
         }
     }
 
     /// Tokens so far.
     pub(crate) fn tokens(&self) -> u64 {
-        self.tokens.load(Ordering::Relaxed)
+        self.state().tokens
     }
 
-    /// What a whole answer took; nothing until it is whole.
+    /// What a complete answer took; nothing until it is complete.
     pub(super) fn usage(&self) -> Usage {
-        self.finished.get().map(|finish| finish.usage).unwrap_or_default()
+        self.state().usage
     }
 
-    /// When the request passed its stages. What the engine said at the end is exact.
+    /// When the request passed its stages in the engine.
+    pub(crate) fn timeline(&self) -> Timeline {
+        self.state().timeline
+    }
+
+    /// When the request passed its stages here and in the engine, up to now or to its end.
     pub(crate) fn stages(&self) -> Stages {
-        let begun = self.begun;
-        let Some(FinishedAt { at, timings, .. }) = self.finished.get() else {
-            let (admitted, first_token) = (self.admitted.get().copied(), self.first_token.get().copied());
-            return Stages { begun, admitted, first_token, ended: clock::now() };
-        };
-        let first_token = at.checked_sub(timings.decode);
-        let admitted = first_token.and_then(|at| at.checked_sub(timings.prefill));
-        Stages { begun, admitted, first_token, ended: *at }
+        let Timeline { admitted, first_token, finished, .. } = self.timeline();
+        Stages { begun: self.begun, admitted, first_token, ended: finished.unwrap_or_else(clock::now) }
     }
 }

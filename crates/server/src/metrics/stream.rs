@@ -1,101 +1,87 @@
-//! The clock of one answer. It runs on the engine's thread and is read at the engine's steps: what a slow reader or
-//! socket adds is not the engine's.
+//! The metrics of one answer, taken from the times of the engine's steps: what a slow reader or socket adds is not the
+//! engine's.
 
 use std::time::{Duration, Instant};
 
-use engine::StreamEvent;
+use engine::{Output, Timeline};
 
 use super::Metrics;
-use crate::clock;
 
-/// When what happened to a request.
-pub(crate) struct StreamClock {
+/// Observes the outputs of one answer.
+pub(crate) struct AnswerMetrics {
+    /// When its request had been read.
     begun: Instant,
-    submitted: Instant,
     prompt_tokens: usize,
-    /// From `begun` to admission.
-    queue: Duration,
-    first_token: Option<Instant>,
     last_token: Option<Instant>,
-    /// The share of each token that comes with this step in the time since the last one; none with the first step.
-    share: Option<Duration>,
     tokens: u64,
 }
 
-impl StreamClock {
-    /// The clock of a request that is about to be given to an engine.
+impl AnswerMetrics {
     pub(crate) fn new(begun: Instant, prompt_tokens: usize) -> Self {
-        Self {
-            begun,
-            submitted: clock::now(),
-            prompt_tokens,
-            queue: Duration::ZERO,
-            first_token: None,
-            last_token: None,
-            share: None,
-            tokens: 0,
+        Self { begun, prompt_tokens, last_token: None, tokens: 0 }
+    }
+
+    /// Observes an output and the times up to it.
+    pub(crate) fn observe(&mut self, output: &Output, timeline: &Timeline, metrics: &Metrics) {
+        match output {
+            Output::Admitted => metrics.requests.admitted(self.prompt_tokens, self.queue(timeline)),
+            Output::Tokens(tokens) => self.tokens(tokens.len(), timeline, metrics),
+            Output::Finished { .. } => self.finished(timeline, metrics),
+            Output::Text(_) | Output::Failed(_) => {}
         }
     }
 
-    /// The request waited so long in the engine's queue.
-    pub(crate) fn waited(&mut self, queue: Duration, metrics: &Metrics) {
-        self.queue = self.submitted.duration_since(self.begun) + queue;
-        metrics.requests.admitted(self.prompt_tokens, self.queue);
+    /// From the reading of the request to its admission.
+    fn queue(&self, timeline: &Timeline) -> Duration {
+        timeline.admitted.map_or(Duration::ZERO, |admitted| admitted.duration_since(self.begun))
     }
 
-    /// So many tokens come with a step.
-    pub(crate) fn tokens_come(&mut self, tokens: usize) {
-        self.tokens_come_at(clock::now(), tokens);
-    }
-
-    fn tokens_come_at(&mut self, now: Instant, tokens: usize) {
-        self.share = self.last_token.map(|last| now.duration_since(last) / tokens.max(1) as u32);
-        self.last_token = Some(now);
-    }
-
-    /// An event is on its way to the caller.
-    pub(crate) fn heard(&mut self, event: &StreamEvent, metrics: &Metrics) {
-        match event {
-            StreamEvent::Token { .. } => self.token(metrics),
-            StreamEvent::Finished { .. } => self.finished(metrics),
-            StreamEvent::Admitted | StreamEvent::Text(_) | StreamEvent::Failed(_) => {}
-        }
-    }
-
-    fn token(&mut self, metrics: &Metrics) {
-        self.tokens += 1;
-        metrics.requests.tokens.inc();
-        metrics.token_rate.add(1);
+    fn tokens(&mut self, count: usize, timeline: &Timeline, metrics: &Metrics) {
+        metrics.requests.tokens.inc_by(count as u64);
+        metrics.token_rate.add(count as u64);
         let times = &metrics.requests.times;
-        if self.first_token.is_none() {
-            let now = self.last_token.unwrap_or_else(clock::now);
-            self.first_token = Some(now);
-            let took = now.duration_since(self.begun);
-            times.first_token.observe(took.as_secs_f64());
-            times.prefill.observe(took.saturating_sub(self.queue).as_secs_f64());
-            metrics.first_token.add(now, took);
-        } else if let (Some(share), Some(at)) = (self.share, self.last_token) {
-            times.inter_token.observe(share.as_secs_f64());
-            if metrics.weights.are_on_their_way() {
-                times.inter_token_during_swap.observe(share.as_secs_f64());
+        let Some(at) = timeline.last_token else { return };
+        match self.share(at, count) {
+            // The first token has a time of its own.
+            None => {
+                let took = at.duration_since(self.begun);
+                times.first_token.observe(took.as_secs_f64());
+                times.prefill.observe(took.saturating_sub(self.queue(timeline)).as_secs_f64());
+                metrics.first_token.add(at, took);
             }
-            metrics.inter_token.add(at, share);
+            Some(share) => {
+                let during_swap = metrics.weights.are_on_their_way();
+                for _ in 0..count {
+                    times.inter_token.observe(share.as_secs_f64());
+                    if during_swap {
+                        times.inter_token_during_swap.observe(share.as_secs_f64());
+                    }
+                    metrics.inter_token.add(at, share);
+                }
+            }
         }
+        self.tokens += count as u64;
     }
 
-    fn finished(&self, metrics: &Metrics) {
-        let now = clock::now();
+    /// The share of each token of a step in the time since the last one; none with the first step.
+    fn share(&mut self, at: Instant, count: usize) -> Option<Duration> {
+        let last = self.last_token.replace(at);
+        last.map(|last| at.duration_since(last) / count.max(1) as u32)
+    }
+
+    fn finished(&self, timeline: &Timeline, metrics: &Metrics) {
+        let Some(finished) = timeline.finished else { return };
         let times = &metrics.requests.times;
-        let whole = now.duration_since(self.begun);
+        let whole = finished.duration_since(self.begun);
         times.whole.observe(whole.as_secs_f64());
         metrics.requests.answer_size.observe(self.tokens as f64);
-        let Some(first) = self.first_token else {
-            times.prefill.observe(whole.saturating_sub(self.queue).as_secs_f64());
+        let (Some(first), Some(last)) = (timeline.first_token, timeline.last_token) else {
+            times.prefill.observe(whole.saturating_sub(self.queue(timeline)).as_secs_f64());
             times.decode.observe(0.0);
             return;
         };
-        times.decode.observe(now.duration_since(first).as_secs_f64());
-        if let Some(last) = self.last_token.filter(|_| self.tokens > 1) {
+        times.decode.observe(finished.duration_since(first).as_secs_f64());
+        if self.tokens > 1 {
             let mean = last.duration_since(first).as_secs_f64() / (self.tokens - 1) as f64;
             times.per_output_token.observe(mean);
         }
@@ -105,15 +91,16 @@ impl StreamClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     #[test]
     fn tokens_of_one_step_share_the_time_since_the_last_one() {
         let begun = clock::now();
-        let mut clock = StreamClock::new(begun, 3);
+        let mut answer = AnswerMetrics::new(begun, 3);
         let mut shares = Vec::new();
         for (ms, tokens) in [(100, 1), (130, 3), (140, 1), (180, 8)] {
-            clock.tokens_come_at(begun + Duration::from_millis(ms), tokens);
-            shares.extend(std::iter::repeat_n(clock.share, tokens));
+            let share = answer.share(begun + Duration::from_millis(ms), tokens);
+            shares.extend(std::iter::repeat_n(share, tokens));
         }
         let ms = |share: &Option<Duration>| share.map(|share| share.as_millis());
         let [first, gaps @ ..] = &shares[..] else { panic!("{shares:?}") };

@@ -1,12 +1,12 @@
 //! Answers as they come: chunks of choices, then what they took for those who asked, then `[DONE]`.
 
-use engine::FinishReason;
+use engine::{FinishReason, GeneratedToken, Output};
 use serde::Serialize;
 
 use super::logprobs::{ChatLogprobs, LogprobEntry, PendingLogprobs, TextLogprobs};
 use super::request::StreamUsage;
 use super::types::{CompletionKind, ResponseContext, UsageObject, reason};
-use crate::events::{AnswerMeta, AnswerOutput};
+use crate::events::EventStream;
 use crate::respond::Frames;
 use crate::sse::data;
 
@@ -40,8 +40,20 @@ impl Chunks {
         Self { response, stream, choices, usage: UsageObject::default() }
     }
 
+    /// The log probabilities that an output completes, if they were asked for.
+    fn entries(
+        &mut self,
+        index: usize,
+        take: impl FnOnce(&mut PendingLogprobs) -> Vec<LogprobEntry>,
+    ) -> Vec<LogprobEntry> {
+        self.choices[index].logprobs.as_mut().map(take).unwrap_or_default()
+    }
+
     fn piece(&self, piece: Piece<'_>, out: &mut Vec<u8>) {
         let Piece { index, text, entries, end } = piece;
+        if text.is_empty() && entries.is_empty() && end.is_none() {
+            return;
+        }
         let finish_reason = end.map(reason);
         let tokenizer = self.choices[index].logprobs.as_ref().map(PendingLogprobs::tokenizer);
         let tokenizer = tokenizer.filter(|_| !entries.is_empty());
@@ -50,11 +62,11 @@ impl Chunks {
                 let logprobs = tokenizer.map(|tokenizer| ChatLogprobs::new(&entries, tokenizer));
                 let content = (end.is_none() || !text.is_empty() || logprobs.is_some()).then_some(text);
                 let delta = Delta { role: None, content };
-                self.write(ChatDelta { index, delta, logprobs, finish_reason }, out);
+                self.chunk(ChatDelta { index, delta, logprobs, finish_reason }, out);
             }
             CompletionKind::Text => {
                 let logprobs = tokenizer.map(|tokenizer| TextLogprobs::new(&entries, tokenizer));
-                self.write(TextDelta { index, text, logprobs, finish_reason }, out);
+                self.chunk(TextDelta { index, text, logprobs, finish_reason }, out);
             }
         }
     }
@@ -67,10 +79,10 @@ impl Chunks {
             return;
         }
         let delta = Delta { role: Some("assistant"), content: Some("") };
-        self.write(ChatDelta { index, delta, logprobs: None, finish_reason: None }, out);
+        self.chunk(ChatDelta { index, delta, logprobs: None, finish_reason: None }, out);
     }
 
-    fn write<C: Serialize>(&self, choice: C, out: &mut Vec<u8>) {
+    fn chunk<C: Serialize>(&self, choice: C, out: &mut Vec<u8>) {
         // With the choices there is no usage yet, which those who asked for it are told.
         let usage = (self.stream == StreamUsage::Included).then_some(None::<UsageObject>);
         data(out, &self.response.head.with(self.response.head.kind.chunk(), &[choice], usage));
@@ -78,29 +90,26 @@ impl Chunks {
 }
 
 impl Frames for Chunks {
-    fn say(&mut self, meta: &AnswerMeta, said: AnswerOutput, out: &mut Vec<u8>) {
-        let index = meta.index;
+    fn write(&mut self, answer: &EventStream, output: Output, out: &mut Vec<u8>) {
+        let index = answer.meta().index;
         self.begin(index, out);
-        let mut pending = self.choices[index].logprobs.as_mut();
-        let (text, entries, end) = match said {
-            AnswerOutput::Token { token, text, logprobs } => {
-                let entries = pending.map(|pending| pending.token(token, logprobs, &text));
-                (text, entries, None)
+        match output {
+            Output::Tokens(tokens) => {
+                for GeneratedToken { token, text, logprobs } in tokens {
+                    let entries = self.entries(index, |pending| pending.token(token, logprobs, &text));
+                    self.piece(Piece { index, text: &text, entries, end: None }, out);
+                }
             }
-            AnswerOutput::Text(text) => {
-                let entries = pending.map(|pending| pending.held(&text));
-                (text, entries, None)
+            Output::Text(text) => {
+                let entries = self.entries(index, |pending| pending.held(&text));
+                self.piece(Piece { index, text: &text, entries, end: None }, out);
             }
-            AnswerOutput::Finished { reason, usage, .. } => {
+            Output::Finished { reason, usage } => {
                 self.usage.add(usage, index, self.response.choices);
-                let entries = pending.as_mut().map(|pending| pending.finish(reason));
-                (String::new(), entries, Some(reason))
+                let entries = self.entries(index, |pending| pending.finish(reason));
+                self.piece(Piece { index, text: "", entries, end: Some(reason) }, out);
             }
-            AnswerOutput::Failed(_) => return,
-        };
-        let entries = entries.unwrap_or_default();
-        if !text.is_empty() || !entries.is_empty() || end.is_some() {
-            self.piece(Piece { index, text: &text, entries, end }, out);
+            Output::Admitted | Output::Failed(_) => {}
         }
     }
 

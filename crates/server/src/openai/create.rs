@@ -24,7 +24,7 @@ use super::response_format::guide;
 use super::types::{CompletionKind, Head, ResponseContext};
 use crate::admission::{self, PreparedRequest};
 use crate::app::App;
-use crate::events::{self, AnswerOutput, EventStream, StreamError};
+use crate::events::{self, EventStream, StreamError};
 use crate::lifecycle::Arriving;
 use crate::parse::Rules;
 use crate::problem::{Code, Problem};
@@ -194,10 +194,7 @@ async fn complete(
 async fn receive(answer: &mut EventStream, context: &ResponseContext) -> Result<CompleteAnswer, StreamError> {
     let mut complete = CompleteAnswer::new(context);
     loop {
-        match answer.next().await {
-            AnswerOutput::Failed(error) => return Err(error),
-            said => complete.add(said),
-        }
+        complete.add(answer.next().await?);
         if answer.is_over() {
             return Ok(complete);
         }

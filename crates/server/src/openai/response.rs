@@ -1,11 +1,10 @@
 //! Complete responses.
 
-use engine::{FinishReason, Usage};
+use engine::{FinishReason, GeneratedToken, Output, Usage};
 use serde::Serialize;
 
 use super::logprobs::{ChatLogprobs, LogprobEntry, PendingLogprobs, TextLogprobs};
 use super::types::{CompletionKind, ResponseContext, UsageObject, reason};
-use crate::events::AnswerOutput;
 
 /// One answer, as far as it was heard.
 pub(super) struct CompleteAnswer {
@@ -20,25 +19,30 @@ impl CompleteAnswer {
         Self { text: String::new(), entries: Vec::new(), logprobs: response.logprobs(), end: None }
     }
 
-    /// Takes what is said of it.
-    pub(super) fn add(&mut self, said: AnswerOutput) {
-        let pending = self.logprobs.as_mut();
-        let entries = match said {
-            AnswerOutput::Token { token, text, logprobs } => {
-                self.text.push_str(&text);
-                pending.map(|pending| pending.token(token, logprobs, &text))
+    /// Adds an output of the engine.
+    pub(super) fn add(&mut self, output: Output) {
+        match output {
+            Output::Tokens(tokens) => {
+                for GeneratedToken { token, text, logprobs } in tokens {
+                    self.text.push_str(&text);
+                    self.add_entries(|pending| pending.token(token, logprobs, &text));
+                }
             }
-            AnswerOutput::Text(text) => {
+            Output::Text(text) => {
                 self.text.push_str(&text);
-                pending.map(|pending| pending.held(&text))
+                self.add_entries(|pending| pending.held(&text));
             }
-            AnswerOutput::Finished { reason, usage, .. } => {
+            Output::Finished { reason, usage } => {
                 self.end = Some((reason, usage));
-                pending.map(|pending| pending.finish(reason))
+                self.add_entries(|pending| pending.finish(reason));
             }
-            AnswerOutput::Failed(_) => None,
-        };
-        self.entries.extend(entries.unwrap_or_default());
+            Output::Admitted | Output::Failed(_) => {}
+        }
+    }
+
+    /// The log probabilities that an output completes, if they were asked for.
+    fn add_entries(&mut self, take: impl FnOnce(&mut PendingLogprobs) -> Vec<LogprobEntry>) {
+        self.entries.extend(self.logprobs.as_mut().map(take).unwrap_or_default());
     }
 }
 

@@ -10,7 +10,10 @@ use std::time::Duration;
 use cpu::{Compute, Isa, sampler};
 use engine::backend::{BatchItem, PageClass, SampleParams, Sampled, Shape};
 use engine::driver::{Snapshot, Watch};
-use engine::{Abort, Backend, FinishReason, Handle, Limits, Refusal, Request, Sampling, StreamEvent, Usage};
+use engine::{
+    Abort, Backend, FinishReason, GeneratedToken, Handle, Limits, Output, Refusal, Request, Sampling,
+    Timeline, Usage,
+};
 
 use super::vocabulary;
 
@@ -186,9 +189,9 @@ impl Fixture {
     pub(crate) fn ask_with(&self, request: Request, events: usize) -> Result<Asked, Refusal> {
         let (sender, receiver) = sync_channel(FULL);
         let mut left = events;
-        let sink = move |event| {
+        let sink = move |output, timeline: &Timeline| {
             left -= 1;
-            sender.send(event).is_ok() && left > 0
+            sender.send((output, *timeline)).is_ok() && left > 0
         };
         Ok(Asked { abort: self.handle.submit(request, Box::new(sink))?, receiver })
     }
@@ -229,16 +232,21 @@ pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
 /// A submitted request.
 pub(crate) struct Asked {
     pub(crate) abort: Abort,
-    pub(crate) receiver: Receiver<StreamEvent>,
+    pub(crate) receiver: Receiver<(Output, Timeline)>,
 }
 
 impl Asked {
-    pub(crate) fn next(&self) -> StreamEvent {
-        self.receiver.recv_timeout(PATIENCE).unwrap()
+    pub(crate) fn next(&self) -> Output {
+        self.receiver.recv_timeout(PATIENCE).unwrap().0
     }
 
     /// All events until the engine lets go of the sink.
-    pub(crate) fn rest(&self) -> Vec<StreamEvent> {
+    pub(crate) fn rest(&self) -> Vec<Output> {
+        self.rest_with_times().into_iter().map(|(output, _)| output).collect()
+    }
+
+    /// The same with the times that came with each.
+    pub(crate) fn rest_with_times(&self) -> Vec<(Output, Timeline)> {
         let mut events = Vec::new();
         loop {
             match self.receiver.recv_timeout(PATIENCE) {
@@ -254,7 +262,7 @@ impl Asked {
         let events = self.rest();
         let (last, before) = events.split_last().unwrap();
         assert_eq!(before, complete(prompt_tokens, max_tokens), "before {last:?}");
-        let StreamEvent::Finished { reason, usage, .. } = last else { panic!("{last:?}") };
+        let Output::Finished { reason, usage, .. } = last else { panic!("{last:?}") };
         // What is cached depends on who was there before.
         let expected = Usage { prompt_tokens, completion_tokens: max_tokens, ..*usage };
         assert_eq!((*reason, *usage), (FinishReason::Length, expected));
@@ -262,13 +270,14 @@ impl Asked {
 }
 
 /// The events of a complete answer but for the last.
-pub(crate) fn complete(prompt_tokens: usize, max_tokens: usize) -> Vec<StreamEvent> {
+pub(crate) fn complete(prompt_tokens: usize, max_tokens: usize) -> Vec<Output> {
     let token = |position| {
         let token = letter(position);
-        StreamEvent::Token { token, text: char::from(token as u8).to_string(), logprobs: None }
+        let text = char::from(token as u8).to_string();
+        Output::Tokens(vec![GeneratedToken { token, text, logprobs: None }])
     };
     let tokens = (prompt_tokens..prompt_tokens + max_tokens).map(token);
-    std::iter::once(StreamEvent::Admitted).chain(tokens).collect()
+    std::iter::once(Output::Admitted).chain(tokens).collect()
 }
 
 pub(crate) fn request(prompt_tokens: usize, max_tokens: usize) -> Request {

@@ -4,12 +4,12 @@ use std::sync::{Arc, LazyLock};
 
 use cpu::{Compute, Isa, sampler};
 use engine::backend::{BatchItem, LogitRows, PAGE, PageClass, SampleParams, Sampled, Shape};
-use engine::{Backend, Engine, Event, FinishReason, Limits, Request, Sampling, Usage};
+use engine::{Backend, Engine, FinishReason, Limits, Request, Sampling, Usage};
 use formats::TokenizerFile;
 use guides::Calculator;
 use tokenizer::{ChatFormat, Tokenizer, Vocabulary};
 
-use super::run::run;
+use super::run::{Event, run};
 
 pub(crate) static TOKENIZER: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| {
     let bytes = include_bytes!("../../../../registry/samosa-mini/tokenizer/tokenizer.pkl");
