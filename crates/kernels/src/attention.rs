@@ -287,7 +287,7 @@ fn attend_tile_wide<S: Simd>(attention: &Attention<'_>, task: &TileTask, out: Sh
     match &attention.pages.words {
         PageWords::F32(words) => attend_tile_with::<S, F32>(attention, task, words, out),
         PageWords::Bf16(words) if S::HAS_BF16_DOT => {
-            attend_tile_with::<S, Bf16Dot>(attention, task, words, out)
+            attend_tile_with::<S, Bf16Dot>(attention, task, words, out);
         }
         PageWords::Bf16(words) => attend_tile_with::<S, Widened>(attention, task, words, out),
     }
