@@ -23,7 +23,7 @@ struct CiStep {
 
 const STEPS: &[CiStep] = &[
     CiStep { name: "fmt", run: || shell::run("cargo", &["fmt", "--all", "--check"]) },
-    CiStep { name: "tidy", run: || tidy::run(&tidy::Options::default()) },
+    CiStep { name: "tidy", run: tidy::run },
     CiStep { name: "deny", run: deny },
     CiStep { name: "clippy", run: clippy },
     CiStep { name: "build", run: || shell::run("cargo", &[TESTS, &["--no-run"]].concat()) },

@@ -34,8 +34,8 @@ enum Task {
     Ci,
     /// Fetch and install what the checks need beside Rust, and check nothing
     Prepare,
-    /// Check the rules that neither the compiler nor clippy knows: layers, sizes, words, paths
-    Tidy(tidy::Options),
+    /// Check the rules that neither the compiler nor clippy knows: layers, imports, names, sizes, words, paths
+    Tidy,
     /// Compare every model generation with the recorded logits and tokens, optimised
     Golden,
     /// Drive the built binary over HTTP and hold it to contract/inference-api.yaml
@@ -73,7 +73,7 @@ fn run(command: &Task) -> anyhow::Result<()> {
     match command {
         Task::Ci => ci::run(),
         Task::Prepare => ci::prepare(),
-        Task::Tidy(options) => tidy::run(options),
+        Task::Tidy => tidy::run(),
         Task::Golden => golden::run(),
         Task::Contract => contract::run(&[isa::chosen()]),
         Task::Clients => clients::run(&isa::chosen()),

@@ -52,22 +52,10 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What is asked for.
-#[derive(clap::Args, Default)]
-pub(crate) struct Options {
-    /// Check circles of imports and names that are defined twice too
-    #[arg(long)]
-    strict: bool,
-}
-
 /// Prints what is broken in the repository, and fails if anything is.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run() -> anyhow::Result<()> {
     let tree = FileTree::of_repository(shell::root())?;
-    let mut found = violations(&tree, EXEMPT);
-    if options.strict {
-        found.extend(imports::check(&tree));
-        found.extend(names::check(&tree));
-    }
+    let found = violations(&tree, EXEMPT);
     for violation in &found {
         println!("{violation}");
     }
@@ -80,6 +68,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 /// Every broken rule of a tree that no row of `exempt` covers, in the order of files and lines.
 fn violations(tree: &FileTree, exempt: &[Exemption]) -> Vec<Violation> {
     let mut all = layers::check(tree);
+    all.extend(imports::check(tree));
+    all.extend(names::check(tree));
     all.extend(rust::check(tree));
     all.extend(text::check(tree));
     all.extend(context::check(tree));

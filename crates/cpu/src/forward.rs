@@ -32,7 +32,7 @@ pub struct Session {
 }
 
 /// One token of a batch.
-struct Row {
+struct BatchRow {
     token: u32,
     previous: Option<u32>,
     position: usize,
@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// Normed embeddings with a gated share of the previous token's mixed in.
-    fn embed(&mut self, compute: &Compute, weights: &Weights, batch: &[Row]) {
+    fn embed(&mut self, compute: &Compute, weights: &Weights, batch: &[BatchRow]) {
         let width = weights.config.n_embd;
         let buffers = [Rows { data: &mut self.x, width }, Rows { data: &mut self.first, width }];
         compute.pool.rows(batch.len(), buffers, |i, [x, first]| {
@@ -136,7 +136,7 @@ impl Session {
     }
 
     /// Rotary, norm and scale on queries and keys; gated value embeddings on values.
-    fn turn(&mut self, compute: &Compute, weights: &Weights, layer: &Layer, batch: &[Row]) {
+    fn turn(&mut self, compute: &Compute, weights: &Weights, layer: &Layer, batch: &[BatchRow]) {
         let config = &weights.config;
         let dim = config.head_dim;
         let rotary = &weights.rotary[layer.rotary];
@@ -221,7 +221,7 @@ impl Session {
     }
 }
 
-fn batch_rows(batch: &[BatchItem<'_>], sequence_len: usize) -> Vec<Row> {
+fn batch_rows(batch: &[BatchItem<'_>], sequence_len: usize) -> Vec<BatchRow> {
     let mut all = Vec::new();
     for sequence in batch {
         let start = sequence.history.len();
@@ -232,7 +232,7 @@ fn batch_rows(batch: &[BatchItem<'_>], sequence_len: usize) -> Vec<Row> {
         );
         for (i, &token) in sequence.tokens.iter().enumerate() {
             let previous = if i == 0 { sequence.history.last() } else { sequence.tokens.get(i - 1) };
-            all.push(Row { token, previous: previous.copied(), position: start + i });
+            all.push(BatchRow { token, previous: previous.copied(), position: start + i });
         }
     }
     all

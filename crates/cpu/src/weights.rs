@@ -83,7 +83,7 @@ impl Weights {
         config: Config,
         format: WeightFormat,
     ) -> Result<Self, Error> {
-        let source = Source { compute, table, format, config: &config };
+        let source = WeightSource { compute, table, format, config: &config };
         let c = &config;
         let rotary = Rotary::all(c);
         let keep = source.vector(Parameter::ResidualScales, c.n_layer(), 1.0)?;
@@ -159,14 +159,14 @@ impl Weights {
 }
 
 /// Where parameters come from and how they shall be held.
-struct Source<'a> {
+struct WeightSource<'a> {
     compute: &'a Compute,
     table: &'a TensorTable,
     config: &'a Config,
     format: WeightFormat,
 }
 
-impl Source<'_> {
+impl WeightSource<'_> {
     /// The parameters of one layer, without what all layers share.
     fn layer(&self, l: usize, spec: &LayerSpec) -> Result<Layer, Error> {
         let c = self.config;

@@ -55,18 +55,18 @@ pub(crate) struct Backlog {
     tokens: AtomicUsize,
     /// Somebody found no place in the last step. Whoever waits otherwise only waits for the next one.
     held_up: AtomicBool,
-    pace: Mutex<Pace>,
+    pace: Mutex<ServiceRate>,
 }
 
 /// What became free, and in how long, older times counting less.
 #[derive(Clone, Copy, Default)]
-struct Pace {
+struct ServiceRate {
     requests: f64,
     tokens: f64,
     seconds: f64,
 }
 
-impl Pace {
+impl ServiceRate {
     /// Time in which so many reserved tokens are released.
     fn time_for(&self, tokens: usize) -> Duration {
         Duration::from_secs_f64((tokens as f64 * self.seconds / self.tokens.max(1.0)).min(1e6))

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use crate::backend::{NO_PAGE, PAGE, Shape};
 use crate::limits::Limits;
-use crate::prefix_cache::{Next, Place, PrefixCache, chain_hash};
+use crate::prefix_cache::{Lookup, Place, PrefixCache, chain_hash};
 use crate::request::Request;
 
 /// The pages of every class.
@@ -30,7 +30,7 @@ struct Class {
     window: usize,
     /// Whether the window is the whole sequence, so that no page comes back before its sequence ends.
     sees_all: bool,
-    pages: Vec<Page>,
+    pages: Vec<PageState>,
     free: Vec<u32>,
     /// Published pages that nobody holds, the next to be evicted first.
     idle: BTreeSet<Idle>,
@@ -40,7 +40,7 @@ struct Class {
 }
 
 #[derive(Clone, Copy)]
-struct Page {
+struct PageState {
     holders: u32,
     /// The block it is published in, and how many blocks are before that; `NO_PAGE` if it is not.
     block: u32,
@@ -76,7 +76,7 @@ fn unseen(position: usize, window: usize) -> usize {
     position.saturating_sub(window) / PAGE
 }
 
-impl Page {
+impl PageState {
     fn key(&self, number: u32) -> Idle {
         (self.since, Reverse(self.depth), number)
     }
@@ -84,7 +84,7 @@ impl Page {
 
 impl Class {
     fn new(window: usize, n_pages: usize, sequence_len: usize) -> Self {
-        let page = Page { holders: 0, block: NO_PAGE, depth: 0, since: 0 };
+        let page = PageState { holders: 0, block: NO_PAGE, depth: 0, since: 0 };
         Self {
             window,
             sees_all: window + PAGE > sequence_len,
@@ -314,8 +314,8 @@ impl PagePool {
         let depth = holding.published;
         let own = |table: &Vec<u32>| table[depth];
         match cache.next(place, tokens) {
-            Next::Collision => None,
-            Next::Free => {
+            Lookup::Collision => None,
+            Lookup::Free => {
                 let pages: Vec<u32> = holding.tables.iter().map(own).collect();
                 for (class, &number) in self.classes.iter_mut().zip(&pages) {
                     class.publish(number, pages[0], depth);
@@ -324,7 +324,7 @@ impl PagePool {
                 cache.insert(place, tokens, pages);
                 Some(cache.after(block))
             }
-            Next::Known(block) => {
+            Lookup::Known(block) => {
                 for (c, class) in self.classes.iter_mut().enumerate() {
                     let (own, known) = (holding.tables[c][depth], cache.pages(block)[c]);
                     if known == NO_PAGE {

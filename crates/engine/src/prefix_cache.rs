@@ -46,7 +46,7 @@ pub(crate) struct Place {
 
 /// What the tree has after a place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Next {
+pub(crate) enum Lookup {
     /// The block that was asked for.
     Known(u32),
     /// Nothing.
@@ -71,11 +71,13 @@ impl PrefixCache {
     }
 
     /// The block of `tokens` (32 of them) after `place`.
-    pub(crate) fn next(&self, place: Place, tokens: &[u32]) -> Next {
-        let Some(&name) = self.by_hash.get(&(self.chain_hash)(place.hash, tokens)) else { return Next::Free };
+    pub(crate) fn next(&self, place: Place, tokens: &[u32]) -> Lookup {
+        let Some(&name) = self.by_hash.get(&(self.chain_hash)(place.hash, tokens)) else {
+            return Lookup::Free;
+        };
         match &self.blocks[name as usize] {
-            Some(block) if block.before == place.before && block.tokens == tokens => Next::Known(name),
-            _ => Next::Collision,
+            Some(block) if block.before == place.before && block.tokens == tokens => Lookup::Known(name),
+            _ => Lookup::Collision,
         }
     }
 
@@ -134,7 +136,7 @@ impl PrefixCache {
         let mut runs: Vec<usize> = Vec::new();
         let known = &tokens[..tokens.len().saturating_sub(1)];
         for block in known.chunks_exact(PAGE).skip(first) {
-            let Next::Known(name) = self.next(place, block) else { break };
+            let Lookup::Known(name) = self.next(place, block) else { break };
             found.push(name);
             place = self.after(name);
             let pages = self.pages(name);
@@ -190,10 +192,10 @@ mod tests {
     fn a_block_is_found_after_its_own_prefix_only() {
         let (cache, _) = cache(chain_hash);
         let start = cache.start(SCOPE);
-        assert_eq!(cache.next(start, &block(0)), Next::Known(5));
-        assert_eq!(cache.next(start, &block(7)), Next::Free, "it is known after another block");
-        assert_eq!(cache.next(cache.after(5), &block(7)), Next::Known(3));
-        assert_eq!(cache.next(cache.start([1; 32]), &block(0)), Next::Free, "of another scope");
+        assert_eq!(cache.next(start, &block(0)), Lookup::Known(5));
+        assert_eq!(cache.next(start, &block(7)), Lookup::Free, "it is known after another block");
+        assert_eq!(cache.next(cache.after(5), &block(7)), Lookup::Known(3));
+        assert_eq!(cache.next(cache.start([1; 32]), &block(0)), Lookup::Free, "of another scope");
     }
 
     #[test]
@@ -219,11 +221,11 @@ mod tests {
         let mut cache = PrefixCache::new(8, |_, _| 7);
         let start = cache.start(SCOPE);
         cache.insert(start, &block(0), vec![5]);
-        assert_eq!(cache.next(start, &block(0)), Next::Known(5));
-        assert_eq!(cache.next(start, &block(1)), Next::Collision, "other tokens");
-        assert_eq!(cache.next(cache.after(5), &block(0)), Next::Collision, "another prefix");
-        assert_eq!(cache.next(cache.start([1; 32]), &block(0)), Next::Collision, "another scope");
+        assert_eq!(cache.next(start, &block(0)), Lookup::Known(5));
+        assert_eq!(cache.next(start, &block(1)), Lookup::Collision, "other tokens");
+        assert_eq!(cache.next(cache.after(5), &block(0)), Lookup::Collision, "another prefix");
+        assert_eq!(cache.next(cache.start([1; 32]), &block(0)), Lookup::Collision, "another scope");
         cache.forget(5, 0);
-        assert_eq!((cache.next(start, &block(0)), cache.len()), (Next::Free, 0));
+        assert_eq!((cache.next(start, &block(0)), cache.len()), (Lookup::Free, 0));
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct Sequence {
 
 /// Rows of one sequence in a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Part {
+pub(crate) struct ScheduledItem {
     /// Index among the running sequences.
     pub(crate) index: usize,
     /// How many of its tokens, draft tokens included.
@@ -117,7 +117,7 @@ impl Sequence {
     }
 
     /// What may be sampled from the rows of a part.
-    pub(crate) fn allowed(&mut self, part: &Part) -> Allowed {
+    pub(crate) fn allowed(&mut self, part: &ScheduledItem) -> Allowed {
         match self.request.guide.as_mut().filter(|_| part.samples) {
             Some(guide) => guide.allowed(),
             None => Allowed::Any,
@@ -186,7 +186,7 @@ impl Sequence {
     }
 
     /// The rows of a part, as the backend wants them.
-    pub(crate) fn batch_item(&self, part: &Part) -> BatchItem<'_> {
+    pub(crate) fn batch_item(&self, part: &ScheduledItem) -> BatchItem<'_> {
         let (history, rest) = self.tokens.split_at(self.computed);
         let (tokens, logits) = match part.samples {
             true if !self.draft().is_empty() => (self.speculation.rows(), LogitRows::All),
@@ -197,7 +197,7 @@ impl Sequence {
     }
 
     /// How many of a part's rows have logits: the last ones.
-    pub(crate) fn logit_rows(&self, part: &Part) -> usize {
+    pub(crate) fn logit_rows(&self, part: &ScheduledItem) -> usize {
         if part.samples { 1 + self.draft().len() } else { 0 }
     }
 }
@@ -226,7 +226,7 @@ pub(crate) fn adopt(running: &mut [Sequence], pages: &mut PagePool) -> usize {
 }
 
 /// The parts of the next step, with draft tokens.
-pub(crate) fn plan(running: &mut [Sequence], limits: &Limits) -> Vec<Part> {
+pub(crate) fn plan(running: &mut [Sequence], limits: &Limits) -> Vec<ScheduledItem> {
     let ready: Vec<bool> = running.iter_mut().map(|sequence| !sequence.is_blocked()).collect();
     let mut parts = share_out(running, &ready, limits);
     if limits.speculation_tokens > 0 && parts.iter().all(|part| running[part.index].generated() > 0) {
@@ -246,13 +246,13 @@ pub(crate) fn plan(running: &mut [Sequence], limits: &Limits) -> Vec<Part> {
 
 /// A row for each sequence that decodes, then prompts in order of arrival; what they leave is for tokens that a guide has
 /// forced.
-fn share_out(running: &[Sequence], ready: &[bool], limits: &Limits) -> Vec<Part> {
+fn share_out(running: &[Sequence], ready: &[bool], limits: &Limits) -> Vec<ScheduledItem> {
     // A prompt's last token alone takes no more than a decode.
     let decodes = |&i: &usize| running[i].generated() > 0 || running[i].pending() == 1;
     let (decoding, reading): (Vec<usize>, Vec<usize>) =
         (0..running.len()).filter(|&i| ready[i]).partition(decodes);
-    let decode = |&index: &usize| Part { index, rows: 1, samples: running[index].pending() == 1 };
-    let mut parts: Vec<Part> = decoding.iter().map(decode).collect();
+    let decode = |&index: &usize| ScheduledItem { index, rows: 1, samples: running[index].pending() == 1 };
+    let mut parts: Vec<ScheduledItem> = decoding.iter().map(decode).collect();
     let mut budget = limits.step_tokens - parts.len();
     for index in reading {
         let pending = running[index].pending();
@@ -265,7 +265,7 @@ fn share_out(running: &[Sequence], ready: &[bool], limits: &Limits) -> Vec<Part>
             continue;
         }
         budget -= rows;
-        parts.push(Part { index, rows, samples: rows == pending });
+        parts.push(ScheduledItem { index, rows, samples: rows == pending });
     }
     for part in &mut parts[..decoding.len()] {
         let pending = running[part.index].pending();

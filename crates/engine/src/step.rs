@@ -11,7 +11,7 @@ use crate::guide::Allowed;
 use crate::limits::Limits;
 use crate::pages::PagePool;
 use crate::request::{Failure, FinishReason, GeneratedToken, Logprobs, Output, Request, RequestId};
-use crate::scheduler::{self, Part, Sequence};
+use crate::scheduler::{self, ScheduledItem, Sequence};
 
 /// Continuous batching over one backend. Same requests in the same order, same events, always; and the
 /// events of one request do not depend on the others at all.
@@ -152,7 +152,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Chooses the rows of the next batch.
-    fn schedule(&mut self, stepped: &mut Stepped) -> Vec<Part> {
+    fn schedule(&mut self, stepped: &mut Stepped) -> Vec<ScheduledItem> {
         stepped.counts.cache_hits += scheduler::adopt(&mut self.running, &mut self.pages) as u64;
         let parts = scheduler::plan(&mut self.running, &self.limits);
         for part in &parts {
@@ -168,7 +168,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Computes the rows, and meanwhile has the guides find out what may be sampled from them.
-    fn forward(&mut self, parts: &[Part]) {
+    fn forward(&mut self, parts: &[ScheduledItem]) {
         if parts.is_empty() {
             return;
         }
@@ -186,7 +186,7 @@ impl<B: Backend> Engine<B> {
 
     /// Samples from all rows that have logits: for each part its rows in order, or `None` where its guide does not know
     /// yet what may be sampled.
-    fn sample(&mut self, parts: &[Part]) -> Vec<Option<Vec<Sampled>>> {
+    fn sample(&mut self, parts: &[ScheduledItem]) -> Vec<Option<Vec<Sampled>>> {
         let allowed: Vec<Allowed> = parts.iter().map(|part| self.running[part.index].allowed(part)).collect();
         let mut params: Vec<SampleParams<'_>> = Vec::new();
         let mut row = 0;
@@ -202,7 +202,7 @@ impl<B: Backend> Engine<B> {
         }
         let mut sampled =
             if params.is_empty() { Vec::new() } else { self.backend.sample(&params) }.into_iter();
-        let of_part = |(part, allowed): (&Part, &Allowed)| {
+        let of_part = |(part, allowed): (&ScheduledItem, &Allowed)| {
             let n = self.running[part.index].logit_rows(part);
             (*allowed != Allowed::NotYet).then(|| sampled.by_ref().take(n).collect())
         };
@@ -210,7 +210,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Moves each part's sequence on: its tokens, its text, and the pages that are complete or no longer seen.
-    fn accept(&mut self, parts: &[Part], sampled: Vec<Option<Vec<Sampled>>>, stepped: &mut Stepped) {
+    fn accept(&mut self, parts: &[ScheduledItem], sampled: Vec<Option<Vec<Sampled>>>, stepped: &mut Stepped) {
         for (part, sampled) in parts.iter().zip(sampled) {
             let sequence = &mut self.running[part.index];
             let n = sequence.logit_rows(part);

@@ -26,9 +26,9 @@ pub enum Error {
 
 /// What the worker says is wrong with a grammar, for its author.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Refusal(pub(crate) String);
+pub(crate) struct GrammarRefusal(pub(crate) String);
 
-impl Refusal {
+impl GrammarRefusal {
     /// What the library says, in a line: the first one, and the error that it announces. Its own settings, which it
     /// recommends, are not to be had here.
     pub(crate) fn of(error: &impl fmt::Display) -> Self {

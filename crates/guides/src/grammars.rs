@@ -12,15 +12,13 @@ use engine::Guide;
 use sha2::{Digest, Sha256};
 use tokenizer::Tokenizer;
 
-use crate::process::Worker;
+use crate::error::{Error, GrammarRefusal};
+use crate::form::Form;
+use crate::frame;
+use crate::process::{Settings, Worker};
+use crate::protocol::{READ, Start};
 use crate::remote::Remote;
-use crate::worker::{self, Start};
-use crate::{Error, Form, Refusal, Settings, frame};
 
-/// Bytes of a schema as text, of a grammar and of a regular expression.
-const MAX_SCHEMA_BYTES: usize = 64 << 10;
-const MAX_GRAMMAR_BYTES: usize = 16 << 10;
-pub(crate) const MAX_REGEX_BYTES: usize = 4 << 10;
 /// Refused grammars that are remembered.
 const REMEMBERED: usize = 1000;
 /// How long a process may take to end once its socket is closed.
@@ -63,7 +61,7 @@ impl Grammars {
     /// and for what starting and ending processes takes. `turn` is dropped when the next may be read: at the end, or once
     /// this has taken longer than [`QUICK`] and is one of at most `Settings::slow_reads` that go on beside others.
     pub fn read(&self, form: &Form, turn: impl Sized) -> Result<Box<dyn Guide>, Error> {
-        let request = request(form)?;
+        let request = form.write().map_err(|GrammarRefusal(why)| Error::Refused(why))?;
         let hash = Sha256::digest(&request).into();
         if let Some(why) = self.refused().find(&hash) {
             return Err(Error::Refused(why));
@@ -93,7 +91,7 @@ impl Grammars {
         read: io::Result<Vec<u8>>,
     ) -> Result<Box<dyn Guide>, Error> {
         match read {
-            Ok(said) if said == [worker::READ] => Ok(Box::new(Remote::new(stream)?)),
+            Ok(said) if said == [READ] => Ok(Box::new(Remote::new(stream)?)),
             Ok(said) => {
                 let why = String::from_utf8_lossy(said.get(1..).unwrap_or_default()).into_owned();
                 self.refused().add(hash, &why, None);
@@ -138,27 +136,6 @@ impl Grammars {
 
     fn refused(&self) -> std::sync::MutexGuard<'_, Refused> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The first frame for a forked process.
-fn request(form: &Form) -> Result<Vec<u8>, Error> {
-    let (kind, text, most) = match form {
-        Form::JsonObject => (worker::JSON_OBJECT, String::new(), 0),
-        Form::JsonSchema(schema) => (worker::JSON_SCHEMA, schema.to_string(), MAX_SCHEMA_BYTES),
-        Form::Lark(grammar) => (worker::LARK, grammar.clone(), MAX_GRAMMAR_BYTES),
-        Form::Regex(regex) => (worker::REGEX, regex.clone(), MAX_REGEX_BYTES),
-    };
-    bounded(text.len(), most).map_err(|Refusal(why)| Error::Refused(why))?;
-    Ok([&[kind], text.as_bytes()].concat())
-}
-
-/// Fails if there are more bytes than allowed.
-pub(crate) fn bounded(bytes: usize, most: usize) -> Result<(), Refusal> {
-    if bytes <= most {
-        Ok(())
-    } else {
-        Err(Refusal(format!("it has {bytes} bytes, but at most {most} are allowed")))
     }
 }
 

@@ -14,7 +14,7 @@ use regex_syntax::ast::{
 use regex_syntax::hir::literal::Extractor;
 use regex_syntax::hir::{Hir, Look};
 
-use crate::Refusal;
+use crate::error::GrammarRefusal;
 
 /// ECMA-262's white space and line ends.
 const SPACES: &str =
@@ -26,10 +26,10 @@ const DOT: &str = "[^\\n\\r\\x{2028}\\x{2029}]";
 const BRACKET: &str = "a bracket within brackets, without a backslash,";
 
 /// The expression for the library, or why not.
-pub(crate) fn prepare(pattern: &str) -> Result<String, Refusal> {
+pub(crate) fn prepare(pattern: &str) -> Result<String, GrammarRefusal> {
     // The library's parser takes it for a range that begins with 0, ECMA-262 for text.
     if pattern.contains("{,") {
-        return Err(Refusal("\"{,\" in a regular expression is not supported".to_owned()));
+        return Err(GrammarRefusal("\"{,\" in a regular expression is not supported".to_owned()));
     }
     let mut prepared = pattern.to_owned();
     for (span, text) in ast::visit(&parse(pattern)?, Dialect::default())?.into_iter().rev() {
@@ -56,10 +56,10 @@ pub(crate) fn finite(prepared: &str) -> Option<Vec<String>> {
 }
 
 /// Reads an expression.
-pub(crate) fn parse(pattern: &str) -> Result<Ast, Refusal> {
+pub(crate) fn parse(pattern: &str) -> Result<Ast, GrammarRefusal> {
     Parser::new().parse(pattern).map_err(|error| {
         let place = error.span().start.column;
-        Refusal(format!("the regular expression is wrong at character {place}: {}", error.kind()))
+        GrammarRefusal(format!("the regular expression is wrong at character {place}: {}", error.kind()))
     })
 }
 
@@ -79,11 +79,11 @@ impl Dialect {
     }
 }
 
-fn unsupported(what: &str) -> Result<(), Refusal> {
-    Err(Refusal(format!("{what} in a regular expression is not supported")))
+fn unsupported(what: &str) -> Result<(), GrammarRefusal> {
+    Err(GrammarRefusal(format!("{what} in a regular expression is not supported")))
 }
 
-fn check_literal(literal: &Literal) -> Result<(), Refusal> {
+fn check_literal(literal: &Literal) -> Result<(), GrammarRefusal> {
     match literal.kind {
         LiteralKind::Special(SpecialLiteralKind::Bell) => unsupported("\\a"),
         LiteralKind::HexBrace(_) => unsupported("an escape with braces"),
@@ -91,7 +91,7 @@ fn check_literal(literal: &Literal) -> Result<(), Refusal> {
     }
 }
 
-fn check_in_class(literal: &Literal) -> Result<(), Refusal> {
+fn check_in_class(literal: &Literal) -> Result<(), GrammarRefusal> {
     // At the beginning it is one of the class here, and ends the class in ECMA-262.
     let is_bracket = literal.c == ']' && literal.kind == LiteralKind::Verbatim;
     if is_bracket { unsupported(BRACKET) } else { check_literal(literal) }
@@ -99,13 +99,13 @@ fn check_in_class(literal: &Literal) -> Result<(), Refusal> {
 
 impl Visitor for Dialect {
     type Output = Vec<(Span, String)>;
-    type Err = Refusal;
+    type Err = GrammarRefusal;
 
-    fn finish(self) -> Result<Self::Output, Refusal> {
+    fn finish(self) -> Result<Self::Output, GrammarRefusal> {
         Ok(self.0)
     }
 
-    fn visit_pre(&mut self, ast: &Ast) -> Result<(), Refusal> {
+    fn visit_pre(&mut self, ast: &Ast) -> Result<(), GrammarRefusal> {
         match ast {
             Ast::Flags(_) => unsupported("a flag"),
             Ast::Group(group) if group.flags().is_some_and(|flags| !flags.items.is_empty()) => {
@@ -129,7 +129,7 @@ impl Visitor for Dialect {
         }
     }
 
-    fn visit_class_set_item_pre(&mut self, item: &ClassSetItem) -> Result<(), Refusal> {
+    fn visit_class_set_item_pre(&mut self, item: &ClassSetItem) -> Result<(), GrammarRefusal> {
         match item {
             ClassSetItem::Perl(class) => self.class(class),
             ClassSetItem::Literal(literal) => check_in_class(literal)?,
@@ -145,7 +145,7 @@ impl Visitor for Dialect {
         Ok(())
     }
 
-    fn visit_class_set_binary_op_pre(&mut self, _: &ClassSetBinaryOp) -> Result<(), Refusal> {
+    fn visit_class_set_binary_op_pre(&mut self, _: &ClassSetBinaryOp) -> Result<(), GrammarRefusal> {
         unsupported("&&, -- or ~~ within brackets")
     }
 }
@@ -156,13 +156,13 @@ struct Classes(Vec<Span>);
 
 impl Visitor for Classes {
     type Output = Vec<Span>;
-    type Err = Refusal;
+    type Err = GrammarRefusal;
 
-    fn finish(self) -> Result<Vec<Span>, Refusal> {
+    fn finish(self) -> Result<Vec<Span>, GrammarRefusal> {
         Ok(self.0)
     }
 
-    fn visit_pre(&mut self, ast: &Ast) -> Result<(), Refusal> {
+    fn visit_pre(&mut self, ast: &Ast) -> Result<(), GrammarRefusal> {
         match ast {
             Ast::ClassBracketed(class) => self.0.push(class.span),
             Ast::ClassUnicode(class) => self.0.push(class.span),

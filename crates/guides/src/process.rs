@@ -1,5 +1,6 @@
 //! The worker process as the server sees it.
 
+use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,13 +14,34 @@ use rustix::cmsg_space;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::frame;
-use crate::{Settings, worker};
+use crate::protocol::FORK;
 
 /// How long a worker may take until it has read the vocabulary.
-const START: Duration = Duration::from_mins(1);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long it may take to fork a process.
-const FORK: Duration = Duration::from_secs(2);
+const FORK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How grammars are read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// The program and arguments that call [`crate::worker::run`].
+    pub command: Vec<OsString>,
+    /// How long reading one grammar may take.
+    pub deadline: Duration,
+    /// How many reads that take longer than a moment may go on at once.
+    pub slow_reads: usize,
+    /// Bytes of address space that one grammar and its answer may take.
+    pub memory_bytes: u64,
+}
+
+impl Default for Settings {
+    /// The bounds; the command is the caller's.
+    fn default() -> Self {
+        let (command, deadline) = (Vec::new(), Duration::from_secs(2));
+        Self { command, deadline, slow_reads: 4, memory_bytes: 128 << 20 }
+    }
+}
 
 /// A running worker. It ends when this is dropped and the answers it follows are over.
 pub(crate) struct Worker {
@@ -41,8 +63,8 @@ impl Worker {
         let child = command.process_group(0).spawn()?;
         // The command holds the other end until here.
         drop(command);
-        control.set_read_timeout(Some(START))?;
-        control.set_write_timeout(Some(START))?;
+        control.set_read_timeout(Some(START_TIMEOUT))?;
+        control.set_write_timeout(Some(START_TIMEOUT))?;
         let mut worker = Self { control: control.try_clone()?, child: Some(child) };
         frame::write(&mut control, start)?;
         let said = frame::read(&mut worker.control)?;
@@ -60,10 +82,10 @@ impl Worker {
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let sockets = [theirs.as_fd()];
         ancillary.push(SendAncillaryMessage::ScmRights(&sockets));
-        sendmsg(&self.control, &[IoSlice::new(&[worker::FORK])], &mut ancillary, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.control, &[IoSlice::new(&[FORK])], &mut ancillary, SendFlags::NOSIGNAL)?;
         // With our copy open, its end would not be told.
         drop(theirs);
-        ours.set_read_timeout(Some(FORK))?;
+        ours.set_read_timeout(Some(FORK_TIMEOUT))?;
         frame::read(&mut ours)?;
         Ok(ours)
     }

@@ -9,8 +9,10 @@ use llguidance::{Matcher, ParserFactory, earley::SlicedBiasComputer};
 use serde_json::{Value, json};
 use tokenizer::{Tokenizer, Vocabulary};
 
+use crate::error::GrammarRefusal;
 use crate::follow::Followed;
-use crate::{Form, Refusal, pattern, schema};
+use crate::form::Form;
+use crate::{pattern, schema};
 
 /// Work for one set of allowed tokens, in the library's units: some 5 ms.
 const STEP_FUEL: u64 = 70_000;
@@ -36,14 +38,14 @@ pub(crate) struct Library {
 
 impl Library {
     /// Takes a model's tokens, and the one that ends an answer.
-    pub(crate) fn new(vocabulary: Vocabulary, end: u32) -> Result<Self, Refusal> {
-        let tokenizer = Tokenizer::new(vocabulary).map_err(|error| Refusal(error.to_string()))?;
+    pub(crate) fn new(vocabulary: Vocabulary, end: u32) -> Result<Self, GrammarRefusal> {
+        let tokenizer = Tokenizer::new(vocabulary).map_err(|error| GrammarRefusal(error.to_string()))?;
         let words: Vec<Vec<u8>> = (0..tokenizer.vocab_size() as u32).map(|id| word(&tokenizer, id)).collect();
         let trie = TokTrie::from(&TokRxInfo::new(words.len() as u32, end), &words);
         let tokens: TokEnv = Arc::new(ModelTokens { tokenizer, trie });
         let slices = SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&tokens, InferenceCapabilities::default(), &slices)
-            .map_err(|error| Refusal::of(&error))?;
+            .map_err(|error| GrammarRefusal::of(&error))?;
         factory.quiet();
         let limits = factory.limits_mut();
         limits.initial_lexer_fuel = READING_FUEL;
@@ -56,7 +58,7 @@ impl Library {
     }
 
     /// Reads a grammar and follows it for a few tokens.
-    pub(crate) fn read(&self, form: &Form) -> Result<Followed, Refusal> {
+    pub(crate) fn read(&self, form: &Form) -> Result<Followed, GrammarRefusal> {
         let grammar = match form {
             Form::JsonObject => self::schema(&json!({ "type": "object" })),
             Form::JsonSchema(schema) => self::schema(schema),
@@ -105,28 +107,28 @@ fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
 
 /// JSON on one line, with a space after each comma and colon: a model that may put as much space as it likes between two
 /// values may never come to the second.
-fn schema(schema: &Value) -> Result<TopLevelGrammar, Refusal> {
+fn schema(schema: &Value) -> Result<TopLevelGrammar, GrammarRefusal> {
     let mut schema = schema::prepare(schema)?;
     schema[schema::OPTIONS] =
         json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
     Ok(TopLevelGrammar::from_json_schema(schema))
 }
 
-fn lark(grammar: &str) -> Result<TopLevelGrammar, Refusal> {
+fn lark(grammar: &str) -> Result<TopLevelGrammar, GrammarRefusal> {
     // It would be read without the checks of a schema.
     if grammar.contains("%json") {
-        return Err(Refusal(
+        return Err(GrammarRefusal(
             "%json is not supported in a grammar; ask for a schema by response_format".to_owned(),
         ));
     }
     Ok(TopLevelGrammar::from_lark(grammar.to_owned()))
 }
 
-fn probe(mut matcher: Matcher, end: u32) -> Result<(), Refusal> {
+fn probe(mut matcher: Matcher, end: u32) -> Result<(), GrammarRefusal> {
     for _ in 0..PROBE {
-        let mask = matcher.compute_mask_or_eos().map_err(|error| Refusal::of(&error))?;
+        let mask = matcher.compute_mask_or_eos().map_err(|error| GrammarRefusal::of(&error))?;
         let Some(token) = mask.iter().find(|&token| token != end) else { break };
-        matcher.consume_token(token).map_err(|error| Refusal::of(&error))?;
+        matcher.consume_token(token).map_err(|error| GrammarRefusal::of(&error))?;
     }
     Ok(())
 }

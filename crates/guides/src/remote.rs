@@ -14,7 +14,7 @@ use engine::{Allowed, Guide, TokenSet};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::frame::{self, Fields};
-use crate::worker;
+use crate::protocol::{FORK, LOST, SETS};
 
 /// The longest wait for sets after a forward pass, and the least that is doubled after sets that came in time.
 const MOST_PATIENCE: Duration = Duration::from_millis(1);
@@ -101,7 +101,7 @@ impl Guide for Remote {
         if self.lost || self.asked.is_some() {
             return;
         }
-        let mut payload = vec![worker::SETS];
+        let mut payload = vec![SETS];
         frame::push(&mut payload, self.number);
         frame::push_list(&mut payload, &std::mem::take(&mut self.accepted));
         frame::push_list(&mut payload, draft);
@@ -149,7 +149,7 @@ impl Guide for Remote {
         copy.accepted.clone_from(&self.accepted);
         copy.forced.clone_from(&self.forced);
         copy.lost = self.lost;
-        let mut payload = vec![worker::FORK];
+        let mut payload = vec![FORK];
         frame::push(&mut payload, self.number);
         frame::push(&mut payload, number);
         copy.send(&payload);
@@ -208,7 +208,7 @@ impl Connection {
 fn next(reply: &[u8]) -> Option<(Vec<TokenSet>, Vec<u32>)> {
     let mut fields = Fields(reply);
     let (_, n) = (fields.number()?, fields.number()?);
-    if n == worker::LOST {
+    if n == LOST {
         return None;
     }
     let sets = (0..n).map(|_| Some(TokenSet::from_words(fields.list()?))).collect::<Option<_>>()?;

@@ -4,8 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use crate::schema::{LARGEST, SMALLEST};
-use crate::{Refusal, pattern};
+use crate::error::GrammarRefusal;
+use crate::pattern;
+
+/// The largest number up to which f64 tells all whole numbers apart.
+pub(crate) const LARGEST: f64 = 9_007_199_254_740_991.0;
+/// The smallest number that may stand in a schema, apart from 0.
+pub(crate) const SMALLEST: f64 = 1e-9;
 
 /// A day of a month that every year has, and February 29 in leap years; the year 0 is none.
 const DATE: &str = "(?:(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|\
@@ -40,7 +45,7 @@ const INTEGERS: [(&str, i64, i64); 10] = [
 ];
 
 /// Puts expressions and bounds in the place of formats that the library has too wide or ignores.
-pub(crate) fn format(fields: &mut Map<String, Value>) -> Result<(), Refusal> {
+pub(crate) fn format(fields: &mut Map<String, Value>) -> Result<(), GrammarRefusal> {
     let Some(Value::String(name)) = fields.get("format").cloned() else { return Ok(()) };
     let (expressions, longest) = match name.as_str() {
         "date" => (vec![DATE.to_owned()], None),
@@ -59,7 +64,7 @@ pub(crate) fn format(fields: &mut Map<String, Value>) -> Result<(), Refusal> {
                 at_most(fields, "maximum", json!(most));
                 (Vec::new(), None)
             }
-            None => return Err(Refusal(format!("the format \"{name}\" is not supported"))),
+            None => return Err(GrammarRefusal(format!("the format \"{name}\" is not supported"))),
         },
     };
     fields.shift_remove("format");
@@ -74,7 +79,7 @@ pub(crate) fn format(fields: &mut Map<String, Value>) -> Result<(), Refusal> {
 
 /// Puts the next number in the place of a bound that is excluded: 0.1 and twenty zeros and a 1 is more than 0.1, but not for
 /// a reader with f64. Checks that the library reads `multipleOf` as it is written.
-pub(crate) fn bounds(fields: &mut Map<String, Value>) -> Result<(), Refusal> {
+pub(crate) fn bounds(fields: &mut Map<String, Value>) -> Result<(), GrammarRefusal> {
     if let Some(divisor) = fields.get("multipleOf").and_then(Value::as_f64) {
         check_divisor(divisor)?;
     }
@@ -102,7 +107,7 @@ fn excluded(fields: &mut Map<String, Value>, name: &str, included: &str) -> Opti
 }
 
 /// The library multiplies a divisor by 10 until it is whole, which rounding can keep from ever being right.
-fn check_divisor(divisor: f64) -> Result<(), Refusal> {
+fn check_divisor(divisor: f64) -> Result<(), GrammarRefusal> {
     let (mut whole, mut places) = (divisor, 0);
     while whole.fract() != 0.0 {
         whole *= 10.0;
@@ -110,12 +115,16 @@ fn check_divisor(divisor: f64) -> Result<(), Refusal> {
     }
     let is_read =
         whole > 0.0 && whole <= f64::from(u32::MAX) && format!("{whole}e-{places}").parse() == Ok(divisor);
-    if is_read { Ok(()) } else { Err(Refusal(format!("\"multipleOf\" of {divisor} is not supported"))) }
+    if is_read {
+        Ok(())
+    } else {
+        Err(GrammarRefusal(format!("\"multipleOf\" of {divisor} is not supported")))
+    }
 }
 
 /// Takes patterns of keys away that match nothing but names that are there: the library would wait for another key. Checks
 /// `minProperties`: of keys that are not named one may come twice, and counts once for a reader.
-pub(crate) fn keys(fields: &mut Map<String, Value>) -> Result<(), Refusal> {
+pub(crate) fn keys(fields: &mut Map<String, Value>) -> Result<(), GrammarRefusal> {
     name_keys(fields);
     let least = fields.get("minProperties").and_then(Value::as_u64).unwrap_or(0);
     let required = names(fields.get("required"));
@@ -132,7 +141,7 @@ pub(crate) fn keys(fields: &mut Map<String, Value>) -> Result<(), Refusal> {
     } else {
         "(one more than are required) is supported where keys are not all named"
     };
-    Err(Refusal(format!("\"minProperties\" is {least}, but at most {most} {why}")))
+    Err(GrammarRefusal(format!("\"minProperties\" is {least}, but at most {most} {why}")))
 }
 
 /// Gives each name that a pattern of few texts matches the pattern's schema, and takes the pattern away where all of its
@@ -217,7 +226,7 @@ mod tests {
         format(&mut fields)
             .and_then(|()| bounds(&mut fields))
             .and_then(|()| keys(&mut fields))
-            .map_err(|Refusal(why)| why)?;
+            .map_err(|GrammarRefusal(why)| why)?;
         Ok(Value::Object(fields))
     }
 

@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Number, Value};
 
-use crate::grammars::{MAX_REGEX_BYTES, bounded};
-use crate::{Refusal, pattern, rewrite};
+use crate::error::GrammarRefusal;
+use crate::form::{MAX_REGEX_BYTES, bounded};
+use crate::pattern;
+use crate::rewrite::{self, LARGEST, SMALLEST};
 
 /// The library's own options inside a schema; ours alone to give.
 pub(crate) const OPTIONS: &str = "x-guidance";
@@ -55,17 +57,13 @@ const ANNOTATIONS: [&str; 13] = [
 ];
 /// Keywords that change what `$ref` means; harmless at the root.
 const IDS: [&str; 2] = ["$id", "id"];
-/// The largest number up to which f64 tells all whole numbers apart.
-pub(crate) const LARGEST: f64 = 9_007_199_254_740_991.0;
 /// References that are replaced by what they lead to, in all.
 const MAX_EXPANDED: usize = 200;
-/// The smallest number that may stand in a schema, apart from 0.
-pub(crate) const SMALLEST: f64 = 1e-9;
 
 /// The schema as the library may have it, or why not.
-pub(crate) fn prepare(schema: &Value) -> Result<Value, Refusal> {
+pub(crate) fn prepare(schema: &Value) -> Result<Value, GrammarRefusal> {
     if !schema.is_object() {
-        return Err(Refusal("a schema is a JSON object".to_owned()));
+        return Err(GrammarRefusal("a schema is a JSON object".to_owned()));
     }
     let mut walk = Walk { root: schema, ..Walk::default() };
     let prepared = walk.schema(schema, "")?;
@@ -102,7 +100,7 @@ impl Default for Walk<'_> {
 
 impl Walk<'_> {
     /// Checks one schema at a place. The depth is that of the JSON, which was bounded when it was read.
-    fn schema(&mut self, schema: &Value, at: &str) -> Result<Value, Refusal> {
+    fn schema(&mut self, schema: &Value, at: &str) -> Result<Value, GrammarRefusal> {
         self.schemas.insert(at.to_owned());
         let Value::Object(fields) = schema else {
             return if schema.is_boolean() {
@@ -120,12 +118,12 @@ impl Walk<'_> {
         let rewritten = rewrite::format(&mut prepared)
             .and_then(|()| rewrite::bounds(&mut prepared))
             .and_then(|()| rewrite::keys(&mut prepared));
-        rewritten.map_err(|Refusal(why)| refusal(at, &why))?;
+        rewritten.map_err(|GrammarRefusal(why)| refusal(at, &why))?;
         Ok(Value::Object(prepared))
     }
 
     /// The value of a keyword; `None` if it asks for nothing.
-    fn keyword(&mut self, name: &str, value: &Value, at: &str) -> Result<Option<Value>, Refusal> {
+    fn keyword(&mut self, name: &str, value: &Value, at: &str) -> Result<Option<Value>, GrammarRefusal> {
         let below = format!("{at}/{name}");
         let value = match (name, value) {
             ("oneOf", Value::Array(list)) => {
@@ -172,7 +170,7 @@ impl Walk<'_> {
 
     /// One alternative of `oneOf`. A reference is replaced by what it leads to, since the library sees only then that the
     /// alternatives exclude each other.
-    fn option(&mut self, option: &Value, at: &str) -> Result<Value, Refusal> {
+    fn option(&mut self, option: &Value, at: &str) -> Result<Value, GrammarRefusal> {
         let prepared = self.schema(option, at)?;
         let Some(to) = only_reference(option) else { return Ok(prepared) };
         let target = self.root.pointer(to).filter(|_| self.expanded < MAX_EXPANDED);
@@ -186,7 +184,12 @@ impl Walk<'_> {
         expanded
     }
 
-    fn named(&mut self, keyword: &str, named: &Map<String, Value>, at: &str) -> Result<Value, Refusal> {
+    fn named(
+        &mut self,
+        keyword: &str,
+        named: &Map<String, Value>,
+        at: &str,
+    ) -> Result<Value, GrammarRefusal> {
         let mut prepared = Map::new();
         for (name, schema) in named {
             let schema = self.schema(schema, &format!("{at}/{name}"))?;
@@ -202,7 +205,7 @@ impl Walk<'_> {
 }
 
 /// A control character can be written in several ways, of which the library knows one for a name.
-fn plain_name(name: &str, at: &str) -> Result<(), Refusal> {
+fn plain_name(name: &str, at: &str) -> Result<(), GrammarRefusal> {
     if name.contains(|c: char| c.is_ascii_control()) {
         return Err(refusal(at, "control characters in the name of a property are not supported"));
     }
@@ -214,14 +217,14 @@ fn asks_nothing(name: &str, value: &Value) -> bool {
     *value == Value::Bool(name.starts_with("unevaluated"))
 }
 
-fn prepared_pattern(text: &str, at: &str) -> Result<String, Refusal> {
+fn prepared_pattern(text: &str, at: &str) -> Result<String, GrammarRefusal> {
     bounded(text.len(), MAX_REGEX_BYTES)
         .and_then(|()| pattern::prepare(text))
-        .map_err(|Refusal(why)| refusal(at, &why))
+        .map_err(|GrammarRefusal(why)| refusal(at, &why))
 }
 
 /// Where a reference leads, as a JSON pointer.
-fn reference(to: &str, at: &str) -> Result<String, Refusal> {
+fn reference(to: &str, at: &str) -> Result<String, GrammarRefusal> {
     let pointer = to.strip_prefix('#').filter(|pointer| pointer.is_empty() || pointer.starts_with('/'));
     let Some(pointer) = pointer.filter(|pointer| !pointer.contains(['~', '%'])) else {
         let rule = "references begin with #/ and lead to a place in this schema without ~ or %";
@@ -237,7 +240,7 @@ fn only_reference(schema: &Value) -> Option<&str> {
 }
 
 /// Fails if a number is in the value that f64 does not hold exactly.
-fn exact(value: &Value, at: &str) -> Result<(), Refusal> {
+fn exact(value: &Value, at: &str) -> Result<(), GrammarRefusal> {
     match value {
         Value::Number(number) => exact_number(number, at),
         Value::Array(items) => items.iter().try_for_each(|item| exact(item, at)),
@@ -246,7 +249,7 @@ fn exact(value: &Value, at: &str) -> Result<(), Refusal> {
     }
 }
 
-fn exact_number(number: &Number, at: &str) -> Result<(), Refusal> {
+fn exact_number(number: &Number, at: &str) -> Result<(), GrammarRefusal> {
     let size = number.as_f64().unwrap_or(f64::INFINITY).abs();
     if size == 0.0 || (SMALLEST..=LARGEST).contains(&size) {
         return Ok(());
@@ -255,8 +258,8 @@ fn exact_number(number: &Number, at: &str) -> Result<(), Refusal> {
     Err(refusal(at, &format!("the number {number} cannot be followed exactly: {range}")))
 }
 
-fn refusal(at: &str, why: &str) -> Refusal {
-    if at.is_empty() { Refusal(why.to_owned()) } else { Refusal(format!("at {at}, {why}")) }
+fn refusal(at: &str, why: &str) -> GrammarRefusal {
+    if at.is_empty() { GrammarRefusal(why.to_owned()) } else { GrammarRefusal(format!("at {at}, {why}")) }
 }
 
 #[cfg(test)]

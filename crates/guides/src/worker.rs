@@ -20,25 +20,11 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait};
 
-use tokenizer::Vocabulary;
-
-use crate::Form;
 use crate::follow::{Followed, Lost, Next};
+use crate::form::Form;
 use crate::frame::{self, Fields};
+use crate::protocol::{FORK, LOST, READ, REFUSED, Start};
 use crate::read::Library;
-
-/// What the server asks of a forked process.
-pub(crate) const JSON_OBJECT: u8 = b'o';
-pub(crate) const JSON_SCHEMA: u8 = b's';
-pub(crate) const LARK: u8 = b'l';
-pub(crate) const REGEX: u8 = b'r';
-pub(crate) const SETS: u8 = b'?';
-pub(crate) const FORK: u8 = b'+';
-/// What it says of a grammar.
-pub(crate) const READ: u8 = 1;
-pub(crate) const REFUSED: u8 = 0;
-/// The number of sets of an answer that cannot be followed any further.
-pub(crate) const LOST: u32 = u32::MAX;
 
 /// How far below others the priority of a worker is, so that answers that ask for no form go first; and how much further
 /// below it grammars are read, which takes longer than following them.
@@ -93,60 +79,6 @@ pub fn run(control: OwnedFd) -> io::Result<()> {
     }
     reap(WaitOptions::empty());
     Ok(())
-}
-
-/// What the server says first.
-pub(crate) struct Start {
-    /// Bytes of address space for a grammar.
-    pub(crate) memory_bytes: u64,
-    /// Seconds of CPU time to read it.
-    pub(crate) cpu_seconds: u32,
-    /// The token that ends an answer.
-    pub(crate) end: u32,
-    /// The model's tokens.
-    pub(crate) vocabulary: Vocabulary,
-}
-
-impl Start {
-    pub(crate) fn write(&self) -> Vec<u8> {
-        let Vocabulary { pattern, ranks, special, merges } = &self.vocabulary;
-        let mut payload = self.memory_bytes.to_le_bytes().to_vec();
-        frame::push_list(&mut payload, &[self.cpu_seconds, self.end]);
-        frame::push_bytes(&mut payload, pattern.as_bytes());
-        for (bytes, id) in frame::push_count(&mut payload, ranks) {
-            frame::push(&mut payload, *id);
-            frame::push_bytes(&mut payload, bytes);
-        }
-        for (name, id) in frame::push_count(&mut payload, special) {
-            frame::push(&mut payload, *id);
-            frame::push_bytes(&mut payload, name.as_bytes());
-        }
-        frame::push(&mut payload, u32::from(merges.is_some()));
-        for (left, right) in frame::push_count(&mut payload, merges.as_deref().unwrap_or_default()) {
-            frame::push(&mut payload, *left);
-            frame::push(&mut payload, *right);
-        }
-        payload
-    }
-
-    fn read(payload: &[u8]) -> Option<Self> {
-        let mut fields = Fields(payload);
-        let memory_bytes = u64::from_le_bytes(fields.bytes(8)?.try_into().ok()?);
-        let [cpu_seconds, end] = fields.list()?[..] else { return None };
-        let pattern = fields.text()?;
-        let ranks = fields.each(|fields| {
-            let id = fields.number()?;
-            Some((fields.byte_string()?.to_vec(), id))
-        })?;
-        let special = fields.each(|fields| {
-            let id = fields.number()?;
-            Some((fields.text()?, id))
-        })?;
-        let has_merges = fields.number()? == 1;
-        let merges = fields.each(|fields| Some((fields.number()?, fields.number()?)))?;
-        let vocabulary = Vocabulary { pattern, ranks, special, merges: has_merges.then_some(merges) };
-        Some(Self { memory_bytes, cpu_seconds, end, vocabulary })
-    }
 }
 
 /// The address space that this process has: what grammars may take comes on top.
@@ -215,7 +147,7 @@ fn follow(mut stream: UnixStream, library: &Library, limits: &ForkLimits) -> io:
     frame::write(&mut stream, b"")?;
     let watched = stream.try_clone()?;
     thread::Builder::new().name("hang-up".to_owned()).spawn(move || end_at_hang_up(&watched))?;
-    let form = form(&frame::read(&mut stream)?).ok_or(io::ErrorKind::InvalidData)?;
+    let form = Form::read(&frame::read(&mut stream)?).ok_or(io::ErrorKind::InvalidData)?;
     let read = on_large_stack(|| {
         // Of this thread alone.
         let _ = rustix::process::nice(NICE_READING);
@@ -270,19 +202,6 @@ fn answer(stream: &mut UnixStream, followed: Followed) -> io::Result<()> {
             frame::write(stream, &reply)?;
         }
     }
-}
-
-/// What the server asks for, the first thing.
-fn form(payload: &[u8]) -> Option<Form> {
-    let (&kind, text) = payload.split_first()?;
-    let text = || String::from_utf8(text.to_vec()).ok();
-    Some(match kind {
-        JSON_OBJECT => Form::JsonObject,
-        JSON_SCHEMA => Form::JsonSchema(serde_json::from_str(&text()?).ok()?),
-        LARK => Form::Lark(text()?),
-        REGEX => Form::Regex(text()?),
-        _ => return None,
-    })
 }
 
 /// Does what the server asks of an answer. A fork has no reply.

@@ -1,7 +1,7 @@
 //! Rows of activations in the form in which the weights that they meet are multiplied.
 
 use crate::isa::dispatch;
-use crate::packed::{Group, Packed, WeightFormat};
+use crate::packed::{GroupShape, Packed, WeightFormat};
 use crate::pool::{Rows, Shareable};
 use crate::simd::Simd;
 use crate::{Compute, bf16, scalar};
@@ -184,16 +184,16 @@ pub(crate) fn round_to_pairs(from: &[f32], to: &mut [u32]) {
 
 dispatch! {
     /// Bytes `round(x · 127 / largest)` of each group, and the scale that undoes it.
-    fn quantise(row: &[f32], to: &mut PreparedRow<'_>, group: Group) => quantise_wide, scalar::activations::quantise
+    fn quantise(row: &[f32], to: &mut PreparedRow<'_>, group: GroupShape) => quantise_wide, scalar::activations::quantise
 }
 
 #[inline(always)]
-fn quantise_wide<S: Simd>(row: &[f32], to: &mut PreparedRow<'_>, group: Group) {
+fn quantise_wide<S: Simd>(row: &[f32], to: &mut PreparedRow<'_>, group: GroupShape) {
     let mut poison = S::splat(0.0);
     let words = to.words.chunks_exact_mut(group.inputs / 4);
     let places = words.zip(to.scales.iter_mut()).zip(to.sums.iter_mut());
     for (numbers, ((words, scale), sum)) in row.chunks(group.inputs).zip(places) {
-        let mut padded = [0.0f32; Group::INT8.inputs];
+        let mut padded = [0.0f32; GroupShape::INT8.inputs];
         let from = if numbers.len() == group.inputs {
             numbers.as_ptr()
         } else {

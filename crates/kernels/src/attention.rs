@@ -11,7 +11,7 @@ use std::cell::Cell;
 use crate::isa::dispatch;
 use crate::pool::Shareable;
 use crate::simd::Simd;
-use crate::tile::{Ahead, Bf16Dot, Dot, F32, Finish, In, Out, PANEL, Widened, rows_by_panel};
+use crate::tile::{Ahead, Bf16Dot, Dot, F32, Finish, Out, PANEL, TileInput, Widened, rows_by_panel};
 use crate::{Compute, bf16, scalar};
 
 /// Positions in a page.
@@ -27,7 +27,7 @@ const TILE_ROWS: usize = 12;
 pub struct Pages {
     shape: PageShape,
     count: usize,
-    words: Words,
+    words: PageWords,
 }
 
 /// What a page holds.
@@ -52,7 +52,7 @@ pub enum PageFormat {
     Bf16,
 }
 
-enum Words {
+enum PageWords {
     F32(Vec<f32>),
     Bf16(Vec<u32>),
 }
@@ -132,8 +132,8 @@ impl Pages {
             "checked by the model's Config"
         );
         let words = match shape.format {
-            PageFormat::F32 => Words::F32(crate::zeroed(n_pages * shape.page_words())),
-            PageFormat::Bf16 => Words::Bf16(crate::zeroed(n_pages * shape.page_words())),
+            PageFormat::F32 => PageWords::F32(crate::zeroed(n_pages * shape.page_words())),
+            PageFormat::Bf16 => PageWords::Bf16(crate::zeroed(n_pages * shape.page_words())),
         };
         Self { shape, count: n_pages, words }
     }
@@ -174,8 +174,8 @@ impl Pages {
         let (first, page_words) = (self.keys_at(0, layer, 0), shape.page_words());
         let block = shape.key_words() + shape.value_words();
         let words = match &mut self.words {
-            Words::F32(words) => Shareable(words.as_mut_ptr().cast::<u32>()),
-            Words::Bf16(words) => Shareable(words.as_mut_ptr()),
+            PageWords::F32(words) => Shareable(words.as_mut_ptr().cast::<u32>()),
+            PageWords::Bf16(words) => Shareable(words.as_mut_ptr()),
         };
         let n_tasks = if slots.len() * width < SERIAL_NUMBERS { 1 } else { shape.kv_heads };
         compute.pool.run(n_tasks, &|task| {
@@ -285,9 +285,11 @@ dispatch! {
 #[inline(always)]
 fn attend_tile_wide<S: Simd>(attention: &Attention<'_>, task: &TileTask, out: Shareable<f32>) {
     match &attention.pages.words {
-        Words::F32(words) => attend_tile_with::<S, F32>(attention, task, words, out),
-        Words::Bf16(words) if S::HAS_BF16_DOT => attend_tile_with::<S, Bf16Dot>(attention, task, words, out),
-        Words::Bf16(words) => attend_tile_with::<S, Widened>(attention, task, words, out),
+        PageWords::F32(words) => attend_tile_with::<S, F32>(attention, task, words, out),
+        PageWords::Bf16(words) if S::HAS_BF16_DOT => {
+            attend_tile_with::<S, Bf16Dot>(attention, task, words, out);
+        }
+        PageWords::Bf16(words) => attend_tile_with::<S, Widened>(attention, task, words, out),
     }
 }
 
@@ -361,7 +363,7 @@ fn attend_tile_with<S: Simd, D: Dot<S>>(
         // `PAGE / STEP` steps of values; rows and scratch are sized by TILE_ROWS.
         unsafe {
             let x = D::pick(tile.queries.as_ptr(), tile.rounded.as_ptr());
-            let input = In { x, stride: dim / D::STEP, rows };
+            let input = TileInput { x, stride: dim / D::STEP, rows };
             let y = tile.scores.as_mut_ptr();
             let scores = Out { y, stride: PAGE, columns: PAGE, finish: Finish::Store };
             rows_by_panel::<S, D>(&input, words_of_keys.as_ptr(), dim / D::STEP, scores, Ahead::NONE);
@@ -373,7 +375,7 @@ fn attend_tile_with<S: Simd, D: Dot<S>>(
                 round_to_pairs(&tile.scores[..rows * PAGE], &mut tile.weights);
             }
             let x = D::pick(tile.scores.as_ptr(), tile.weights.as_ptr());
-            let input = In { x, stride: PAGE / D::STEP, rows };
+            let input = TileInput { x, stride: PAGE / D::STEP, rows };
             let panel_words = PAGE / D::STEP * PANEL;
             for (panel, words) in words_of_values.chunks_exact(panel_words).enumerate() {
                 let y = tile.sums.as_mut_ptr().add(panel * PANEL);
@@ -478,10 +480,10 @@ impl Pages {
         let values = start + self.shape.key_words();
         let (panel, column) = (d / PANEL, d % PANEL);
         match &self.words {
-            Words::F32(words) => {
+            PageWords::F32(words) => {
                 (words[start + d * PAGE + offset], words[values + (panel * PAGE + offset) * PANEL + column])
             }
-            Words::Bf16(words) => {
+            PageWords::Bf16(words) => {
                 let key = words[start + d / 2 * PAGE + offset] >> (16 * (d % 2));
                 let value =
                     words[values + (panel * PAGE / 2 + offset / 2) * PANEL + column] >> (16 * (offset % 2));

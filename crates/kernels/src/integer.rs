@@ -4,13 +4,13 @@
 //! Only the groups' sums are f32, added in ascending order, each as `total + (sum · weight scale) · row scale`.
 //! So the bits of a result depend neither on the number of rows nor on the instruction set.
 
-use crate::packed::{Group, SCALE_WORDS};
+use crate::packed::{GroupShape, SCALE_WORDS};
 use crate::simd::Simd;
 use crate::tile::{Ahead, Out, PANEL, block_rows, put};
 
 /// An integer format of weights.
 pub(crate) trait Integers<S: Simd>: 'static {
-    const GROUP: Group;
+    const GROUP: GroupShape;
     /// What must be taken away for each unit of a row's sum.
     const BIAS: i32;
 
@@ -36,7 +36,7 @@ pub(crate) struct Bytes;
 pub(crate) struct Nibbles;
 
 impl<S: Simd> Integers<S> for Bytes {
-    const GROUP: Group = Group::INT8;
+    const GROUP: GroupShape = GroupShape::INT8;
     const BIAS: i32 = S::BYTE_BIAS;
 
     #[inline(always)]
@@ -69,8 +69,8 @@ impl<S: Simd> Integers<S> for Bytes {
 }
 
 impl<S: Simd> Integers<S> for Nibbles {
-    const GROUP: Group = Group::INT4;
-    const BIAS: i32 = Group::INT4.bias;
+    const GROUP: GroupShape = GroupShape::INT4;
+    const BIAS: i32 = GroupShape::INT4.bias;
 
     #[inline(always)]
     unsafe fn step<const R: usize, const V: usize>(
@@ -105,7 +105,7 @@ impl<S: Simd> Integers<S> for Nibbles {
 
 /// Rows of bytes, with what belongs to each group of them.
 #[derive(Clone, Copy)]
-pub(crate) struct In {
+pub(crate) struct QuantisedInput {
     /// (rows, groups · group / 4) words.
     pub(crate) x: *const u32,
     /// (rows, groups)
@@ -116,7 +116,7 @@ pub(crate) struct In {
     pub(crate) rows: usize,
 }
 
-impl In {
+impl QuantisedInput {
     /// Without the first `rows` rows of `row_words` words.
     #[inline(always)]
     fn skip(self, rows: usize, row_words: usize) -> Self {
@@ -136,7 +136,7 @@ impl In {
 /// columns; S's features are on.
 #[inline(always)]
 pub(crate) unsafe fn rows_by_panel<S: Simd, F: Integers<S>>(
-    mut input: In,
+    mut input: QuantisedInput,
     w: *const u32,
     mut out: Out,
     mut ahead: Ahead,
@@ -168,7 +168,7 @@ pub(crate) unsafe fn rows_by_panel<S: Simd, F: Integers<S>>(
 /// As [`rows_by_panel`], with R rows.
 #[inline(always)]
 unsafe fn block<S: Simd, F: Integers<S>, const R: usize, const C: usize>(
-    input: In,
+    input: QuantisedInput,
     w: *const u32,
     out: Out,
     mut ahead: Ahead,
@@ -187,7 +187,7 @@ unsafe fn block<S: Simd, F: Integers<S>, const R: usize, const C: usize>(
 /// As [`rows_by_panel`], with R rows and the V vectors of columns from `column` on.
 #[inline(always)]
 unsafe fn tile<S: Simd, F: Integers<S>, const R: usize, const V: usize, const C: usize>(
-    input: In,
+    input: QuantisedInput,
     w: *const u32,
     out: Out,
     column: usize,

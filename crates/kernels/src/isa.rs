@@ -3,11 +3,11 @@
 
 /// An instruction set that this CPU was seen to have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Isa(pub(crate) Kind);
+pub struct Isa(pub(crate) InstructionSet);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(dead_code, reason = "the kinds of another architecture are named but never made here")]
-pub(crate) enum Kind {
+pub(crate) enum InstructionSet {
     Scalar,
     Avx2,
     AvxVnni,
@@ -21,7 +21,7 @@ pub(crate) enum Kind {
 
 impl Isa {
     /// Portable code without vector instructions: the specification the others are tested against.
-    pub const SCALAR: Self = Self(Kind::Scalar);
+    pub const SCALAR: Self = Self(InstructionSet::Scalar);
 
     /// Every instruction set of this CPU, the fastest first; always ends with [`Isa::SCALAR`].
     pub fn available() -> Vec<Self> {
@@ -36,31 +36,31 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vl");
             let avx512_vnni = avx512 && is_x86_feature_detected!("avx512vnni");
             if avx512_vnni && is_x86_feature_detected!("avx512bf16") {
-                found.push(Self(Kind::Avx512Bf16));
+                found.push(Self(InstructionSet::Avx512Bf16));
             }
             if avx512_vnni {
-                found.push(Self(Kind::Avx512Vnni));
+                found.push(Self(InstructionSet::Avx512Vnni));
             }
             if avx512 {
-                found.push(Self(Kind::Avx512));
+                found.push(Self(InstructionSet::Avx512));
             }
             if avx2 && is_x86_feature_detected!("avxvnni") {
-                found.push(Self(Kind::AvxVnni));
+                found.push(Self(InstructionSet::AvxVnni));
             }
             if avx2 {
-                found.push(Self(Kind::Avx2));
+                found.push(Self(InstructionSet::Avx2));
             }
         }
         #[cfg(target_arch = "aarch64")]
         {
             use std::arch::is_aarch64_feature_detected;
             if is_aarch64_feature_detected!("i8mm") {
-                found.push(Self(Kind::NeonI8mm));
+                found.push(Self(InstructionSet::NeonI8mm));
             }
             if is_aarch64_feature_detected!("dotprod") {
-                found.push(Self(Kind::NeonDotprod));
+                found.push(Self(InstructionSet::NeonDotprod));
             }
-            found.push(Self(Kind::Neon));
+            found.push(Self(InstructionSet::Neon));
         }
         found.push(Self::SCALAR);
         found
@@ -78,21 +78,21 @@ impl Isa {
 
     /// Whether bf16 weights meet activations rounded to bf16 (the CPU's own dot product) or exact ones.
     pub(crate) fn rounds_activations(self) -> bool {
-        self.0 == Kind::Avx512Bf16
+        self.0 == InstructionSet::Avx512Bf16
     }
 
     /// The name used in settings and logs.
     pub fn name(self) -> &'static str {
         match self.0 {
-            Kind::Scalar => "scalar",
-            Kind::Avx2 => "avx2",
-            Kind::AvxVnni => "avx-vnni",
-            Kind::Avx512 => "avx512",
-            Kind::Avx512Vnni => "avx512-vnni",
-            Kind::Avx512Bf16 => "avx512-bf16",
-            Kind::Neon => "neon",
-            Kind::NeonDotprod => "neon-dotprod",
-            Kind::NeonI8mm => "neon-i8mm",
+            InstructionSet::Scalar => "scalar",
+            InstructionSet::Avx2 => "avx2",
+            InstructionSet::AvxVnni => "avx-vnni",
+            InstructionSet::Avx512 => "avx512",
+            InstructionSet::Avx512Vnni => "avx512-vnni",
+            InstructionSet::Avx512Bf16 => "avx512-bf16",
+            InstructionSet::Neon => "neon",
+            InstructionSet::NeonDotprod => "neon-dotprod",
+            InstructionSet::NeonI8mm => "neon-i8mm",
         }
     }
 }
@@ -141,27 +141,27 @@ macro_rules! dispatch {
             match isa.0 {
                 // SAFETY: an `Isa` of this kind is only made after its features were detected.
                 #[cfg(target_arch = "x86_64")]
-                crate::isa::Kind::Avx2 => unsafe { avx2($($arg),*) },
+                crate::isa::InstructionSet::Avx2 => unsafe { avx2($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                crate::isa::Kind::Avx512 => unsafe { avx512($($arg),*) },
+                crate::isa::InstructionSet::Avx512 => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                crate::isa::Kind::AvxVnni => unsafe { avx_vnni($($arg),*) },
+                crate::isa::InstructionSet::AvxVnni => unsafe { avx_vnni($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                crate::isa::Kind::Avx512Vnni => unsafe { avx512_vnni($($arg),*) },
+                crate::isa::InstructionSet::Avx512Vnni => unsafe { avx512_vnni($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                crate::isa::Kind::Avx512Bf16 => unsafe { avx512_bf16($($arg),*) },
+                crate::isa::InstructionSet::Avx512Bf16 => unsafe { avx512_bf16($($arg),*) },
                 #[cfg(target_arch = "aarch64")]
-                crate::isa::Kind::Neon => $generic::<crate::aarch64::Neon>($($arg),*),
-                // SAFETY: as above.
-                #[cfg(target_arch = "aarch64")]
-                crate::isa::Kind::NeonDotprod => unsafe { neon_dotprod($($arg),*) },
+                crate::isa::InstructionSet::Neon => $generic::<crate::aarch64::Neon>($($arg),*),
                 // SAFETY: as above.
                 #[cfg(target_arch = "aarch64")]
-                crate::isa::Kind::NeonI8mm => unsafe { neon_i8mm($($arg),*) },
+                crate::isa::InstructionSet::NeonDotprod => unsafe { neon_dotprod($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "aarch64")]
+                crate::isa::InstructionSet::NeonI8mm => unsafe { neon_i8mm($($arg),*) },
                 _ => $scalar($($arg),*),
             }
         }

@@ -97,7 +97,7 @@ fn panels<S: Simd, D: Dot<S>>(job: &Panels<'_>) {
             // SAFETY: `x` has `rows` rows of `steps` steps, a panel as many words of 32, and `out` has the
             // panel's columns of those rows (asserted in `matmul`), which belong to this task.
             unsafe {
-                let input = tile::In { x: x.add(row * steps), stride: steps, rows };
+                let input = tile::TileInput { x: x.add(row * steps), stride: steps, rows };
                 tile::rows_by_panel::<S, D>(&input, words.as_ptr().cast(), steps, out, ahead);
             }
         }
@@ -115,7 +115,7 @@ fn integer_panels<S: Simd, F: integer::Integers<S>>(job: &Panels<'_>) {
             // SAFETY: `x` has `groups` groups for each row, made for this format (asserted in `matmul`), and a
             // panel as many; the rest as in `panels`.
             unsafe {
-                let input = integer::In {
+                let input = integer::QuantisedInput {
                     x: x.words.as_ptr().add(row * x.row_words),
                     scales: x.scales.as_ptr().add(row * x.groups),
                     sums: x.sums.as_ptr().add(row * x.groups),

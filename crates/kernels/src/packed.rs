@@ -40,7 +40,7 @@ pub(crate) const SCALE_WORDS: usize = PANEL / 2;
 
 /// Shape of a group of an integer format.
 #[derive(Clone, Copy)]
-pub(crate) struct Group {
+pub(crate) struct GroupShape {
     /// Inputs that share a scale.
     pub(crate) inputs: usize,
     /// Inputs in a word.
@@ -49,7 +49,7 @@ pub(crate) struct Group {
     pub(crate) bias: i32,
 }
 
-impl Group {
+impl GroupShape {
     pub(crate) const INT8: Self = Self { inputs: 64, per_word: 4, bias: 128 };
     pub(crate) const INT4: Self = Self { inputs: 32, per_word: 8, bias: 8 };
 
@@ -73,11 +73,11 @@ impl WeightFormat {
         }
     }
 
-    pub(crate) fn group(self) -> Option<Group> {
+    pub(crate) fn group(self) -> Option<GroupShape> {
         match self {
             Self::F32 | Self::Bf16 => None,
-            Self::Int8 => Some(Group::INT8),
-            Self::Int4 => Some(Group::INT4),
+            Self::Int8 => Some(GroupShape::INT8),
+            Self::Int4 => Some(GroupShape::INT4),
         }
     }
 
@@ -86,8 +86,8 @@ impl WeightFormat {
         match self {
             Self::F32 => inputs * PANEL,
             Self::Bf16 => inputs / 2 * PANEL,
-            Self::Int8 => inputs.div_ceil(Group::INT8.inputs) * Group::INT8.words(),
-            Self::Int4 => inputs.div_ceil(Group::INT4.inputs) * Group::INT4.words(),
+            Self::Int8 => inputs.div_ceil(GroupShape::INT8.inputs) * GroupShape::INT8.words(),
+            Self::Int4 => inputs.div_ceil(GroupShape::INT4.inputs) * GroupShape::INT4.words(),
         }
     }
 
@@ -182,7 +182,7 @@ impl Packed {
     }
 
     /// The scale of `output` in a group of inputs.
-    pub(crate) fn scale_at(&self, output: usize, group: usize, shape: Group) -> f32 {
+    pub(crate) fn scale_at(&self, output: usize, group: usize, shape: GroupShape) -> f32 {
         let column = output % PANEL;
         let word = self.panel(output / PANEL)[group * shape.words() + column % SCALE_WORDS];
         bf16::widen((word >> (16 * (column / SCALE_WORDS))) as u16)
@@ -219,10 +219,10 @@ fn pack(format: WeightFormat, inputs: usize, rows: &[f32], words: &mut [u32]) {
             }
         }
         WeightFormat::Int8 => {
-            rows.for_each(|(column, row)| pack_groups::<64>(Group::INT8, column, row, words, quantise8));
+            rows.for_each(|(column, row)| pack_groups::<64>(GroupShape::INT8, column, row, words, quantise8));
         }
         WeightFormat::Int4 => {
-            rows.for_each(|(column, row)| pack_groups::<32>(Group::INT4, column, row, words, quantise4));
+            rows.for_each(|(column, row)| pack_groups::<32>(GroupShape::INT4, column, row, words, quantise4));
         }
     }
 }
@@ -230,7 +230,7 @@ fn pack(format: WeightFormat, inputs: usize, rows: &[f32], words: &mut [u32]) {
 /// Packs one row as column `column`; `quantise` turns a group of numbers into whole ones and gives their scale.
 #[inline(always)]
 fn pack_groups<const N: usize>(
-    group: Group,
+    group: GroupShape,
     column: usize,
     row: &[f32],
     words: &mut [u32],

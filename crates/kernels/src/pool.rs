@@ -32,7 +32,7 @@ const TASKS_PER_THREAD: usize = 4;
 
 /// A fixed set of threads that run one job at a time.
 pub struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
     workers: Vec<JoinHandle<()>>,
     /// Only one thread may be inside [`Pool::run`]; others wait here.
     turns: Mutex<Turns>,
@@ -46,7 +46,7 @@ struct Job<'a> {
     caller: Thread,
 }
 
-struct Shared {
+struct PoolState {
     /// One for each thread, the caller's first.
     lanes: Vec<Lane>,
     job: AtomicPtr<Job<'static>>,
@@ -69,7 +69,7 @@ enum Which {
 impl Pool {
     /// `threads` threads, the caller's own included (at least one).
     pub fn new(threads: usize) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PoolState {
             lanes: (0..threads.max(1)).map(|_| Lane(AtomicU64::new(0))).collect(),
             job: AtomicPtr::new(std::ptr::null_mut()),
             stopping: AtomicBool::new(false),
@@ -248,7 +248,7 @@ unsafe impl<T: Send> Send for Shareable<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shareable<T> {}
 
-impl Shared {
+impl PoolState {
     /// Makes `job` the current one.
     fn publish(&self, job: &Job<'_>, n_tasks: usize) {
         let number = (self.lanes[0].0.load(Ordering::Relaxed) >> 32).wrapping_add(1);

@@ -24,10 +24,10 @@ pub enum TableFormat {
 /// A table (rows, width). Immutable once built.
 pub struct Table {
     width: usize,
-    numbers: Numbers,
+    numbers: TableValues,
 }
 
-enum Numbers {
+enum TableValues {
     F32(Vec<f32>),
     Bf16(Vec<u16>),
     Int8 { bytes: Vec<i8>, scales: Vec<f32> },
@@ -59,7 +59,7 @@ impl Table {
                 fill(compute, rows, width, &read, &mut numbers, |_, row, to| {
                     to.copy_from_slice(row);
                 })?;
-                Numbers::F32(numbers)
+                TableValues::F32(numbers)
             }
             TableFormat::Bf16 => {
                 let mut numbers = crate::zeroed(rows * width);
@@ -68,7 +68,7 @@ impl Table {
                         *to = bf16::narrow(number);
                     }
                 })?;
-                Numbers::Bf16(numbers)
+                TableValues::Bf16(numbers)
             }
             TableFormat::Int8 => {
                 let (mut bytes, mut scales) =
@@ -80,7 +80,7 @@ impl Table {
                         unsafe { std::slice::from_raw_parts_mut(scales_of.get().add(i * groups), groups) };
                     quantise(row, to, scales);
                 })?;
-                Numbers::Int8 { bytes, scales }
+                TableValues::Int8 { bytes, scales }
             }
         };
         Ok(Self { width, numbers })
@@ -90,9 +90,9 @@ impl Table {
     pub fn look_up(&self, row: u32, to: &mut [f32]) {
         let range = row as usize * self.width..(row as usize + 1) * self.width;
         match &self.numbers {
-            Numbers::F32(held) => to.copy_from_slice(&held[range]),
-            Numbers::Bf16(held) => bf16::widen_into(&held[range], to),
-            Numbers::Int8 { bytes, scales } => {
+            TableValues::F32(held) => to.copy_from_slice(&held[range]),
+            TableValues::Bf16(held) => bf16::widen_into(&held[range], to),
+            TableValues::Int8 { bytes, scales } => {
                 let groups = self.width.div_ceil(GROUP);
                 let scales = &scales[row as usize * groups..][..groups];
                 let held = bytes[range].chunks(GROUP).zip(scales);
@@ -108,9 +108,9 @@ impl Table {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         match &self.numbers {
-            Numbers::F32(held) => held.len() * 4,
-            Numbers::Bf16(held) => held.len() * 2,
-            Numbers::Int8 { bytes, scales } => bytes.len() + scales.len() * 4,
+            TableValues::F32(held) => held.len() * 4,
+            TableValues::Bf16(held) => held.len() * 2,
+            TableValues::Int8 { bytes, scales } => bytes.len() + scales.len() * 4,
         }
     }
 }

@@ -193,7 +193,7 @@ impl Ahead {
 
 /// Rows of activations, `stride` steps apart.
 #[derive(Clone, Copy)]
-pub(crate) struct In<X> {
+pub(crate) struct TileInput<X> {
     pub(crate) x: *const X,
     pub(crate) stride: usize,
     pub(crate) rows: usize,
@@ -216,7 +216,7 @@ pub(crate) fn block_rows(left: usize, most: usize) -> usize {
 /// for `rows` rows of `columns` columns (32 if it is `Scaled`); S's features are on.
 #[inline(always)]
 pub(crate) unsafe fn rows_by_panel<S: Simd, D: Dot<S>>(
-    input: &In<D::X>,
+    input: &TileInput<D::X>,
     w: *const D::W,
     steps: usize,
     out: Out,
@@ -226,7 +226,7 @@ pub(crate) unsafe fn rows_by_panel<S: Simd, D: Dot<S>>(
     while done < input.rows {
         // SAFETY: rows done .. done + taken exist; the rest is the caller's.
         let taken = unsafe {
-            let input = In { x: input.x.add(done * input.stride), rows: input.rows - done, ..*input };
+            let input = TileInput { x: input.x.add(done * input.stride), rows: input.rows - done, ..*input };
             let mut out = out;
             out.y = out.y.add(done * out.stride);
             if let Finish::Scaled(scale) = out.finish {
@@ -254,7 +254,7 @@ pub(crate) unsafe fn rows_by_panel<S: Simd, D: Dot<S>>(
 /// As [`rows_by_panel`], with R rows.
 #[inline(always)]
 unsafe fn block<S: Simd, D: Dot<S>, const R: usize>(
-    input: In<D::X>,
+    input: TileInput<D::X>,
     w: *const D::W,
     steps: usize,
     out: Out,
@@ -281,7 +281,7 @@ unsafe fn block<S: Simd, D: Dot<S>, const R: usize>(
 /// As [`rows_by_panel`], with R rows and the V vectors of columns from `column` on.
 #[inline(always)]
 unsafe fn tile<S: Simd, D: Dot<S>, const R: usize, const V: usize>(
-    input: In<D::X>,
+    input: TileInput<D::X>,
     mut w: *const D::W,
     steps: usize,
     out: Out,

@@ -62,7 +62,7 @@ pub(crate) struct Options {
     quick: bool,
     /// What a process does that a run of this command started
     #[arg(long, hide = true)]
-    child: Option<child::Task>,
+    child: Option<child::ChildTask>,
     /// Writes the figures as JSON; - is standard output, and the table then goes to standard error
     #[arg(long, value_name = "FILE")]
     json: Option<String>,

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use serving::LoadedModel;
 
 use self::greedy::Agreement;
-use self::sample::Sample;
+use self::sample::{ANSWER_TOKENS, Sample};
 use self::score::Score;
 
 /// The formats, by the names they are reported under; the first is what the others are held to.
@@ -165,7 +165,7 @@ fn to_json(lines: &[Line], sample: &Sample, isa: Isa) -> Value {
             "small_talk": sample.small_talk,
             "own_kind": sample.prompts.len() - sample.small_talk,
         },
-        "answer_tokens": greedy::ANSWER_TOKENS,
+        "answer_tokens": ANSWER_TOKENS,
         "formats": formats,
     })
 }
@@ -199,7 +199,7 @@ them. leading: mean share of an answer's tokens before the two part
 
 fn to_table(lines: &[Line], sample: &Sample, isa: Isa) -> String {
     let [chat, text] = sample.scored();
-    let (prompts, answer) = (sample.prompts.len(), greedy::ANSWER_TOKENS);
+    let (prompts, answer) = (sample.prompts.len(), ANSWER_TOKENS);
     let (small_talk, own_kind) = (sample.small_talk, prompts - sample.small_talk);
     let mut out = format!(
         "{}, on {}: {chat} tokens of chat and {text} of text that it was not trained on, in nats a token; \
@@ -262,7 +262,7 @@ mod tests {
         let [alone, beside] = [&sample.prompts[..1], &sample.prompts[..]]
             .map(|prompts| greedy::answers(&models[0], &compute, prompts));
         assert_eq!(alone[0], beside[0]);
-        assert!(beside.iter().all(|answer| (1..=greedy::ANSWER_TOKENS).contains(&answer.len())));
+        assert!(beside.iter().all(|answer| (1..=ANSWER_TOKENS).contains(&answer.len())));
         let result = models[0].chat.calculator.unwrap().output_start;
         assert_eq!([1, 2].map(|i: usize| beside[i].contains(&result)), [false, true]);
     }

@@ -157,26 +157,26 @@ fn offers(catalog: &Catalog, options: &Options) -> String {
 
 async fn pull(options: &Options, wanted: &DownloadRequest) -> Result<Pulled> {
     let tag = &options.tag;
-    let mut watch = Watch::new(if options.json { Progress::silent() } else { Progress::on_stderr() });
+    let mut display = PullDisplay::new(if options.json { Progress::silent() } else { Progress::on_stderr() });
     let counts = DownloadProgress::default();
     let fetching = options.settings.fetcher.refresh(wanted, &options.root, &counts);
-    let provenance = watch.until(&counts, fetching).await.map_err(anyhow::Error::msg)?;
-    watch.enter("verify");
+    let provenance = display.until(&counts, fetching).await.map_err(anyhow::Error::msg)?;
+    display.enter("verify");
     let (catalog, step, wanted) = (options.settings.catalog(), options.step(), tag.clone());
     let verifying = tokio::task::spawn_blocking(move || -> Result<(Entry, Identity), Error> {
         let entry = catalog.find(&wanted)?;
         let verified = open::open(&catalog, &entry, step)?;
         Ok((entry, verified.identity))
     });
-    let (entry, identity) = match watch.until(&counts, verifying).await? {
+    let (entry, identity) = match display.until(&counts, verifying).await? {
         Ok(verified) => verified,
         Err(error @ Error::DigestMismatch { .. }) => {
             bail!("{error}: remove {} and pull again", options.root.join(tag.as_str()).display())
         }
         Err(error) => bail!("`{tag}` is here, but cannot be used: {error}"),
     };
-    watch.end();
-    let seconds = watch.begun.elapsed().as_secs_f64();
+    display.end();
+    let seconds = display.begun.elapsed().as_secs_f64();
     Ok(Pulled { entry, provenance, identity, download: counts.snapshot(), seconds })
 }
 
@@ -221,7 +221,7 @@ impl Pulled {
 }
 
 /// Work as it is shown: finding out what there is, fetching it, checking it.
-struct Watch {
+struct PullDisplay {
     shown: Progress,
     phase: &'static str,
     begun: Instant,
@@ -231,7 +231,7 @@ struct Watch {
     download: Download,
 }
 
-impl Watch {
+impl PullDisplay {
     fn new(shown: Progress) -> Self {
         let now = clock::now();
         Self { shown, phase: "resolve", begun: now, since: now, download: Download::default() }

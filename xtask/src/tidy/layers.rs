@@ -52,7 +52,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("tokio", &["serving", "server", "fetch", "client", "samosa"]),
     ("axum", &["server"]),
-    ("hyper", &["server", "samosa"]),
+    ("hyper", &["server", "client", "samosa"]),
     ("reqwest", &["fetch", "client", "samosa"]),
     ("object_store", &["fetch"]),
 ];

@@ -49,7 +49,7 @@ fn what_is_embedded_must_be_in_the_images_context() {
 
 #[test]
 fn an_allowed_edge_passes() {
-    let text = manifest("engine", "[dependencies]\nmodel.workspace = true\ntokenizer = \"1\"\nserde = \"1\"");
+    let text = manifest("engine", "[dependencies]\ntokenizer.workspace = true\nserde = \"1\"");
     assert_fails(&[("crates/engine/Cargo.toml", &text)], &[]);
 }
 
@@ -237,6 +237,9 @@ fn three_files_that_import_each_other_in_a_circle_fail() {
             [("lib.rs", "mod b; mod c; mod d;"), ("b.rs", b), ("c.rs", c), ("d.rs", "mod e;"), ("d/e.rs", e)];
         assert_eq!(circles(&files), [message], "{b} {c} {e}");
     }
+    let files = [("b", "use crate::c::X;"), ("c", "use crate::d::Y;"), ("d", "use crate::b::Z;")];
+    let paths = files.map(|(name, text)| (format!("crates/a/src/{name}.rs"), text));
+    assert_fails(&paths.each_ref().map(|(path, text)| (path.as_str(), *text)), &["imports"]);
 }
 
 #[test]
@@ -263,6 +266,7 @@ fn a_struct_or_an_enum_has_a_name_of_its_own() {
     };
     let twice = [("crates/a/src/b.rs", "struct X;"), ("crates/c/src/d.rs", "\npub(crate) enum X { Y }")];
     assert_eq!(found(&twice), ["crates/a/src/b.rs:1: X is defined in crates/c/src/d.rs:2 too [names]"]);
+    assert_fails(&twice, &["names"]);
     let apart = [
         ("crates/a/src/b.rs", "struct X; struct Error; #[cfg(test)] mod tests { struct Z; }"),
         ("crates/a/src/b/tests.rs", "struct X;"),

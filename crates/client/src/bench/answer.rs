@@ -2,9 +2,8 @@
 
 use serde_json::Value;
 
-use super::exchange::RequestFailure;
 use super::target::Api;
-use crate::http::{message, shortened};
+use crate::http::{ExchangeFailure, message, shortened};
 use crate::sse::{SseField, SseReader};
 
 /// Token times that room is made for at once.
@@ -17,6 +16,45 @@ pub(super) struct UsageCounts {
     /// Those of the prompt that it had read before.
     pub(super) cached: Option<u64>,
     pub(super) answer: Option<u64>,
+}
+
+/// Why a request has no whole answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct RequestFailure {
+    /// What it is counted under.
+    pub(super) kind: String,
+    /// What went wrong, as a clause.
+    pub(super) why: String,
+}
+
+impl RequestFailure {
+    pub(super) fn new(kind: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { kind: kind.into(), why: why.into() }
+    }
+
+    /// The stream holds what is no event.
+    pub(super) fn garbage(found: &str) -> Self {
+        Self::new("garbage", format!("the stream holds what is no event: {found}"))
+    }
+
+    /// The server said in an event that it failed.
+    pub(super) fn error_event(said: &str) -> Self {
+        Self::new("error event", format!("the server gave the answer up: {said}"))
+    }
+}
+
+impl From<ExchangeFailure> for RequestFailure {
+    fn from(failure: ExchangeFailure) -> Self {
+        let kind = match failure {
+            ExchangeFailure::Refused => "connection refused",
+            ExchangeFailure::Unreachable(_) => "no connection",
+            ExchangeFailure::OutOfSockets(_) => "no socket",
+            ExchangeFailure::Untrusted(_) => "no TLS",
+            ExchangeFailure::NotHttp => "not HTTP",
+            ExchangeFailure::Cut => "cut",
+        };
+        Self::new(kind, failure.to_string())
+    }
 }
 
 /// One answer as far as it came.

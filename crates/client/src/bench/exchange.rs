@@ -5,52 +5,13 @@ use std::time::Instant;
 use reqwest::{Response, StatusCode};
 use tokio::time::timeout;
 
-use super::answer::MeasuredAnswer;
+use super::LoadPlan;
+use super::answer::{MeasuredAnswer, RequestFailure};
 use super::target::Target;
-use super::{LoadPlan, load};
-use crate::http::{self, ExchangeFailure, message};
+use crate::http::{self, message};
 
 /// Bytes of a refusal that are read.
 const MAX_REFUSAL: usize = 16 << 10;
-
-/// Why a request has no whole answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct RequestFailure {
-    /// What it is counted under.
-    pub(super) kind: String,
-    /// What went wrong, as a clause.
-    pub(super) why: String,
-}
-
-impl RequestFailure {
-    pub(super) fn new(kind: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { kind: kind.into(), why: why.into() }
-    }
-
-    /// The stream holds what is no event.
-    pub(super) fn garbage(found: &str) -> Self {
-        Self::new("garbage", format!("the stream holds what is no event: {found}"))
-    }
-
-    /// The server said in an event that it failed.
-    pub(super) fn error_event(said: &str) -> Self {
-        Self::new("error event", format!("the server gave the answer up: {said}"))
-    }
-}
-
-impl From<ExchangeFailure> for RequestFailure {
-    fn from(failure: ExchangeFailure) -> Self {
-        let kind = match failure {
-            ExchangeFailure::Refused => "connection refused",
-            ExchangeFailure::Unreachable(_) => "no connection",
-            ExchangeFailure::OutOfSockets(_) => "no socket",
-            ExchangeFailure::Untrusted(_) => "no TLS",
-            ExchangeFailure::NotHttp => "not HTTP",
-            ExchangeFailure::Cut => "cut",
-        };
-        Self::new(kind, failure.to_string())
-    }
-}
 
 /// A request and what came of it.
 pub(super) struct RequestOutcome {
@@ -64,7 +25,7 @@ pub(super) struct RequestOutcome {
 pub(super) async fn ask(target: &Target, plan: &LoadPlan, index: u64, zero: Instant) -> RequestOutcome {
     let request = target.request(plan, index);
     let mut answer = MeasuredAnswer::new(target.api, plan.answer_tokens);
-    let begun = load::micros_since(zero);
+    let begun = micros_since(zero);
     let exchange = async {
         let response = target.client.send(request).await?;
         read(checked(response).await?, &mut answer, zero).await
@@ -103,7 +64,7 @@ async fn read(
 ) -> Result<(), RequestFailure> {
     // A body that breaks off after the last word is a whole answer.
     while let Ok(Some(bytes)) = response.chunk().await {
-        answer.push(&bytes, load::micros_since(zero))?;
+        answer.push(&bytes, micros_since(zero))?;
         if answer.ended {
             // What follows is the end of the body; a server that keeps it open is not waited for.
             http::finish(response).await;
@@ -112,4 +73,9 @@ async fn read(
     }
     let cut = || RequestFailure::new("cut", "the stream ended before the answer did");
     if answer.is_whole() { Ok(()) } else { Err(cut()) }
+}
+
+/// Microseconds since then.
+pub(super) fn micros_since(zero: Instant) -> u64 {
+    zero.elapsed().as_micros() as u64
 }

@@ -1,14 +1,13 @@
 //! All requests of a run: N streams at a time on one thread, and what that thread cost.
 
 use std::cell::Cell;
-use std::time::Instant;
 
 use anyhow::{Result, bail};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::LoadPlan;
-use super::exchange::{RequestOutcome, ask};
+use super::exchange::{RequestOutcome, ask, micros_since};
 use super::target::Target;
 use crate::now;
 
@@ -48,11 +47,6 @@ pub(super) async fn run(target: &Target, plan: &LoadPlan) -> Result<LoadRun> {
     let seconds = micros_since(zero) as f64 / 1e6;
     let cpu_seconds = cpu_seconds().zip(cpu).map(|(after, before)| after - before);
     Ok(LoadRun { outcomes, seconds, cpu_seconds })
-}
-
-/// Microseconds since then.
-pub(super) fn micros_since(zero: Instant) -> u64 {
-    zero.elapsed().as_micros() as u64
 }
 
 /// Processor time that this process has used.

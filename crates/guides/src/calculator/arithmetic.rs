@@ -15,7 +15,7 @@ use std::fmt;
 
 /// What an expression can be.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(super) enum ArithmeticValue {
     Number(Number),
     /// `()`
     EmptyTuple,
@@ -23,32 +23,32 @@ pub(super) enum Value {
     Ellipsis,
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for ArithmeticValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::Number(number) => number.fmt(f),
-            Value::EmptyTuple => f.write_str("()"),
-            Value::Ellipsis => f.write_str("Ellipsis"),
+            ArithmeticValue::Number(number) => number.fmt(f),
+            ArithmeticValue::EmptyTuple => f.write_str("()"),
+            ArithmeticValue::Ellipsis => f.write_str("Ellipsis"),
         }
     }
 }
 
 /// Evaluates a whole expression.
-pub(super) fn evaluate(expression: &str) -> Option<Value> {
-    let mut parser = Parser { rest: expression, nesting: 0 };
+pub(super) fn evaluate(expression: &str) -> Option<ArithmeticValue> {
+    let mut parser = ArithmeticParser { rest: expression, nesting: 0 };
     let value = parser.sum()?;
     parser.peek().is_none().then_some(value)
 }
 
-struct Parser<'a> {
+struct ArithmeticParser<'a> {
     /// What is not read yet.
     rest: &'a str,
     /// Open parentheses: the depth of the recursion.
     nesting: usize,
 }
 
-impl Parser<'_> {
-    fn sum(&mut self) -> Option<Value> {
+impl ArithmeticParser<'_> {
+    fn sum(&mut self) -> Option<ArithmeticValue> {
         let mut left = self.term()?;
         loop {
             left = if self.take("+") {
@@ -61,7 +61,7 @@ impl Parser<'_> {
         }
     }
 
-    fn term(&mut self) -> Option<Value> {
+    fn term(&mut self) -> Option<ArithmeticValue> {
         let mut left = self.factor()?;
         loop {
             left = if self.take("*") {
@@ -77,7 +77,7 @@ impl Parser<'_> {
     }
 
     /// Signs are counted, not recursed into: two minus signs cancel for every number.
-    fn factor(&mut self) -> Option<Value> {
+    fn factor(&mut self) -> Option<ArithmeticValue> {
         let (mut signed, mut negative) = (false, false);
         loop {
             if self.take("-") {
@@ -88,25 +88,25 @@ impl Parser<'_> {
             signed = true;
         }
         match self.atom()? {
-            Value::Number(number) if negative => Some(Value::Number(number.negate())),
-            Value::EmptyTuple | Value::Ellipsis if signed => None,
+            ArithmeticValue::Number(number) if negative => Some(ArithmeticValue::Number(number.negate())),
+            ArithmeticValue::EmptyTuple | ArithmeticValue::Ellipsis if signed => None,
             value => Some(value),
         }
     }
 
-    fn atom(&mut self) -> Option<Value> {
+    fn atom(&mut self) -> Option<ArithmeticValue> {
         if self.take("(") {
             return self.group();
         }
         if self.take("...") {
-            return Some(Value::Ellipsis);
+            return Some(ArithmeticValue::Ellipsis);
         }
-        self.number().map(Value::Number)
+        self.number().map(ArithmeticValue::Number)
     }
 
-    fn group(&mut self) -> Option<Value> {
+    fn group(&mut self) -> Option<ArithmeticValue> {
         if self.take(")") {
-            return Some(Value::EmptyTuple);
+            return Some(ArithmeticValue::EmptyTuple);
         }
         if self.nesting == MAX_NESTING {
             return None;
@@ -153,29 +153,31 @@ impl Parser<'_> {
 }
 
 fn numbers(
-    left: Value,
-    right: Value,
+    left: ArithmeticValue,
+    right: ArithmeticValue,
     operate: impl FnOnce(Number, Number) -> Option<Number>,
-) -> Option<Value> {
+) -> Option<ArithmeticValue> {
     match (left, right) {
-        (Value::Number(left), Value::Number(right)) => operate(left, right).map(Value::Number),
+        (ArithmeticValue::Number(left), ArithmeticValue::Number(right)) => {
+            operate(left, right).map(ArithmeticValue::Number)
+        }
         _ => None,
     }
 }
 
-fn add(left: Value, right: Value) -> Option<Value> {
+fn add(left: ArithmeticValue, right: ArithmeticValue) -> Option<ArithmeticValue> {
     match (left, right) {
-        (Value::EmptyTuple, Value::EmptyTuple) => Some(Value::EmptyTuple),
+        (ArithmeticValue::EmptyTuple, ArithmeticValue::EmptyTuple) => Some(ArithmeticValue::EmptyTuple),
         (left, right) => numbers(left, right, Number::add),
     }
 }
 
 /// A tuple times an integer repeats it, if the integer fits an index.
-fn multiply(left: Value, right: Value) -> Option<Value> {
+fn multiply(left: ArithmeticValue, right: ArithmeticValue) -> Option<ArithmeticValue> {
     match (left, right) {
-        (Value::EmptyTuple, Value::Number(Number::Int(times)))
-        | (Value::Number(Number::Int(times)), Value::EmptyTuple) => {
-            i64::try_from(times).ok().map(|_| Value::EmptyTuple)
+        (ArithmeticValue::EmptyTuple, ArithmeticValue::Number(Number::Int(times)))
+        | (ArithmeticValue::Number(Number::Int(times)), ArithmeticValue::EmptyTuple) => {
+            i64::try_from(times).ok().map(|_| ArithmeticValue::EmptyTuple)
         }
         (left, right) => numbers(left, right, Number::multiply),
     }

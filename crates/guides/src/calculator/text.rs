@@ -14,40 +14,40 @@ use std::fmt;
 
 /// What an expression can be.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(super) enum TextValue {
     Text(String),
     Count(usize),
     Bool(bool),
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for TextValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::Text(text) => f.write_str(text),
-            Value::Count(count) => count.fmt(f),
-            Value::Bool(true) => f.write_str("True"),
-            Value::Bool(false) => f.write_str("False"),
+            TextValue::Text(text) => f.write_str(text),
+            TextValue::Count(count) => count.fmt(f),
+            TextValue::Bool(true) => f.write_str("True"),
+            TextValue::Bool(false) => f.write_str("False"),
         }
     }
 }
 
 /// Evaluates a whole expression.
-pub(super) fn evaluate(expression: &str) -> Option<Value> {
-    let mut parser = Parser { rest: expression, nesting: 0 };
+pub(super) fn evaluate(expression: &str) -> Option<TextValue> {
+    let mut parser = TextParser { rest: expression, nesting: 0 };
     let value = parser.expression()?;
     parser.skip_spaces();
     parser.rest.is_empty().then_some(value)
 }
 
-struct Parser<'a> {
+struct TextParser<'a> {
     /// What is not read yet.
     rest: &'a str,
     /// Open parentheses: the depth of the recursion.
     nesting: usize,
 }
 
-impl<'a> Parser<'a> {
-    fn expression(&mut self) -> Option<Value> {
+impl<'a> TextParser<'a> {
+    fn expression(&mut self) -> Option<TextValue> {
         let mut n_nots = 0;
         while self.take_not() {
             n_nots += 1;
@@ -57,14 +57,14 @@ impl<'a> Parser<'a> {
             return Some(value);
         }
         let is_true = match value {
-            Value::Text(text) => !text.is_empty(),
-            Value::Count(count) => count != 0,
-            Value::Bool(is_true) => is_true,
+            TextValue::Text(text) => !text.is_empty(),
+            TextValue::Count(count) => count != 0,
+            TextValue::Bool(is_true) => is_true,
         };
-        Some(Value::Bool(is_true == (n_nots % 2 == 0)))
+        Some(TextValue::Bool(is_true == (n_nots % 2 == 0)))
     }
 
-    fn method(&mut self) -> Option<Value> {
+    fn method(&mut self) -> Option<TextValue> {
         let mut value = self.atom()?;
         while self.take(".") {
             let name = self.name();
@@ -72,14 +72,16 @@ impl<'a> Parser<'a> {
                 return None;
             }
             let argument = if self.take(")") { None } else { Some(self.closed()?) };
-            let (Value::Text(text), None | Some(Value::Text(_))) = (&value, &argument) else { return None };
+            let (TextValue::Text(text), None | Some(TextValue::Text(_))) = (&value, &argument) else {
+                return None;
+            };
             let argument = argument.map(|value| value.to_string());
             value = call(text, name, argument.as_deref())?;
         }
         Some(value)
     }
 
-    fn atom(&mut self) -> Option<Value> {
+    fn atom(&mut self) -> Option<TextValue> {
         if self.take("(") {
             return self.closed();
         }
@@ -87,11 +89,11 @@ impl<'a> Parser<'a> {
         while let Some(more) = self.string()? {
             text.push_str(more);
         }
-        Some(Value::Text(text))
+        Some(TextValue::Text(text))
     }
 
     /// An expression and its closing parenthesis.
-    fn closed(&mut self) -> Option<Value> {
+    fn closed(&mut self) -> Option<TextValue> {
         if self.nesting == MAX_NESTING {
             return None;
         }
@@ -153,11 +155,11 @@ fn name_len(text: &str) -> usize {
 }
 
 /// A method of a string with no argument or one.
-fn call(text: &str, name: &str, argument: Option<&str>) -> Option<Value> {
+fn call(text: &str, name: &str, argument: Option<&str>) -> Option<TextValue> {
     let set = argument.unwrap_or(" ");
     let in_set = |c: char| set.contains(c);
     let changed = match (name, argument) {
-        ("count", Some(needle)) => return Some(Value::Count(count(text, needle))),
+        ("count", Some(needle)) => return Some(TextValue::Count(count(text, needle))),
         ("lower", None) => text.to_ascii_lowercase(),
         ("upper", None) => text.to_ascii_uppercase(),
         ("swapcase", None) => text.chars().map(swap_case).collect(),
@@ -168,7 +170,7 @@ fn call(text: &str, name: &str, argument: Option<&str>) -> Option<Value> {
         ("rstrip", _) => text.trim_end_matches(in_set).to_owned(),
         _ => return None,
     };
-    Some(Value::Text(changed))
+    Some(TextValue::Text(changed))
 }
 
 /// Occurrences that do not overlap; the empty string is before and after every character.

@@ -35,11 +35,11 @@ pub(super) struct Turns {
 struct Wary {
     until: Instant,
     lasts: Duration,
-    turn: Turn,
+    state: ContentionState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Turn {
+enum ContentionState {
     Alone {
         until: Instant,
     },
@@ -69,12 +69,14 @@ impl Turns {
             }
             return false;
         }
-        match wary.turn {
-            Turn::Alone { until } if now >= until => wary.turn = Turn::Calling,
-            Turn::Together { until } if now >= until => wary.turn = Turn::Alone { until: now + ALONE },
+        match wary.state {
+            ContentionState::Alone { until } if now >= until => wary.state = ContentionState::Calling,
+            ContentionState::Together { until } if now >= until => {
+                wary.state = ContentionState::Alone { until: now + ALONE }
+            }
             _ => {}
         }
-        matches!(wary.turn, Turn::Alone { .. })
+        matches!(wary.state, ContentionState::Alone { .. })
     }
 
     /// Learns from a job of which others took tasks: the caller `ran` its own and then `waited`.
@@ -82,9 +84,9 @@ impl Turns {
         if waited >= STALL && waited >= 2 * ran {
             self.stalled(waited, now());
         } else if let Some(wary) = &mut self.wary
-            && wary.turn == Turn::Calling
+            && wary.state == ContentionState::Calling
         {
-            wary.turn = Turn::Together { until: now() + TOGETHER };
+            wary.state = ContentionState::Together { until: now() + TOGETHER };
         }
     }
 
@@ -95,7 +97,11 @@ impl Turns {
         if lost >= TOO_MUCH {
             let lasts = self.wary.as_ref().map_or(WARY_FIRST, |last| (2 * last.lasts).min(WARY_MOST));
             self.lost = None;
-            self.wary = Some(Wary { until: now + lasts, lasts, turn: Turn::Alone { until: now + ALONE } });
+            self.wary = Some(Wary {
+                until: now + lasts,
+                lasts,
+                state: ContentionState::Alone { until: now + ALONE },
+            });
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Activations as integer weights want them: bytes with a scale for each group.
 
 use crate::activations::{PreparedRow, SMALLEST};
-use crate::packed::Group;
+use crate::packed::GroupShape;
 
-pub(crate) fn quantise(row: &[f32], to: &mut PreparedRow<'_>, group: Group) {
+pub(crate) fn quantise(row: &[f32], to: &mut PreparedRow<'_>, group: GroupShape) {
     to.words.fill(0);
     for (g, numbers) in row.chunks(group.inputs).enumerate() {
         let largest = numbers.iter().fold(0.0f32, |m, x| m.max(x.abs()));

@@ -1,7 +1,7 @@
 //! `y[r][o] = Σₖ x[r][k] · w[o][k]`, k ascending; with whole numbers group by group.
 
 use crate::matmul::{Epilogue, Panels};
-use crate::packed::Group;
+use crate::packed::GroupShape;
 use crate::tile::PANEL;
 
 pub(crate) fn multiply(job: &Panels<'_>) {
@@ -27,7 +27,7 @@ fn sum(job: &Panels<'_>, row: usize, output: usize) -> f32 {
     x.iter().enumerate().map(|(k, x)| x * job.w.at(output, k)).sum()
 }
 
-fn sum_of_groups(job: &Panels<'_>, group: Group, row: usize, output: usize) -> f32 {
+fn sum_of_groups(job: &Panels<'_>, group: GroupShape, row: usize, output: usize) -> f32 {
     let prepared = job.x.prepared();
     let words = &prepared.words[row * prepared.row_words..][..prepared.row_words];
     let mut total = 0.0f32;

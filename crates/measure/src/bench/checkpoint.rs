@@ -19,8 +19,7 @@ use serde_json::json;
 use serving::LoadedModel;
 
 use super::formats::Format;
-use super::kernels::{VOCABULARY, WIDTH_OF_A_LAYER};
-use super::setup::Setup;
+use super::setup::{Setup, VOCABULARY, WIDTH_OF_A_LAYER};
 use crate::place;
 
 use self::numbers::Numbers;
@@ -76,20 +75,20 @@ pub(crate) fn make_once(root: &Path, depth: usize) -> anyhow::Result<()> {
         return Ok(());
     }
     eprintln!("making a random checkpoint of depth {depth}");
-    make(&folder, Shape::of_depth(depth)).with_context(|| format!("making {}", folder.display()))?;
+    make(&folder, ModelSize::of_depth(depth)).with_context(|| format!("making {}", folder.display()))?;
     Ok(fs::write(edition, EDITION)?)
 }
 
 /// Sizes of a model.
 #[derive(Clone, Copy)]
-struct Shape {
+struct ModelSize {
     layers: usize,
     width: usize,
     heads: usize,
     vocabulary: usize,
 }
 
-impl Shape {
+impl ModelSize {
     fn of_depth(depth: usize) -> Self {
         let width = depth * WIDTH_OF_A_LAYER;
         Self { layers: depth, width, heads: width.div_ceil(HEAD_DIM), vocabulary: VOCABULARY }
@@ -101,9 +100,9 @@ impl Shape {
     }
 }
 
-fn make(folder: &Path, shape: Shape) -> anyhow::Result<()> {
+fn make(folder: &Path, shape: ModelSize) -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
-    let Shape { layers, width, heads, vocabulary } = shape;
+    let ModelSize { layers, width, heads, vocabulary } = shape;
     let meta = json!({"step": 1, "val_bpb": 8.0, "model_config": {
         "sequence_len": SEQUENCE, "vocab_size": vocabulary, "n_layer": layers, "n_head": heads,
         "n_kv_head": heads, "n_embd": width, "window_pattern": WINDOWS,
@@ -123,7 +122,7 @@ fn make(folder: &Path, shape: Shape) -> anyhow::Result<()> {
 }
 
 /// A tensor and what is in it.
-struct Parameter {
+struct SyntheticTensor {
     described: Described,
     content: Content,
 }
@@ -138,7 +137,7 @@ enum Content {
     Constant(f32),
 }
 
-impl Parameter {
+impl SyntheticTensor {
     fn new(name: impl Into<String>, shape: &[usize], numeric: Numeric, content: Content) -> Self {
         Self { described: Described { name: name.into(), shape: shape.to_vec(), numeric }, content }
     }
@@ -163,16 +162,17 @@ impl Parameter {
 
 /// Every parameter of the newest generation, as nanochat names and keeps them: matrices in f32, tables that
 /// are only looked up in bf16.
-fn parameters(shape: Shape) -> Vec<Parameter> {
-    let Shape { layers, width: c, heads, vocabulary } = shape;
+fn parameters(shape: ModelSize) -> Vec<SyntheticTensor> {
+    let ModelSize { layers, width: c, heads, vocabulary } = shape;
     let of_width = (3.0 / c as f32).sqrt();
     let matrix = |name: String, rows, inputs, bound| {
-        Parameter::new(name, &[rows, inputs], Numeric::F32, Content::Uniform(bound))
+        SyntheticTensor::new(name, &[rows, inputs], Numeric::F32, Content::Uniform(bound))
     };
-    let table =
-        |name: String, bound| Parameter::new(name, &[vocabulary, c], Numeric::Bf16, Content::Uniform(bound));
+    let table = |name: String, bound| {
+        SyntheticTensor::new(name, &[vocabulary, c], Numeric::Bf16, Content::Uniform(bound))
+    };
     let scalars = |name: &str, shape: &[usize], value| {
-        Parameter::new(name, shape, Numeric::F32, Content::Constant(value))
+        SyntheticTensor::new(name, shape, Numeric::F32, Content::Constant(value))
     };
     let mut all = vec![
         scalars("resid_lambdas", &[layers], 1.0),
@@ -193,7 +193,7 @@ fn parameters(shape: Shape) -> Vec<Parameter> {
         all.push(matrix(name("mlp.c_proj"), c, 4 * c, of_width / 2.0));
     }
     let head = Content::Head(of_width);
-    all.push(Parameter::new("lm_head.weight", &[vocabulary, c], Numeric::F32, head));
+    all.push(SyntheticTensor::new("lm_head.weight", &[vocabulary, c], Numeric::F32, head));
     let with_values = (0..layers).filter(|&l| shape.has_values(l));
     all.extend(with_values.map(|l| table(format!("value_embeds.{l}.weight"), of_width)));
     all.push(matrix("smear_gate.weight".to_owned(), 1, SMEAR_CHANNELS, 0.1));
@@ -206,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    const SMALL: Shape = Shape { layers: 3, width: 128, heads: 1, vocabulary: 300 };
+    const SMALL: ModelSize = ModelSize { layers: 3, width: 128, heads: 1, vocabulary: 300 };
 
     fn made() -> (tempfile::TempDir, PathBuf) {
         let root = tempfile::tempdir().unwrap();
@@ -259,7 +259,8 @@ mod tests {
 
     #[test]
     fn special_tokens_have_no_logits() {
-        let head = Parameter::new("lm_head.weight", &[20, 4], Numeric::F32, Content::Head(1.0)).bytes(1);
+        let head =
+            SyntheticTensor::new("lm_head.weight", &[20, 4], Numeric::F32, Content::Head(1.0)).bytes(1);
         let (used, zeros) = head.split_at((20 - tokenizer::SPECIAL) * 4 * 4);
         assert!(zeros.iter().all(|&byte| byte == 0));
         assert!(used.as_chunks::<4>().0.iter().all(|bytes| f32::from_le_bytes(*bytes) != 0.0));
@@ -267,12 +268,12 @@ mod tests {
 
     #[test]
     fn depth_12_has_the_size_that_nanochat_saves() {
-        let bytes = |p: &Parameter| {
+        let bytes = |p: &SyntheticTensor| {
             let size = if p.described.numeric == Numeric::F32 { 4 } else { 2 };
             p.described.shape.iter().product::<usize>() * size
         };
-        let total: usize = parameters(Shape::of_depth(12)).iter().map(bytes).sum();
+        let total: usize = parameters(ModelSize::of_depth(12)).iter().map(bytes).sum();
         assert!((785_000_000..800_000_000).contains(&total), "{total}");
-        assert_eq!(parameters(Shape::of_depth(12)).len(), 91);
+        assert_eq!(parameters(ModelSize::of_depth(12)).len(), 91);
     }
 }

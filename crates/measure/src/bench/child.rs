@@ -16,7 +16,7 @@ use super::{checkpoint, clock, machine};
 
 /// What a child does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum Task {
+pub(crate) enum ChildTask {
     /// Loads the model and says how that went
     Load,
     /// Keeps a core busy
@@ -29,16 +29,16 @@ const SPIN: Duration = Duration::from_mins(2);
 const CORE: &str = "1";
 
 /// Does a child's work.
-pub(crate) fn run(task: Task, setup: &Setup) -> anyhow::Result<()> {
+pub(crate) fn run(task: ChildTask, setup: &Setup) -> anyhow::Result<()> {
     match task {
-        Task::Spin => {
+        ChildTask::Spin => {
             let begun = clock::now();
             while begun.elapsed() < SPIN {
                 std::hint::spin_loop();
             }
             Ok(())
         }
-        Task::Load => {
+        ChildTask::Load => {
             println!("{}", load(setup, setup.formats[0])?);
             Ok(())
         }
@@ -76,7 +76,7 @@ impl Child {
         if pinned {
             command.args(["-c", CORE]).arg(&own);
         }
-        command.args(arguments(setup, Task::Spin, None)).stdin(Stdio::null());
+        command.args(arguments(setup, ChildTask::Spin, None)).stdin(Stdio::null());
         Ok(Self(command.spawn().context("a process that keeps a core busy does not start")?))
     }
 }
@@ -93,7 +93,7 @@ impl Drop for Child {
 pub(crate) fn loaded(setup: &Setup, format: &Format) -> anyhow::Result<Value> {
     let own = std::env::current_exe()?;
     let output = Command::new(own)
-        .args(arguments(setup, Task::Load, Some(format)))
+        .args(arguments(setup, ChildTask::Load, Some(format)))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()?;
@@ -103,10 +103,10 @@ pub(crate) fn loaded(setup: &Setup, format: &Format) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-fn arguments(setup: &Setup, task: Task, format: Option<&Format>) -> Vec<String> {
+fn arguments(setup: &Setup, task: ChildTask, format: Option<&Format>) -> Vec<String> {
     let task = match task {
-        Task::Load => "load",
-        Task::Spin => "spin",
+        ChildTask::Load => "load",
+        ChildTask::Spin => "spin",
     };
     let mut arguments = vec!["bench".to_owned(), format!("--child={task}")];
     arguments.extend([

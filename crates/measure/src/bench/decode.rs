@@ -7,7 +7,7 @@ use super::formats::Format;
 use super::limits;
 use super::report::{Figure, Report};
 use super::setup::Setup;
-use super::streams::{Service, Stream, Times, all_decoding};
+use super::streams::{BenchStream, Service, Times, all_decoding};
 use super::{clock, kernels};
 
 /// Streams at a time.
@@ -98,9 +98,11 @@ pub(crate) fn decode(service: &Service, n: usize, tokens: usize) -> anyhow::Resu
 }
 
 /// Watches streams that decode together.
-pub(crate) fn together(streams: impl Iterator<Item = anyhow::Result<Stream>>) -> anyhow::Result<Together> {
+pub(crate) fn together(
+    streams: impl Iterator<Item = anyhow::Result<BenchStream>>,
+) -> anyhow::Result<Together> {
     let asked = streams.collect::<Result<Vec<_>, _>>()?;
-    let times = asked.into_iter().map(Stream::finish).collect::<Result<Vec<Times>, _>>()?;
+    let times = asked.into_iter().map(BenchStream::finish).collect::<Result<Vec<Times>, _>>()?;
     let span = all_decoding(&times)?;
     let gaps: Vec<f64> = times.iter().flat_map(|stream| stream.gaps(span)).collect();
     let seconds = (span.1 - span.0).as_secs_f64();

@@ -10,12 +10,8 @@ use super::clock;
 use super::formats::Format;
 use super::limits::{Limits, unit};
 use super::report::{Figure, Report};
-use super::setup::Setup;
+use super::setup::{Setup, VOCABULARY, WIDTH_OF_A_LAYER};
 
-/// Width of the residual stream, a layer: nanochat's rule.
-pub(crate) const WIDTH_OF_A_LAYER: usize = 64;
-/// Token ids.
-pub(crate) const VOCABULARY: usize = 32_768;
 /// Rows of activations that are measured.
 const ROWS: [usize; 7] = [1, 4, 8, 16, 32, 64, 512];
 /// Queries, keys and values; the attention's output; up; down.

@@ -5,7 +5,7 @@ use super::formats::Format;
 use super::limits::Limits;
 use super::report::{Figure, Report};
 use super::setup::Setup;
-use super::streams::{Service, Stream};
+use super::streams::{BenchStream, Service};
 use super::{clock, kernels};
 
 /// Tokens of the prompt whose reading is timed, and of the prefix that comes again.
@@ -95,7 +95,7 @@ fn late_prompt(service: &Service) -> anyhow::Result<f64> {
     Ok(worst - clock::median(&before))
 }
 
-fn ask_all(service: &Service, prompt: usize, tokens: usize) -> anyhow::Result<Vec<Stream>> {
+fn ask_all(service: &Service, prompt: usize, tokens: usize) -> anyhow::Result<Vec<BenchStream>> {
     (0..CROWD).map(|_| service.ask(service.prompt(prompt), tokens)).collect()
 }
 

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::setup::Setup;
+use super::setup::{Setup, WIDTH_OF_A_LAYER};
 use super::{clock, targets};
 
 /// The machine in a line, and what is measured on it in another.
 pub(crate) fn describe(setup: &Setup) -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let Setup { depth, threads, isa, .. } = setup;
-    let width = super::kernels::WIDTH_OF_A_LAYER * depth;
+    let width = WIDTH_OF_A_LAYER * depth;
     format!(
         "{}, {cores} cores, {}, {threads} compute threads\n\
          model: {depth} layers of width {width}, random weights\n{}",

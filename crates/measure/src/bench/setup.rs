@@ -8,6 +8,11 @@ use kernels::{Compute, Isa};
 use super::formats::{FORMATS, Format};
 use super::{Group, Options};
 
+/// Width of the residual stream, a layer: nanochat's rule.
+pub(crate) const WIDTH_OF_A_LAYER: usize = 64;
+/// Token ids.
+pub(crate) const VOCABULARY: usize = 32_768;
+
 /// The options, resolved.
 pub(crate) struct Setup {
     only: Vec<Group>,

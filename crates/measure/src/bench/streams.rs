@@ -62,7 +62,7 @@ impl Service {
     }
 
     /// Asks for exactly `tokens` tokens, each the likeliest.
-    pub(crate) fn ask(&self, prompt: Vec<u32>, tokens: usize) -> anyhow::Result<Stream> {
+    pub(crate) fn ask(&self, prompt: Vec<u32>, tokens: usize) -> anyhow::Result<BenchStream> {
         let likeliest = Sampling { temperature: 0.0, ..Sampling::default() };
         self.ask_for(prompt, tokens, &likeliest, |request| request)
     }
@@ -74,7 +74,7 @@ impl Service {
         tokens: usize,
         sampling: &Sampling,
         add: impl Fn(Request) -> Request,
-    ) -> anyhow::Result<Stream> {
+    ) -> anyhow::Result<BenchStream> {
         let request = Request::new(prompt, tokens, sampling.clone(), self.bounds)
             .map_err(|why| anyhow::anyhow!("the engine cannot take this request: {why:?}"))?;
         let request = add(request);
@@ -96,7 +96,7 @@ impl Service {
         let asked = clock::now();
         let submitted = self.handle.submit(request, Box::new(sink));
         submitted.map_err(|why| anyhow::anyhow!("the engine refused a request: {why:?}"))?;
-        Ok(Stream { asked, came, over, wanted: tokens })
+        Ok(BenchStream { asked, came, over, wanted: tokens })
     }
 
     /// Asks and waits for the end.
@@ -106,14 +106,14 @@ impl Service {
 }
 
 /// A request that is being answered.
-pub(crate) struct Stream {
+pub(crate) struct BenchStream {
     asked: Instant,
     came: Arc<Mutex<Vec<Instant>>>,
     over: Receiver<bool>,
     wanted: usize,
 }
 
-impl Stream {
+impl BenchStream {
     /// Waits until so many tokens came.
     pub(crate) fn wait_for(&self, tokens: usize) -> anyhow::Result<()> {
         while self.came.lock().unwrap_or_else(PoisonError::into_inner).len() < tokens {

@@ -8,15 +8,14 @@ use engine::backend::{BatchItem, LogitRows, PAGE};
 use guides::Calculator;
 use serving::LoadedModel;
 
+use super::sample::ANSWER_TOKENS;
 use super::score::top;
 
-/// Longest answer, the token that ends it included.
-pub(crate) const ANSWER_TOKENS: usize = 64;
 /// Prompts answered at a time: bounds the keys and values in memory, and changes no result.
 const BATCH: usize = 16;
 
 /// A sequence on its way.
-struct Sequence {
+struct GreedySequence {
     tokens: Vec<u32>,
     prompt: usize,
     /// Tokens that were read.
@@ -25,7 +24,7 @@ struct Sequence {
     calculator: Option<Calculator>,
 }
 
-impl Sequence {
+impl GreedySequence {
     /// What is to be read of it.
     fn item(&self) -> BatchItem<'_> {
         let (history, tokens) = self.tokens.split_at(self.read);
@@ -48,9 +47,9 @@ pub(crate) fn answers(model: &LoadedModel, compute: &Compute, prompts: &[Vec<u32
             let calculator =
                 model.chat.calculator.map(|tokens| Calculator::new(Arc::clone(&model.tokenizer), tokens));
             let tables = vec![table; classes];
-            Sequence { tokens: prompt.clone(), prompt: prompt.len(), read: 0, tables, calculator }
+            GreedySequence { tokens: prompt.clone(), prompt: prompt.len(), read: 0, tables, calculator }
         };
-        let mut batch: Vec<Sequence> = prompts.iter().enumerate().map(begin).collect();
+        let mut batch: Vec<GreedySequence> = prompts.iter().enumerate().map(begin).collect();
         while step(model, compute, (&mut session, &mut batch)) {}
         answers.extend(batch.into_iter().map(|sequence| sequence.tokens[sequence.prompt..].to_vec()));
     }
@@ -58,8 +57,12 @@ pub(crate) fn answers(model: &LoadedModel, compute: &Compute, prompts: &[Vec<u32
 }
 
 /// Adds a token to every answer that goes on; whether there was one.
-fn step(model: &LoadedModel, compute: &Compute, (session, batch): (&mut Session, &mut [Sequence])) -> bool {
-    let mut going: Vec<&mut Sequence> = batch
+fn step(
+    model: &LoadedModel,
+    compute: &Compute,
+    (session, batch): (&mut Session, &mut [GreedySequence]),
+) -> bool {
+    let mut going: Vec<&mut GreedySequence> = batch
         .iter_mut()
         .filter(|sequence| {
             let answer = &sequence.tokens[sequence.prompt..];

@@ -6,7 +6,6 @@ use serde_json::Value;
 use serving::LoadedModel;
 use tokenizer::{Message, Role};
 
-use super::greedy::ANSWER_TOKENS;
 use crate::place;
 
 const CHAT: &str = "goldens/quality/chat.jsonl";
@@ -15,16 +14,19 @@ const TEXT: &str = "goldens/quality/text.txt";
 /// Fewer prompts of a file than these say nothing about shares.
 const MIN_PROMPTS: usize = 100;
 
+/// Longest answer, the token that ends it included.
+pub(crate) const ANSWER_TOKENS: usize = 64;
+
 /// Which kind of text a document is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Part {
+pub(crate) enum TextKind {
     Chat,
     Text,
 }
 
 /// At most a context full of tokens, the first of which is BOS.
 pub(crate) struct Document {
-    pub(crate) part: Part,
+    pub(crate) part: TextKind,
     pub(crate) tokens: Vec<u32>,
     /// Whether a token is one that a model is asked to foretell, for each of them.
     pub(crate) scored: Vec<bool>,
@@ -58,7 +60,7 @@ impl Sample {
 
     /// Tokens that are scored, of chat and of text.
     pub(crate) fn scored(&self) -> [usize; 2] {
-        [Part::Chat, Part::Text].map(|part| {
+        [TextKind::Chat, TextKind::Text].map(|part| {
             let documents = self.documents.iter().filter(|document| document.part == part);
             documents.map(|document| document.scored.iter().filter(|scored| **scored).count()).sum()
         })
@@ -73,13 +75,13 @@ impl Document {
         let marks = model.chat.messages.context("the model takes no messages")?;
         let given = [model.chat.bos, marks.user_start, marks.assistant_start];
         let scored = tokens.iter().map(|token| !given.contains(token)).collect();
-        Ok(Self { part: Part::Chat, tokens, scored })
+        Ok(Self { part: TextKind::Chat, tokens, scored })
     }
 
     fn text(bos: u32, ids: &[u32]) -> Self {
         let tokens = [&[bos], ids].concat();
         let scored = (0..tokens.len()).map(|i| i > 0).collect();
-        Self { part: Part::Text, tokens, scored }
+        Self { part: TextKind::Text, tokens, scored }
     }
 }
 

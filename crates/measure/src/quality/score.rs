@@ -5,7 +5,7 @@ use cpu::{Compute, KvCache, KvLayout, Session};
 use engine::backend::{BatchItem, LogitRows, PAGE};
 use serving::LoadedModel;
 
-use super::sample::{Document, Part};
+use super::sample::{Document, TextKind};
 
 /// Positions of one pass: bounds the logits in memory, and changes no result.
 const CHUNK: usize = 128;
@@ -104,7 +104,7 @@ fn session(model: &LoadedModel) -> (Session, Vec<Vec<u32>>) {
 impl Score {
     /// Adds the rows of logits from `position` on, beside the reference's.
     fn add(&mut self, document: &Document, position: usize, (logits, reference): (&[f32], &[f32])) {
-        let part = usize::from(document.part == Part::Text);
+        let part = usize::from(document.part == TextKind::Text);
         let targets = document.tokens.iter().zip(&document.scored).skip(position + 1);
         let width = logits.len() / (document.tokens.len() - 1 - position).min(CHUNK);
         let rows = logits.chunks_exact(width).zip(reference.chunks_exact(width));
@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_document_is_scored_where_it_asks_for_it() {
-        let document = Document { part: Part::Text, tokens: vec![0, 1, 0], scored: vec![false, true, false] };
+        let document =
+            Document { part: TextKind::Text, tokens: vec![0, 1, 0], scored: vec![false, true, false] };
         let mut score = Score::default();
         score.add(&document, 0, (&[0.0, 3.0f32.ln(), 9.0, 0.0], &[0.0, 0.0, 0.0, 9.0]));
         assert_eq!((score.tokens, score.same_top), ([0, 1], 0));

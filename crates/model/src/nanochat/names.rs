@@ -14,16 +14,33 @@ const GLOBAL: [(&str, Parameter); 7] = [
     ("backout_lambda", Parameter::BackoutScale),
 ];
 
-/// Parameters of a layer: nanochat's name, and the other class' where it has one.
-const IN_LAYER: [(&str, Option<&str>, fn(usize) -> Parameter); 7] = [
-    ("attn.c_q.weight", Some("self_attn.q_proj.weight"), Parameter::Query),
-    ("attn.c_k.weight", Some("self_attn.k_proj.weight"), Parameter::Key),
-    ("attn.c_v.weight", Some("self_attn.v_proj.weight"), Parameter::Value),
-    ("attn.c_proj.weight", Some("self_attn.o_proj.weight"), Parameter::AttentionOut),
-    ("mlp.c_fc.weight", Some("mlp.fc1.weight"), Parameter::Up),
-    ("mlp.c_proj.weight", Some("mlp.fc2.weight"), Parameter::Down),
-    ("attn.ve_gate.weight", None, Parameter::ValueGate),
+/// Parameters of a layer.
+const IN_LAYER: [LayerName; 7] = [
+    LayerName::both("attn.c_q.weight", "self_attn.q_proj.weight", Parameter::Query),
+    LayerName::both("attn.c_k.weight", "self_attn.k_proj.weight", Parameter::Key),
+    LayerName::both("attn.c_v.weight", "self_attn.v_proj.weight", Parameter::Value),
+    LayerName::both("attn.c_proj.weight", "self_attn.o_proj.weight", Parameter::AttentionOut),
+    LayerName::both("mlp.c_fc.weight", "mlp.fc1.weight", Parameter::Up),
+    LayerName::both("mlp.c_proj.weight", "mlp.fc2.weight", Parameter::Down),
+    LayerName { nanochat: "attn.ve_gate.weight", hugging_face: None, parameter: Parameter::ValueGate },
 ];
+
+struct LayerName {
+    nanochat: &'static str,
+    hugging_face: Option<&'static str>,
+    /// The parameter of the layer with this index.
+    parameter: fn(usize) -> Parameter,
+}
+
+impl LayerName {
+    const fn both(
+        nanochat: &'static str,
+        hugging_face: &'static str,
+        parameter: fn(usize) -> Parameter,
+    ) -> Self {
+        Self { nanochat, hugging_face: Some(hugging_face), parameter }
+    }
+}
 
 /// nanochat's name of a parameter.
 pub(crate) fn name(parameter: Parameter) -> String {
@@ -31,8 +48,8 @@ pub(crate) fn name(parameter: Parameter) -> String {
         return (*name).to_owned();
     }
     let layer = parameter.layer().unwrap_or_default();
-    match IN_LAYER.iter().find(|(.., of_layer)| of_layer(layer) == parameter) {
-        Some((name, ..)) => format!("transformer.h.{layer}.{name}"),
+    match IN_LAYER.iter().find(|name| (name.parameter)(layer) == parameter) {
+        Some(name) => format!("transformer.h.{layer}.{}", name.nanochat),
         None => format!("value_embeds.{layer}.weight"),
     }
 }
@@ -50,12 +67,12 @@ pub(crate) fn parse(name: &str) -> Option<Parameter> {
     }
     let in_layer = |prefix: &str| name.strip_prefix(prefix)?.split_once('.');
     if let Some((layer, part)) = in_layer("transformer.h.") {
-        let (.., parameter) = IN_LAYER.iter().find(|(native, ..)| *native == part)?;
-        return layer.parse().ok().map(parameter);
+        let name = IN_LAYER.iter().find(|name| name.nanochat == part)?;
+        return layer.parse().ok().map(name.parameter);
     }
     let (layer, part) = in_layer("layers.")?;
-    let (.., parameter) = IN_LAYER.iter().find(|(_, other, _)| *other == Some(part))?;
-    layer.parse().ok().map(parameter)
+    let name = IN_LAYER.iter().find(|name| name.hugging_face == Some(part))?;
+    layer.parse().ok().map(name.parameter)
 }
 
 #[cfg(test)]
@@ -76,7 +93,7 @@ mod tests {
 
     #[test]
     fn every_parameter_has_a_name_that_parses_to_it() {
-        let of_layer = IN_LAYER.iter().map(|(.., parameter)| parameter(7));
+        let of_layer = IN_LAYER.iter().map(|name| (name.parameter)(7));
         let all = GLOBAL.iter().map(|(_, parameter)| *parameter).chain(of_layer);
         for parameter in all.chain([Parameter::ValueEmbedding(7)]) {
             assert_eq!(parse(&name(parameter)), Some(parameter));

@@ -11,7 +11,7 @@ use std::path::Path;
 use client::text::wrap;
 use serde_json::{Map, Value, json};
 
-use self::operations::{ApiOperation, INTRODUCTION, OPERATIONS, OTHERS};
+use self::operations::{INTRODUCTION, OPERATIONS, OTHERS, OperationNotes};
 use super::schema::{SchemaRow, rows};
 use super::{cell, code_list, keep_page};
 use crate::settings::Values;
@@ -29,7 +29,7 @@ fn the_page_of_the_api_has_every_operation_and_every_route() {
         let _ = writeln!(page, "\n## {title}");
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, contract) in methods.as_object().unwrap() {
-                let named = |operation: &&ApiOperation| {
+                let named = |operation: &&OperationNotes| {
                     operation.method.eq_ignore_ascii_case(method) && operation.path == path
                 };
                 let operation = OPERATIONS.iter().find(named);
@@ -117,7 +117,7 @@ fn extend(schema: &mut Value, with: Value) {
 }
 
 /// An operation, under a heading of its own.
-fn add(page: &mut String, operation: &ApiOperation, document: &Value, contract: &Value) {
+fn add(page: &mut String, operation: &OperationNotes, document: &Value, contract: &Value) {
     let public = contract.get("security").or(document.get("security")).is_none();
     let key = if public { " Needs no key." } else { "" };
     let summary = contract["summary"].as_str().unwrap().trim();

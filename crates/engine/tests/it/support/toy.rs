@@ -92,7 +92,7 @@ impl Toy {
             assert!(end <= self.shape.sequence_len, "position {end} is beyond the context");
             assert_eq!(sequence.tables.len(), self.shape.classes.len(), "a table for each class");
             // The first class sees at least the token before.
-            if let Some((position, &before)) = sequence.history.iter().enumerate().last() {
+            if let Some((position, &before)) = sequence.history.iter().enumerate().next_back() {
                 assert_eq!(before, self.stores[0][slot(&sequence.tables[0], position)], "at {position}");
             }
         }

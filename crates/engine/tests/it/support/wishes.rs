@@ -77,7 +77,7 @@ impl Thirds {
         if !self.due.is_empty() {
             assert_eq!(self.due.remove(0), token);
         } else if self.state.is_multiple_of(6) {
-            self.due = (0..1 + self.state % 5).map(|i| (self.state + 7 * i) % 256).collect();
+            self.due = (0..=self.state % 5).map(|i| (self.state + 7 * i) % 256).collect();
         }
     }
 }

@@ -94,10 +94,10 @@ pub(crate) struct Archive {
     out: BufWriter<File>,
     folder: String,
     written: u64,
-    entries: Vec<Entry>,
+    entries: Vec<ArchiveEntry>,
 }
 
-struct Entry {
+struct ArchiveEntry {
     name: String,
     header: u64,
     size: u64,
@@ -129,14 +129,14 @@ impl Archive {
         local.extend(vec![b'Z'; padding]);
         self.put(&local)?;
         self.put(contents)?;
-        self.entries.push(Entry { name, header, size, checksum });
+        self.entries.push(ArchiveEntry { name, header, size, checksum });
         Ok(())
     }
 
     /// Writes the directory and closes the file.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         let (directory, count) = (self.written, self.entries.len() as u64);
-        let entries: Vec<u8> = self.entries.iter().flat_map(Entry::in_directory).collect();
+        let entries: Vec<u8> = self.entries.iter().flat_map(ArchiveEntry::in_directory).collect();
         self.put(&entries)?;
         let (at, size) = (self.written, entries.len() as u64);
         let mut end = b"PK\x06\x06".to_vec();
@@ -162,7 +162,7 @@ impl Archive {
     }
 }
 
-impl Entry {
+impl ArchiveEntry {
     fn in_directory(&self) -> Vec<u8> {
         let mut bytes = b"PK\x01\x02".to_vec();
         shorts(&mut bytes, &[45, 45, 0, 0, 0, 0]);

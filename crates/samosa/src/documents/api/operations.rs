@@ -21,7 +21,7 @@ one after the other on a server with the built-in model, and `$KEY` is its key.
 ";
 
 /// What is known of an operation beside its contract.
-pub(super) struct ApiOperation {
+pub(super) struct OperationNotes {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     /// Words beside the contract's summary; may be empty.
@@ -32,13 +32,13 @@ pub(super) struct ApiOperation {
     pub(super) example: &'static str,
 }
 
-const fn operation(method: &'static str, path: &'static str, example: &'static str) -> ApiOperation {
-    ApiOperation { method, path, about: "", headers: &[], example }
+const fn operation(method: &'static str, path: &'static str, example: &'static str) -> OperationNotes {
+    OperationNotes { method, path, about: "", headers: &[], example }
 }
 
 /// In the order of the contracts, which is that of the page.
-pub(super) const OPERATIONS: &[ApiOperation] = &[
-    ApiOperation {
+pub(super) const OPERATIONS: &[OperationNotes] = &[
+    OperationNotes {
         about: "The status of the answer is 200 whatever it says. `status` is `ok`, `loading`, `degraded`, `stalled` or \
                 `draining`; `reason` says why it is not `ok`. The answer has more members than the contract names.",
         ..operation(
@@ -48,7 +48,7 @@ pub(super) const OPERATIONS: &[ApiOperation] = &[
 {"status":"ok","ready":true,"current_model":"samosa-mini",…}"#,
         )
     },
-    ApiOperation {
+    OperationNotes {
         about: "An event is a line `data:` with an object: `{\"token\",\"gpu\"}` for each piece of the answer, then one \
                 `{\"done\":true,…}` with `finish_reason` (`stop` or `length`), `model_tag`, `weights`, `seed`, `usage`, \
                 `timings_ms`, and `dropped_messages` if the conversation was too long. After a failure the last event is \
@@ -74,7 +74,7 @@ data: {"done":true,…,"seed":7,…}"#,
         r#"$ curl -fsS http://127.0.0.1:8003/models -H "X-Internal-API-Key: $KEY"
 {"current_model":"samosa-mini","models":[{"model_tag":"samosa-mini","source":"builtin",…,"loaded":true}]}"#,
     ),
-    ApiOperation {
+    OperationNotes {
         about: "The call waits for the end of the swap, at most `SWAP_WAIT`; if that was not long enough, `status` is \
                 `swapping`, and `/stats` says how it goes on. Where there are admin keys, it takes one of them.",
         headers: &[
@@ -92,7 +92,7 @@ data: {"done":true,…,"seed":7,…}"#,
 {"status":"ok","current_model":"samosa-mini"…}"#,
         )
     },
-    ApiOperation {
+    OperationNotes {
         about: "Rates, latencies, queue, memory, the model, swaps, and the settings in force, secrets left out.",
         ..operation(
             "GET",
