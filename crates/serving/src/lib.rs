@@ -1,9 +1,9 @@
 //! Models in service, without HTTP: which model serves, how the next one takes over, who waits meanwhile.
 //!
 //! Reading order: [`options`], [`models`] (the model in service and what all engines are doing), [`served_model`] (one
-//! model with its engines), [`load`], [`plan`] (whether it fits in memory), [`self_test`], [`swap`] (how a swap is requested and run) with [`transaction`] (which phase is next) and [`phases`] (what each does),
-//! [`swaps`] and [`swap_status`] (what is known of swaps), [`swap_gate`] (requests wait while no model serves),
-//! [`totals`] (counts over all engines), [`error`]. Errors carry data; statuses and wire formats are the server's.
+//! model with its engines), [`load`], [`plan`] (whether it fits in memory), [`self_test`], [`swap`] (how a swap is requested
+//! and run) with [`transaction`] (which phase is next) and [`phases`] (what each does), [`swaps`] and [`swap_status`] (what is
+//! known of swaps), [`swap_gate`] (requests wait while no model serves), [`totals`] (counts over all engines), [`error`]. Errors carry data; statuses and wire formats are the server's.
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,6 @@
 //! Swaps: how one is requested and joined, and the thread that goes through its phases.
 //!
-//! `registry::swap` says which phase comes next, [`crate::phases`] does what a phase does.
+//! [`crate::transaction`] says which phase comes next, [`crate::phases`] does what a phase does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};

@@ -48,7 +48,8 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Outside crates that have a home: the engine is no place for an async runtime, and only the server answers HTTP. The
-/// clients ask servers, fetch asks hubs and stores, and the binary starts the server's runtime and sends spans away.
+/// clients ask servers (hyper's errors tell them what failed), fetch asks hubs and stores, and the binary starts the server's
+/// runtime and sends spans away.
 const HOMES: &[(&str, &[&str])] = &[
     ("tokio", &["serving", "server", "fetch", "client", "samosa"]),
     ("axum", &["server"]),

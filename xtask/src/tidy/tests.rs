@@ -95,10 +95,10 @@ fn tokio_and_axum_stay_at_home() {
 #[test]
 fn unsafe_outside_kernels_fails() {
     let code = "fn f() { unsafe { g() } }";
-    assert_fails(&[("crates/model/src/forward.rs", code)], &["unsafe"]);
+    assert_fails(&[("crates/cpu/src/forward.rs", code)], &["unsafe"]);
     assert_fails(&[("crates/kernels/src/x86_64.rs", code)], &[]);
     assert_fails(
-        &[("crates/model/src/forward.rs", "// unsafe\nconst A: &str = \"unsafe\"; // unsafe {}")],
+        &[("crates/cpu/src/forward.rs", "// unsafe\nconst A: &str = \"unsafe\"; // unsafe {}")],
         &[],
     );
 }
@@ -134,7 +134,7 @@ fn allow_fails_and_expect_passes() {
 fn a_function_longer_than_a_screen_fails() {
     let function =
         |lines: usize| format!("pub(crate) const fn f() {{\n{}}}\n", "// why\n\n    g();\n".repeat(lines));
-    let file = "crates/model/src/forward.rs";
+    let file = "crates/cpu/src/forward.rs";
     assert_fails(&[(file, &function(70))], &[]);
     assert_fails(&[(file, &function(71))], &["function length"]);
     let expected =
@@ -210,12 +210,12 @@ fn a_path_in_a_document_exists() {
 
 #[test]
 fn an_exemption_covers_one_check_of_one_file_and_may_not_be_idle() {
-    let tree = FileTree::of(&[("crates/model/src/forward.rs", "fn f() { unsafe { g() } }")]);
+    let tree = FileTree::of(&[("crates/cpu/src/forward.rs", "fn f() { unsafe { g() } }")]);
     let exempt = |check, path| violations(&tree, &[Exemption { check, path }]);
-    assert_eq!(exempt("unsafe", "crates/model/src/forward.rs"), []);
+    assert_eq!(exempt("unsafe", "crates/cpu/src/forward.rs"), []);
     let checks = |found: Vec<Violation>| found.iter().map(|violation| violation.check).collect::<Vec<_>>();
     assert_eq!(checks(exempt("unsafe", "crates/model/src/lib.rs")), ["exemptions", "unsafe"]);
-    assert_eq!(checks(exempt("names", "crates/model/src/forward.rs")), ["exemptions", "unsafe"]);
+    assert_eq!(checks(exempt("names", "crates/cpu/src/forward.rs")), ["exemptions", "unsafe"]);
 }
 
 /// The circles of imports in a crate of these files.

@@ -96,12 +96,14 @@ impl Bench {
     fn safe(&self) -> BTreeMap<String, Vec<Range<u64>>> {
         let mut safe: BTreeMap<String, Vec<Range<u64>>> = BTreeMap::new();
         let ready = self.staging().join("ready");
-        let of_other = |path: PathBuf| {
-            let found = std::fs::read(path).ok().map(|text| serde_json::from_slice::<Value>(&text).unwrap());
-            found.is_some_and(|found| found["commit"] != *self.commit)
+        let is_wanted = |path: PathBuf| {
+            let text = std::fs::read(path).ok()?;
+            Some(serde_json::from_slice::<Value>(&text).unwrap()["commit"] == *self.commit)
         };
-        // A download that is no longer wanted, or the model that was replaced.
-        if of_other(self.staging().join("manifest.json")) || of_other(ready.join(".samosa.json")) {
+        // A download that is no longer wanted, the model that was replaced, or what is left while one of them is removed.
+        if is_wanted(self.staging().join("manifest.json")) != Some(true)
+            || is_wanted(ready.join(".samosa.json")) == Some(false)
+        {
             return safe;
         }
         for (name, bytes) in &self.new {

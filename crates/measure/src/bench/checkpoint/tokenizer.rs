@@ -1,6 +1,6 @@
 //! A made-up `tokenizer.pkl`: bytes, then words of small letters, each made of shorter ones.
 
-/// Special tokens, which the reader of a plain table adds behind the last rank.
+/// Special tokens, which follow the last rank of a plain table.
 pub(crate) const SPECIAL: usize = 9;
 /// Pairs that a pickler writes at a time.
 const BATCH: usize = 1000;
@@ -43,12 +43,11 @@ mod tests {
     #[test]
     fn a_whole_vocabulary_reads_back() {
         let file = ::formats::read_tokenizer_pickle("tokenizer.pkl", &pickle(32_768)).unwrap();
-        assert_eq!((file.ranks.len(), file.special.len()), (32_768 - SPECIAL, SPECIAL));
+        assert_eq!((file.ranks.len(), file.special.len()), (32_768 - SPECIAL, 0));
         assert_eq!(file.ranks[256], (b"aa".to_vec(), 256));
-        assert_eq!(file.special[0], ("<|bos|>".to_owned(), 32_768 - SPECIAL as u32));
-        let ::formats::TokenizerFile { pattern, ranks, special, merges } = file;
-        let vocabulary = ::tokenizer::Vocabulary { pattern: pattern.unwrap(), ranks, special, merges };
-        let tokenizer = ::tokenizer::Tokenizer::new(vocabulary).unwrap();
+        let tokenizer = ::tokenizer::Tokenizer::new(::tokenizer::Vocabulary::nanochat(file.ranks)).unwrap();
+        assert_eq!(tokenizer.special("<|bos|>"), Some(32_768 - SPECIAL as u32));
+        assert_eq!(tokenizer.vocab_size(), 32_768);
         assert_eq!(tokenizer.encode("abc").len(), 1);
         assert_eq!(tokenizer.decode(&tokenizer.encode("Some words, 12 x")), "Some words, 12 x");
     }
