@@ -154,7 +154,7 @@ fn brute_force(toy: &Tokenizer, messages: &[Message<'_>], budget: usize) -> Opti
     for system in messages[..n_system].iter().map(Some).chain([None]) {
         for start in &starts {
             let kept: Vec<Message<'_>> = system.into_iter().chain(&body[*start..]).copied().collect();
-            let ids = format(&toy).render(&toy, &kept, None).unwrap().ids;
+            let ids = format(toy).render(toy, &kept, None).unwrap().ids;
             if ids.len() <= budget {
                 return Some(RenderedChat { ids, dropped_messages: messages.len() - kept.len() });
             }
