@@ -2,15 +2,16 @@
 //! is known beforehand exists from the start, at zero.
 //!
 //! One file a theme: [`board`], [`requests`] (with [`stream`], the clock of one answer), [`engines`], [`weights`],
-//! [`process`]; and [`text`], the two formats. What others count all the time is added to where it happens; what they
-//! only know (queues, pages, memory) is looked at when somebody asks. `deploy/prometheus/METRICS.md` lists all.
+//! [`connections`], [`process`], each with its table of [`series`]; and [`text`], the two formats. What others count
+//! all the time is added to where it happens; what they only know (queues, pages, memory) is looked at when somebody
+//! asks. `deploy/prometheus/METRICS.md` lists all.
 
 pub(crate) mod board;
 mod connections;
 pub(crate) mod engines;
 mod process;
-mod register;
 mod requests;
+mod series;
 pub(crate) mod stream;
 pub(crate) mod text;
 mod weights;

@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use serving::models::WorkerState;
 
-use super::register::add;
+use super::series::series;
 
 const HTTP_SECONDS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
@@ -56,56 +56,32 @@ struct MethodLabels {
     path: String,
 }
 
-/// Series of the existing board.
-pub(super) struct Board {
-    pub(super) generation_seconds: Histogram,
-    pub(super) tokens: Counter,
-    pub(super) active_generations: Gauge,
-    workers_total: Gauge,
-    workers_busy: Gauge,
-    workers_available: Gauge,
-    http_requests: Family<HttpLabels, Counter>,
-    http_seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
+series! {
+    /// Series of the existing board.
+    pub(super) struct Board {
+        pub(super) generation_seconds: Histogram = Histogram::new(GENERATION_SECONDS),
+            "inference_duration_seconds", "Seconds from a request to the end of its stream, however it ends";
+        pub(super) tokens: Counter,
+            "tokens_generated", "Tokens generated";
+        workers_total: Gauge,
+            "workers_total", "Engine replicas that serve";
+        workers_busy: Gauge,
+            "workers_busy", "Engine replicas that run a request";
+        workers_available: Gauge,
+            "workers_available", "Engine replicas that run nothing";
+        pub(super) active_generations: Gauge,
+            "active_generations", "Streams that are open: requests that wait or run";
+        http_requests: Family<HttpLabels, Counter>,
+            "http_requests", "HTTP requests by method, route and status";
+        http_seconds: Family<MethodLabels, Histogram, fn() -> Histogram>
+            = Family::new_with_constructor(|| Histogram::new(HTTP_SECONDS)),
+            "http_request_duration_seconds", "Seconds from a request's headers to its answer's headers";
+    }
 }
 
 impl Board {
     pub(super) fn new(r: &mut Registry) -> Self {
-        let http_seconds: fn() -> Histogram = || Histogram::new(HTTP_SECONDS);
-        let board = Self {
-            generation_seconds: add(
-                r,
-                "inference_duration_seconds",
-                "Seconds from a request to the end of its stream, however it ends",
-                Histogram::new(GENERATION_SECONDS),
-            ),
-            tokens: add(r, "tokens_generated", "Tokens generated", Counter::default()),
-            workers_total: add(r, "workers_total", "Engine replicas that serve", Gauge::default()),
-            workers_busy: add(r, "workers_busy", "Engine replicas that run a request", Gauge::default()),
-            workers_available: add(
-                r,
-                "workers_available",
-                "Engine replicas that run nothing",
-                Gauge::default(),
-            ),
-            active_generations: add(
-                r,
-                "active_generations",
-                "Streams that are open: requests that wait or run",
-                Gauge::default(),
-            ),
-            http_requests: add(
-                r,
-                "http_requests",
-                "HTTP requests by method, route and status",
-                Family::default(),
-            ),
-            http_seconds: add(
-                r,
-                "http_request_duration_seconds",
-                "Seconds from a request's headers to its answer's headers",
-                Family::new_with_constructor(http_seconds),
-            ),
-        };
+        let board = Self::register(r);
         board.start_at_zero();
         board
     }

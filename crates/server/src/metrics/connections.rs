@@ -6,6 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::series::series;
 use crate::connections::{Closed, ConnectionPhase, Connections};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -18,21 +19,19 @@ struct ClosedLabels {
     reason: &'static str,
 }
 
-/// How many there are, and why the server ended them.
-#[derive(Default)]
-pub(crate) struct ConnectionMetrics {
-    open: Family<StateLabels, Gauge>,
-    closed: Family<ClosedLabels, Counter>,
+series! {
+    /// How many there are, and why the server ended them.
+    pub(crate) struct ConnectionMetrics {
+        open: Family<StateLabels, Gauge>,
+            "samosa_http_connections", "Open connections: sending a request's head, being answered, or idle";
+        closed: Family<ClosedLabels, Counter>,
+            "samosa_http_connections_closed", "Connections that the server ended or did not take";
+    }
 }
 
 impl ConnectionMetrics {
-    /// All of them, registered and at zero.
-    pub(crate) fn new(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        let help = "Open connections: sending a request's head, being answered, or idle";
-        registry.register("samosa_http_connections", help, metrics.open.clone());
-        let help = "Connections that the server ended or did not take";
-        registry.register("samosa_http_connections_closed", help, metrics.closed.clone());
+    pub(super) fn new(r: &mut Registry) -> Self {
+        let metrics = Self::register(r);
         for phase in ConnectionPhase::ALL {
             drop(metrics.open.get_or_create(&StateLabels { state: phase.as_str() }));
         }

@@ -15,7 +15,7 @@ use serving::Models;
 use serving::models::EngineState;
 use serving::totals::EngineCounts;
 
-use super::register::add;
+use super::series::series;
 
 /// What pages are there for: requests, the prefix cache alone, nothing.
 const PAGE_STATES: [&str; 3] = ["used", "cached", "free"];
@@ -59,90 +59,53 @@ impl Load {
     }
 }
 
-/// Series of engines.
-pub(super) struct EngineMetrics {
-    running: Gauge,
-    waiting: Gauge,
-    queue_tokens: Gauge,
-    active: Family<GenerationLabels, Gauge>,
-    last_token_age: Gauge<f64, AtomicU64>,
-    step_seconds: StepHistogram,
-    step_rows: StepHistogram,
-    kv_usage: Gauge<f64, AtomicU64>,
-    kv_pages: Family<PageLabels, Gauge>,
-    cache_pages: Gauge,
-    saved: SavedWork,
-}
-
-/// Counters that the engines keep.
-struct SavedWork {
-    cache_queries: Counter,
-    cache_hits: Counter,
-    cache_evictions: Counter,
-    drafted_tokens: Counter,
-    accepted_tokens: Counter,
+series! {
+    /// Series of engines.
+    pub(super) struct EngineMetrics {
+        running: Gauge,
+            "samosa_requests_running", "Requests that are computed with";
+        waiting: Gauge,
+            "samosa_requests_waiting", "Requests that wait for admission or for weights";
+        queue_tokens: Gauge,
+            "samosa_queue_tokens",
+            "Tokens, of prompts and answers at their longest, that waiting requests stand for";
+        active: Family<GenerationLabels, Gauge>,
+            "samosa_generation_requests_active",
+            "Requests that wait or run, by the weights they began with; old and new ones during a swap";
+        last_token_age: Gauge<f64, AtomicU64>,
+            "samosa_last_token_age_seconds",
+            "Seconds since a busy engine last admitted a request or made a token; 0 while all are idle";
+        step_seconds: StepHistogram,
+            "samosa_step_seconds", "Seconds of an engine's step";
+        step_rows: StepHistogram,
+            "samosa_step_tokens",
+            "Rows of an engine's step: prompt tokens, and one for each answer and each guess";
+        kv_usage: Gauge<f64, AtomicU64>,
+            "samosa_kv_usage_ratio", "Share of key/value pages that requests hold";
+        kv_pages: Family<PageLabels, Gauge>,
+            "samosa_kv_pages",
+            "Key/value pages of the engines that serve: held, kept by the prefix cache alone, free";
+        cache_pages: Gauge,
+            "samosa_prefix_cache_pages", "Key/value pages that the prefix cache keeps and nobody holds";
+        cache_queries: Counter,
+            "samosa_prefix_cache_queries", "Prompt tokens looked for in the prefix cache";
+        cache_hits: Counter,
+            "samosa_prefix_cache_hits", "Prompt tokens found in the prefix cache";
+        cache_evictions: Counter,
+            "samosa_prefix_cache_evictions", "Pages the prefix cache lost to others";
+        drafted_tokens: Counter,
+            "samosa_spec_decode_draft_tokens", "Tokens guessed before they were sampled";
+        accepted_tokens: Counter,
+            "samosa_spec_decode_accepted_tokens", "Tokens guessed rightly";
+        cached_tokens: Counter,
+            "samosa_prompt_tokens_cached",
+            "Prompt tokens that were not computed, since the prefix cache had them";
+    }
 }
 
 impl EngineMetrics {
     pub(super) fn new(r: &mut Registry) -> Self {
-        let engines = Self {
-            running: add(r, "samosa_requests_running", "Requests that are computed with", Gauge::default()),
-            waiting: add(
-                r,
-                "samosa_requests_waiting",
-                "Requests that wait for admission or for weights",
-                Gauge::default(),
-            ),
-            queue_tokens: add(
-                r,
-                "samosa_queue_tokens",
-                "Tokens, of prompts and answers at their longest, that waiting requests stand for",
-                Gauge::default(),
-            ),
-            active: add(
-                r,
-                "samosa_generation_requests_active",
-                "Requests that wait or run, by the weights they began with; old and new ones during a swap",
-                Family::default(),
-            ),
-            last_token_age: add(
-                r,
-                "samosa_last_token_age_seconds",
-                "Seconds since a busy engine last admitted a request or made a token; 0 while all are idle",
-                Gauge::default(),
-            ),
-            step_seconds: add(
-                r,
-                "samosa_step_seconds",
-                "Seconds of an engine's step",
-                StepHistogram::default(),
-            ),
-            step_rows: add(
-                r,
-                "samosa_step_tokens",
-                "Rows of an engine's step: prompt tokens, and one for each answer and each guess",
-                StepHistogram::default(),
-            ),
-            kv_usage: add(
-                r,
-                "samosa_kv_usage_ratio",
-                "Share of key/value pages that requests hold",
-                Gauge::default(),
-            ),
-            kv_pages: add(
-                r,
-                "samosa_kv_pages",
-                "Key/value pages of the engines that serve: held, kept by the prefix cache alone, free",
-                Family::default(),
-            ),
-            cache_pages: add(
-                r,
-                "samosa_prefix_cache_pages",
-                "Key/value pages that the prefix cache keeps and nobody holds",
-                Gauge::default(),
-            ),
-            saved: SavedWork::new(r),
-        };
+        let engines = Self::register(r);
         for state in PAGE_STATES {
             drop(engines.kv_pages.get_or_create(&PageLabels { state }));
         }
@@ -165,7 +128,7 @@ impl EngineMetrics {
         }
         self.look_at_pages(engines);
         let EngineCounts { counts, pace } = models.counts();
-        self.saved.set(&counts);
+        self.set_counters(&counts);
         self.step_seconds.set(&pace.seconds);
         self.step_rows.set(&pace.rows);
     }
@@ -185,33 +148,13 @@ impl EngineMetrics {
             self.kv_pages.get_or_create(&PageLabels { state }).set(pages as i64);
         }
     }
-}
 
-impl SavedWork {
-    fn new(r: &mut Registry) -> Self {
-        let mut count = |name, help| add(r, name, help, Counter::default());
-        let saved = Self {
-            cache_queries: count(
-                "samosa_prefix_cache_queries",
-                "Prompt tokens looked for in the prefix cache",
-            ),
-            cache_hits: count("samosa_prefix_cache_hits", "Prompt tokens found in the prefix cache"),
-            cache_evictions: count("samosa_prefix_cache_evictions", "Pages the prefix cache lost to others"),
-            drafted_tokens: count(
-                "samosa_spec_decode_draft_tokens",
-                "Tokens guessed before they were sampled",
-            ),
-            accepted_tokens: count("samosa_spec_decode_accepted_tokens", "Tokens guessed rightly"),
-        };
-        let help = "Prompt tokens that were not computed, since the prefix cache had them";
-        add(r, "samosa_prompt_tokens_cached", help, saved.cache_hits.clone());
-        saved
-    }
-
-    fn set(&self, counts: &engine::Counts) {
+    /// Counters that the engines keep.
+    fn set_counters(&self, counts: &engine::Counts) {
         for (counter, count) in [
             (&self.cache_queries, counts.cache_queries),
             (&self.cache_hits, counts.cache_hits),
+            (&self.cached_tokens, counts.cache_hits),
             (&self.cache_evictions, counts.cache_evictions),
             (&self.drafted_tokens, counts.drafted_tokens),
             (&self.accepted_tokens, counts.accepted_tokens),

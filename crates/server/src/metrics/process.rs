@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::register::add;
+use super::series::series;
 use crate::edge::Tls;
 use crate::options::Options;
 use crate::status::{STATUSES, Status};
@@ -28,60 +28,67 @@ struct StatusLabels {
     status: &'static str,
 }
 
-/// Series of the process.
-pub(super) struct ProcessMetrics {
-    ready: Gauge,
-    status: Family<StatusLabels, Gauge>,
-    log_lines_dropped: Counter,
-    certificate_expires: Gauge,
-    /// Absent where the system does not tell.
-    system: Option<SystemMetrics>,
-    available: Option<Gauge>,
+series! {
+    /// Series of the process.
+    pub(super) struct ProcessMetrics {
+        build: Family<BuildLabels, Gauge>,
+            "samosa_build_info", "This program";
+        ready: Gauge,
+            "samosa_ready", "Whether requests should come here, as /readyz";
+        status: Family<StatusLabels, Gauge>,
+            "samosa_status", "1 for the status that /health says";
+        log_lines_dropped: Counter,
+            "samosa_log_lines_dropped", "Lines of the log that its reader or its disk did not take";
+        certificate_expires: Gauge,
+            "samosa_tls_certificate_expires_timestamp_seconds",
+            "Seconds from 1970 to the end of the certificate, 0 without TLS";
+        /// Absent where the system does not tell.
+        available: Option<AvailableMemory>;
+        system: Option<SystemMetrics>;
+    }
 }
 
-/// Under the names that Prometheus' own clients give them.
-struct SystemMetrics {
-    cpu_seconds: Counter<f64, AtomicU64>,
-    resident_bytes: Gauge,
-    virtual_bytes: Gauge,
-    open_fds: Gauge,
-    max_fds: Decimal,
-    threads: Gauge,
+series! {
+    /// Memory that is left, where the system tells.
+    struct AvailableMemory {
+        bytes: Gauge,
+            "samosa_memory_available_bytes",
+            "Bytes that this process may still take, by its control group and the machine";
+    }
+}
+
+series! {
+    /// Under the names that Prometheus' own clients give them.
+    struct SystemMetrics {
+        started: Decimal,
+            "process_start_time_seconds", "Seconds from 1970 to the start of the process";
+        cpu_seconds: Counter<f64, AtomicU64>,
+            "process_cpu_seconds", "Seconds of processor time of the process";
+        resident_bytes: Gauge,
+            "process_resident_memory_bytes", "Bytes of the process in memory";
+        virtual_bytes: Gauge,
+            "process_virtual_memory_bytes", "Bytes of the process's address space";
+        open_fds: Gauge,
+            "process_open_fds", "Open files and sockets";
+        max_fds: Decimal,
+            "process_max_fds", "How many there may be";
+        threads: Gauge,
+            "process_threads", "Threads of the process";
+    }
 }
 
 impl ProcessMetrics {
     pub(super) fn new(r: &mut Registry, options: &Options) -> Self {
-        let build: Family<BuildLabels, Gauge> =
-            add(r, "samosa_build_info", "This program", Family::default());
-        build
-            .get_or_create(&BuildLabels {
-                version: env!("CARGO_PKG_VERSION"),
-                isa: options.models.isa.name(),
-                architecture: std::env::consts::ARCH,
-                os: std::env::consts::OS,
-            })
-            .set(1);
-        let process = Self {
-            ready: add(r, "samosa_ready", "Whether requests should come here, as /readyz", Gauge::default()),
-            status: add(r, "samosa_status", "1 for the status that /health says", Family::default()),
-            log_lines_dropped: add(
-                r,
-                "samosa_log_lines_dropped",
-                "Lines of the log that its reader or its disk did not take",
-                Counter::default(),
-            ),
-            certificate_expires: add(
-                r,
-                "samosa_tls_certificate_expires_timestamp_seconds",
-                "Seconds from 1970 to the end of the certificate, 0 without TLS",
-                Gauge::default(),
-            ),
-            available: registry::memory::available().map(|_| {
-                let help = "Bytes that this process may still take, by its control group and the machine";
-                add(r, "samosa_memory_available_bytes", help, Gauge::default())
-            }),
-            system: registry::process::now().map(|now| SystemMetrics::new(r, &now)),
+        let mut process = Self::register(r);
+        process.available = registry::memory::available().map(|_| AvailableMemory::register(r));
+        process.system = registry::process::now().map(|now| SystemMetrics::new(r, &now));
+        let build = BuildLabels {
+            version: env!("CARGO_PKG_VERSION"),
+            isa: options.models.isa.name(),
+            architecture: std::env::consts::ARCH,
+            os: std::env::consts::OS,
         };
+        process.build.get_or_create(&build).set(1);
         for status in STATUSES {
             drop(process.status.get_or_create(&StatusLabels { status }));
         }
@@ -98,8 +105,8 @@ impl ProcessMetrics {
         self.log_lines_dropped.inner().store(dropped, Ordering::Relaxed);
         let validity = options.edge.tls.as_ref().and_then(Tls::validity);
         self.certificate_expires.set(validity.map_or(0, |validity| validity.ends));
-        if let Some((gauge, bytes)) = self.available.as_ref().zip(registry::memory::available()) {
-            gauge.set(bytes as i64);
+        if let Some((available, bytes)) = self.available.as_ref().zip(registry::memory::available()) {
+            available.bytes.set(bytes as i64);
         }
         if let Some((system, now)) = self.system.as_ref().zip(registry::process::now()) {
             system.set(&now);
@@ -109,33 +116,10 @@ impl ProcessMetrics {
 
 impl SystemMetrics {
     fn new(r: &mut Registry, now: &registry::process::ProcessStats) -> Self {
-        let help = "Seconds from 1970 to the start of the process";
-        let started: Decimal = add(r, "process_start_time_seconds", help, Gauge::default());
+        let system = Self::register(r);
         // Once: the system's clock may be set, the start stays.
-        started.set(now.start_time_seconds);
-        Self {
-            cpu_seconds: add(
-                r,
-                "process_cpu_seconds",
-                "Seconds of processor time of the process",
-                Counter::default(),
-            ),
-            resident_bytes: add(
-                r,
-                "process_resident_memory_bytes",
-                "Bytes of the process in memory",
-                Gauge::default(),
-            ),
-            virtual_bytes: add(
-                r,
-                "process_virtual_memory_bytes",
-                "Bytes of the process's address space",
-                Gauge::default(),
-            ),
-            open_fds: add(r, "process_open_fds", "Open files and sockets", Gauge::default()),
-            max_fds: add(r, "process_max_fds", "How many there may be", Gauge::default()),
-            threads: add(r, "process_threads", "Threads of the process", Gauge::default()),
-        }
+        system.started.set(now.start_time_seconds);
+        system
     }
 
     fn set(&self, now: &registry::process::ProcessStats) {

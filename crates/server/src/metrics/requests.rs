@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::register::add;
+use super::series::series;
 use crate::problem::Code;
 use crate::statistics::streams::StreamEnd;
 
@@ -35,104 +35,50 @@ struct FieldLabels {
     field: String,
 }
 
-/// Series of requests.
-pub(super) struct RequestMetrics {
-    pub(super) times: RequestTimes,
-    pub(super) prompt_size: Histogram,
-    pub(super) answer_size: Histogram,
-    pub(super) prompt_tokens: Counter,
-    /// The board's counter under our own name too, so that they never differ.
-    pub(super) tokens: Counter,
-    ends: Family<ReasonLabels, Counter>,
-    refusals: Family<ReasonLabels, Counter>,
-    ignored_fields: Family<FieldLabels, Counter>,
-}
-
-/// How long what takes.
-pub(super) struct RequestTimes {
-    pub(super) queue: Histogram,
-    pub(super) prefill: Histogram,
-    pub(super) decode: Histogram,
-    pub(super) whole: Histogram,
-    pub(super) first_token: Histogram,
-    pub(super) inter_token: Histogram,
-    pub(super) inter_token_during_swap: Histogram,
-    pub(super) per_output_token: Histogram,
-}
-
-impl RequestTimes {
-    fn new(r: &mut Registry) -> Self {
-        let mut stage = |name, help| add(r, name, help, Histogram::new(STAGE_SECONDS));
-        let first_token =
-            stage("samosa_time_to_first_token_seconds", "Seconds from a request to its first token");
-        let queue = stage(
+series! {
+    /// Series of requests. `tokens` is the board's counter of tokens.
+    pub(super) struct RequestMetrics(tokens: Counter) {
+        pub(super) first_token_seconds: Histogram = Histogram::new(STAGE_SECONDS),
+            "samosa_time_to_first_token_seconds", "Seconds from a request to its first token";
+        pub(super) queue_seconds: Histogram = Histogram::new(STAGE_SECONDS),
             "samosa_request_queue_seconds",
-            "Seconds from a request until it is computed with; waiting for weights counts",
-        );
-        let prefill = stage(
+            "Seconds from a request until it is computed with; waiting for weights counts";
+        pub(super) prefill_seconds: Histogram = Histogram::new(STAGE_SECONDS),
             "samosa_request_prefill_seconds",
-            "Seconds from there to its first token, or to the end of an answer without one",
-        );
-        let decode = stage(
-            "samosa_request_decode_seconds",
-            "Seconds from the first token to the end, of complete answers",
-        );
-        let whole = stage(
+            "Seconds from there to its first token, or to the end of an answer without one";
+        pub(super) decode_seconds: Histogram = Histogram::new(STAGE_SECONDS),
+            "samosa_request_decode_seconds", "Seconds from the first token to the end, of complete answers";
+        pub(super) whole_seconds: Histogram = Histogram::new(STAGE_SECONDS),
             "samosa_e2e_request_latency_seconds",
-            "Seconds from a request to the end of its answer, of complete answers",
-        );
-        let mut gap = |name, help| add(r, name, help, Histogram::new(INTER_TOKEN_SECONDS));
-        Self {
-            inter_token: gap(
-                "samosa_inter_token_latency_seconds",
-                "Seconds from one token to the next; tokens that come with one step share its time",
-            ),
-            inter_token_during_swap: gap(
-                "samosa_inter_token_latency_during_swap_seconds",
-                "The same while other weights are on their way",
-            ),
-            per_output_token: gap(
-                "samosa_time_per_output_token_seconds",
-                "Mean seconds between the tokens of a complete answer",
-            ),
-            queue,
-            prefill,
-            decode,
-            whole,
-            first_token,
-        }
+            "Seconds from a request to the end of its answer, of complete answers";
+        pub(super) inter_token_seconds: Histogram = Histogram::new(INTER_TOKEN_SECONDS),
+            "samosa_inter_token_latency_seconds",
+            "Seconds from one token to the next; tokens that come with one step share its time";
+        pub(super) inter_token_during_swap_seconds: Histogram = Histogram::new(INTER_TOKEN_SECONDS),
+            "samosa_inter_token_latency_during_swap_seconds", "The same while other weights are on their way";
+        pub(super) per_output_token_seconds: Histogram = Histogram::new(INTER_TOKEN_SECONDS),
+            "samosa_time_per_output_token_seconds", "Mean seconds between the tokens of a complete answer";
+        pub(super) prompt_size: Histogram = Histogram::new(TOKENS),
+            "samosa_request_prompt_tokens", "Tokens of an admitted prompt";
+        pub(super) answer_size: Histogram = Histogram::new(TOKENS),
+            "samosa_request_generation_tokens", "Tokens of an answer, of complete answers";
+        pub(super) prompt_tokens: Counter,
+            "samosa_prompt_tokens", "Prompt tokens of admitted requests";
+        /// The board's counter under our own name too, so that they never differ.
+        pub(super) tokens: Counter = tokens,
+            "samosa_generation_tokens", "Tokens generated";
+        ends: Family<ReasonLabels, Counter>,
+            "samosa_stream_ends", "Streams by how they ended";
+        refusals: Family<ReasonLabels, Counter>,
+            "samosa_refused", "Requests refused, by code";
+        ignored_fields: Family<FieldLabels, Counter>,
+            "samosa_ignored_fields", "Request fields that were ignored";
     }
 }
 
 impl RequestMetrics {
-    /// All of them. `tokens` is the board's counter of tokens.
     pub(super) fn new(r: &mut Registry, tokens: Counter, ignored: &BTreeSet<String>) -> Self {
-        let size = || Histogram::new(TOKENS);
-        let requests = Self {
-            times: RequestTimes::new(r),
-            prompt_size: add(r, "samosa_request_prompt_tokens", "Tokens of an admitted prompt", size()),
-            answer_size: add(
-                r,
-                "samosa_request_generation_tokens",
-                "Tokens of an answer, of complete answers",
-                size(),
-            ),
-            prompt_tokens: add(
-                r,
-                "samosa_prompt_tokens",
-                "Prompt tokens of admitted requests",
-                Counter::default(),
-            ),
-            tokens: add(r, "samosa_generation_tokens", "Tokens generated", tokens),
-            ends: add(r, "samosa_stream_ends", "Streams by how they ended", Family::default()),
-            refusals: add(r, "samosa_refused", "Requests refused, by code", Family::default()),
-            ignored_fields: add(
-                r,
-                "samosa_ignored_fields",
-                "Request fields that were ignored",
-                Family::default(),
-            ),
-        };
+        let requests = Self::register(r, tokens);
         requests.start_at_zero(ignored);
         requests
     }
@@ -153,7 +99,7 @@ impl RequestMetrics {
     pub(super) fn admitted(&self, prompt_tokens: usize, waited: Duration) {
         self.prompt_tokens.inc_by(prompt_tokens as u64);
         self.prompt_size.observe(prompt_tokens as f64);
-        self.times.queue.observe(waited.as_secs_f64());
+        self.queue_seconds.observe(waited.as_secs_f64());
     }
 
     pub(super) fn ended(&self, end: StreamEnd) {

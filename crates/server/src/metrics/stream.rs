@@ -37,24 +37,24 @@ impl AnswerMetrics {
     }
 
     fn tokens(&mut self, count: usize, timeline: &Timeline, metrics: &Metrics) {
-        metrics.requests.tokens.inc_by(count as u64);
+        let requests = &metrics.requests;
+        requests.tokens.inc_by(count as u64);
         metrics.token_rate.add(count as u64);
-        let times = &metrics.requests.times;
         let Some(at) = timeline.last_token else { return };
         match self.share(at, count) {
             // The first token has a time of its own.
             None => {
                 let took = at.duration_since(self.begun);
-                times.first_token.observe(took.as_secs_f64());
-                times.prefill.observe(took.saturating_sub(self.queue(timeline)).as_secs_f64());
+                requests.first_token_seconds.observe(took.as_secs_f64());
+                requests.prefill_seconds.observe(took.saturating_sub(self.queue(timeline)).as_secs_f64());
                 metrics.first_token.add(at, took);
             }
             Some(share) => {
                 let during_swap = metrics.weights.are_on_their_way();
                 for _ in 0..count {
-                    times.inter_token.observe(share.as_secs_f64());
+                    requests.inter_token_seconds.observe(share.as_secs_f64());
                     if during_swap {
-                        times.inter_token_during_swap.observe(share.as_secs_f64());
+                        requests.inter_token_during_swap_seconds.observe(share.as_secs_f64());
                     }
                     metrics.inter_token.add(at, share);
                 }
@@ -71,19 +71,19 @@ impl AnswerMetrics {
 
     fn finished(&self, timeline: &Timeline, metrics: &Metrics) {
         let Some(finished) = timeline.finished else { return };
-        let times = &metrics.requests.times;
+        let requests = &metrics.requests;
         let whole = finished.duration_since(self.begun);
-        times.whole.observe(whole.as_secs_f64());
-        metrics.requests.answer_size.observe(self.tokens as f64);
+        requests.whole_seconds.observe(whole.as_secs_f64());
+        requests.answer_size.observe(self.tokens as f64);
         let (Some(first), Some(last)) = (timeline.first_token, timeline.last_token) else {
-            times.prefill.observe(whole.saturating_sub(self.queue(timeline)).as_secs_f64());
-            times.decode.observe(0.0);
+            requests.prefill_seconds.observe(whole.saturating_sub(self.queue(timeline)).as_secs_f64());
+            requests.decode_seconds.observe(0.0);
             return;
         };
-        times.decode.observe(finished.duration_since(first).as_secs_f64());
+        requests.decode_seconds.observe(finished.duration_since(first).as_secs_f64());
         if self.tokens > 1 {
             let mean = last.duration_since(first).as_secs_f64() / (self.tokens - 1) as f64;
-            times.per_output_token.observe(mean);
+            requests.per_output_token_seconds.observe(mean);
         }
     }
 }

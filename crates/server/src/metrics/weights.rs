@@ -16,7 +16,7 @@ use serving::models::{EngineState, MEMORY_KINDS};
 use serving::transaction::{SwapOutcome, SwapPhase};
 use serving::{Models, ServedModel};
 
-use super::register::add;
+use super::series::series;
 
 const PHASE_SECONDS: [f64; 16] =
     [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
@@ -47,27 +47,37 @@ struct MemoryLabels {
     generation: String,
 }
 
-/// Series of swaps, of the model that serves and of what models hold.
-pub(crate) struct WeightMetrics {
-    swaps: Family<OutcomeLabels, Counter>,
-    phases: Family<PhaseLabels, Histogram, fn() -> Histogram>,
-    in_progress: Gauge,
-    held: Gauge,
-    retired: Gauge,
-    model: Family<ModelLabels, Gauge>,
-    memory: Family<MemoryLabels, Gauge>,
-    download: DownloadMetrics,
-    /// Swaps whose weights do not serve yet and have not failed: one at most, but two threads may take turns.
-    on_the_way: AtomicUsize,
-}
-
-/// Series of the download that runs, and of all before it.
-struct DownloadMetrics {
-    fetched: Counter,
-    retries: Counter,
-    expected: Gauge,
-    present: Gauge,
-    running: Mutex<Option<RunningDownload>>,
+series! {
+    /// Series of swaps, of the model that serves and of what models hold.
+    pub(crate) struct WeightMetrics {
+        swaps: Family<OutcomeLabels, Counter>,
+            "samosa_swaps", "Swaps of weights";
+        phases: Family<PhaseLabels, Histogram, fn() -> Histogram>
+            = Family::new_with_constructor(|| Histogram::new(PHASE_SECONDS)),
+            "samosa_swap_phase_seconds", "Seconds of each phase of a swap";
+        in_progress: Gauge,
+            "samosa_swap_in_progress", "Whether weights are on their way";
+        held: Gauge,
+            "samosa_requests_held", "Requests held back while weights are exchanged one after the other";
+        retired: Gauge,
+            "samosa_retired_engines", "Engines that no longer serve but still finish what they began";
+        model: Family<ModelLabels, Gauge>,
+            "samosa_model_info", "The model that serves";
+        memory: Family<MemoryLabels, Gauge>,
+            "samosa_memory_bytes", "Bytes of memory, by kind and by the weights they belong to";
+        download_bytes: Counter,
+            "samosa_download_bytes", "Bytes of weights fetched";
+        download_retries: Counter,
+            "samosa_download_retries", "Requests for weights that were repeated";
+        download_expected: Gauge,
+            "samosa_download_expected_bytes",
+            "Bytes of the model that is being fetched; 0 while none is, or none is known";
+        download_present: Gauge,
+            "samosa_download_present_bytes", "Bytes of it that are there, those of earlier attempts included";
+        running_download: Mutex<Option<RunningDownload>>;
+        /// Swaps whose weights do not serve yet and have not failed: one at most, but two threads may take turns.
+        on_the_way: AtomicUsize;
+    }
 }
 
 /// A download, and what of it was counted.
@@ -78,45 +88,8 @@ struct RunningDownload {
 }
 
 impl WeightMetrics {
-    /// All of them, registered, every label value that is known beforehand at zero.
     pub(super) fn new(r: &mut Registry) -> Self {
-        let phase_seconds: fn() -> Histogram = || Histogram::new(PHASE_SECONDS);
-        let weights = Self {
-            swaps: add(r, "samosa_swaps", "Swaps of weights", Family::default()),
-            phases: add(
-                r,
-                "samosa_swap_phase_seconds",
-                "Seconds of each phase of a swap",
-                Family::new_with_constructor(phase_seconds),
-            ),
-            in_progress: add(
-                r,
-                "samosa_swap_in_progress",
-                "Whether weights are on their way",
-                Gauge::default(),
-            ),
-            held: add(
-                r,
-                "samosa_requests_held",
-                "Requests held back while weights are exchanged one after the other",
-                Gauge::default(),
-            ),
-            retired: add(
-                r,
-                "samosa_retired_engines",
-                "Engines that no longer serve but still finish what they began",
-                Gauge::default(),
-            ),
-            model: add(r, "samosa_model_info", "The model that serves", Family::default()),
-            memory: add(
-                r,
-                "samosa_memory_bytes",
-                "Bytes of memory, by kind and by the weights they belong to",
-                Family::default(),
-            ),
-            download: DownloadMetrics::new(r),
-            on_the_way: AtomicUsize::new(0),
-        };
+        let weights = Self::register(r);
         for outcome in SwapOutcome::ALL {
             drop(weights.swaps.get_or_create(&OutcomeLabels { outcome: outcome.name() }));
         }
@@ -149,13 +122,14 @@ impl WeightMetrics {
 
     /// A download begins.
     pub(crate) fn download_began(&self, progress: &DownloadProgress) {
-        *self.download.lock() = Some(RunningDownload { progress: progress.clone(), fetched: 0, retries: 0 });
+        *self.running_download() =
+            Some(RunningDownload { progress: progress.clone(), fetched: 0, retries: 0 });
     }
 
     /// A download is over, well or not.
     pub(crate) fn download_ended(&self) {
-        self.download.look();
-        *self.download.lock() = None;
+        self.look_at_download();
+        *self.running_download() = None;
     }
 
     /// Looks at what is now.
@@ -167,7 +141,7 @@ impl WeightMetrics {
         if let Some(served) = models.current() {
             self.model.get_or_create(&labels(&served)).set(1);
         }
-        self.download.look();
+        self.look_at_download();
         self.look_at_memory(engines);
     }
 
@@ -193,49 +167,22 @@ impl WeightMetrics {
             self.memory.get_or_create(&MemoryLabels { kind, generation }).set(bytes as i64);
         }
     }
-}
 
-impl DownloadMetrics {
-    fn new(r: &mut Registry) -> Self {
-        Self {
-            fetched: add(r, "samosa_download_bytes", "Bytes of weights fetched", Counter::default()),
-            retries: add(
-                r,
-                "samosa_download_retries",
-                "Requests for weights that were repeated",
-                Counter::default(),
-            ),
-            expected: add(
-                r,
-                "samosa_download_expected_bytes",
-                "Bytes of the model that is being fetched; 0 while none is, or none is known",
-                Gauge::default(),
-            ),
-            present: add(
-                r,
-                "samosa_download_present_bytes",
-                "Bytes of it that are there, those of earlier attempts included",
-                Gauge::default(),
-            ),
-            running: Mutex::default(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<RunningDownload>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn running_download(&self) -> MutexGuard<'_, Option<RunningDownload>> {
+        self.running_download.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts what has come since this was last called.
-    fn look(&self) {
-        let mut running = self.lock();
+    fn look_at_download(&self) {
+        let mut running = self.running_download();
         let now = running.as_ref().map(|running| running.progress.snapshot()).unwrap_or_default();
-        self.expected.set(now.bytes_total as i64);
-        self.present.set(now.bytes_done as i64);
+        self.download_expected.set(now.bytes_total as i64);
+        self.download_present.set(now.bytes_done as i64);
         let Some(running) = &mut *running else { return };
         // Bytes that have to come again are taken back there, and counted once here.
         let fetched = now.bytes_done.saturating_sub(now.bytes_resumed).max(running.fetched);
-        self.fetched.inc_by(fetched - running.fetched);
-        self.retries.inc_by(now.retries.saturating_sub(running.retries));
+        self.download_bytes.inc_by(fetched - running.fetched);
+        self.download_retries.inc_by(now.retries.saturating_sub(running.retries));
         (running.fetched, running.retries) = (fetched, now.retries);
     }
 }
