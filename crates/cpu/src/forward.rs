@@ -77,13 +77,13 @@ impl Session {
         self.resize(weights, batch_rows.len());
         self.embed(compute, weights, &batch_rows);
         for (l, layer) in weights.layers.iter().enumerate() {
-            self.mix_and_norm(compute, &layer.qkv, (layer.keep, layer.first));
+            self.mix_and_norm(compute, &layer.qkv, layer.keep, layer.first);
             matmul(compute, &self.normed, &layer.qkv, Epilogue::Store, &mut self.qkv);
             self.turn(compute, weights, layer, &batch_rows);
             self.attend(compute, weights, l, batch, &slots);
             self.attended.prepare(compute, &layer.attention_out, [], |_, _, []| {});
             matmul(compute, &self.attended, &layer.attention_out, Epilogue::Add, &mut self.x);
-            self.mix_and_norm(compute, &layer.up, (1.0, 0.0));
+            self.mix_and_norm(compute, &layer.up, 1.0, 0.0);
             let hidden = self.hidden.resize(batch_rows.len(), config.n_hidden);
             matmul(compute, &self.normed, &layer.up, Epilogue::Store, hidden);
             self.hidden.prepare(compute, &layer.down, [], |_, row, []| rows::relu_squared(compute.isa, row));
@@ -122,7 +122,7 @@ impl Session {
     }
 
     /// `x = keep · x + share · first`, and its norm beside it, ready for products with `w`.
-    fn mix_and_norm(&mut self, compute: &Compute, w: &Packed, (keep, share): (f32, f32)) {
+    fn mix_and_norm(&mut self, compute: &Compute, w: &Packed, keep: f32, share: f32) {
         let (first, width) = (&self.first, w.inputs());
         self.normed.resize(self.x.len() / width, width);
         let x = Rows { data: &mut self.x, width };

@@ -385,7 +385,7 @@ mod tests {
     fn request(first: u32, prompt_len: usize, total: usize) -> Request {
         let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
         let prompt = (first..).take(prompt_len).collect();
-        Request::new(prompt, total - prompt_len, sampling, (2000, 1000)).unwrap()
+        Request::new(prompt, total - prompt_len, sampling, 2000, 1000).unwrap()
     }
 
     fn tokens(first: u32, total: usize) -> Vec<u32> {

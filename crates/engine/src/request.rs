@@ -96,7 +96,8 @@ impl Request {
         prompt: Vec<u32>,
         max_tokens: usize,
         sampling: Sampling,
-        (vocab_size, sequence_len): (usize, usize),
+        vocab_size: usize,
+        sequence_len: usize,
     ) -> Result<Self, InvalidRequest> {
         if prompt.is_empty() {
             return Err(InvalidRequest::EmptyPrompt);

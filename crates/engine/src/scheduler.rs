@@ -116,9 +116,9 @@ impl Sequence {
         }
     }
 
-    /// What may be sampled from the rows of a part.
-    pub(crate) fn allowed(&mut self, part: &ScheduledItem) -> Allowed {
-        match self.request.guide.as_mut().filter(|_| part.samples) {
+    /// What may be sampled from the rows of a item.
+    pub(crate) fn allowed(&mut self, item: &ScheduledItem) -> Allowed {
+        match self.request.guide.as_mut().filter(|_| item.samples) {
             Some(guide) => guide.allowed(),
             None => Allowed::Any,
         }
@@ -185,20 +185,20 @@ impl Sequence {
         self.speculation.draft()
     }
 
-    /// The rows of a part, as the backend wants them.
-    pub(crate) fn batch_item(&self, part: &ScheduledItem) -> BatchItem<'_> {
+    /// The rows of a item, as the backend wants them.
+    pub(crate) fn batch_item(&self, item: &ScheduledItem) -> BatchItem<'_> {
         let (history, rest) = self.tokens.split_at(self.computed);
-        let (tokens, logits) = match part.samples {
+        let (tokens, logits) = match item.samples {
             true if !self.draft().is_empty() => (self.speculation.rows(), LogitRows::All),
             true => (rest, LogitRows::Last),
-            false => (&rest[..part.rows], LogitRows::None),
+            false => (&rest[..item.rows], LogitRows::None),
         };
         BatchItem { tokens, history, tables: &self.holding.tables, logits }
     }
 
-    /// How many of a part's rows have logits: the last ones.
-    pub(crate) fn logit_rows(&self, part: &ScheduledItem) -> usize {
-        if part.samples { 1 + self.draft().len() } else { 0 }
+    /// How many of a item's rows have logits: the last ones.
+    pub(crate) fn logit_rows(&self, item: &ScheduledItem) -> usize {
+        if item.samples { 1 + self.draft().len() } else { 0 }
     }
 }
 
@@ -225,23 +225,23 @@ pub(crate) fn adopt(running: &mut [Sequence], pages: &mut PagePool) -> usize {
     running.iter_mut().map(|sequence| sequence.adopt(pages)).sum()
 }
 
-/// The parts of the next step, with draft tokens.
+/// The items of the next step, with draft tokens.
 pub(crate) fn plan(running: &mut [Sequence], limits: &Limits) -> Vec<ScheduledItem> {
     let ready: Vec<bool> = running.iter_mut().map(|sequence| !sequence.is_blocked()).collect();
-    let mut parts = share_out(running, &ready, limits);
-    if limits.speculation_tokens > 0 && parts.iter().all(|part| running[part.index].generated() > 0) {
-        let rows: usize = parts.iter().map(|part| part.rows).sum();
+    let mut items = share_out(running, &ready, limits);
+    if limits.speculation_tokens > 0 && items.iter().all(|item| running[item.index].generated() > 0) {
+        let rows: usize = items.iter().map(|item| item.rows).sum();
         let mut spare = limits.speculative_rows.min(limits.step_tokens).saturating_sub(rows);
-        let n = parts.len();
-        for (i, part) in parts.iter_mut().enumerate() {
+        let n = items.len();
+        for (i, item) in items.iter_mut().enumerate() {
             // What one leaves the next may have.
             let share = spare.div_ceil(n - i).min(limits.speculation_tokens);
-            let drafted = if share > 0 { running[part.index].make_draft(share) } else { 0 };
-            part.rows += drafted;
+            let drafted = if share > 0 { running[item.index].make_draft(share) } else { 0 };
+            item.rows += drafted;
             spare -= drafted;
         }
     }
-    parts
+    items
 }
 
 /// A row for each sequence that decodes, then prompts in order of arrival; what they leave is for tokens that a guide has
@@ -252,8 +252,8 @@ fn share_out(running: &[Sequence], ready: &[bool], limits: &Limits) -> Vec<Sched
     let (decoding, reading): (Vec<usize>, Vec<usize>) =
         (0..running.len()).filter(|&i| ready[i]).partition(decodes);
     let decode = |&index: &usize| ScheduledItem { index, rows: 1, samples: running[index].pending() == 1 };
-    let mut parts: Vec<ScheduledItem> = decoding.iter().map(decode).collect();
-    let mut budget = limits.step_tokens - parts.len();
+    let mut items: Vec<ScheduledItem> = decoding.iter().map(decode).collect();
+    let mut budget = limits.step_tokens - items.len();
     for index in reading {
         let pending = running[index].pending();
         let rows = pending.min(budget);
@@ -261,18 +261,18 @@ fn share_out(running: &[Sequence], ready: &[bool], limits: &Limits) -> Vec<Sched
             break;
         }
         // Only on those that certainly go on now, so that a sequence waits for a step at most.
-        if parts[decoding.len()..].iter().any(|part| running[index].can_wait_for(&running[part.index])) {
+        if items[decoding.len()..].iter().any(|item| running[index].can_wait_for(&running[item.index])) {
             continue;
         }
         budget -= rows;
-        parts.push(ScheduledItem { index, rows, samples: rows == pending });
+        items.push(ScheduledItem { index, rows, samples: rows == pending });
     }
-    for part in &mut parts[..decoding.len()] {
-        let pending = running[part.index].pending();
-        let more = (pending - part.rows).min(budget);
-        part.rows += more;
-        part.samples = part.rows == pending;
+    for item in &mut items[..decoding.len()] {
+        let pending = running[item.index].pending();
+        let more = (pending - item.rows).min(budget);
+        item.rows += more;
+        item.samples = item.rows == pending;
         budget -= more;
     }
-    parts
+    items
 }

@@ -131,10 +131,10 @@ impl<B: Backend> Engine<B> {
     pub fn step(&mut self) -> Stepped {
         let mut stepped = Stepped::default();
         self.admit(&mut stepped);
-        let parts = self.schedule(&mut stepped);
-        self.forward(&parts);
-        let sampled = self.sample(&parts);
-        self.accept(&parts, sampled, &mut stepped);
+        let items = self.schedule(&mut stepped);
+        self.forward(&items);
+        let sampled = self.sample(&items);
+        self.accept(&items, sampled, &mut stepped);
         self.reclaim();
         stepped.counts.cache_evictions = self.pages.take_evicted();
         stepped
@@ -154,45 +154,45 @@ impl<B: Backend> Engine<B> {
     /// Chooses the rows of the next batch.
     fn schedule(&mut self, stepped: &mut Stepped) -> Vec<ScheduledItem> {
         stepped.counts.cache_hits += scheduler::adopt(&mut self.running, &mut self.pages) as u64;
-        let parts = scheduler::plan(&mut self.running, &self.limits);
-        for part in &parts {
-            let sequence = &self.running[part.index];
+        let items = scheduler::plan(&mut self.running, &self.limits);
+        for item in &items {
+            let sequence = &self.running[item.index];
             if sequence.generated() > 0 {
-                stepped.decode_rows += part.rows;
+                stepped.decode_rows += item.rows;
             } else {
-                stepped.prompt_rows += part.rows;
+                stepped.prompt_rows += item.rows;
             }
             stepped.counts.drafted_tokens += sequence.draft().len() as u64;
         }
-        parts
+        items
     }
 
     /// Computes the rows, and meanwhile has the guides find out what may be sampled from them.
-    fn forward(&mut self, parts: &[ScheduledItem]) {
-        if parts.is_empty() {
+    fn forward(&mut self, items: &[ScheduledItem]) {
+        if items.is_empty() {
             return;
         }
-        for part in parts {
-            let sequence = &mut self.running[part.index];
-            self.pages.cover(&mut sequence.holding, sequence.computed + part.rows);
-            if part.samples {
+        for item in items {
+            let sequence = &mut self.running[item.index];
+            self.pages.cover(&mut sequence.holding, sequence.computed + item.rows);
+            if item.samples {
                 sequence.prepare_guide();
             }
         }
         let batch: Vec<BatchItem<'_>> =
-            parts.iter().map(|part| self.running[part.index].batch_item(part)).collect();
+            items.iter().map(|item| self.running[item.index].batch_item(item)).collect();
         self.backend.forward(&batch);
     }
 
-    /// Samples from all rows that have logits: for each part its rows in order, or `None` where its guide does not know
+    /// Samples from all rows that have logits: for each item its rows in order, or `None` where its guide does not know
     /// yet what may be sampled.
-    fn sample(&mut self, parts: &[ScheduledItem]) -> Vec<Option<Vec<Sampled>>> {
-        let allowed: Vec<Allowed> = parts.iter().map(|part| self.running[part.index].allowed(part)).collect();
+    fn sample(&mut self, items: &[ScheduledItem]) -> Vec<Option<Vec<Sampled>>> {
+        let allowed: Vec<Allowed> = items.iter().map(|item| self.running[item.index].allowed(item)).collect();
         let mut params: Vec<SampleParams<'_>> = Vec::new();
         let mut row = 0;
-        for (part, allowed) in parts.iter().zip(&allowed) {
-            let sequence = &self.running[part.index];
-            let n = sequence.logit_rows(part);
+        for (item, allowed) in items.iter().zip(&allowed) {
+            let sequence = &self.running[item.index];
+            let n = sequence.logit_rows(item);
             if *allowed != Allowed::NotYet {
                 params.extend(
                     (0..n).map(|i| SampleParams { row: row + i, ..sequence.sample_params(i, allowed) }),
@@ -202,18 +202,18 @@ impl<B: Backend> Engine<B> {
         }
         let mut sampled =
             if params.is_empty() { Vec::new() } else { self.backend.sample(&params) }.into_iter();
-        let of_part = |(part, allowed): (&ScheduledItem, &Allowed)| {
-            let n = self.running[part.index].logit_rows(part);
+        let of_part = |(item, allowed): (&ScheduledItem, &Allowed)| {
+            let n = self.running[item.index].logit_rows(item);
             (*allowed != Allowed::NotYet).then(|| sampled.by_ref().take(n).collect())
         };
-        parts.iter().zip(&allowed).map(of_part).collect()
+        items.iter().zip(&allowed).map(of_part).collect()
     }
 
-    /// Moves each part's sequence on: its tokens, its text, and the pages that are complete or no longer seen.
-    fn accept(&mut self, parts: &[ScheduledItem], sampled: Vec<Option<Vec<Sampled>>>, stepped: &mut Stepped) {
-        for (part, sampled) in parts.iter().zip(sampled) {
-            let sequence = &mut self.running[part.index];
-            let n = sequence.logit_rows(part);
+    /// Moves each item's sequence on: its tokens, its text, and the pages that are complete or no longer seen.
+    fn accept(&mut self, items: &[ScheduledItem], sampled: Vec<Option<Vec<Sampled>>>, stepped: &mut Stepped) {
+        for (item, sampled) in items.iter().zip(sampled) {
+            let sequence = &mut self.running[item.index];
+            let n = sequence.logit_rows(item);
             let draft = sequence.speculation.take_draft();
             sequence.waits = sampled.is_none();
             // Without a sample the rows with logits are computed again once the guide is ready.
@@ -226,7 +226,7 @@ impl<B: Backend> Engine<B> {
             });
             stepped.counts.accepted_tokens += valid.saturating_sub(1) as u64;
             // Rows of rejected draft tokens leave nothing behind that is seen: the next rows overwrite them.
-            sequence.computed += part.rows - n + valid;
+            sequence.computed += item.rows - n + valid;
             self.pages.publish(&mut sequence.holding, &sequence.tokens, sequence.computed);
             self.pages.give_back_behind(&mut sequence.holding, sequence.computed);
         }

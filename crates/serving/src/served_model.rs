@@ -152,8 +152,7 @@ impl ServedModel {
         sampling: Sampling,
     ) -> Result<Request, InvalidRequest> {
         let LoadedModel { tokenizer, chat, .. } = &self.model;
-        let bounds = (self.vocab_size(), self.sequence_len());
-        let request = Request::new(prompt, max_tokens, sampling, bounds)?;
+        let request = Request::new(prompt, max_tokens, sampling, self.vocab_size(), self.sequence_len())?;
         let request = request.ending_at(Arc::clone(&chat.stop_tokens));
         Ok(match chat.calculator {
             Some(tokens) => request.guided(Box::new(Calculator::new(Arc::clone(tokenizer), tokens))),
@@ -236,7 +235,7 @@ mod tests {
 
     fn request() -> Request {
         let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
-        Request::new(vec![1, 2, 3], 4, sampling, (4096, 512)).unwrap()
+        Request::new(vec![1, 2, 3], 4, sampling, 4096, 512).unwrap()
     }
 
     #[test]

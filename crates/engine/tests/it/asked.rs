@@ -21,7 +21,7 @@ fn stopping(text: &str, stops: &[&str]) -> Answer {
 }
 
 fn sampled(prompt: &[u32], sampling: Sampling) -> Request {
-    let request = Request::new(prompt.to_vec(), 500, sampling, (TOKENIZER.vocab_size(), SEQUENCE_LEN));
+    let request = Request::new(prompt.to_vec(), 500, sampling, TOKENIZER.vocab_size(), SEQUENCE_LEN);
     request.unwrap().ending_at(Arc::clone(&FORMAT.stop_tokens))
 }
 
@@ -78,7 +78,7 @@ fn what_was_said_is_said_less_and_what_is_banned_never() {
     let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
     let tokens = |sampling: Sampling| {
         let (mut engine, _) = scripted(&script, 6);
-        let request = Request::new(PROMPT.to_vec(), 6, sampling, (TOKENIZER.vocab_size(), SEQUENCE_LEN));
+        let request = Request::new(PROMPT.to_vec(), 6, sampling, TOKENIZER.vocab_size(), SEQUENCE_LEN);
         answer_to(&mut engine, request.unwrap()).tokens
     };
     assert_eq!(tokens(greedy.clone()), script);
@@ -88,8 +88,7 @@ fn what_was_said_is_said_less_and_what_is_banned_never() {
     assert_eq!(frequent.iter().filter(|&&token| token == a).count(), 1, "{frequent:?}");
     assert_eq!(tokens(Sampling { bias: [(a, -1.5), (b, 0.5)].into(), ..greedy }), [b; 6]);
     let unknown = Sampling { bias: [(TOKENIZER.vocab_size() as u32, 1.0)].into(), ..Sampling::default() };
-    let bounds = (TOKENIZER.vocab_size(), SEQUENCE_LEN);
-    assert!(Request::new(PROMPT.to_vec(), 6, unknown, bounds).is_err());
+    assert!(Request::new(PROMPT.to_vec(), 6, unknown, TOKENIZER.vocab_size(), SEQUENCE_LEN).is_err());
 }
 
 /// Lets pass a text and the end of the turn, and gives up where it is told to.

@@ -44,7 +44,7 @@ fn requests(weights: &Weights) -> Vec<Request> {
         let prompt = (0..prompt_len).map(|j| ((i * 131 + j * j * 7 + j) % vocab_size) as u32).collect();
         let sampling = Sampling { temperature, top_k: i % 3 * 20, seed: i as u64, ..Sampling::default() };
         let sampling = wishes::sampling(WISHES[i], &sampling);
-        let request = Request::new(prompt, max_tokens, sampling, (vocab_size, sequence_len)).unwrap();
+        let request = Request::new(prompt, max_tokens, sampling, vocab_size, sequence_len).unwrap();
         wishes::request(WISHES[i], vocabulary::chat(request))
     };
     [(1, 9, 0.0), (2, 20, 1.0), (5, 8, 1.0), (31, 5, 0.8), (33, 4, 0.0), (64, 3, 1.5), (150, 6, 1.0)]
@@ -301,7 +301,7 @@ fn guesses_change_no_bit() {
                 seed,
                 ..Sampling::default()
             };
-            vocabulary::chat(Request::new(prompt, 60, sampling, (vocab_size, sequence_len)).unwrap())
+            vocabulary::chat(Request::new(prompt, 60, sampling, vocab_size, sequence_len).unwrap())
         };
         let requests: Vec<Request> = (0..4).map(request).collect();
         let setup = |speculation_tokens| Setup { speculation_tokens, ..Setup::new(isa, 2, 64) };
@@ -459,7 +459,7 @@ fn no_memory_for_keys_and_values_is_memory_for_one_sequence() {
     let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
     let full = |prompt_len| {
         let prompt = vec![1; prompt_len];
-        Request::new(prompt, sequence_len, sampling.clone(), (vocab_size, sequence_len)).unwrap()
+        Request::new(prompt, sequence_len, sampling.clone(), vocab_size, sequence_len).unwrap()
     };
     let events = run(&mut engine, &[full(sequence_len - 1), full(sequence_len - 30)]);
     assert_eq!(tokens(&events[0]).len(), 1);

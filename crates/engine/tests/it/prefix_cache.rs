@@ -32,7 +32,7 @@ fn text(seed: u64, len: usize) -> Vec<u32> {
 
 fn request(prompt: Vec<u32>, max_tokens: usize, seed: u64) -> Request {
     let sampling = Sampling { temperature: 1.0, top_k: 20, seed, ..Sampling::default() };
-    vocabulary::chat(Request::new(prompt, max_tokens, sampling, (VOCAB_SIZE, SEQUENCE_LEN)).unwrap())
+    vocabulary::chat(Request::new(prompt, max_tokens, sampling, VOCAB_SIZE, SEQUENCE_LEN).unwrap())
 }
 
 fn tokens(events: &[Event]) -> Vec<u32> {

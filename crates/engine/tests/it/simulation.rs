@@ -116,7 +116,7 @@ impl Arrival {
         let wish = rng.below(1 << 20) as u64;
         let is_late = wishes::is_late(wish);
         let sampling = wishes::sampling(wish, &sampling);
-        let request = Request::new(prompt, max_tokens, sampling, (VOCAB_SIZE, sequence_len)).unwrap();
+        let request = Request::new(prompt, max_tokens, sampling, VOCAB_SIZE, sequence_len).unwrap();
         let request = wishes::request(wish, vocabulary::chat(request)).in_scope([rng.below(2) as u8; 32]);
         Self { request, at, cancel_at, is_late }
     }

@@ -27,7 +27,7 @@ fn plain() -> Limits {
 
 fn request(prompt: Vec<u32>, max_tokens: usize, temperature: f32, seed: u64) -> Request {
     let sampling = Sampling { temperature, top_k: 20, seed, ..Sampling::default() };
-    vocabulary::chat(Request::new(prompt, max_tokens, sampling, (VOCAB_SIZE, SEQUENCE_LEN)).unwrap())
+    vocabulary::chat(Request::new(prompt, max_tokens, sampling, VOCAB_SIZE, SEQUENCE_LEN).unwrap())
 }
 
 fn text(seed: u64, len: usize) -> Vec<u32> {
@@ -66,11 +66,8 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
         |(stem, len, max_tokens, temperature, seed)| {
             let plain = Sampling { temperature, top_k: 20, seed, ..Sampling::default() };
             let sampling = wishes::sampling(seed, &plain);
-            let size = (VOCAB_SIZE, SEQUENCE_LEN);
-            wishes::request(
-                seed,
-                vocabulary::chat(Request::new(text(stem, len), max_tokens, sampling, size).unwrap()),
-            )
+            let request = Request::new(text(stem, len), max_tokens, sampling, VOCAB_SIZE, SEQUENCE_LEN);
+            wishes::request(seed, vocabulary::chat(request.unwrap()))
         },
     );
     prop::collection::vec(one, 1..5)

@@ -27,8 +27,9 @@ pub(crate) struct Service {
     handle: Handle,
     /// Ids that a prompt may have: all but the special ones.
     ordinary: u32,
-    /// Size of the vocabulary and length of the longest sequence.
-    bounds: (usize, usize),
+    vocab_size: usize,
+    /// Positions of the longest sequence.
+    sequence_len: usize,
     /// Prompts so far. Each is another one, so that none was seen before.
     prompts: Cell<u64>,
 }
@@ -50,8 +51,8 @@ impl Service {
         })?;
         let config = &model.weights.config;
         let ordinary = model.chat.bos;
-        let bounds = (config.vocab_size, config.sequence_len);
-        Ok(Self { handle, ordinary, bounds, prompts: Cell::new(0) })
+        let (vocab_size, sequence_len) = (config.vocab_size, config.sequence_len);
+        Ok(Self { handle, ordinary, vocab_size, sequence_len, prompts: Cell::new(0) })
     }
 
     /// A prompt that nobody had before.
@@ -75,7 +76,7 @@ impl Service {
         sampling: &Sampling,
         add: impl Fn(Request) -> Request,
     ) -> anyhow::Result<BenchStream> {
-        let request = Request::new(prompt, tokens, sampling.clone(), self.bounds)
+        let request = Request::new(prompt, tokens, sampling.clone(), self.vocab_size, self.sequence_len)
             .map_err(|why| anyhow::anyhow!("the engine cannot take this request: {why:?}"))?;
         let request = add(request);
         let came = Arc::new(Mutex::new(Vec::with_capacity(tokens)));

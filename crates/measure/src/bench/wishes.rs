@@ -99,15 +99,26 @@ fn wishes(model: &LoadedModel) -> anyhow::Result<Vec<Wish>> {
         "additionalProperties": false,
     });
     let schema = json!({ "type": "array", "items": dish, "minItems": 10_000 });
+    // Keys are fixed texts, which are taken without sampling and computed together.
+    let keys = ["name_of_the_dish_on_the_menu", "price_in_euros_with_taxes", "calories_of_one_portion"];
+    let long = json!({
+        "type": "object",
+        "properties": { keys[0]: { "enum": ["hot", "sweet"] }, keys[1]: { "type": "integer" }, keys[2]: { "type": "integer" } },
+        "required": keys,
+        "additionalProperties": false,
+    });
+    let long_keys = json!({ "type": "array", "items": long, "minItems": 10_000 });
     let penalties = Penalties { frequency: 0.5, presence: 0.5, repetition: 1.1 };
     let bias: Arc<[(u32, f32)]> = (0..300).map(|i| (i * 7, 0.5)).collect();
     let top_k = Sampling { top_k: 50, ..Sampling::default() };
-    let form = grammars.read(&Form::JsonSchema(schema), ()).context("the schema of the benchmark")?;
+    let read = |schema| grammars.read(&Form::JsonSchema(schema), ()).context("the schema of the benchmark");
+    let (form, long_keys) = (read(schema)?, read(long_keys)?);
     Ok(vec![
         Wish::new("all candidates", Sampling::default()),
         Wish::new("top_p of all candidates", Sampling { top_p: 0.95, ..Sampling::default() }),
         Wish::new("penalties and 300 biases", Sampling { penalties, bias, ..top_k.clone() }),
         Wish { logprobs: Some(5), ..Wish::new("log probabilities", top_k.clone()) },
-        Wish { form: Some(form), ..Wish::new("JSON of a schema", top_k) },
+        Wish { form: Some(form), ..Wish::new("JSON of a schema", top_k.clone()) },
+        Wish { form: Some(long_keys), ..Wish::new("JSON with long keys", top_k) },
     ])
 }

@@ -288,5 +288,5 @@ pub(crate) fn ending_with(last: u32, prompt_tokens: usize, max_tokens: usize) ->
     let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
     let mut prompt = vec![u32::from(b'-'); prompt_tokens];
     prompt[prompt_tokens - 1] = last;
-    Request::new(prompt, max_tokens, sampling, (VOCAB_SIZE, SEQUENCE_LEN)).unwrap()
+    Request::new(prompt, max_tokens, sampling, VOCAB_SIZE, SEQUENCE_LEN).unwrap()
 }

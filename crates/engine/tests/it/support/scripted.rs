@@ -93,7 +93,7 @@ pub(crate) fn scripted(script: &[u32], max_tokens: usize) -> (Engine<Scripted>, 
     let shape = Shape { vocab_size, sequence_len: SEQUENCE_LEN, classes };
     let backend = Scripted { shape, script: script.to_vec(), logits: Vec::new() };
     let sampling = Sampling { temperature: 0.0, top_k: 0, seed: 0, ..Sampling::default() };
-    let request = Request::new(PROMPT.to_vec(), max_tokens, sampling, (vocab_size, SEQUENCE_LEN)).unwrap();
+    let request = Request::new(PROMPT.to_vec(), max_tokens, sampling, vocab_size, SEQUENCE_LEN).unwrap();
     let calculator = Calculator::new(Arc::clone(&TOKENIZER), FORMAT.calculator.unwrap());
     let request = request.ending_at(Arc::clone(&FORMAT.stop_tokens)).guided(Box::new(calculator));
     (Engine::new(backend, Arc::clone(&TOKENIZER), Limits::default()), request)
