@@ -5,7 +5,7 @@ use anyhow::bail;
 
 use crate::shell;
 
-/// Crates that hold golden tests and can be built as they are shipped without all the others; what the registry and the
+/// Crates that hold golden tests and can be built as they are shipped without all the others; what serving and the
 /// binary have of them is among the workspace's tests.
 const CRATES: [&str; 2] = ["tokenizer", "cpu"];
 

@@ -95,7 +95,7 @@ impl CheckedModel {
 /// Whether a model can be loaded, and from where.
 pub(super) fn files(context: &Context, found: &mut Vec<Finding>) {
     found.push(match context.model() {
-        None => Finding::note("model", "not looked at", "Mend the settings first."),
+        None => Finding::note("model", "models and storage are not looked at", "Mend the settings first."),
         Some(CheckedModel::None) => {
             let advice = "The finding `no_model` of the storage has the reason; `samosa doctor TAG` looks at one model.";
             Finding::note("model", "a start has no model to load", advice)
