@@ -126,7 +126,7 @@ impl ModelService {
             return Ok(());
         }
         bail!(
-            "{url}: {serves} serves there, not {model}; `samosa swap {model} --url {url}` changes that for everybody"
+            "{url} serves {serves}, not {model}; `samosa swap {model} --url {url}` changes the model for all of its clients"
         )
     }
 }

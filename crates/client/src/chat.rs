@@ -30,7 +30,7 @@ use self::talk::Talk;
 use crate::ask::{self, SamplingOptions, ServiceSource};
 use crate::text::{Palette, Terminal};
 
-/// What the environment says that a chat heeds.
+/// The parts of the environment that a chat uses.
 pub struct Environment {
     /// What the terminal may get.
     pub terminal: Terminal,

@@ -275,7 +275,7 @@ pub fn why_untrusted(error: &rustls::Error) -> String {
     use CertificateError::{Expired, ExpiredContext, NotValidForName, NotValidForNameContext};
     use rustls::Error::{InvalidCertificate, InvalidMessage};
     match error {
-        error if is_unknown(error) => "its certificate is from nobody who is trusted here".to_owned(),
+        error if is_unknown(error) => "its certificate is not signed by a trusted CA".to_owned(),
         InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
             "its certificate is for another name".to_owned()
         }
@@ -285,7 +285,7 @@ pub fn why_untrusted(error: &rustls::Error) -> String {
     }
 }
 
-/// Whether nobody who is trusted has signed. A signature is bad where a server has the name of one that is trusted.
+/// Whether no trusted CA has signed the certificate. The signature is bad where the issuer has the name of a trusted CA.
 fn is_unknown(error: &rustls::Error) -> bool {
     use CertificateError::{BadSignature, UnknownIssuer};
     matches!(error, rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature))

@@ -103,7 +103,7 @@ impl Options {
     }
 }
 
-/// Shows the figures, once or until somebody has seen enough.
+/// Shows the figures, once or until the user quits.
 pub fn run(options: Options) -> Result<()> {
     let Options { client, interval, show } = options;
     match show {

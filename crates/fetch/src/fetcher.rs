@@ -112,8 +112,8 @@ impl Fetcher {
         self.settings.offline && matches!(source, Source::HuggingFace { .. })
     }
 
-    /// Lists what a source has, fetching nothing of it, and returns how many files that are. Asks once: whoever waits can
-    /// ask again. What no model needs counts too.
+    /// Lists what a source has, fetching nothing of it, and returns how many files that are. Asks once, without
+    /// retries. Files that no model needs count too.
     pub async fn list(&self, wanted: &DownloadRequest) -> Result<usize, Error> {
         let progress = DownloadProgress::default();
         let retries = Retries::new(RetryPolicy { attempts: 1, ..self.settings.retry }, &progress);

@@ -151,6 +151,7 @@ impl Image {
     /// The health check ends as it should.
     fn check_health(&self, port: &str, expected: i32) -> anyhow::Result<()> {
         let check = words(&self.config["Healthcheck"]["Test"]);
+        // The first word is CMD.
         let command: Vec<&str> = check.iter().skip(1).map(String::as_str).collect();
         let code = self.inside(&[port], &command)?.output()?.status.code();
         if command.is_empty() || code != Some(expected) {

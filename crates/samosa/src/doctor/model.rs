@@ -95,14 +95,14 @@ impl CheckedModel {
 /// Whether a model can be loaded, and from where.
 pub(super) fn files(context: &Context, found: &mut Vec<Finding>) {
     found.push(match context.model() {
-        None => Finding::note("model", "models and storage are not looked at", "Mend the settings first."),
+        None => Finding::note("model", "models and storage are not looked at", "Correct the settings first."),
         Some(CheckedModel::None) => {
             let advice = "The finding `no_model` of the storage has the reason; `samosa doctor TAG` looks at one model.";
             Finding::note("model", "a start has no model to load", advice)
         }
         Some(CheckedModel::Broken(tag, why)) => {
             let name = tag.as_ref().map_or("none", Tag::as_str);
-            let advice = "Mend or replace it; `samosa models list` shows what else there is, `samosa models verify` reads all of one.";
+            let advice = "Repair or replace its files; `samosa models list` shows other models, `samosa models verify TAG` reads every file of one.";
             Finding::wrong("model", format!("{name} cannot be loaded: {why}"), advice).with("tag", name)
         }
         Some(CheckedModel::Absent(entry)) => {

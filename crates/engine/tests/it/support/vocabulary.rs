@@ -4,29 +4,12 @@ use std::sync::Arc;
 
 use engine::Request;
 use guides::Calculator;
-use tokenizer::{ChatFormat, NANOCHAT_PATTERN, Tokenizer, Vocabulary};
-
-const SPECIAL: [&str; 9] = [
-    "<|bos|>",
-    "<|user_start|>",
-    "<|user_end|>",
-    "<|assistant_start|>",
-    "<|assistant_end|>",
-    "<|python_start|>",
-    "<|python_end|>",
-    "<|output_start|>",
-    "<|output_end|>",
-];
+use tokenizer::{ChatFormat, Tokenizer, Vocabulary};
 
 /// A token for every byte, with the byte as its id.
 pub(crate) fn bytes() -> Arc<Tokenizer> {
-    let vocabulary = Vocabulary {
-        pattern: NANOCHAT_PATTERN.to_owned(),
-        ranks: (0..=u8::MAX).map(|byte| (vec![byte], u32::from(byte))).collect(),
-        special: SPECIAL.iter().zip(256..).map(|(name, id)| ((*name).to_owned(), id)).collect(),
-        merges: None,
-    };
-    Arc::new(Tokenizer::new(vocabulary).unwrap())
+    let ranks = (0..=u8::MAX).map(|byte| (vec![byte], u32::from(byte))).collect();
+    Arc::new(Tokenizer::new(Vocabulary::nanochat(ranks)).unwrap())
 }
 
 /// nanochat's chat format with these tokens.
