@@ -167,7 +167,7 @@ fn a_server_that_refuses_is_quoted() {
     };
     assert!(asked(&[&url], "wrong").contains("the key is missing or wrong (INTERNAL_API_KEY): Invalid"));
     let other = asked(&[&url, "--model", "d20"], &running.key);
-    assert!(other.contains("samosa-mini serves there, not d20; `samosa swap d20 --url http"), "{other}");
+    assert!(other.contains("serves samosa-mini, not d20; `samosa swap d20 --url http"), "{other}");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
